@@ -1,0 +1,37 @@
+/* The C interface of kernel and engine: the registers of `zipml_sgd` by name, pointers resolved.
+   Parsed by cffi as it stands (the preprocessor lines are dropped), so: plain C declarations only. */
+#ifndef ZIPML_ABI_H
+#define ZIPML_ABI_H
+#include <stdint.h>
+
+typedef struct {
+  const uint64_t *planes;   /* words, each word_bits / 64 little-endian uint64 */
+  const int32_t *labels;    /* blocks * block_samples */
+  int32_t *model;           /* chunks * lanes entries, then the pending coefficients */
+  int32_t *history;         /* epochs rows of chunks * lanes entries */
+  const uint32_t *schedule; /* epochs pairs: step / batch, decay */
+  uint32_t samples;
+  uint32_t features;
+  uint32_t batch;
+  uint32_t block_samples;
+  uint32_t block_stride;  /* words from one block to the next */
+  uint32_t dither_offset; /* words from the start of a block to its dither planes */
+  uint32_t bits;
+  uint32_t sampling;
+  uint32_t epochs;
+  uint32_t delay;
+  uint32_t skip;    /* batches of the first block that are done already */
+  uint32_t pending; /* batches after them whose update is still to come */
+  uint32_t flags;
+} ZipmlArguments;
+
+typedef struct {
+  uint32_t status;
+  uint32_t version;
+  uint64_t capability;
+  uint64_t words;
+  uint64_t cycles;
+  uint32_t saturations;
+} ZipmlResults;
+
+#endif

@@ -1,0 +1,16 @@
+"""cffi build of ``zipml_pynq._engine``: engine, packing and float32 baseline for the host."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sw_emu.extension import extension
+
+HEADERS = ["config.h", "abi.h", "engine.h", "pack.h", "float_sgd.h"]
+SOURCES = ["config.cpp", "engine.cpp", "pack.cpp", "float_sgd.cpp"]
+
+ffibuilder = extension("zipml_pynq._engine", HEADERS, SOURCES)
+
+if __name__ == "__main__":
+    ffibuilder.compile(tmpdir=str(Path(__file__).resolve().parent.parent), verbose=True)

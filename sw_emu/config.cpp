@@ -1,0 +1,57 @@
+#include "zipml/config.hpp"
+
+extern "C" {
+#include "config.h"
+
+ZipmlConfig zipml_config(void) {
+  using namespace zipml;
+  ZipmlConfig c;
+  c.max_bits = kMaxBits;
+  c.grid_bits = kGridBits;
+  c.model_fraction_bits = kModelFractionBits;
+  c.step_fraction_bits = kStepFractionBits;
+  c.coefficient_fraction_bits = kCoefficientFractionBits;
+  c.decay_fraction_bits = kDecayFractionBits;
+  c.decay_bits = kDecayBits;
+  c.gradient_fraction_bits = kGradientFractionBits;
+  c.float_fraction_bits = kFloatFractionBits;
+  c.max_chunks = 1 << MaxChunksLog2(kBitPlanes);
+  c.max_batch = kMaxBatch;
+  c.block_words = 1 << BlockWordsLog2(kBitPlanes);
+  c.block_samples = kBlockSamples;
+  c.ring_words = 1 << RingWordsLog2(kBitPlanes);
+  c.float_max_chunks = 1 << MaxChunksLog2(kFloat32);
+  c.float_block_words = 1 << BlockWordsLog2(kFloat32);
+  c.float_ring_words = 1 << RingWordsLog2(kFloat32);
+  c.max_delay = kMaxDelay;
+  c.max_epochs = kMaxEpochs;
+  c.max_features = 1 << kMaxFeaturesLog2;
+  c.residual_latency = kResidualLatency;
+  c.update_latency = kUpdateLatency;
+  c.memory_latency = kMemoryLatency;
+  c.pipeline_depth = kPipelineDepth;
+  c.interface_version = kInterfaceVersion;
+  c.status_ok = kStatusOk;
+  c.status_samples = kStatusSamples;
+  c.status_features = kStatusFeatures;
+  c.status_bits = kStatusBits;
+  c.status_sampling = kStatusSampling;
+  c.status_batch = kStatusBatch;
+  c.status_epochs = kStatusEpochs;
+  c.status_delay = kStatusDelay;
+  c.status_block = kStatusBlock;
+  c.status_ring = kStatusRing;
+  c.status_partial = kStatusPartial;
+  c.sampling_single = kSingle;
+  c.sampling_plain = kDoublePlain;
+  c.sampling_symmetric = kDoubleSymmetric;
+  c.flag_hold = kFlagHold;
+  c.format_bit_planes = kBitPlanes;
+  c.format_float32 = kFloat32;
+  return c;
+}
+
+uint64_t zipml_capability(uint32_t word_bits_log2, uint32_t format) {
+  return zipml::Capability(word_bits_log2, static_cast<zipml::ValueFormat>(format));
+}
+}

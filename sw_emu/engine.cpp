@@ -1,0 +1,501 @@
+// The engine: the accelerator's arithmetic and schedule for the host. It gives the kernel's bits, but
+// it is code of its own: planes are decoded to small integer codes, and sums run in loops that
+// compilers vectorize. Every sum is an exact integer, so their order does not matter.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "zipml/arithmetic.hpp"
+#include "zipml/config.hpp"
+#include "zipml/schedule.hpp"
+
+extern "C" {
+#include "engine.h"
+}
+#include "clones.h"
+
+namespace zipml {
+namespace {
+
+// ---- What a run is about ---------------------------------------------------------------------
+
+/// Sizes that follow from the registers and the build.
+struct Shape {
+  uint32_t lanes;          // values in a word
+  uint32_t chunks;         // words in a sample's row of one plane
+  uint32_t planes;         // streamed planes
+  uint32_t batches_block;  // batches in a block
+  uint32_t batches;        // batches in the buffer
+  uint32_t blocks;
+};
+
+Status Validate(uint32_t word_bits, uint32_t format, const ZipmlArguments &a, Shape &s) {
+  const bool floats = format == kFloat32;
+  s.lanes = floats ? word_bits / 32 : word_bits;
+  if (a.samples == 0) return kStatusSamples;
+  if (a.features == 0 || a.features > kMaxChunks * s.lanes) return kStatusFeatures;
+  s.chunks = (a.features + s.lanes - 1) / s.lanes;
+  if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;
+  if (a.sampling > (floats ? kSingle : kDoubleSymmetric)) return kStatusSampling;
+  s.planes = floats ? 1 : BasePlanes(a.bits) + DitherPlanes(a.sampling);
+  if (a.batch == 0 || a.batch > kMaxBatch) return kStatusBatch;
+  if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;
+  if (a.delay > kMaxDelay) return kStatusDelay;
+  if (a.block_samples == 0 || a.block_samples > kBlockSamples ||
+      a.block_samples % a.batch != 0 || s.planes * a.block_samples * s.chunks > kBlockWords) {
+    return kStatusBlock;
+  }
+  if (OverlapOf(a.delay).ring_batches * s.planes * a.batch * s.chunks > kRingWords) {
+    return kStatusRing;
+  }
+  s.batches_block = a.block_samples / a.batch;
+  s.batches = a.samples / a.batch + (a.samples % a.batch != 0);
+  s.blocks = a.samples / a.block_samples + (a.samples % a.block_samples != 0);
+  const bool partial = (a.flags & kFlagHold) != 0 || a.pending != 0 || a.skip != 0;
+  if ((a.flags & ~static_cast<uint32_t>(kFlagHold)) != 0 || (partial && a.epochs != 1) ||
+      a.pending > a.delay || a.skip >= s.batches_block) {
+    return kStatusPartial;
+  }
+  if ((a.skip != 0 || a.pending != 0) &&
+      static_cast<uint64_t>(a.skip + a.pending) * a.batch >= a.samples) {
+    return kStatusPartial;
+  }
+  return kStatusOk;
+}
+
+/// Batches whose update a run with `hold` leaves to the next call.
+uint32_t HeldBatches(const ZipmlArguments &a, const Shape &s) {
+  return std::min(a.delay, s.batches - a.skip);
+}
+
+/// Cycles of the schedule (docs/schedule.md).
+uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
+  const Overlap overlap = OverlapOf(a.delay);
+  const uint64_t slot = SlotCycles(s.planes, a.batch, s.chunks, overlap);
+  const bool hold = (a.flags & kFlagHold) != 0;
+  const uint64_t block_words = static_cast<uint64_t>(s.planes) * a.block_samples * s.chunks;
+  const uint32_t base_words = floats ? 0 : BasePlanes(a.bits) * a.block_samples * s.chunks;
+  const bool one_burst = floats || a.bits == 1 || a.dither_offset == base_words;
+  const uint64_t read = block_words + (one_burst ? 1 : 2) * kMemoryLatency;
+  const uint64_t entries = static_cast<uint64_t>(s.chunks) * s.lanes;
+
+  uint64_t epoch = read;  // of the first block, which nothing hides
+  for (uint32_t i = 0; i < s.blocks; ++i) {
+    const uint32_t first = i * s.batches_block + (i == 0 ? a.skip : 0);
+    const uint64_t last = std::min((i + 1ull) * s.batches_block, s.batches + 0ull);
+    const uint64_t slots = overlap.slots_per_batch * (last - first);
+    const uint64_t train = slots * slot + kPipelineDepth;
+    epoch += std::max(train, i + 1 < s.blocks ? read : 0);
+  }
+  if (!hold) {
+    if (a.delay > 0) epoch += overlap.lag * slot + kPipelineDepth;
+    epoch += entries + kMemoryLatency;  // history row
+  }
+  uint64_t run = a.epochs * epoch + 2 * (entries + kMemoryLatency);
+  if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
+  if (hold) run += 2ull * HeldBatches(a, s) * a.batch + kMemoryLatency;
+  return run;
+}
+
+// ---- Loops over values -----------------------------------------------------------------------
+
+/// Values that a loop handles together: the lanes of one uint64 of a plane.
+constexpr uint32_t kGroup = 64;
+
+/// codes = 2 * codes + bits of one plane. A code is a byte, eight to a uint64. Shifting a plane's
+/// word right by k leaves the bits k, k + 8, .. k + 56 in the lowest bit of each byte, so inside a
+/// group of 64 features the engine keeps them transposed: feature 8 m + k at position 8 k + m.
+ZIPML_CLONES void ShiftInPlane(const uint64_t *plane, uint32_t groups, uint64_t *codes) {
+  for (uint32_t i = 0; i < groups; ++i) {
+    for (uint32_t k = 0; k < 8; ++k) {
+      codes[8 * i + k] = 2 * codes[8 * i + k] + ((plane[i] >> k) & 0x0101010101010101u);
+    }
+  }
+}
+
+/// codes = base + bits of one plane.
+ZIPML_CLONES void AddPlane(const uint64_t *plane, uint32_t groups, const uint64_t *base,
+                           uint64_t *codes) {
+  for (uint32_t i = 0; i < groups; ++i) {
+    for (uint32_t k = 0; k < 8; ++k) {
+      codes[8 * i + k] = base[8 * i + k] + ((plane[i] >> k) & 0x0101010101010101u);
+    }
+  }
+}
+
+uint32_t Position(uint32_t feature) {
+  return (feature & ~63u) | (feature & 7) << 3 | (feature >> 3 & 7);
+}
+
+/// A model entry as three digits, so that a product with a code fits 16 x 16 -> 32 bits:
+/// x = low + 2^11 middle + 2^22 high.
+constexpr int kDigitBits = 11;
+
+struct Digits {
+  std::vector<int16_t> low, middle, high;
+  explicit Digits(uint32_t size) : low(size), middle(size), high(size) {}
+};
+
+ZIPML_CLONES void SplitModel(const int32_t *model, uint32_t size, int16_t *low, int16_t *middle,
+                             int16_t *high) {
+  const int32_t mask = (1 << kDigitBits) - 1;
+  for (uint32_t j = 0; j < size; ++j) {
+    low[j] = static_cast<int16_t>(model[j] & mask);
+    middle[j] = static_cast<int16_t>(model[j] >> kDigitBits & mask);
+    high[j] = static_cast<int16_t>(model[j] >> (2 * kDigitBits));
+  }
+}
+
+/// sum codes * x. A product is below 2^7 * 2^11, so 2^12 of them fit 32 bits.
+ZIPML_CLONES int64_t DotCodes(const uint8_t *codes, const int16_t *low, const int16_t *middle,
+                              const int16_t *high, uint32_t size) {
+  const uint32_t kTile = 1u << 12;
+  int64_t sum = 0;
+  for (uint32_t start = 0; start < size; start += kTile) {
+    const uint32_t stop = std::min(size, start + kTile);
+    int32_t a = 0, b = 0, c = 0;
+    for (uint32_t j = start; j < stop; ++j) {
+      a += static_cast<int32_t>(codes[j]) * low[j];
+      b += static_cast<int32_t>(codes[j]) * middle[j];
+      c += static_cast<int32_t>(codes[j]) * high[j];
+    }
+    sum += a + static_cast<int64_t>(b) * (1 << kDigitBits) +
+           static_cast<int64_t>(c) * (1 << 2 * kDigitBits);
+  }
+  return sum;
+}
+
+/// Rows that AccumulateCodes takes at once. A coefficient is split into halves, so a product is at
+/// most 2^7 * 2^15 and 2^8 of them fit 32 bits.
+constexpr uint32_t kRowsExact = 256;
+
+/// gradient[j] += sum over rows of rows[row][j] * coefficients[row].ZIPML_CLONES void AccumulateCodes(const uint8_t *const *rows, const int32_t *coefficients,
+                                  uint32_t count, uint32_t size, int64_t *gradient) {
+  int32_t low[kRowsExact], high[kRowsExact];
+  const uint8_t *row[kRowsExact];
+  for (uint32_t s = 0; s < count; ++s) {
+    low[s] = static_cast<int16_t>(coefficients[s]);
+    high[s] = static_cast<int32_t>((static_cast<int64_t>(coefficients[s]) - low[s]) >> 16);
+    row[s] = rows[s];
+  }
+  const uint32_t padded = (count + 3) & ~3u;
+  for (uint32_t s = count; s < padded; ++s) {
+    low[s] = high[s] = 0;
+    row[s] = rows[0];
+  }
+  for (uint32_t j = 0; j < size; j += kGroup) {
+    int32_t sum_low[kGroup] = {0}, sum_high[kGroup] = {0};
+    for (uint32_t s = 0; s < padded; s += 4) {
+      const uint8_t *r0 = row[s] + j, *r1 = row[s + 1] + j, *r2 = row[s + 2] + j,
+                    *r3 = row[s + 3] + j;
+      for (uint32_t k = 0; k < kGroup; ++k) {
+        sum_low[k] += r0[k] * low[s] + r1[k] * low[s + 1] + r2[k] * low[s + 2] + r3[k] * low[s + 3];
+        sum_high[k] +=
+            r0[k] * high[s] + r1[k] * high[s + 1] + r2[k] * high[s + 2] + r3[k] * high[s + 3];
+      }
+    }
+    for (uint32_t k = 0; k < kGroup; ++k) {
+      gradient[j + k] += sum_low[k] + static_cast<int64_t>(sum_high[k]) * (1 << 16);
+    }
+  }
+}
+
+/// Applies a gradient to the first `size` entries; returns how many saturated.
+ZIPML_CLONES uint32_t UpdateModel(const int64_t *gradient, uint32_t decay, uint32_t size,
+                                  int32_t *model) {
+  uint32_t saturations = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    model[j] = UpdateEntry(model[j], gradient[j], decay, saturations);
+  }
+  return saturations;
+}
+
+/// Fixed point from the bits of float32 values.
+ZIPML_CLONES void ConvertFloats(const uint64_t *words, uint32_t size, int32_t *values) {
+  for (uint32_t j = 0; j < size; ++j) {
+    values[j] = FixedFromFloatBits(static_cast<uint32_t>(words[j / 2] >> (j % 2 * 32)));
+  }
+}
+
+ZIPML_CLONES int64_t DotFloats(const int32_t *values, const int32_t *model, uint32_t size) {
+  int64_t sum = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    sum += RoundShift(static_cast<int64_t>(values[j]) * model[j], kFloatProductShift);
+  }
+  return sum;
+}
+
+ZIPML_CLONES void AccumulateFloats(const int32_t *values, int64_t coefficient, uint32_t size,
+                                   int64_t *gradient) {
+  for (uint32_t j = 0; j < size; ++j) {
+    gradient[j] += RoundShift(values[j] * coefficient, kFloatProductShift);
+  }
+}
+
+// ---- Values of one format --------------------------------------------------------------------
+
+/// Samples and coefficients of a batch between its dot products and its update.
+template <class TValues>
+struct Batch {
+  uint32_t count;  // real samples
+  typename TValues::Rows rows;
+  std::vector<Coefficients> coefficients;
+  Batch(const TValues &values, uint32_t batch)
+      : count(0), rows(values, batch), coefficients(batch) {}
+};
+
+/// Format "bitplanes".
+class PlaneValues {
+ public:
+  /// Codes Q1 and, with double sampling, Q2 of every sample of a batch.
+  struct Rows {
+    std::vector<uint64_t> first, second;
+    Rows(const PlaneValues &values, uint32_t batch)
+        : first(static_cast<size_t>(batch) * values.groups_ * 8), second(values.double_ ? first.size() : 0) {}
+  };
+
+  PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+      : a_(a),
+        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
+        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
+        dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
+        groups_((a.features + kGroup - 1) / kGroup),
+        double_(a.sampling != kSingle),
+        digits_(size()) {}
+
+  uint32_t size() const { return groups_ * kGroup; }
+  static uint32_t PositionOf(uint32_t feature) { return Position(feature); }
+
+  void Load(uint32_t block, uint32_t sample, uint32_t count, Rows &rows) const {
+    const size_t plane = row_ * a_.block_samples;
+    for (uint32_t s = 0; s < count; ++s) {
+      const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
+      uint64_t *first = &rows.first[static_cast<size_t>(s) * groups_ * 8];
+      std::fill(first, first + groups_ * 8, 0);
+      for (uint32_t p = 0; p < BasePlanes(a_.bits); ++p) {
+        ShiftInPlane(base + p * plane, groups_, first);
+      }
+      if (double_) {
+        AddPlane(base + dither_ + plane, groups_, first,
+                 &rows.second[static_cast<size_t>(s) * groups_ * 8]);
+      }
+      AddPlane(base + dither_, groups_, first, first);
+    }
+  }
+
+  void SetModel(const int32_t *model) {
+    SplitModel(model, size(), digits_.low.data(), digits_.middle.data(), digits_.high.data());
+    sum_ = 0;
+    for (uint32_t j = 0; j < size(); ++j) sum_ += model[j];
+  }
+
+  /// The dot products that the sampling needs, of sample `s`, with the model set last.
+  void Dots(const Rows &rows, uint32_t s, int64_t &first, int64_t &second) const {
+    first = a_.sampling == kDoublePlain ? 0 : Dot(rows.first, s);
+    second = double_ ? Dot(rows.second, s) : 0;
+  }
+
+  /// The gradient of a batch; 0 for the positions behind the last feature.
+  void Gradient(const Batch<PlaneValues> &batch, std::vector<int64_t> &gradient) const {
+    // symmetric: Q1 c2 + Q2 c1; else Q1 c, counted twice
+    const bool symmetric = a_.sampling == kDoubleSymmetric;
+    std::vector<const uint8_t *> rows;
+    std::vector<int32_t> coefficients;
+    int64_t total = 0;
+    for (uint32_t s = 0; s < batch.count; ++s) {
+      const Coefficients &c = batch.coefficients[s];
+      rows.push_back(Row(batch.rows.first, s));
+      coefficients.push_back(c.second);
+      if (symmetric) {
+        rows.push_back(Row(batch.rows.second, s));
+        coefficients.push_back(c.first);
+      }
+      total += BaseCoefficient(c);
+    }
+    std::fill(gradient.begin(), gradient.end(), 0);
+    for (uint32_t s = 0; s < rows.size(); s += kRowsExact) {
+      const uint32_t count = std::min<uint32_t>(kRowsExact, rows.size() - s);
+      AccumulateCodes(&rows[s], &coefficients[s], count, size(), gradient.data());
+    }
+    // value * 2^7 = 2^(9 - b) Q - 2^7
+    const int64_t scale = static_cast<int64_t>(symmetric ? 2 : 4) << DitherWeight(a_.bits);
+    const int64_t offset = total * (1 << kGridBits);
+    for (int64_t &g : gradient) g = g * scale - offset;
+    for (uint32_t j = a_.features; j < size(); ++j) gradient[Position(j)] = 0;
+  }
+
+ private:
+  const uint8_t *Row(const std::vector<uint64_t> &codes, uint32_t s) const {
+    return reinterpret_cast<const uint8_t *>(&codes[static_cast<size_t>(s) * groups_ * 8]);
+  }
+
+  int64_t Dot(const std::vector<uint64_t> &codes, uint32_t s) const {
+    const int64_t sum = DotCodes(Row(codes, s), digits_.low.data(), digits_.middle.data(),
+                                 digits_.high.data(), size());
+    return sum * (1 << (DitherWeight(a_.bits) + 1)) - sum_ * (1 << kGridBits);
+  }
+
+  const ZipmlArguments &a_;
+  size_t row_, block_, dither_;  // in uint64
+  uint32_t groups_;
+  bool double_;
+  Digits digits_;
+  int64_t sum_ = 0;
+};
+
+/// Format "float32".
+class FloatValues {
+ public:
+  struct Rows {
+    std::vector<int32_t> values;
+    Rows(const FloatValues &values_of, uint32_t batch)
+        : values(static_cast<size_t>(batch) * values_of.size()) {}
+  };
+
+  FloatValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+      : a_(a),
+        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
+        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)) {}
+
+  uint32_t size() const { return a_.features; }
+  static uint32_t PositionOf(uint32_t feature) { return feature; }
+
+  void Load(uint32_t block, uint32_t sample, uint32_t count, Rows &rows) const {
+    for (uint32_t s = 0; s < count; ++s) {
+      ConvertFloats(a_.planes + block * block_ + (sample + s) * row_, size(),
+                    &rows.values[static_cast<size_t>(s) * size()]);
+    }
+  }
+
+  void SetModel(const int32_t *model) { model_ = model; }
+
+  void Dots(const Rows &rows, uint32_t s, int64_t &first, int64_t &second) const {
+    first = DotFloats(&rows.values[static_cast<size_t>(s) * size()], model_, size());
+    second = 0;
+  }
+
+  void Gradient(const Batch<FloatValues> &batch, std::vector<int64_t> &gradient) const {
+    std::fill(gradient.begin(), gradient.end(), 0);
+    for (uint32_t s = 0; s < batch.count; ++s) {
+      AccumulateFloats(&batch.rows.values[static_cast<size_t>(s) * size()],
+                       BaseCoefficient(batch.coefficients[s]), size(), gradient.data());
+    }
+  }
+
+ private:
+  const ZipmlArguments &a_;
+  size_t row_, block_;  // in uint64
+  const int32_t *model_ = nullptr;
+};
+
+// ---- Training --------------------------------------------------------------------------------
+
+template <class TValues>
+class Trainer {
+ public:
+  Trainer(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+      : a_(a),
+        s_(s),
+        values_(word_bits, a, s),
+        model_(values_.size()),
+        gradient_(values_.size()),
+        ring_(a.delay + 1, Batch<TValues>(values_, a.batch)) {}
+
+  uint32_t Run() {
+    const uint32_t entries = s_.chunks * s_.lanes;
+    int32_t *held = a_.model + entries;
+    for (uint32_t j = 0; j < a_.features; ++j) model_[TValues::PositionOf(j)] = a_.model[j];
+    for (uint32_t epoch = 0; epoch < a_.epochs; ++epoch) {
+      const uint32_t step = a_.schedule[2 * epoch];
+      const uint32_t decay = a_.schedule[2 * epoch + 1];
+      oldest_ = a_.skip;
+      values_.SetModel(model_.data());
+      for (uint32_t k = a_.skip; k < s_.batches; ++k) {
+        Batch<TValues> &batch = Load(k);
+        if (k - a_.skip < a_.pending) {
+          const int32_t *pairs = held + 2 * (k - a_.skip) * a_.batch;
+          for (uint32_t i = 0; i < batch.count; ++i) {
+            batch.coefficients[i] = {pairs[2 * i], pairs[2 * i + 1]};
+          }
+        } else {
+          for (uint32_t i = 0; i < batch.count; ++i) {
+            int64_t first, second;
+            values_.Dots(batch.rows, i, first, second);
+            batch.coefficients[i] = SampleCoefficients(
+                a_.sampling, first, second, a_.labels[static_cast<size_t>(k) * a_.batch + i], step, saturations_);
+          }
+        }
+        // what the next batch is to see: all updates but the last `delay`
+        if (k + 1 - oldest_ > a_.delay) Update(decay);
+      }
+      if ((a_.flags & kFlagHold) == 0) {
+        while (oldest_ < s_.batches) Update(decay);
+        Store(a_.history + static_cast<size_t>(epoch) * entries);
+      }
+    }
+    if ((a_.flags & kFlagHold) != 0) {
+      for (uint32_t k = oldest_; k < s_.batches; ++k) {
+        const Batch<TValues> &batch = ring_[k % ring_.size()];
+        int32_t *pairs = held + 2 * static_cast<size_t>(k - oldest_) * a_.batch;
+        std::fill(pairs, pairs + 2 * a_.batch, 0);
+        for (uint32_t i = 0; i < batch.count; ++i) {
+          pairs[2 * i] = batch.coefficients[i].first;
+          pairs[2 * i + 1] = batch.coefficients[i].second;
+        }
+      }
+    }
+    Store(a_.model);
+    return saturations_;
+  }
+
+ private:
+  Batch<TValues> &Load(uint32_t k) {
+    Batch<TValues> &batch = ring_[k % ring_.size()];
+    batch.count = std::min(a_.batch, a_.samples - k * a_.batch);
+    values_.Load(k / s_.batches_block, k % s_.batches_block * a_.batch, batch.count, batch.rows);
+    return batch;
+  }
+
+  void Update(uint32_t decay) {
+    values_.Gradient(ring_[oldest_ % ring_.size()], gradient_);
+    saturations_ += UpdateModel(gradient_.data(), decay, values_.size(), model_.data());
+    values_.SetModel(model_.data());
+    ++oldest_;
+  }
+
+  void Store(int32_t *row) const {
+    for (uint32_t j = 0; j < a_.features; ++j) row[j] = model_[TValues::PositionOf(j)];
+    std::fill(row + a_.features, row + static_cast<size_t>(s_.chunks) * s_.lanes, 0);
+  }
+
+  const ZipmlArguments &a_;
+  const Shape &s_;
+  TValues values_;
+  std::vector<int32_t> model_;  // in the order of the values' positions
+  std::vector<int64_t> gradient_;
+  std::vector<Batch<TValues>> ring_;
+  uint32_t oldest_ = 0;  // first batch whose update is still to come
+  uint32_t saturations_ = 0;
+};
+
+}  // namespace
+}  // namespace zipml
+
+extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
+                                 const ZipmlArguments *arguments, ZipmlResults *results) {
+  using namespace zipml;
+  const ZipmlArguments &a = *arguments;
+  const bool floats = format == kFloat32;
+  Shape shape = {};
+  const uint32_t word_bits_log2 = word_bits == 64 ? 6 : word_bits == 128 ? 7 : 9;
+  *results = ZipmlResults{};
+  results->version = kInterfaceVersion;
+  results->capability = Capability(word_bits_log2, static_cast<ValueFormat>(format));
+  results->status = Validate(word_bits, format, a, shape);
+  if (results->status != kStatusOk) return;
+  results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes *
+                   a.block_samples * shape.chunks;
+  results->cycles = ModelledCycles(a, shape, floats);
+  results->saturations = floats ? Trainer<FloatValues>(word_bits, a, shape).Run()
+                                : Trainer<PlaneValues>(word_bits, a, shape).Run();
+}

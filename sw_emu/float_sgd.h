@@ -1,0 +1,24 @@
+/* The full-precision baseline: mini-batch SGD for least squares in float32. */
+#ifndef ZIPML_FLOAT_SGD_H
+#define ZIPML_FLOAT_SGD_H
+#include <stdint.h>
+
+/* For each epoch e and its batches k in order:
+     x <- x - steps[e] / batch * sum_i (a_i x - y_i) a_i - decays[e] x,
+   where the dot products of batch k see the updates of batches <= k - 1 - delay. Like the
+   accelerator it divides a ragged last batch by `batch` too, and applies every update before an
+   epoch ends.
+
+   values   row-major, samples x features
+   labels   samples
+   model    features; read as the start, overwritten by the result
+   history  epochs x features, the model after each epoch; may be NULL
+   steps    one per epoch, not divided by the batch
+   decays   one per epoch, step * l2
+
+   Returns 0, or -1 if samples, features, batch or epochs is 0 (nothing is touched then). */
+int32_t zipml_float_sgd(const float *values, const float *labels, float *model, float *history,
+                        uint32_t samples, uint32_t features, uint32_t batch, uint32_t epochs,
+                        uint32_t delay, const float *steps, const float *decays);
+
+#endif

@@ -1,0 +1,41 @@
+"""Build constants, read from the compiled engine: their one home is hls/include/zipml/config.hpp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from zipml_pynq._engine import lib
+
+#: Fields of ``sw_emu/config.h`` as attributes, e.g. ``CONFIG.model_fraction_bits``.
+CONFIG: Any = lib.zipml_config()
+
+MAX_BITS: int = CONFIG.max_bits
+MODEL_FRACTION_BITS: int = CONFIG.model_fraction_bits
+#: One in the fixed point of model entries and labels.
+MODEL_ONE: int = 1 << MODEL_FRACTION_BITS
+#: Word widths (bits) that builds of the kernel exist for.
+WORD_BITS: tuple[int, ...] = (64, 128, 512)
+#: Streamed planes of the ``sampling`` register's values, by the names that Python uses.
+SAMPLING_CODES: dict[str, int] = {
+    "single": CONFIG.sampling_single,
+    "nearest": CONFIG.sampling_single,
+    "plain": CONFIG.sampling_plain,
+    "symmetric": CONFIG.sampling_symmetric,
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one build holds on chip: chunks of a row, words of a block, words in flight."""
+
+    max_chunks: int
+    block_words: int
+    ring_words: int
+
+
+#: Limits by value format ("bitplanes", "float32").
+LIMITS: dict[str, Limits] = {
+    "bitplanes": Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words),
+    "float32": Limits(CONFIG.float_max_chunks, CONFIG.float_block_words, CONFIG.float_ring_words),
+}

@@ -1,0 +1,43 @@
+"""Every error that this package raises on purpose; all derive from :class:`ZipmlError`."""
+
+from __future__ import annotations
+
+
+class ZipmlError(Exception):
+    """Base class: catch this to catch all of them."""
+
+
+class ArgumentError(ZipmlError, ValueError):
+    """An argument is outside what is allowed; the message names it, its value and the range."""
+
+
+class PackedFileError(ZipmlError, OSError):
+    """A packed data set on disk is truncated, altered, of another version or no packed data set."""
+
+
+class DeviceError(ZipmlError, RuntimeError):
+    """Base class of everything that goes wrong between driver and device."""
+
+
+class OverlayMismatchError(DeviceError):
+    """The overlay holds no ZipML IP, or one of another interface version, width or limits."""
+
+
+class DeviceBufferError(DeviceError):
+    """A buffer is of another device, too short, of the wrong dtype or not from ``allocate``."""
+
+
+class OutOfDeviceMemoryError(DeviceError, MemoryError):
+    """The device's contiguous memory does not hold what was asked for."""
+
+
+class KernelTimeoutError(DeviceError, TimeoutError):
+    """The kernel did not finish in time."""
+
+
+class KernelStatusError(DeviceError):
+    """The kernel ended with an error code in its status register."""
+
+
+class DivergenceError(ZipmlError, ArithmeticError):
+    """Training diverged: the model saturated or its loss grew without bound."""

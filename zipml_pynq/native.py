@@ -1,0 +1,93 @@
+"""The two compiled builds of the accelerator behind one call: the HLS kernel and the engine.
+
+Both take the registers of ``zipml_sgd`` by name and raw pointers, as the hardware does. Whoever
+calls :meth:`Build.run` has checked that every pointer leads to enough memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from zipml_pynq import _engine
+from zipml_pynq.errors import ArgumentError
+
+#: Names of the pointer registers, in the order of the top function.
+POINTERS = ("planes", "labels", "model", "history", "schedule")
+#: Names of the scalar input registers, in the order of the top function.
+SCALARS = (
+    "samples",
+    "features",
+    "batch",
+    "block_samples",
+    "block_stride",
+    "dither_offset",
+    "bits",
+    "sampling",
+    "epochs",
+    "delay",
+    "skip",
+    "pending",
+    "flags",
+)
+#: Names of the output registers, in the order of the top function.
+OUTPUTS = ("status", "version", "capability", "words", "cycles", "saturations")
+
+
+@dataclass(frozen=True)
+class Build:
+    """One compiled build: ``name`` is "kernel" or "engine"; ``run`` executes one start."""
+
+    name: str
+    _ffi: Any
+    _run: Any
+
+    def run(
+        self, word_bits: int, value_format: int, pointers: dict[str, int], scalars: dict[str, int]
+    ) -> dict[str, int]:
+        """Run the accelerator once and return its output registers.
+
+        Parameters
+        ----------
+        word_bits : int
+            Width of a word of the planes port: 64, 128 or 512.
+        value_format : int
+            ``CONFIG.format_bit_planes`` or ``CONFIG.format_float32``.
+        pointers : dict
+            Host address for each name of :data:`POINTERS`; 0 where the run touches no memory.
+        scalars : dict
+            Value for each name of :data:`SCALARS`.
+        """
+        arguments = self._ffi.new("ZipmlArguments *")
+        for name in POINTERS:
+            field = self._ffi.typeof(getattr(arguments, name))
+            setattr(arguments, name, self._ffi.cast(field, pointers[name]))
+        for name in SCALARS:
+            setattr(arguments, name, scalars[name])
+        results = self._ffi.new("ZipmlResults *")
+        self._run(word_bits, value_format, arguments, results)  # releases the GIL
+        return {name: int(getattr(results, name)) for name in OUTPUTS}
+
+
+def load_build(name: str) -> Build:
+    """The build called ``name``.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown name, or the kernel was not built here (it needs the vendor's C-simulation headers).
+    """
+    if name == "engine":
+        return Build(name, _engine.ffi, _engine.lib.zipml_engine_run)
+    if name == "kernel":
+        try:
+            kernel = importlib.import_module("zipml_pynq._kernel")
+        except ImportError as error:
+            raise ArgumentError(
+                "engine='kernel' needs the compiled HLS kernel, which this installation lacks: "
+                "`pip install --no-deps hls4ml` (for the vendor's C-simulation headers), then "
+                "`pip install --no-build-isolation .` in the project"
+            ) from error
+        return Build(name, kernel.ffi, kernel.lib.zipml_kernel_run)
+    raise ArgumentError(f"engine was {name!r}; allowed are 'engine' and 'kernel'")

@@ -1,0 +1,68 @@
+"""What a training run hands back, whichever device or reference it ran on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipml_pynq.constants import MODEL_ONE
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Model, history and counters of one run of the accelerator.
+
+    Parameters
+    ----------
+    model : ndarray of float64, shape (features,)
+        The model in normalized units: ``model_fixed / 2**24``.
+    model_fixed : ndarray of int32, shape (features,)
+        The model as the accelerator holds it.
+    history_fixed : ndarray of int32, shape (epochs, features)
+        The model at the end of every epoch, as the accelerator holds it.
+    words : int
+        Words of planes streamed.
+    cycles : int
+        Clock cycles of the schedule (modelled, docs/schedule.md).
+    saturations : int
+        Clamped results; 0 in a healthy run.
+    bytes_streamed : int
+        ``words`` in bytes; labels, model and schedule are not in it.
+    """
+
+    model: NDArray[np.float64]
+    model_fixed: NDArray[np.int32]
+    history_fixed: NDArray[np.int32]
+    words: int
+    cycles: int
+    saturations: int
+    bytes_streamed: int
+
+    @classmethod
+    def from_fixed(
+        cls,
+        model_fixed: NDArray[np.int32],
+        history_fixed: NDArray[np.int32],
+        *,
+        words: int,
+        cycles: int,
+        saturations: int,
+        word_bits: int,
+    ) -> TrainResult:
+        """The result of a run from its registers and buffers, padding already cut off."""
+        return cls(
+            model=model_fixed / MODEL_ONE,
+            model_fixed=model_fixed,
+            history_fixed=history_fixed,
+            words=words,
+            cycles=cycles,
+            saturations=saturations,
+            bytes_streamed=words * (word_bits // 8),
+        )
+
+    @property
+    def history(self) -> NDArray[np.float64]:
+        """``history_fixed`` in normalized units, float64, shape (epochs, features)."""
+        return self.history_fixed / MODEL_ONE
