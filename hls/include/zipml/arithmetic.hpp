@@ -1,5 +1,6 @@
 // The arithmetic of one training step, in plain integers: what the kernel and the engine share, so
-// that they cannot differ. Formulas, widths and the proof that no sum overflows: docs/arithmetic.md.
+// that they cannot differ. Formulas, widths and the proof that no sum overflows:
+// docs/arithmetic.md.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,11 @@ namespace zipml {
 /// every compiler this code targets (and by definition from C++20 on).
 inline int64_t RoundShift(int64_t value, int shift) {
   return (value + (static_cast<int64_t>(1) << (shift - 1))) >> shift;
+}
+
+/// value * 2^shift, defined for negative values too.
+inline int64_t ShiftLeft(int64_t value, int shift) {
+  return static_cast<int64_t>(static_cast<uint64_t>(value) << shift);
 }
 
 /// Clamps to +-(2^31 - 1), symmetric, so that a negation never overflows; counts what it clamped.
@@ -88,7 +94,8 @@ inline int64_t SecondDitherCoefficient(uint32_t sampling, Coefficients c) {
 /// \param decay     step * l2, kDecayFractionBits fraction bits, below 2^kDecayBits
 inline int32_t UpdateEntry(int32_t x, int64_t gradient, uint32_t decay, uint32_t &saturations) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - kGradientFractionBits;
-  const int64_t shrink = RoundShift(static_cast<int64_t>(x) * static_cast<int64_t>(decay), decay_shift);
+  const int64_t shrink =
+      RoundShift(static_cast<int64_t>(x) * static_cast<int64_t>(decay), decay_shift);
   const int shift = kGradientFractionBits - kModelFractionBits;
   return Saturate(x - RoundShift(gradient + shrink, shift), saturations);
 }

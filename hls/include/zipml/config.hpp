@@ -10,9 +10,9 @@ namespace zipml {
 
 /// Largest number of bits of one stochastic sample of a value.
 constexpr int kMaxBits = 8;
-/// A value is an integer times 2^-kGridBits at every precision: sum_p u_p 2^(kGridBits-1-p) over the
-/// base planes p, plus u_d 2^(kMaxBits-bits) for the dither, with u = +1 for a set bit, -1 for a
-/// clear one. The offset of the level grid cancels in this form, so no constant has to be added.
+/// A value is an integer times 2^-kGridBits at every precision: sum_p u_p 2^(kGridBits-1-p) over
+/// the base planes p, plus u_d 2^(kMaxBits-bits) for the dither, with u = +1 for a set bit, -1 for
+/// a clear one. The offset of the level grid cancels in this form, so no constant has to be added.
 constexpr int kGridBits = kMaxBits - 1;
 /// Fraction bits of a model entry and of a label (signed, 32 bits wide).
 constexpr int kModelFractionBits = 24;
@@ -20,7 +20,8 @@ constexpr int kModelFractionBits = 24;
 constexpr int kStepFractionBits = 30;
 /// Fraction bits of a sample's coefficient, residual * step / batch (signed, 32 bits wide).
 constexpr int kCoefficientFractionBits = 28;
-/// Fraction bits and width of the decay, step * l2 (unsigned): narrow, so that a lane needs two DSPs.
+/// Fraction bits and width of the decay, step * l2 (unsigned): narrow, so that a lane needs two
+/// DSPs.
 constexpr int kDecayFractionBits = 28;
 constexpr int kDecayBits = 24;
 /// A sum over one batch has the coefficient's fraction bits, the grid's, and one more because
@@ -51,7 +52,8 @@ constexpr int kMaxEpochs = 1 << 16;
 /// Sums are proven not to overflow up to this number of features (docs/arithmetic.md).
 constexpr int kMaxFeaturesLog2 = 15;
 
-// ---- Schedule (docs/schedule.md): pipeline distances, in cycles ------------------------------------
+// ---- Schedule (docs/schedule.md): pipeline distances, in cycles
+// ------------------------------------
 
 /// From the last word of a sample's last row to the first use of its coefficient.
 constexpr int kResidualLatency = 32;
@@ -62,7 +64,8 @@ constexpr int kMemoryLatency = 64;
 /// Fill and drain of the training pipeline, once a block.
 constexpr int kPipelineDepth = 48;
 
-// ---- Registers ---------------------------------------------------------------------------------------
+// ---- Registers
+// ---------------------------------------------------------------------------------------
 
 /// Read back in the `version` register: 'Z' 'M', then the version of the register interface.
 constexpr uint32_t kInterfaceVersion = 0x5A4D0001u;
@@ -70,16 +73,16 @@ constexpr uint32_t kInterfaceVersion = 0x5A4D0001u;
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {
   kStatusOk = 1,
-  kStatusSamples = 2,    // no samples
-  kStatusFeatures = 3,   // none, or more than the build's limit
-  kStatusBits = 4,       // outside 1..8 (bit planes) or not 32 (float32 kernel)
-  kStatusSampling = 5,   // not a Sampling, or double sampling on the float32 kernel
-  kStatusBatch = 6,      // 0 or over kMaxBatch
-  kStatusEpochs = 7,     // 0 or over kMaxEpochs
-  kStatusDelay = 8,      // over kMaxDelay
-  kStatusBlock = 9,      // block no multiple of the batch, over kBlockSamples or over kBlockWords
-  kStatusRing = 10,      // the batches in flight exceed kRingWords
-  kStatusPartial = 11,   // hold, pending or skip that do not fit together
+  kStatusSamples = 2,   // no samples
+  kStatusFeatures = 3,  // none, or more than the build's limit
+  kStatusBits = 4,      // outside 1..8 (bit planes) or not 32 (float32 kernel)
+  kStatusSampling = 5,  // not a Sampling, or double sampling on the float32 kernel
+  kStatusBatch = 6,     // 0 or over kMaxBatch
+  kStatusEpochs = 7,    // 0 or over kMaxEpochs
+  kStatusDelay = 8,     // over kMaxDelay
+  kStatusBlock = 9,     // block no multiple of the batch, over kBlockSamples or over kBlockWords
+  kStatusRing = 10,     // the batches in flight exceed kRingWords
+  kStatusPartial = 11,  // hold, pending or skip that do not fit together
 };
 
 /// The `sampling` register.
@@ -97,7 +100,8 @@ enum Flags : uint32_t {
 /// The `capability` register of a build with words of 2^word_bits_log2 bits; one byte a field.
 constexpr uint64_t Capability(uint32_t word_bits_log2, ValueFormat format) {
   return static_cast<uint64_t>(word_bits_log2) | static_cast<uint64_t>(MaxChunksLog2(format)) << 8 |
-         static_cast<uint64_t>(kMaxBatchLog2) << 16 | static_cast<uint64_t>(BlockWordsLog2(format)) << 24 |
+         static_cast<uint64_t>(kMaxBatchLog2) << 16 |
+         static_cast<uint64_t>(BlockWordsLog2(format)) << 24 |
          static_cast<uint64_t>(RingWordsLog2(format)) << 32 |
          static_cast<uint64_t>(kBlockSamplesLog2) << 40 | static_cast<uint64_t>(kMaxDelay) << 48 |
          static_cast<uint64_t>(format) << 56;

@@ -33,7 +33,8 @@ inline int32_t Max(int32_t a, int32_t b) { return a > b ? a : b; }
 inline int32_t CeilDivide(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 /// Cycles of one slot: its words, and the bubbles that keep every result ready before its use.
-inline uint32_t SlotCycles(uint32_t planes, uint32_t batch, uint32_t chunks, const Overlap &overlap) {
+inline uint32_t SlotCycles(uint32_t planes, uint32_t batch, uint32_t chunks,
+                           const Overlap &overlap) {
   const int32_t p = static_cast<int32_t>(planes);
   const int32_t b = static_cast<int32_t>(batch);
   const int32_t c = static_cast<int32_t>(chunks);

@@ -1,0 +1,6 @@
+// The kernels with words of 512 bits, under names of their own.
+#define ZIPML_WORD_BITS 512
+#define zipml_sgd zipml_sgd_512
+#define zipml_sgd_f32 zipml_sgd_f32_512
+#include "../hls/src/zipml_sgd.cpp"
+#include "../hls/src/zipml_sgd_f32.cpp"
