@@ -31,9 +31,10 @@ struct Shape {
 
 Status Validate(uint32_t word_bits, uint32_t format, const ZipmlArguments &a, Shape &s) {
   const bool floats = format == kFloat32;
+  const ValueFormat values = floats ? kFloat32 : kBitPlanes;
   s.lanes = floats ? word_bits / 32 : word_bits;
   if (a.samples == 0) return kStatusSamples;
-  if (a.features == 0 || a.features > kMaxChunks * s.lanes) return kStatusFeatures;
+  if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(values)) return kStatusFeatures;
   s.chunks = (a.features + s.lanes - 1) / s.lanes;
   if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;
   if (a.sampling > (floats ? kSingle : kDoubleSymmetric)) return kStatusSampling;
@@ -42,10 +43,10 @@ Status Validate(uint32_t word_bits, uint32_t format, const ZipmlArguments &a, Sh
   if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;
   if (a.delay > kMaxDelay) return kStatusDelay;
   if (a.block_samples == 0 || a.block_samples > kBlockSamples ||
-      a.block_samples % a.batch != 0 || s.planes * a.block_samples * s.chunks > kBlockWords) {
+      a.block_samples % a.batch != 0 || s.planes * a.block_samples * s.chunks > 1u << BlockWordsLog2(values)) {
     return kStatusBlock;
   }
-  if (OverlapOf(a.delay).ring_batches * s.planes * a.batch * s.chunks > kRingWords) {
+  if (OverlapOf(a.delay).ring_batches * s.planes * a.batch * s.chunks > 1u << RingWordsLog2(values)) {
     return kStatusRing;
   }
   s.batches_block = a.block_samples / a.batch;
@@ -169,7 +170,8 @@ ZIPML_CLONES int64_t DotCodes(const uint8_t *codes, const int16_t *low, const in
 /// most 2^7 * 2^15 and 2^8 of them fit 32 bits.
 constexpr uint32_t kRowsExact = 256;
 
-/// gradient[j] += sum over rows of rows[row][j] * coefficients[row].ZIPML_CLONES void AccumulateCodes(const uint8_t *const *rows, const int32_t *coefficients,
+/// gradient[j] += sum over rows of rows[row][j] * coefficients[row].
+ZIPML_CLONES void AccumulateCodes(const uint8_t *const *rows, const int32_t *coefficients,
                                   uint32_t count, uint32_t size, int64_t *gradient) {
   int32_t low[kRowsExact], high[kRowsExact];
   const uint8_t *row[kRowsExact];

@@ -1,0 +1,316 @@
+// Packing for the host. The grid, the randomness and the layout: docs/data.md. NumPy states the same
+// formulas a second time in zipml_pynq/quantize.py, and a test holds the two against each other.
+#include <cstdint>
+#include <cstring>
+
+#include "clones.h"
+#include "zipml/arithmetic.hpp"
+#include "zipml/config.hpp"
+
+extern "C" {
+#include "pack.h"
+}
+
+#define ZIPML_INLINE inline __attribute__((always_inline))
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed words are little-endian");
+
+namespace {
+
+/// Lanes that are packed at a time: the bits of one uint64 of a word.
+constexpr uint32_t kGroup = 64;
+/// The random numbers of one value are half of a Philox output: two neighbours share a call.
+constexpr uint32_t kPairs = kGroup / 2;
+/// A value's position is 0 at -1 and 2^31 at +1.
+constexpr int kPositionBits = 31;
+constexpr uint32_t kPositionCentre = 1u << (kPositionBits - 1);
+constexpr uint32_t kTopBase = (1u << zipml::kGridBits) - 1;
+
+/// Where a group's lanes lie: one sample, or, where few of its lanes are left, several samples.
+struct Place {
+  uint32_t sample;      // the first one
+  uint32_t first_lane;  // of each sample
+  uint32_t lanes_log2;  // of each sample
+  uint32_t samples;     // at most 64 / lanes; the group's other lanes are padding
+};
+
+/// Philox4x32-10 (Salmon et al., SC 2011): output i of the pair of lanes k is random[i][k]. The
+/// counter is (sample, pair of features, draw, bits), the key is the seed.
+ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t bits, uint64_t seed,
+                         uint32_t (&random)[4][kPairs]) {
+  uint32_t *c0 = random[0], *c1 = random[1], *c2 = random[2], *c3 = random[3];
+  const uint32_t pairs_log2 = place.lanes_log2 - 1;
+  for (uint32_t k = 0; k < kPairs; ++k) {
+    c0[k] = place.sample + (k >> pairs_log2);
+    c1[k] = place.first_lane / 2 + (k & ((1u << pairs_log2) - 1));
+    c2[k] = draw;
+    c3[k] = bits;
+  }
+  uint32_t key0 = static_cast<uint32_t>(seed);
+  uint32_t key1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    uint64_t product0[kPairs], product1[kPairs];
+    for (uint32_t k = 0; k < kPairs; ++k) product0[k] = static_cast<uint64_t>(c0[k]) * 0xD2511F53u;
+    for (uint32_t k = 0; k < kPairs; ++k) product1[k] = static_cast<uint64_t>(c2[k]) * 0xCD9E8D57u;
+    for (uint32_t k = 0; k < kPairs; ++k) {
+      c0[k] = static_cast<uint32_t>(product1[k] >> 32) ^ c1[k] ^ key0;
+      c1[k] = static_cast<uint32_t>(product1[k]);
+      c2[k] = static_cast<uint32_t>(product0[k] >> 32) ^ c3[k] ^ key1;
+      c3[k] = static_cast<uint32_t>(product0[k]);
+    }
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+}
+
+/// float32 of (x - mid) / divisor computed in double, clipped to [-1, 1]. Not a number is what a
+/// constant column makes of a difference that overflows: 0, like all of that column.
+template <typename TValue>
+ZIPML_INLINE float Normalize(TValue x, double mid, double divisor) {
+  const float v = static_cast<float>((static_cast<double>(x) - mid) / divisor);
+  const float number = v == v ? v : 0.0f;
+  const float high = number > 1.0f ? 1.0f : number;
+  return high < -1.0f ? -1.0f : high;
+}
+
+/// rint((v + 1) * 2^30). Adding 2^52 rounds to an integer, half to even; a signed conversion, which
+/// every vector unit has, then needs the range to be centred.
+ZIPML_INLINE uint32_t Position(float v) {
+  const double two52 = 4503599627370496.0;
+  const double rounded = (static_cast<double>(v) + 1.0) * kPositionCentre + two52;
+  const double centred = rounded - (two52 + kPositionCentre);
+  return static_cast<uint32_t>(static_cast<int32_t>(centred)) + kPositionCentre;
+}
+
+ZIPML_INLINE uint32_t BaseOf(uint32_t position) {
+  const uint32_t base = position >> (kPositionBits - zipml::kGridBits);
+  return base < kTopBase ? base : kTopBase;
+}
+
+/// Distance to the grid level below, in units of 2^-(32 - bits) of the grid's interval.
+ZIPML_INLINE uint32_t FractionOf(uint32_t position, uint32_t bits) {
+  return position - (BaseOf(position) >> (zipml::kMaxBits - bits) << (32 - bits));
+}
+
+/// Bit `shift` of each of 64 bytes, lane j in bit j: a multiplication moves eight bits together.
+ZIPML_INLINE uint64_t Gather(const void *bytes, int shift) {
+  uint64_t word = 0;
+  for (uint32_t g = 0; g < kGroup / 8; ++g) {
+    uint64_t eight;
+    std::memcpy(&eight, static_cast<const char *>(bytes) + 8 * g, sizeof eight);
+    const uint64_t ones = (eight >> shift) & 0x0101010101010101u;
+    word |= (ones * 0x0102040810204080u) >> 56 << (8 * g);
+  }
+  return word;
+}
+
+/// A data set's packing with everything that its blocks share worked out.
+struct Packer {
+  const ZipmlPacking &packing;
+  uint32_t max_bits;
+  uint32_t row_words;    // uint64 of one sample's row of one plane
+  uint64_t plane_words;  // uint64 of one plane of a block
+  uint64_t block_words;  // uint64 of all planes of a block
+  // Whole groups of columns are packed a sample at a time. Of the rest, the intercept included,
+  // 2^rest_log2 lanes a sample share a group, so here the columns are repeated for each sample; the
+  // intercept and padding are columns of range [-1, 1].
+  uint32_t whole_lanes;
+  uint32_t rest_log2;
+  double rest_mid[kGroup], rest_divisor[kGroup];
+
+  explicit Packer(const ZipmlPacking &p) : packing(p), max_bits(0) {
+    uint32_t planes = 0;
+    for (uint32_t bits = 1; bits <= zipml::kMaxBits; ++bits) {
+      if (p.precisions >> bits & 1) {
+        max_bits = bits;
+        planes += p.dither_planes;
+      }
+    }
+    planes = p.format == zipml::kFloat32 ? 1 : planes + zipml::BasePlanes(max_bits);
+    const uint32_t lane_bits = p.format == zipml::kFloat32 ? 32 : 1;
+    const uint32_t lanes = p.word_bits / lane_bits;
+    row_words = (p.features + lanes - 1) / lanes * (p.word_bits / 64);
+    plane_words = static_cast<uint64_t>(p.block_samples) * row_words;
+    block_words = planes * plane_words;
+    whole_lanes = p.columns / kGroup * kGroup;
+    rest_log2 = 3;
+    while (whole_lanes + (1u << rest_log2) < p.features) ++rest_log2;
+    for (uint32_t j = 0; j < kGroup; ++j) {
+      const uint32_t lane = whole_lanes + (j & ((1u << rest_log2) - 1));
+      rest_mid[j] = lane < p.columns ? p.mid[lane] : 0.0;
+      rest_divisor[j] = lane < p.columns ? p.divisor[lane] : 1.0;
+    }
+  }
+};
+
+/// Packs the 64 values of a group.
+/// \param x    -1, which sets no bit, where a lane is padding
+/// \param out  uint64 of the group's first sample in the first plane
+template <typename TValue>
+ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const double *mid,
+                            const double *divisor, const Place &place, uint64_t *out) {
+  const ZipmlPacking &p = packer.packing;
+  const uint32_t row_words = packer.row_words;
+  const uint64_t plane_words = packer.plane_words;
+  const auto store = [&](uint64_t word) {
+    for (uint32_t s = 0; s < place.samples; ++s) {
+      const uint32_t lanes = 1u << place.lanes_log2;
+      out[s * row_words] = word << (kGroup - lanes) >> (kGroup - lanes);
+      word = word >> (lanes - 1) >> 1;
+    }
+    out += plane_words;
+  };
+  // one short loop for each step: GCC vectorizes each of them, and not their fusion
+  float value[kGroup];
+  uint32_t position[kGroup];
+  uint8_t base[kGroup];
+  for (uint32_t j = 0; j < kGroup; ++j) value[j] = Normalize(x[j], mid[j], divisor[j]);
+  for (uint32_t j = 0; j < kGroup; ++j) position[j] = Position(value[j]);
+  for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(BaseOf(position[j]));
+  for (uint32_t plane = 0; plane < zipml::BasePlanes(packer.max_bits); ++plane) {
+    store(Gather(base, zipml::BaseWeight(static_cast<int>(plane))));
+  }
+  for (uint32_t bits = packer.max_bits; bits >= 1; --bits) {
+    if (!(p.precisions >> bits & 1)) continue;
+    uint16_t first[kPairs], second[kPairs];  // two lanes each, one a byte
+    if (p.nearest) {
+      for (uint32_t k = 0; k < kPairs; ++k) {
+        // a fraction of one half and above has one of its two leading bits set
+        const uint32_t even = FractionOf(position[2 * k], bits) >> (31 - bits);
+        const uint32_t odd = FractionOf(position[2 * k + 1], bits) >> (31 - bits);
+        first[k] = static_cast<uint16_t>((even != 0) | (odd != 0) << 8);
+      }
+    } else {
+      uint32_t random[4][kPairs];
+      Philox(place, p.draw, bits, p.seed, random);
+      for (uint32_t k = 0; k < kPairs; ++k) {
+        const uint32_t even = FractionOf(position[2 * k], bits);
+        const uint32_t odd = FractionOf(position[2 * k + 1], bits);
+        // neither side exceeds 2^31, so the sign of their difference tells which is less
+        first[k] = static_cast<uint16_t>(((random[0][k] >> bits) - even) >> 31 |
+                                         ((random[2][k] >> bits) - odd) >> 31 << 8);
+        second[k] = static_cast<uint16_t>(((random[1][k] >> bits) - even) >> 31 |
+                                          ((random[3][k] >> bits) - odd) >> 31 << 8);
+      }
+    }
+    store(Gather(first, 0));
+    if (p.dither_planes == 2) store(Gather(second, 0));
+  }
+}
+
+/// Packs `samples` samples: whole groups of columns straight from their rows, the rest from a copy.
+/// \param out  their first uint64 of the first plane
+template <typename TValue>
+ZIPML_INLINE void PackSamples(const Packer &packer, const TValue *x, uint32_t sample,
+                              uint32_t samples, uint64_t *out) {
+  const ZipmlPacking &p = packer.packing;
+  for (uint32_t s = 0; s < samples; ++s) {
+    for (uint32_t lane = 0; lane < packer.whole_lanes; lane += kGroup) {
+      const Place place = {sample + s, lane, 6, 1};
+      PackGroup(packer, x + s * p.row_stride + lane, p.mid + lane, p.divisor + lane, place,
+                out + s * packer.row_words + lane / kGroup);
+    }
+  }
+  if (packer.whole_lanes == p.features) return;
+  const uint32_t rest = p.columns - packer.whole_lanes;
+  const uint32_t step = kGroup >> packer.rest_log2;
+  for (uint32_t s = 0; s < samples; s += step) {
+    TValue values[kGroup];
+    for (TValue &value : values) value = -1;
+    const uint32_t count = samples - s < step ? samples - s : step;
+    for (uint32_t i = 0; i < count; ++i) {
+      TValue *row = values + (i << packer.rest_log2);
+      const TValue *from = x + (s + i) * p.row_stride + packer.whole_lanes;
+      for (uint32_t j = 0; j < rest; ++j) row[j] = from[j];
+      if (p.features > p.columns) row[rest] = 1;
+    }
+    const Place place = {sample + s, packer.whole_lanes, packer.rest_log2, count};
+    PackGroup(packer, values, packer.rest_mid, packer.rest_divisor, place,
+              out + s * packer.row_words + packer.whole_lanes / kGroup);
+  }
+}
+
+/// Writes one sample's normalized values as float32.
+template <typename TValue>
+ZIPML_INLINE void WriteSample(const Packer &packer, const TValue *row, uint64_t *out) {
+  const ZipmlPacking &p = packer.packing;
+  float *values = reinterpret_cast<float *>(out);
+  for (uint32_t j = 0; j < p.columns; ++j) {
+    values[j] = Normalize(row[j], p.mid[j], p.divisor[j]);
+  }
+  if (p.features > p.columns) values[p.columns] = 1.0f;
+}
+
+template <typename TValue>
+ZIPML_INLINE void PackBlocks(const Packer &packer, const TValue *x, uint32_t first_block,
+                             uint32_t last_block, uint64_t *planes) {
+  const ZipmlPacking &p = packer.packing;
+  // words that hold no feature, and samples past the last one, keep these zeros
+  std::memset(planes, 0, (last_block - first_block) * packer.block_words * sizeof *planes);
+  for (uint32_t block = first_block; block < last_block; ++block) {
+    const uint32_t sample = block * p.block_samples;
+    const uint32_t left = p.samples - sample;
+    const uint32_t samples = left < p.block_samples ? left : p.block_samples;
+    if (p.format == zipml::kFloat32) {
+      for (uint32_t s = 0; s < samples; ++s) {
+        WriteSample(packer, x + s * p.row_stride, planes + s * packer.row_words);
+      }
+    } else {
+      PackSamples(packer, x, sample, samples, planes);
+    }
+    x += p.block_samples * p.row_stride;
+    planes += packer.block_words;
+  }
+}
+
+ZIPML_CLONES void PackBlocksFloat(const Packer &packer, const float *x, uint32_t first_block,
+                                  uint32_t last_block, uint64_t *planes) {
+  PackBlocks(packer, x, first_block, last_block, planes);
+}
+
+ZIPML_CLONES void PackBlocksDouble(const Packer &packer, const double *x, uint32_t first_block,
+                                   uint32_t last_block, uint64_t *planes) {
+  PackBlocks(packer, x, first_block, last_block, planes);
+}
+
+/// Codes of up to 64 lanes: the base planes' bits as a number, plus the dither.
+ZIPML_CLONES void UnpackGroup(const uint64_t *base, uint64_t plane_words, uint32_t base_planes,
+                              uint64_t dither, uint32_t lanes, int16_t *codes) {
+  uint64_t code[kGroup] = {};
+  for (uint32_t plane = 0; plane < base_planes; ++plane) {
+    const uint64_t word = base[plane * plane_words];
+    for (uint32_t j = 0; j < kGroup; ++j) code[j] = code[j] << 1 | (word >> j & 1);
+  }
+  for (uint32_t j = 0; j < kGroup; ++j) code[j] += dither >> j & 1;
+  for (uint32_t j = 0; j < lanes; ++j) codes[j] = static_cast<int16_t>(code[j]);
+}
+
+}  // namespace
+
+void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block,
+                uint32_t last_block, uint64_t *planes) {
+  const Packer packer(*packing);
+  if (packing->x_bytes == sizeof(float)) {
+    PackBlocksFloat(packer, static_cast<const float *>(x), first_block, last_block, planes);
+  } else {
+    PackBlocksDouble(packer, static_cast<const double *>(x), first_block, last_block, planes);
+  }
+}
+
+void zipml_unpack(const uint64_t *planes, uint32_t word_bits, uint32_t features,
+                  uint32_t block_samples, uint32_t block_stride, uint32_t dither_offset,
+                  uint32_t bits, uint32_t rows, int16_t *codes) {
+  const uint32_t word = word_bits / 64;
+  const uint32_t row_words = (features + word_bits - 1) / word_bits * word;
+  const uint64_t plane_words = static_cast<uint64_t>(block_samples) * row_words;
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint64_t *block = planes + row / block_samples * static_cast<uint64_t>(block_stride) * word;
+    const uint64_t *base = block + row % block_samples * row_words;
+    const uint64_t *dither = base + static_cast<uint64_t>(dither_offset) * word;
+    for (uint32_t lane = 0; lane < features; lane += kGroup) {
+      const uint32_t lanes = features - lane < kGroup ? features - lane : kGroup;
+      UnpackGroup(base++, plane_words, zipml::BasePlanes(bits), *dither++, lanes, codes);
+      codes += lanes;
+    }
+  }
+}
