@@ -1,0 +1,215 @@
+"""The HLS top functions against the engine and the NumPy reference: model, history, counters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cases import Case, random_case, run_build, run_segments
+from zipml_pynq import reference
+from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.native import SCALARS, load_build
+
+try:
+    KERNEL = load_build("kernel")
+except ArgumentError as error:  # a board or an isolated build: no C-simulation headers
+    pytest.skip(str(error), allow_module_level=True)
+ENGINE = load_build("engine")
+
+
+def agree(case: Case, *, with_reference: bool = True) -> None:
+    """Kernel, engine and reference give the same bits and the same counters."""
+    kernel = run_build(KERNEL, case.packed, case.plan, case.model)
+    engine = run_build(ENGINE, case.packed, case.plan, case.model)
+    assert kernel.registers == engine.registers
+    assert kernel.registers["status"] == CONFIG.status_ok
+    np.testing.assert_array_equal(kernel.model, engine.model)
+    np.testing.assert_array_equal(kernel.history, engine.history)
+    if with_reference:
+        expected = reference.train(case.packed, case.plan, model=case.model)
+        np.testing.assert_array_equal(kernel.history, expected.history_fixed)
+        np.testing.assert_array_equal(kernel.model, expected.model_fixed)
+        assert kernel.registers["saturations"] == expected.saturations
+        assert kernel.registers["words"] == expected.words
+        assert kernel.registers["cycles"] == expected.cycles
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("sampling", ["single", "nearest", "plain", "symmetric"])
+def test_every_precision_and_boundary(word_bits: int, bits: int, sampling: str) -> None:
+    """Features around the word boundary; batch and delay go through all pairs along the way."""
+    batches, delays = (1, 3, 16), (0, 1, 2, 3, 5)
+    turn = bits + len(sampling)
+    for i, features in enumerate((1, 63, 64, 65, 90, word_bits + 1)):
+        batch = batches[(turn + i) % 3]
+        agree(
+            random_case(
+                seed=1000 * bits + i,
+                samples=batch * 5 + batch // 2 + 1,
+                features=features,
+                bits=bits,
+                sampling=sampling,
+                word_bits=word_bits,
+                batch=batch,
+                delay=delays[(turn + i) % 5],
+                l2=0.01 * (i % 2),
+            )
+        )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize("delay", range(CONFIG.max_delay + 1))
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+def test_every_delay(word_bits: int, batch: int, delay: int) -> None:
+    agree(
+        random_case(
+            seed=batch,
+            samples=batch * 9 + 1,
+            features=70,
+            bits=2,
+            word_bits=word_bits,
+            batch=batch,
+            delay=delay,
+        )
+    )
+
+
+@pytest.mark.parametrize(("word_bits", "features"), [(64, 1000), (128, 1000), (512, 1100)])
+def test_many_chunks(word_bits: int, features: int) -> None:
+    agree(random_case(seed=4, samples=35, features=features, batch=8, word_bits=word_bits, delay=1))
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+def test_largest_number_of_features(word_bits: int) -> None:
+    """The last chunk of the model memory, which is deeper than one block RAM."""
+    features = LIMITS["bitplanes"].max_chunks * word_bits
+    agree(
+        random_case(
+            seed=5, samples=12, features=features, bits=8, batch=4, word_bits=word_bits, delay=0
+        )
+    )
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+def test_two_bursts(word_bits: int) -> None:
+    """A lower precision out of a data set that stores several."""
+    for bits in (1, 3, 8):
+        agree(
+            random_case(
+                seed=6, features=90, bits=bits, stored_bits=(1, 3, 8), word_bits=word_bits, delay=2
+            )
+        )
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+def test_saturation(word_bits: int) -> None:
+    case = random_case(
+        seed=7, features=65, bits=3, step=15.0, model_scale=100.0, word_bits=word_bits
+    )
+    agree(case)
+    assert run_build(KERNEL, case.packed, case.plan, case.model).registers["saturations"] > 0
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("delay", [0, 1, 2])
+def test_float32_kernel(word_bits: int, delay: int) -> None:
+    for features in (1, 2, 15, 17, 100):
+        agree(
+            random_case(
+                seed=features,
+                features=features,
+                value_format="float32",
+                word_bits=word_bits,
+                delay=delay,
+                l2=0.01,
+            )
+        )
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2, 3, 5])
+def test_segments_equal_one_piece(delay: int) -> None:
+    case = random_case(seed=8, samples=61, features=70, batch=4, blocks=6, delay=delay)
+    whole = run_build(KERNEL, case.packed, case.plan, case.model)
+    for blocks in (1, 2, 4):
+        model, history, saturations = run_segments(
+            KERNEL, case.packed, case.plan, case.model, blocks
+        )
+        np.testing.assert_array_equal(model, whole.model)
+        np.testing.assert_array_equal(history, whole.history)
+        assert saturations == whole.registers["saturations"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(1, 70),
+    features=st.integers(1, 140),
+    bits=st.integers(1, 8),
+    sampling=st.sampled_from(["single", "nearest", "plain", "symmetric"]),
+    word_bits=st.sampled_from(WORD_BITS),
+    batch=st.integers(1, 20),
+    blocks=st.integers(1, 4),
+    delay=st.integers(0, 7),
+    l2=st.sampled_from([0.0, 0.001, 0.5]),
+    step=st.sampled_from([0.001, 0.1, 3.0]),
+    epochs=st.integers(1, 3),
+)
+def test_anything(seed: int, **parameters: object) -> None:
+    agree(random_case(seed, **parameters))
+
+
+def test_invalid_registers_touch_no_memory() -> None:
+    """Random registers, valid or not, with null pointers: kernel and engine answer alike."""
+    rng = np.random.default_rng(9)
+    seen = set()
+    for _ in range(3000):
+        scalars = {
+            "samples": int(rng.choice([0, 1, 100])),
+            "features": int(rng.choice([0, 1, 64, 4096, 40000, 2**32 - 1])),
+            "batch": int(rng.choice([0, 1, 8, 256, 257, 2**32 - 1])),
+            "block_samples": int(rng.choice([0, 8, 12, 4096, 4097])),
+            "block_stride": 0,
+            "dither_offset": 0,
+            "bits": int(rng.choice([0, 1, 8, 9, 32])),
+            "sampling": int(rng.choice([0, 1, 2, 3])),
+            "epochs": int(rng.choice([0, 1, 65536, 65537])),
+            "delay": int(rng.choice([0, 7, 8])),
+            "skip": int(rng.choice([0, 1])),
+            "pending": int(rng.choice([0, 1, 8])),
+            "flags": int(rng.choice([0, 1, 2])),
+        }
+        assert set(scalars) == set(SCALARS)
+        word_bits = int(rng.choice(WORD_BITS))
+        value_format = int(rng.choice([CONFIG.format_bit_planes, CONFIG.format_float32]))
+        if not _invalid(scalars, word_bits, value_format):
+            continue
+        null = dict.fromkeys(("planes", "labels", "model", "history", "schedule"), 0)
+        kernel = KERNEL.run(word_bits, value_format, null, scalars)
+        engine = ENGINE.run(word_bits, value_format, null, scalars)
+        assert kernel == engine, scalars
+        assert kernel["status"] != CONFIG.status_ok
+        assert kernel["version"] == CONFIG.interface_version
+        assert (kernel["words"], kernel["cycles"], kernel["saturations"]) == (0, 0, 0)
+        seen.add(kernel["status"])
+    assert len(seen) >= 8
+
+
+def _invalid(scalars: dict[str, int], word_bits: int, value_format: int) -> bool:
+    """Whether at least one register is outside its own range, whatever the others are."""
+    floats = value_format == CONFIG.format_float32
+    return (
+        scalars["samples"] == 0
+        or scalars["features"] in (0, 2**32 - 1)
+        or scalars["features"] > 64 * word_bits
+        or (scalars["bits"] != 32 if floats else not 1 <= scalars["bits"] <= 8)
+        or scalars["sampling"] > (0 if floats else 2)
+        or not 1 <= scalars["batch"] <= 256
+        or not 1 <= scalars["epochs"] <= 65536
+        or scalars["delay"] > 7
+        or not 1 <= scalars["block_samples"] <= 4096
+        or scalars["flags"] > 1
+    )
