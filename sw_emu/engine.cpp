@@ -1,5 +1,5 @@
-// The engine: the accelerator's arithmetic and schedule for the host. It gives the kernel's bits, but
-// it is code of its own: planes are decoded to small integer codes, and sums run in loops that
+// The engine: the accelerator's arithmetic and schedule for the host. It gives the kernel's bits,
+// but it is code of its own: planes are decoded to small integer codes, and sums run in loops that
 // compilers vectorize. Every sum is an exact integer, so their order does not matter.
 #include <algorithm>
 #include <cstring>
@@ -42,11 +42,12 @@ Status Validate(uint32_t word_bits, uint32_t format, const ZipmlArguments &a, Sh
   if (a.batch == 0 || a.batch > kMaxBatch) return kStatusBatch;
   if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;
   if (a.delay > kMaxDelay) return kStatusDelay;
-  if (a.block_samples == 0 || a.block_samples > kBlockSamples ||
-      a.block_samples % a.batch != 0 || s.planes * a.block_samples * s.chunks > 1u << BlockWordsLog2(values)) {
+  if (a.block_samples == 0 || a.block_samples > kBlockSamples || a.block_samples % a.batch != 0 ||
+      s.planes * a.block_samples * s.chunks > 1u << BlockWordsLog2(values)) {
     return kStatusBlock;
   }
-  if (OverlapOf(a.delay).ring_batches * s.planes * a.batch * s.chunks > 1u << RingWordsLog2(values)) {
+  if (OverlapOf(a.delay).ring_batches * s.planes * a.batch * s.chunks >
+      1u << RingWordsLog2(values)) {
     return kStatusRing;
   }
   s.batches_block = a.block_samples / a.batch;
@@ -103,23 +104,25 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
 /// Values that a loop handles together: the lanes of one uint64 of a plane.
 constexpr uint32_t kGroup = 64;
 
-/// codes = 2 * codes + bits of one plane. A code is a byte, eight to a uint64. Shifting a plane's
-/// word right by k leaves the bits k, k + 8, .. k + 56 in the lowest bit of each byte, so inside a
-/// group of 64 features the engine keeps them transposed: feature 8 m + k at position 8 k + m.
-ZIPML_CLONES void ShiftInPlane(const uint64_t *plane, uint32_t groups, uint64_t *codes) {
+/// Decodes one sample's row: first = base + first dither, second = base + second dither; `second`
+/// and its plane may be null. A code is a byte, eight to a uint64. Shifting a plane's word right by
+/// k leaves the bits k, k + 8, .. k + 56 in the lowest bit of each byte, so inside a group of 64
+/// features the engine keeps them transposed: feature 8 m + k at position 8 k + m.
+ZIPML_CLONES void DecodeRow(const uint64_t *base, size_t plane, uint32_t base_planes,
+                            const uint64_t *first_dither, const uint64_t *second_dither,
+                            uint32_t groups, uint64_t *first, uint64_t *second) {
+  const uint64_t lowest = 0x0101010101010101u;
   for (uint32_t i = 0; i < groups; ++i) {
-    for (uint32_t k = 0; k < 8; ++k) {
-      codes[8 * i + k] = 2 * codes[8 * i + k] + ((plane[i] >> k) & 0x0101010101010101u);
+    uint64_t codes[8] = {0};
+    for (uint32_t p = 0; p < base_planes; ++p) {
+      const uint64_t word = base[p * plane + i];
+      for (uint32_t k = 0; k < 8; ++k) codes[k] = 2 * codes[k] + ((word >> k) & lowest);
     }
-  }
-}
-
-/// codes = base + bits of one plane.
-ZIPML_CLONES void AddPlane(const uint64_t *plane, uint32_t groups, const uint64_t *base,
-                           uint64_t *codes) {
-  for (uint32_t i = 0; i < groups; ++i) {
-    for (uint32_t k = 0; k < 8; ++k) {
-      codes[8 * i + k] = base[8 * i + k] + ((plane[i] >> k) & 0x0101010101010101u);
+    const uint64_t dither = first_dither[i];
+    for (uint32_t k = 0; k < 8; ++k) first[8 * i + k] = codes[k] + ((dither >> k) & lowest);
+    if (second != nullptr) {
+      const uint64_t other = second_dither[i];
+      for (uint32_t k = 0; k < 8; ++k) second[8 * i + k] = codes[k] + ((other >> k) & lowest);
     }
   }
 }
@@ -173,31 +176,31 @@ constexpr uint32_t kRowsExact = 256;
 /// gradient[j] += sum over rows of rows[row][j] * coefficients[row].
 ZIPML_CLONES void AccumulateCodes(const uint8_t *const *rows, const int32_t *coefficients,
                                   uint32_t count, uint32_t size, int64_t *gradient) {
-  int32_t low[kRowsExact], high[kRowsExact];
-  const uint8_t *row[kRowsExact];
-  for (uint32_t s = 0; s < count; ++s) {
-    low[s] = static_cast<int16_t>(coefficients[s]);
-    high[s] = static_cast<int32_t>((static_cast<int64_t>(coefficients[s]) - low[s]) >> 16);
-    row[s] = rows[s];
-  }
-  const uint32_t padded = (count + 3) & ~3u;
-  for (uint32_t s = count; s < padded; ++s) {
-    low[s] = high[s] = 0;
-    row[s] = rows[0];
-  }
-  for (uint32_t j = 0; j < size; j += kGroup) {
-    int32_t sum_low[kGroup] = {0}, sum_high[kGroup] = {0};
-    for (uint32_t s = 0; s < padded; s += 4) {
-      const uint8_t *r0 = row[s] + j, *r1 = row[s + 1] + j, *r2 = row[s + 2] + j,
-                    *r3 = row[s + 3] + j;
-      for (uint32_t k = 0; k < kGroup; ++k) {
-        sum_low[k] += r0[k] * low[s] + r1[k] * low[s + 1] + r2[k] * low[s + 2] + r3[k] * low[s + 3];
-        sum_high[k] +=
-            r0[k] * high[s] + r1[k] * high[s + 1] + r2[k] * high[s + 2] + r3[k] * high[s + 3];
+  const uint32_t kTile = 512;
+  int32_t sum_low[kTile], sum_high[kTile];
+  for (uint32_t start = 0; start < size; start += kTile) {
+    const uint32_t width = std::min(kTile, size - start);
+    std::fill(sum_low, sum_low + width, 0);
+    std::fill(sum_high, sum_high + width, 0);
+    for (uint32_t s = 0; s < count; s += 4) {
+      // four rows at once; past the last one, rows that count zero times
+      const uint8_t *row[4];
+      int32_t low[4], high[4];
+      for (uint32_t i = 0; i < 4; ++i) {
+        const bool inside = s + i < count;
+        const int32_t c = inside ? coefficients[s + i] : 0;
+        row[i] = rows[inside ? s + i : s] + start;
+        low[i] = static_cast<int16_t>(c);
+        high[i] = static_cast<int32_t>((static_cast<int64_t>(c) - low[i]) >> 16);
+      }
+      for (uint32_t k = 0; k < width; ++k) {
+        const int32_t q0 = row[0][k], q1 = row[1][k], q2 = row[2][k], q3 = row[3][k];
+        sum_low[k] += q0 * low[0] + q1 * low[1] + q2 * low[2] + q3 * low[3];
+        sum_high[k] += q0 * high[0] + q1 * high[1] + q2 * high[2] + q3 * high[3];
       }
     }
-    for (uint32_t k = 0; k < kGroup; ++k) {
-      gradient[j + k] += sum_low[k] + static_cast<int64_t>(sum_high[k]) * (1 << 16);
+    for (uint32_t k = 0; k < width; ++k) {
+      gradient[start + k] += sum_low[k] + static_cast<int64_t>(sum_high[k]) * (1 << 16);
     }
   }
 }
@@ -253,7 +256,8 @@ class PlaneValues {
   struct Rows {
     std::vector<uint64_t> first, second;
     Rows(const PlaneValues &values, uint32_t batch)
-        : first(static_cast<size_t>(batch) * values.groups_ * 8), second(values.double_ ? first.size() : 0) {}
+        : first(static_cast<size_t>(batch) * values.groups_ * 8),
+          second(values.double_ ? first.size() : 0) {}
   };
 
   PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
@@ -272,16 +276,10 @@ class PlaneValues {
     const size_t plane = row_ * a_.block_samples;
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
-      uint64_t *first = &rows.first[static_cast<size_t>(s) * groups_ * 8];
-      std::fill(first, first + groups_ * 8, 0);
-      for (uint32_t p = 0; p < BasePlanes(a_.bits); ++p) {
-        ShiftInPlane(base + p * plane, groups_, first);
-      }
-      if (double_) {
-        AddPlane(base + dither_ + plane, groups_, first,
-                 &rows.second[static_cast<size_t>(s) * groups_ * 8]);
-      }
-      AddPlane(base + dither_, groups_, first, first);
+      const size_t codes = static_cast<size_t>(s) * groups_ * 8;
+      DecodeRow(base, plane, BasePlanes(a_.bits), base + dither_,
+                double_ ? base + dither_ + plane : nullptr, groups_, &rows.first[codes],
+                double_ ? &rows.second[codes] : nullptr);
     }
   }
 
@@ -424,7 +422,8 @@ class Trainer {
             int64_t first, second;
             values_.Dots(batch.rows, i, first, second);
             batch.coefficients[i] = SampleCoefficients(
-                a_.sampling, first, second, a_.labels[static_cast<size_t>(k) * a_.batch + i], step, saturations_);
+                a_.sampling, first, second, a_.labels[static_cast<size_t>(k) * a_.batch + i], step,
+                saturations_);
           }
         }
         // what the next batch is to see: all updates but the last `delay`
@@ -495,8 +494,8 @@ extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
   results->capability = Capability(word_bits_log2, static_cast<ValueFormat>(format));
   results->status = Validate(word_bits, format, a, shape);
   if (results->status != kStatusOk) return;
-  results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes *
-                   a.block_samples * shape.chunks;
+  results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes * a.block_samples *
+                   shape.chunks;
   results->cycles = ModelledCycles(a, shape, floats);
   results->saturations = floats ? Trainer<FloatValues>(word_bits, a, shape).Run()
                                 : Trainer<PlaneValues>(word_bits, a, shape).Run();

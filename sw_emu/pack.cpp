@@ -1,5 +1,6 @@
-// Packing for the host. The grid, the randomness and the layout: docs/data.md. NumPy states the same
-// formulas a second time in zipml_pynq/quantize.py, and a test holds the two against each other.
+// Packing for the host. The grid, the randomness and the layout: docs/data.md. NumPy states the
+// same formulas a second time in zipml_pynq/quantize.py, and a test holds the two against each
+// other.
 #include <cstdint>
 #include <cstring>
 
@@ -304,7 +305,8 @@ void zipml_unpack(const uint64_t *planes, uint32_t word_bits, uint32_t features,
   const uint32_t row_words = (features + word_bits - 1) / word_bits * word;
   const uint64_t plane_words = static_cast<uint64_t>(block_samples) * row_words;
   for (uint32_t row = 0; row < rows; ++row) {
-    const uint64_t *block = planes + row / block_samples * static_cast<uint64_t>(block_stride) * word;
+    const uint64_t *block =
+        planes + row / block_samples * static_cast<uint64_t>(block_stride) * word;
     const uint64_t *base = block + row % block_samples * row_words;
     const uint64_t *dither = base + static_cast<uint64_t>(dither_offset) * word;
     for (uint32_t lane = 0; lane < features; lane += kGroup) {

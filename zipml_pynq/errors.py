@@ -41,3 +41,7 @@ class KernelStatusError(DeviceError):
 
 class DivergenceError(ZipmlError, ArithmeticError):
     """Training diverged: the model saturated or its loss grew without bound."""
+
+
+class ZipmlWarning(UserWarning):
+    """Something that a result should be read with: clamped values, buffers kept back."""

@@ -12,27 +12,7 @@ from typing import Any
 
 from zipml_pynq import _engine
 from zipml_pynq.errors import ArgumentError
-
-#: Names of the pointer registers, in the order of the top function.
-POINTERS = ("planes", "labels", "model", "history", "schedule")
-#: Names of the scalar input registers, in the order of the top function.
-SCALARS = (
-    "samples",
-    "features",
-    "batch",
-    "block_samples",
-    "block_stride",
-    "dither_offset",
-    "bits",
-    "sampling",
-    "epochs",
-    "delay",
-    "skip",
-    "pending",
-    "flags",
-)
-#: Names of the output registers, in the order of the top function.
-OUTPUTS = ("status", "version", "capability", "words", "cycles", "saturations")
+from zipml_pynq.interface import OUTPUTS, POINTERS, SCALARS
 
 
 @dataclass(frozen=True)
@@ -55,9 +35,10 @@ class Build:
         value_format : int
             ``CONFIG.format_bit_planes`` or ``CONFIG.format_float32``.
         pointers : dict
-            Host address for each name of :data:`POINTERS`; 0 where the run touches no memory.
+            Host address for each name of ``POINTERS`` of :mod:`zipml_pynq.interface`; 0 where the
+            run touches no memory.
         scalars : dict
-            Value for each name of :data:`SCALARS`.
+            Value for each name of ``SCALARS``.
         """
         arguments = self._ffi.new("ZipmlArguments *")
         for name in POINTERS:

@@ -1,0 +1,274 @@
+"""Random data sets and plans, and one start of a compiled build on them.
+
+Planes are drawn bit by bit, without packing real data: every value that a plane can hold occurs,
+and a fault in pack cannot hide one in the builds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
+from zipml_pynq.native import Build
+from zipml_pynq.pack import Layout
+from zipml_pynq.plan import Plan, make_plan
+
+GUARD = 64
+SENTINEL = -0x5A5A5A5A
+
+
+@dataclass(frozen=True)
+class RandomDataset:
+    """What training needs of a ``PackedDataset``."""
+
+    planes: NDArray[np.uint64]
+    labels: NDArray[np.int32]
+    layout: Layout
+    batch: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set, a plan for it and a start model in fixed point."""
+
+    packed: RandomDataset
+    plan: Plan
+    model: NDArray[np.int32]
+
+
+def streamed(value_format: str, bits: int, dithers: int) -> int:
+    """Planes streamed at one precision."""
+    return 1 if value_format == "float32" else bits - 1 + dithers
+
+
+def random_dataset(
+    rng: np.random.Generator,
+    *,
+    samples: int = 40,
+    features: int = 65,
+    bits: int | tuple[int, ...] = 4,
+    sampling: str = "double",
+    word_bits: int = 64,
+    batch: int = 4,
+    blocks: int = 3,
+    value_format: str = "bitplanes",
+    label_scale: float = 1.0,
+) -> RandomDataset:
+    """A data set of random bits (or random float32 values) in about ``blocks`` blocks."""
+    precisions = (bits,) if isinstance(bits, int) else tuple(sorted(bits))
+    lanes = word_bits if value_format == "bitplanes" else word_bits // 32
+    chunks = -(-features // lanes)
+    planes = streamed(value_format, max(precisions), 2 if sampling == "double" else 1)
+    room = min(CONFIG.block_samples, LIMITS[value_format].block_words // (planes * chunks))
+    wanted = -(-samples // blocks)
+    block_samples = batch * max(1, min(-(-wanted // batch), room // batch))
+    layout = Layout(
+        samples=samples,
+        features=features,
+        word_bits=word_bits,
+        block_samples=block_samples,
+        bits=precisions,
+        sampling=sampling,
+        value_format=value_format,
+    )
+    rows = (layout.blocks, layout.stored_planes, block_samples, layout.chunks * layout.lanes)
+    real = np.arange(layout.blocks * block_samples).reshape(layout.blocks, 1, -1, 1) < samples
+    inside = real & (np.arange(rows[-1]) < features)
+    if value_format == "float32":
+        values = rng.uniform(-1, 1, rows).astype(np.float32)
+        # the ends of the range, zeros, and values that only just round to something
+        special = np.array([1, -1, 0, -0.0, 2.0**-24, -(2.0**-25), 1e-38], dtype=np.float32)
+        values = np.where(rng.random(rows) < 0.1, rng.choice(special, rows), values)
+        words = np.where(inside, values, np.float32(0)).astype("<f4").reshape(layout.blocks, -1)
+        words = words.view("<u8")
+    else:
+        # rows of zeros, of ones and of everything between
+        density = rng.choice([0.0, 0.5, 1.0], rows[:3], p=[0.1, 0.8, 0.1])[..., None]
+        ones = (rng.random(rows, dtype=np.float32) < density) & inside
+        words = np.packbits(ones, axis=-1, bitorder="little").reshape(layout.blocks, -1)
+        words = words.view("<u8")
+    labels = rng.normal(0, label_scale * MODEL_ONE, layout.blocks * block_samples)
+    labels = np.clip(np.rint(labels), -(2**31), 2**31 - 1).astype(np.int32)
+    labels[samples:] = 0
+    return RandomDataset(np.ascontiguousarray(words).astype(np.uint64), labels, layout, batch)
+
+
+def random_case(
+    seed: int,
+    *,
+    sampling: str = "symmetric",
+    bits: int = 4,
+    stored_bits: tuple[int, ...] | None = None,
+    epochs: int = 2,
+    step: float = 0.01,
+    l2: float = 0.0,
+    delay: int | str = 1,
+    model_scale: float = 0.5,
+    value_format: str = "bitplanes",
+    **dataset: Any,
+) -> Case:
+    """A random data set, plan and start model, the same for the same arguments.
+
+    Parameters
+    ----------
+    seed : int
+        Of all randomness.
+    sampling : str
+        A plan's sampling; the data set stores what it needs.
+    stored_bits : tuple of int, optional
+        Precisions that the data set stores; ``bits`` alone by default.
+    step : float
+        Step of the first epoch. With ``model_scale`` large enough, this saturates.
+    **dataset
+        Further arguments of :func:`random_dataset`.
+    """
+    rng = np.random.default_rng(seed)
+    if value_format == "float32":
+        sampling, bits, stored_bits = "single", 32, None
+    stored = sampling if sampling in ("single", "nearest") else "double"
+    packed = random_dataset(
+        rng,
+        bits=stored_bits or (bits,),
+        sampling=stored,
+        value_format=value_format,
+        **dataset,
+    )
+    plan = make_plan(
+        packed, bits=bits, sampling=sampling, epochs=epochs, step=step, l2=l2, delay=delay
+    )
+    model = np.rint(rng.normal(0, model_scale * MODEL_ONE, packed.layout.features))
+    return Case(packed, plan, np.clip(model, -(2**31) + 1, 2**31 - 1).astype(np.int32))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Output registers and buffers after one start of a build."""
+
+    registers: dict[str, int]
+    model: NDArray[np.int32]  # (features,)
+    history: NDArray[np.int32]  # (epochs, features)
+    held: NDArray[np.int32]  # (batches, batch, 2)
+
+
+def run_build(
+    build: Build,
+    packed: RandomDataset,
+    plan: Plan,
+    model: NDArray[np.int32] | None = None,
+    *,
+    skip: int = 0,
+    held: NDArray[np.int32] | None = None,
+    hold: bool = False,
+) -> Outcome:
+    """One start of ``build``; checks that it wrote nothing outside its buffers and no padding.
+
+    ``held`` are the pending coefficients of the call before, shape (pending, batch, 2).
+    """
+    layout = packed.layout
+    row = layout.chunks * layout.lanes
+    pending = 0 if held is None else len(held)
+    batches = -(-layout.samples // plan.batch)
+    out_pending = min(plan.delay, batches - skip) if hold else 0
+    tail = 2 * plan.batch * max(pending, out_pending)
+    buffer = np.full(row + tail + GUARD, SENTINEL, dtype=np.int32)
+    buffer[:row] = 0
+    if model is not None:
+        buffer[: layout.features] = model
+    if held is not None:
+        buffer[row : row + held.size] = held.ravel()
+    history = np.full(plan.epochs * row + GUARD, SENTINEL, dtype=np.int32)
+    schedule = plan.schedule_table()
+    planes = np.ascontiguousarray(packed.planes)
+    labels = np.ascontiguousarray(packed.labels)
+    scalars = plan.registers(layout)
+    scalars.update(skip=skip, pending=pending, flags=CONFIG.flag_hold if hold else 0)
+    arrays = {
+        "planes": planes,
+        "labels": labels,
+        "model": buffer,
+        "history": history,
+        "schedule": schedule,
+    }
+    registers = build.run(
+        layout.word_bits,
+        CONFIG.format_float32 if layout.value_format == "float32" else CONFIG.format_bit_planes,
+        {name: array.ctypes.data for name, array in arrays.items()},
+        scalars,
+    )
+    assert (buffer[row + tail :] == SENTINEL).all()
+    assert (buffer[layout.features : row] == 0).all()
+    assert (history[len(history) - GUARD :] == SENTINEL).all()
+    rows = history[: plan.epochs * row].reshape(plan.epochs, row)
+    assert hold or (rows[:, layout.features :] == 0).all()
+    assert not hold or (rows == SENTINEL).all()
+    return Outcome(
+        registers,
+        buffer[: layout.features].copy(),
+        rows[:, : layout.features].copy(),
+        buffer[row : row + 2 * plan.batch * out_pending].reshape(out_pending, plan.batch, 2).copy(),
+    )
+
+
+def segment(packed: RandomDataset, first_block: int, blocks: int) -> RandomDataset:
+    """Blocks of a data set as one of their own."""
+    layout = packed.layout
+    start = first_block * layout.block_samples
+    samples = min(layout.samples - start, blocks * layout.block_samples)
+    stop = start + blocks * layout.block_samples
+    return replace(
+        packed,
+        planes=packed.planes[first_block : first_block + blocks],
+        labels=packed.labels[start:stop],
+        layout=replace(layout, samples=samples),
+    )
+
+
+def run_segments(
+    build: Build,
+    packed: RandomDataset,
+    plan: Plan,
+    model: NDArray[np.int32],
+    blocks: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+    """A run in segments of ``blocks`` blocks: model, history (epochs, features), saturations.
+
+    Each segment starts at the block that holds the oldest batch whose update is still to come.
+    """
+    layout = packed.layout
+    per_block = layout.block_samples // plan.batch
+    history = []
+    saturations = 0
+    for epoch in range(plan.epochs):
+        one = replace(
+            plan,
+            epochs=1,
+            steps=plan.steps[epoch : epoch + 1],
+            decays=plan.decays[epoch : epoch + 1],
+            step=plan.step[epoch : epoch + 1],
+        )
+        held = np.zeros((0, plan.batch, 2), dtype=np.int32)
+        done = 0  # blocks
+        while done < layout.blocks:
+            oldest = done * per_block - len(held)  # first batch still to be updated
+            first = oldest // per_block
+            stop = min(done + blocks, layout.blocks)
+            hold = stop < layout.blocks
+            outcome = run_build(
+                build,
+                segment(packed, first, stop - first),
+                one,
+                model,
+                skip=oldest - first * per_block,
+                held=held,
+                hold=hold,
+            )
+            assert outcome.registers["status"] == CONFIG.status_ok, outcome.registers
+            model, held = outcome.model, outcome.held
+            saturations += outcome.registers["saturations"]
+            done = stop
+        history.append(model)
+    return model, np.array(history), saturations

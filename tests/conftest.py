@@ -1,0 +1,29 @@
+"""Fixtures that several test modules share."""
+
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():
+    # pynq tells about every processor that is not a board's
+    warnings.simplefilter("ignore")
+    import pynq  # noqa: F401
+
+from zipml_pynq.devices import EmulatedDevice, load_overlay
+
+
+@pytest.fixture
+def board():
+    """Make emulated boards; at the end, all their memory must have been given back."""
+    made = []
+
+    def make(**options):
+        device = EmulatedDevice(**options)
+        # memory is not zero on a board either: whatever reads what nobody wrote shows
+        device.memory[:] = 0xA5
+        made.append(device)
+        return load_overlay("emulated", device=device)
+
+    yield make
+    for device in made:
+        assert device.free_bytes == device.memory_bytes

@@ -1,0 +1,197 @@
+"""Data sets for regression: made up, shipped inside scikit-learn, or read from a file.
+
+What scikit-learn ships for regression is small: ``diabetes`` has 442 samples, ``linnerud`` 20, and
+the targets of ``digits``, ``wine``, ``iris`` and ``breast_cancer`` are classes. Its photographs are
+real data of a size that matters here, so :func:`photo` takes its samples from one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.quantize import check_data, check_int
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A regression problem; all arrays are float32.
+
+    Attributes
+    ----------
+    name : str
+    X_train, X_test : ndarray, (N, columns)
+    y_train, y_test : ndarray, (N,)
+    """
+
+    name: str
+    X_train: NDArray[np.float32]
+    y_train: NDArray[np.float32]
+    X_test: NDArray[np.float32]
+    y_test: NDArray[np.float32]
+
+
+def _dataset(
+    name: str, X_train: ArrayLike, y_train: ArrayLike, X_test: ArrayLike, y_test: ArrayLike
+) -> Dataset:
+    arrays = (*check_data(X_train, y_train), *check_data(X_test, y_test))
+    return Dataset(name, *(np.ascontiguousarray(a, dtype=np.float32) for a in arrays))
+
+
+def _split(name: str, X: NDArray, y: NDArray, test_fraction: float, seed: int) -> Dataset:
+    """Shuffled by ``seed``, then cut: the last ``test_fraction`` of the samples are the test."""
+    if not 0 < test_fraction < 1:
+        raise ArgumentError(f"test_fraction was {test_fraction}; it must lie between 0 and 1")
+    tests = round(len(X) * test_fraction)
+    if not 0 < tests < len(X):
+        raise ArgumentError(
+            f"test_fraction was {test_fraction}; of {len(X)} sample(s) it leaves one part empty"
+        )
+    order = np.random.default_rng(seed).permutation(len(X))
+    train, test = order[: len(X) - tests], order[len(X) - tests :]
+    return _dataset(name, X[train], y[train], X[test], y[test])
+
+
+def synthetic_regression(
+    n_features: int = 100,
+    n_train: int = 10_000,
+    n_test: int = 10_000,
+    r2: float = 0.9,
+    seed: int = 0,
+) -> Dataset:
+    """A linear model with Gaussian features and Gaussian noise.
+
+    The shapes of ZipML's Synthetic 10, 100 and 1000 are ``n_features``, 10,000 samples to train on
+    and 10,000 to test.
+
+    Parameters
+    ----------
+    n_features, n_train, n_test : int
+        At least 1.
+    r2 : float
+        Expected share of the labels' variance that the true model explains, above 0, at most 1.
+    seed : int
+        At least 0.
+
+    Raises
+    ------
+    ArgumentError
+        A parameter is out of range.
+    """
+    for name, size in (("n_features", n_features), ("n_train", n_train), ("n_test", n_test)):
+        check_int(name, size, 1, 1 << 31)
+    check_int("seed", seed, 0, (1 << 64) - 1)
+    if not 0 < r2 <= 1:
+        raise ArgumentError(f"r2 was {r2}; allowed is above 0 and at most 1")
+    rng = np.random.default_rng(seed)
+    model = rng.standard_normal(n_features)
+    # features are independent with variance 1, so this is the variance of X @ model
+    noise = np.sqrt(model @ model * (1 - r2) / r2)
+
+    def sample(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        X = rng.standard_normal((size, n_features), dtype=np.float32)
+        y = X @ model + noise * rng.standard_normal(size)
+        return X, y.astype(np.float32)
+
+    return Dataset(f"synthetic-{n_features}", *sample(n_train), *sample(n_test))
+
+
+def _sklearn_datasets() -> Any:
+    try:
+        return import_module("sklearn.datasets")
+    except ImportError as error:
+        raise ImportError(
+            "this data set ships inside scikit-learn: pip install 'zipml_pynq[demo]'"
+        ) from error
+
+
+def diabetes(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+    """Disease progression from 10 measurements of 442 patients (Efron et al., 2004).
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    """
+    X, y = _sklearn_datasets().load_diabetes(return_X_y=True, scaled=False)
+    return _split("diabetes", X, y, test_fraction, seed)
+
+
+def photo(size: int = 7) -> Dataset:
+    """Brightness of a pixel from the pixels around it: 48 features, about 267,000 samples.
+
+    From scikit-learn's photograph of the Summer Palace. Neighbouring patches overlap, so the
+    picture is not shuffled but cut: its right fifth is the test set, and shares no pixel with the
+    rest. Least squares explains about 96 % of the variance.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square patch, odd, 3..31; ``size**2 - 1`` features.
+
+    Raises
+    ------
+    ImportError
+        scikit-learn or Pillow is not installed.
+    """
+    if check_int("size", size, 3, 31) % 2 == 0:
+        raise ArgumentError(f"size was {size}; it must be odd, so that a patch has a centre")
+    datasets = _sklearn_datasets()
+    brightness = datasets.load_sample_image("china.jpg").mean(axis=2, dtype=np.float32)
+
+    def patches(part: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+        windows = np.lib.stride_tricks.sliding_window_view(part, (size, size))
+        rows = windows.reshape(-1, size * size)
+        centre = size * size // 2
+        return np.delete(rows, centre, axis=1), rows[:, centre]
+
+    cut = brightness.shape[1] * 4 // 5
+    return _dataset("photo", *patches(brightness[:, :cut]), *patches(brightness[:, cut:]))
+
+
+def load_npz(path: str | os.PathLike[str], test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+    """A data set from a NumPy .npz file.
+
+    Parameters
+    ----------
+    path : path-like
+        Holds ``X`` and ``y``, which are shuffled and split here, or ``X_train``, ``y_train``,
+        ``X_test`` and ``y_test``. Samples of more than one dimension (images) are flattened.
+    test_fraction : float
+        Share of the samples kept for the test, if the file does not say.
+    seed : int
+        Of the shuffle.
+
+    Raises
+    ------
+    ArgumentError
+        No such file, no .npz file, or other keys than these.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files} if hasattr(file, "files") else {}
+    except OSError as error:
+        raise ArgumentError(f"path was '{path}', which cannot be read: {error}") from error
+    except (ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ArgumentError(f"path was '{path}', which is no .npz file of numbers") from error
+    for key, array in arrays.items():
+        if key.startswith("X") and array.ndim > 2:
+            arrays[key] = array.reshape(len(array), -1)
+    split = ("X_train", "y_train", "X_test", "y_test")
+    if all(key in arrays for key in split):
+        return _dataset(path.stem, *(arrays[key] for key in split))
+    if "X" in arrays and "y" in arrays:
+        X, y = check_data(arrays["X"], arrays["y"])
+        return _split(path.stem, X, y, test_fraction, seed)
+    raise ArgumentError(
+        f"path was '{path}', with the keys {sorted(arrays)}; it must hold X and y, or {split}"
+    )

@@ -1,0 +1,788 @@
+"""Packed data sets: quantized samples in the bit-plane layout that the accelerator streams.
+
+Layout, randomness and file format are described in docs/data.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import save_file
+
+from zipml_pynq._engine import ffi, lib
+from zipml_pynq.constants import CONFIG, MAX_BITS, MODEL_ONE, WORD_BITS
+from zipml_pynq.errors import ArgumentError, PackedFileError
+from zipml_pynq.quantize import (
+    SAMPLINGS,
+    Normalization,
+    check_bits,
+    check_choice,
+    check_data,
+    check_int,
+    column_range,
+    levels,
+)
+
+BITPLANES, FLOAT32 = "bitplanes", "float32"
+#: How a data set stored with the key's sampling can be read: by these names.
+READABLE: dict[str, tuple[str, ...]] = {
+    "double": ("double", "plain", "symmetric", "single"),
+    "single": ("single",),
+    "nearest": ("nearest",),
+}
+
+FILE_FORMAT = "zipml-pynq packed data set"
+FILE_VERSION = 1
+#: Values below which threads cost more than they save.
+_THREAD_VALUES = 1 << 18
+
+
+def _ceil_divide(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the bits of a packed data set lie.
+
+    Attributes
+    ----------
+    samples, features : int
+        Shape of the data; the intercept counts as a feature.
+    word_bits : int
+        Width W of a word: 64, 128 or 512.
+    block_samples : int
+        Samples whose planes are stored together.
+    bits : tuple of int
+        Stored precisions, ascending; (32,) for the format "float32".
+    sampling : str
+        Stored dithers of each precision: "double", "single" or "nearest".
+    value_format : str
+        "bitplanes" or "float32".
+
+    Raises
+    ------
+    ArgumentError
+        A field is outside what the accelerator takes.
+    """
+
+    samples: int
+    features: int
+    word_bits: int
+    block_samples: int
+    bits: tuple[int, ...]
+    sampling: str
+    value_format: str = BITPLANES
+
+    def __post_init__(self) -> None:
+        check_int("samples", self.samples, 1, (1 << 32) - 1)
+        check_choice("value_format", self.value_format, (BITPLANES, FLOAT32))
+        _check_word_bits(self.word_bits)
+        check_choice("sampling", self.sampling, SAMPLINGS)
+        if self.value_format == FLOAT32:
+            if self.bits != (32,) or self.sampling != "single":
+                raise ArgumentError(
+                    f"bits and sampling were {self.bits!r} and {self.sampling!r}; the format "
+                    "'float32' has bits (32,) and sampling 'single'"
+                )
+        elif self.bits != _bits_tuple(self.bits):
+            raise ArgumentError(f"bits was {self.bits!r}; it must ascend without repetition")
+        if check_int("features", self.features, 0, 1 << 31) not in range(1, self.max_features + 1):
+            raise ArgumentError(
+                f"features was {self.features}; allowed is 1..{self.max_features} "
+                f"(words of {self.word_bits} bits, format '{self.value_format}')"
+            )
+        check_int("block_samples", self.block_samples, 1, CONFIG.block_samples)
+        words = self.planes() * self.block_samples * self.chunks
+        if words > CONFIG.block_words:
+            raise ArgumentError(
+                f"block_samples was {self.block_samples}; a block of {self.planes()} plane(s) of "
+                f"{self.chunks} word(s) a sample would have {words} words, and the accelerator "
+                f"holds {CONFIG.block_words}: at most {self.max_block_samples} samples"
+            )
+
+    @property
+    def lanes(self) -> int:
+        """Values in one word."""
+        return self.word_bits if self.value_format == BITPLANES else self.word_bits // 32
+
+    @property
+    def max_features(self) -> int:
+        """Longest model that the accelerator holds at this word width."""
+        return int(min(CONFIG.max_chunks * self.lanes, CONFIG.max_features))
+
+    @property
+    def chunks(self) -> int:
+        """Words of one sample's row of one plane."""
+        return _ceil_divide(self.features, self.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks; the last one is padded with zero samples."""
+        return _ceil_divide(self.samples, self.block_samples)
+
+    @property
+    def max_block_samples(self) -> int:
+        """Most samples of this shape in a block, at the largest stored precision."""
+        return int(min(CONFIG.block_words // (self.planes() * self.chunks), CONFIG.block_samples))
+
+    @property
+    def base_planes(self) -> int:
+        """Stored planes that all precisions share."""
+        return self.bits[-1] - 1 if self.value_format == BITPLANES else 0
+
+    @property
+    def stored_planes(self) -> int:
+        """Stored planes of a block: base, then the dithers of each precision."""
+        if self.value_format == FLOAT32:
+            return 1
+        return self.base_planes + len(self.bits) * self.dither_planes()
+
+    @property
+    def block_stride(self) -> int:
+        """Words from one block to the next."""
+        return self.stored_planes * self.block_samples * self.chunks
+
+    def _check_stored(self, bits: int | None) -> int:
+        if bits is None:
+            return self.bits[-1]
+        if bits not in self.bits:
+            stored = ", ".join(map(str, self.bits))
+            raise ArgumentError(f"bits was {bits!r}; this data set stores {stored}")
+        return int(bits)
+
+    def dither_planes(self, sampling: str | None = None) -> int:
+        """Dither planes that ``sampling`` reads; None: as many as are stored of a precision."""
+        if sampling is None:
+            sampling = self.sampling
+        check_choice("sampling", sampling, READABLE[self.sampling])
+        return 1 if sampling in ("single", "nearest") else 2
+
+    def dither_offset(self, bits: int | None = None) -> int:
+        """Words from the start of a block to the dither planes of ``bits`` (None: the largest)."""
+        bits = self._check_stored(bits)
+        if self.value_format == FLOAT32:
+            return 0
+        before = len(self.bits) - 1 - self.bits.index(bits)
+        planes = self.base_planes + before * self.dither_planes()
+        return planes * self.block_samples * self.chunks
+
+    def planes(self, bits: int | None = None, sampling: str | None = None) -> int:
+        """Planes streamed at ``bits`` (None: the largest) and ``sampling`` (None: as stored)."""
+        bits = self._check_stored(bits)
+        dithers = self.dither_planes(sampling)
+        return bits - 1 + dithers if self.value_format == BITPLANES else 1
+
+    def streamed_words(self, bits: int | None = None, sampling: str | None = None) -> int:
+        """Words of planes streamed in one epoch, padding included."""
+        return self.planes(bits, sampling) * self.block_samples * self.chunks * self.blocks
+
+    def bytes_per_epoch(self, bits: int | None = None, sampling: str | None = None) -> int:
+        """Bytes of planes streamed in one epoch; labels, 4 bytes a sample, are not counted."""
+        return self.streamed_words(bits, sampling) * self.word_bits // 8
+
+
+def _bits_tuple(bits: int | Iterable[int]) -> tuple[int, ...]:
+    """Precisions as an ascending tuple without repetition."""
+    if isinstance(bits, int | np.integer):
+        return (check_bits(bits),)
+    try:
+        unique = sorted({check_bits(b) for b in bits})
+    except TypeError:
+        raise ArgumentError(
+            f"bits was {bits!r}; it must be an integer in 1..{MAX_BITS} or several of them"
+        ) from None
+    if not unique:
+        raise ArgumentError(f"bits was empty; it must name at least one of 1..{MAX_BITS}")
+    return tuple(unique)
+
+
+def _check_word_bits(word_bits: object) -> None:
+    if isinstance(word_bits, bool) or word_bits not in WORD_BITS:
+        raise ArgumentError(f"word_bits was {word_bits!r}; allowed are {WORD_BITS}")
+
+
+def _make_layout(
+    samples: int,
+    features: int,
+    word_bits: int,
+    batch: int,
+    block_samples: int | None,
+    bits: tuple[int, ...],
+    sampling: str,
+    value_format: str,
+) -> Layout:
+    """The layout with the largest blocks that fit, evened out so that little is padded."""
+    check_int("batch", batch, 1, CONFIG.max_batch)
+
+    def layout(size: int) -> Layout:
+        return Layout(samples, features, word_bits, size, bits, sampling, value_format)
+
+    largest = layout(1).max_block_samples
+    if batch > largest:
+        raise ArgumentError(
+            f"batch was {batch}; with {features} features, words of {word_bits} bits and "
+            f"{layout(1).planes()} plane(s) the accelerator holds batches of at most {largest}"
+        )
+    if block_samples is None:
+        # a block is whole batches, and all blocks are about equally full
+        blocks = _ceil_divide(samples, largest // batch * batch)
+        block_samples = _ceil_divide(_ceil_divide(samples, blocks), batch) * batch
+    check_int("block_samples", block_samples, 1, CONFIG.block_samples)
+    if block_samples % batch != 0:
+        raise ArgumentError(
+            f"block_samples was {block_samples}; it must be a multiple of batch, {batch}"
+        )
+    return layout(int(block_samples))
+
+
+@dataclass(frozen=True, eq=False)
+class PackedDataset:
+    """Samples packed for the accelerator, with their labels. Immutable.
+
+    Attributes
+    ----------
+    planes : ndarray, uint64, (blocks, block_stride * word_bits // 64)
+        Read-only; after :meth:`load` a memory map of the file.
+    labels : ndarray, int32, (blocks * block_samples,)
+        Normalized labels in fixed point, ``CONFIG.model_fraction_bits`` fraction bits.
+    layout : Layout
+    normalization : Normalization
+    seed, draw : int
+        Keys of the randomness.
+    batch : int
+        Batch that the blocks were made for; any divisor of ``layout.block_samples`` works.
+    clipped : int
+        Values that lay outside the normalization's range, and labels beyond fixed point.
+    """
+
+    planes: NDArray[np.uint64] = field(repr=False)
+    labels: NDArray[np.int32] = field(repr=False)
+    layout: Layout
+    normalization: Normalization
+    seed: int
+    draw: int
+    batch: int
+    clipped: int = 0
+
+    def __post_init__(self) -> None:
+        layout = self.layout
+        shapes = {
+            "planes": (np.uint64, (layout.blocks, layout.block_stride * layout.word_bits // 64)),
+            "labels": (np.int32, (layout.blocks * layout.block_samples,)),
+        }
+        for name, (dtype, shape) in shapes.items():
+            a = getattr(self, name)
+            if not isinstance(a, np.ndarray) or a.dtype != dtype or a.shape != shape:
+                found = (a.dtype, a.shape) if isinstance(a, np.ndarray) else type(a).__name__
+                raise ArgumentError(
+                    f"{name} was {found}; this layout needs {dtype.__name__} {shape}"
+                )
+            view = np.ascontiguousarray(a) if not a.flags.c_contiguous else a.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+        if self.normalization.features != layout.features:
+            raise ArgumentError(
+                f"normalization was for {self.normalization.features} features; "
+                f"this layout has {layout.features}"
+            )
+        check_int("seed", self.seed, 0, (1 << 64) - 1)
+        check_int("draw", self.draw, 0, (1 << 32) - 1)
+        check_int("batch", self.batch, 1, CONFIG.max_batch)
+        if layout.block_samples % self.batch != 0:
+            raise ArgumentError(
+                f"batch was {self.batch}; it must divide block_samples, {layout.block_samples}"
+            )
+
+    def block_range(self, first: int, last: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """Planes and labels of the blocks ``first`` .. ``last - 1``, as views."""
+        check_int("first", first, 0, self.layout.blocks - 1)
+        check_int("last", last, first + 1, self.layout.blocks)
+        size = self.layout.block_samples
+        return self.planes[first:last], self.labels[first * size : last * size]
+
+    def unpack(
+        self, bits: int | None = None, sampling: str | None = None
+    ) -> NDArray[np.int16] | tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Codes, level indices 0..2^(bits-1), of all samples.
+
+        Parameters
+        ----------
+        bits : int, optional
+            A stored precision; by default the largest.
+        sampling : str, optional
+            How to read them, one of ``READABLE[layout.sampling]``; by default as stored.
+
+        Returns
+        -------
+        ndarray, int16, (samples, features), or a pair of them
+            Q1, and Q2 where two dithers are read.
+        """
+        if self.layout.value_format == FLOAT32:
+            raise ArgumentError("value_format was 'float32', which has no codes; use values()")
+        bits = self.layout._check_stored(bits)
+        count = self.layout.dither_planes(sampling)
+        plane_words = self.layout.block_samples * self.layout.chunks
+        codes = []
+        for dither in range(count):
+            out = np.empty((self.layout.samples, self.layout.features), dtype=np.int16)
+            lib.zipml_unpack(
+                _pointer("const uint64_t *", self.planes),
+                self.layout.word_bits,
+                self.layout.features,
+                self.layout.block_samples,
+                self.layout.block_stride,
+                self.layout.dither_offset(bits) + dither * plane_words,
+                bits,
+                self.layout.samples,
+                _pointer("int16_t *", out),
+            )
+            codes.append(out)
+        return codes[0] if count == 1 else (codes[0], codes[1])
+
+    def values(
+        self, bits: int | None = None, sampling: str | None = None
+    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the accelerator computes with: float32 (samples, features), as :meth:`unpack`."""
+        layout = self.layout
+        if layout.value_format == FLOAT32:
+            layout.planes(bits, sampling)  # checks them
+            rows = self.planes.reshape(-1, layout.chunks * layout.word_bits // 64)
+            return rows.view(np.float32)[: layout.samples, : layout.features].copy()
+        grid = levels(layout._check_stored(bits)).astype(np.float32)
+        codes = self.unpack(bits, sampling)
+        return (grid[codes[0]], grid[codes[1]]) if isinstance(codes, tuple) else grid[codes]
+
+    def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
+        """The same data packed again with another draw: new dithers on the same base planes.
+
+        Parameters
+        ----------
+        X : array_like, (samples, columns)
+            The raw samples that this data set was packed from.
+        draw : int
+            0..2^32 - 1.
+        threads : int, optional
+            See :func:`pack`.
+
+        Raises
+        ------
+        ArgumentError
+            ``X`` is not what this data set was packed from, or ``draw`` is out of range.
+        """
+        check_int("draw", draw, 0, (1 << 32) - 1)
+        a = self.normalization.check(X)
+        if a.shape[0] != self.layout.samples:
+            raise ArgumentError(
+                f"X had {a.shape[0]} row(s); this data set has {self.layout.samples}"
+            )
+        column_range("X", a)
+        planes = _pack_planes(a, self.normalization, self.layout, self.seed, draw, threads)
+        # what no draw changes: base planes; everything where nothing is drawn
+        drawn = self.layout.value_format == BITPLANES and self.layout.sampling != "nearest"
+        fixed = self.layout.base_planes if drawn else self.layout.stored_planes
+        words = fixed * self.layout.block_samples * self.layout.chunks * self.layout.word_bits // 64
+        differing = (planes[:, :words] != self.planes[:, :words]).any(axis=1)
+        if differing.any():
+            block = int(differing.argmax())
+            size = self.layout.block_samples
+            last = min((block + 1) * size, self.layout.samples) - 1
+            raise ArgumentError(
+                "X was not what this data set was packed from: rows "
+                f"{block * size}..{last} have other base planes"
+            )
+        return PackedDataset(
+            planes,
+            self.labels,
+            self.layout,
+            self.normalization,
+            self.seed,
+            int(draw),
+            self.batch,
+            self.clipped,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write this data set to ``path``, a safetensors file, all or nothing.
+
+        Raises
+        ------
+        ArgumentError
+            ``path`` is a directory, or its folder does not exist.
+        PackedFileError
+            The file cannot be written.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise ArgumentError(f"path was '{path}', a folder; it must name a file")
+        if not path.parent.is_dir():
+            raise ArgumentError(f"path was '{path}'; the folder '{path.parent}' does not exist")
+        tensors: dict[str, NDArray] = {
+            "planes": self.planes,
+            "labels": self.labels,
+            "mid": self.normalization.mid,
+            "half": self.normalization.half,
+            "label_range": np.array(
+                [self.normalization.label_mid, self.normalization.label_half], dtype=np.float64
+            ),
+        }
+        metadata = {
+            "format": FILE_FORMAT,
+            "version": str(FILE_VERSION),
+            "samples": str(self.layout.samples),
+            "features": str(self.layout.features),
+            "word_bits": str(self.layout.word_bits),
+            "block_samples": str(self.layout.block_samples),
+            "bits": " ".join(map(str, self.layout.bits)),
+            "sampling": self.layout.sampling,
+            "value_format": self.layout.value_format,
+            "intercept": str(int(self.normalization.intercept)),
+            "seed": str(self.seed),
+            "draw": str(self.draw),
+            "batch": str(self.batch),
+            "clipped": str(self.clipped),
+        }
+        metadata["sha256"] = _checksum(tensors, metadata)
+        # the name of a temporary file in the same folder, so that the rename is atomic
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            try:
+                save_file(tensors, temporary, metadata=metadata)
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise PackedFileError(f"'{path}' cannot be written: {error}") from error
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], mmap: bool = True, verify: bool = True
+    ) -> PackedDataset:
+        """Read a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+        mmap : bool
+            Map planes and labels instead of reading them; the file must then not be changed in
+            place while the data set is in use (saving over it is safe, since that renames).
+        verify : bool
+            Compare the checksum, which reads the whole file once.
+
+        Raises
+        ------
+        PackedFileError
+            The file is missing, truncated, altered, of another version or no packed data set.
+        """
+        path = Path(path)
+        header, start = _read_header(path)
+        metadata = header.pop("__metadata__")
+        tensors: dict[str, NDArray] = {}
+        for name, dtype in _TENSORS.items():
+            entry = header.pop(name, None)
+            if entry is None or entry["dtype"] != _SAFETENSORS_DTYPES[dtype] or 0 in entry["shape"]:
+                raise PackedFileError(f"'{path}' was altered: no tensor '{name}' of {dtype}")
+            offset = start + entry["data_offsets"][0]
+            tensors[name] = np.memmap(path, dtype, "r", offset, tuple(entry["shape"]))
+        if header:
+            raise PackedFileError(f"'{path}' was altered: unknown tensor '{next(iter(header))}'")
+        if verify and metadata.get("sha256") != _checksum(tensors, metadata):
+            raise PackedFileError(f"'{path}' was altered: its checksum does not match")
+        if not mmap:
+            tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
+        try:
+            layout = Layout(
+                samples=int(metadata["samples"]),
+                features=int(metadata["features"]),
+                word_bits=int(metadata["word_bits"]),
+                block_samples=int(metadata["block_samples"]),
+                bits=tuple(int(b) for b in metadata["bits"].split()),
+                sampling=metadata["sampling"],
+                value_format=metadata["value_format"],
+            )
+            label_mid, label_half = tensors["label_range"]
+            normalization = Normalization(
+                tensors["mid"],
+                tensors["half"],
+                label_mid,
+                label_half,
+                bool(int(metadata["intercept"])),
+            )
+            return cls(
+                tensors["planes"],
+                tensors["labels"],
+                layout,
+                normalization,
+                int(metadata["seed"]),
+                int(metadata["draw"]),
+                int(metadata["batch"]),
+                int(metadata["clipped"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise PackedFileError(f"'{path}' was altered: {error}") from error
+
+
+#: Tensors of a file and their types.
+_TENSORS: dict[str, np.dtype] = {
+    "planes": np.dtype("<u8"),
+    "labels": np.dtype("<i4"),
+    "mid": np.dtype("<f8"),
+    "half": np.dtype("<f8"),
+    "label_range": np.dtype("<f8"),
+}
+_SAFETENSORS_DTYPES = {np.dtype("<u8"): "U64", np.dtype("<i4"): "I32", np.dtype("<f8"): "F64"}
+
+
+def _checksum(tensors: dict[str, NDArray], metadata: dict[str, str]) -> str:
+    """SHA-256 over all metadata but itself and over every tensor's name, type, shape and bytes."""
+    rest = {key: value for key, value in metadata.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file that holds a packed data set, and where its data begins.
+
+    safetensors checks the file's structure but tells nobody where its tensors lie, which a memory
+    map needs; so the header (8 bytes of length, then JSON) is read here, too.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            # the format's own limit; a larger length is text, or anything else
+            start = 8 + length
+            text = file.read(length) if length <= 100_000_000 else b""
+    except OSError as error:
+        raise PackedFileError(f"'{path}' cannot be read: {error.strerror}") from error
+    foreign = PackedFileError(f"'{path}' is no packed data set: it is no safetensors file")
+    if text[:1] != b"{":
+        raise PackedFileError(f"'{path}' is truncated: {size} bytes") if size <= 8 else foreign
+    if size < start:
+        raise PackedFileError(f"'{path}' is truncated: {size} bytes end inside its header")
+    try:
+        header = json.loads(text)
+        metadata = header.get("__metadata__") or {}
+        named = metadata.get("format")
+        end = start + max(
+            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"),
+            default=0,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise foreign from None
+    if named != FILE_FORMAT:
+        raise PackedFileError(f"'{path}' is no packed data set: its metadata do not say so")
+    if metadata.get("version") != str(FILE_VERSION):
+        raise PackedFileError(
+            f"'{path}' has format version {metadata.get('version')}; this release reads "
+            f"version {FILE_VERSION}: pack the data again"
+        )
+    if size != end:
+        what = "truncated" if size < end else "altered"
+        raise PackedFileError(f"'{path}' is {what}: it has {size} bytes, its header tells of {end}")
+    try:
+        with safetensors.safe_open(path, framework="numpy"):
+            pass
+    except safetensors.SafetensorError as error:
+        raise PackedFileError(f"'{path}' was altered: {error}") from error
+    return header, start
+
+
+def _pointer(kind: str, array: NDArray) -> Any:
+    return ffi.cast(kind, array.ctypes.data)
+
+
+def _pack_planes(
+    X: NDArray[np.floating],
+    normalization: Normalization,
+    layout: Layout,
+    seed: int,
+    draw: int,
+    threads: int | None,
+) -> NDArray[np.uint64]:
+    """Planes (blocks, uint64 words of a block) of checked raw samples."""
+    itemsize = X.itemsize
+    if (
+        (X.shape[1] > 1 and X.strides[1] != itemsize)
+        or X.strides[0] % itemsize != 0
+        or not X.flags.aligned
+    ):
+        X = np.ascontiguousarray(X)
+    planes = np.empty(
+        (layout.blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64
+    )
+    mid, divisor = normalization.mid, normalization.divisor
+    stored = layout.bits if layout.value_format == BITPLANES else ()
+    packing = ffi.new(
+        "ZipmlPacking *",
+        {
+            "mid": _pointer("const double *", mid),
+            "divisor": _pointer("const double *", divisor),
+            "row_stride": X.strides[0] // itemsize,
+            "seed": seed,
+            "draw": draw,
+            "x_bytes": itemsize,
+            "columns": normalization.columns,
+            "features": layout.features,
+            "samples": layout.samples,
+            "block_samples": layout.block_samples,
+            "word_bits": layout.word_bits,
+            "format": CONFIG.format_bit_planes
+            if layout.value_format == BITPLANES
+            else CONFIG.format_float32,
+            "precisions": sum(1 << bits for bits in stored),
+            "dither_planes": layout.dither_planes(),
+            "nearest": layout.sampling == "nearest",
+        },
+    )
+
+    def work(first: int, last: int) -> None:
+        lib.zipml_pack(
+            packing,
+            _pointer("const void *", X[first * layout.block_samples :]),
+            first,
+            last,
+            _pointer("uint64_t *", planes[first:]),
+        )
+
+    if threads is None:
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        threads = min(available, _ceil_divide(X.size, _THREAD_VALUES))
+    threads = min(check_int("threads", threads, 1, 1024), layout.blocks)
+    if threads == 1:
+        work(0, layout.blocks)
+    else:
+        bounds = [layout.blocks * i // threads for i in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, bounds[:-1], bounds[1:]))
+    return planes
+
+
+def pack(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    bits: int | Iterable[int] | None = None,
+    sampling: str | None = None,
+    word_bits: int = 64,
+    batch: int = 16,
+    block_samples: int | None = None,
+    seed: int = 0,
+    draw: int = 0,
+    intercept: bool = True,
+    normalization: Normalization | None = None,
+    value_format: str = BITPLANES,
+    threads: int | None = None,
+) -> PackedDataset:
+    """Normalize, quantize and lay out a data set for the accelerator.
+
+    Parameters
+    ----------
+    X : array_like, (N, columns)
+        Raw samples. float32 and float64 with contiguous rows are packed without a copy.
+    y : array_like, (N,)
+        Raw labels.
+    bits : int or iterable of int, optional
+        Precisions to store, 1..8; 4 by default. All of them share one set of base planes.
+    sampling : str, optional
+        "double" (the default), "single" or "nearest": the dithers stored for each precision.
+    word_bits : int
+        64, 128 or 512, as the accelerator's memory port.
+    batch : int
+        Batch to make blocks for, 1..256.
+    block_samples : int, optional
+        Samples of a block, a multiple of ``batch``; by default as many as the accelerator holds.
+    seed : int
+        Key of all randomness, 0..2^64 - 1.
+    draw : int
+        Number of the draw, 0..2^32 - 1: same values, independent dithers.
+    intercept : bool
+        Append a feature that is always 1. Not used with ``normalization``, which has its own.
+    normalization : Normalization, optional
+        As fitted to other data; values outside its range are clipped, with a RuntimeWarning. By
+        default fitted to ``X`` and ``y``.
+    value_format : str
+        "bitplanes", or "float32" for the full-precision accelerator: then ``bits`` and
+        ``sampling`` must be left out (or 32 and "single").
+    threads : int, optional
+        By default one for each available core. The result does not depend on it.
+
+    Returns
+    -------
+    PackedDataset
+
+    Raises
+    ------
+    ArgumentError
+        An argument is outside what is allowed, or one batch does not fit the accelerator.
+    """
+    check_choice("value_format", value_format, (BITPLANES, FLOAT32))
+    if value_format == FLOAT32:
+        stored: tuple[int, ...] = (32,)
+        given = (32,) if bits is None else tuple(np.atleast_1d(np.asarray(bits)))
+        if given != (32,) or sampling not in (None, "single"):
+            raise ArgumentError(
+                f"bits and sampling were {bits!r} and {sampling!r}; value_format 'float32' has no "
+                "precisions and no dithers: leave them out"
+            )
+        sampling = "single"
+    else:
+        stored = _bits_tuple(4 if bits is None else bits)
+        sampling = check_choice("sampling", "double" if sampling is None else sampling, SAMPLINGS)
+    _check_word_bits(word_bits)
+    check_int("seed", seed, 0, (1 << 64) - 1)
+    check_int("draw", draw, 0, (1 << 32) - 1)
+    a, labels = check_data(X, y)
+    clipped = 0
+    if normalization is None:
+        normalization = Normalization.fit(a, labels, intercept)
+    else:
+        if not isinstance(normalization, Normalization):
+            raise ArgumentError(
+                f"normalization was {type(normalization).__name__}; it must be a Normalization"
+            )
+        clipped = normalization.out_of_range(a)
+    layout = _make_layout(
+        a.shape[0],
+        normalization.features,
+        word_bits,
+        batch,
+        block_samples,
+        stored,
+        sampling,
+        value_format,
+    )
+    fixed = np.rint(normalization.transform_labels(labels) * MODEL_ONE)
+    limit = float((1 << 31) - 1)
+    clipped += int((np.abs(fixed) > limit).sum())
+    if clipped:
+        warnings.warn(
+            f"{clipped} value(s) of X and y lie outside the range of the normalization and "
+            "were clipped",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
+    padded[: layout.samples] = np.clip(fixed, -limit, limit)
+    planes = _pack_planes(a, normalization, layout, seed, draw, threads)
+    return PackedDataset(
+        planes, padded, layout, normalization, int(seed), int(draw), int(batch), clipped
+    )

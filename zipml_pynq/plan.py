@@ -1,0 +1,295 @@
+"""How a training run is to go, checked against the data set and the limits of the kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipml_pynq.constants import CONFIG, LIMITS, SAMPLING_CODES
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.schedule import choose_delay, fits_ring, streamed_planes
+
+if TYPE_CHECKING:
+    from zipml_pynq.pack import Layout, PackedDataset
+
+#: Samplings that a data set can be trained with, by the dither planes that it stores; the first is
+#: the default.
+SAMPLINGS: dict[str, tuple[str, ...]] = {
+    "double": ("symmetric", "plain", "single"),
+    "single": ("single",),
+    "nearest": ("nearest",),
+}
+#: Factor of the step from one epoch to the next in the schedule "decay".
+DECAY_FACTOR = 0.9
+#: Step schedules by name: factor of the step in an epoch, counted from 0.
+SCHEDULES: dict[str, Callable[[int], float]] = {
+    "inverse": lambda epoch: 1.0 / (1.0 + epoch),
+    "constant": lambda epoch: 1.0,
+    "decay": lambda epoch: DECAY_FACTOR**epoch,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One training run; :func:`make_plan` makes and checks it.
+
+    Parameters
+    ----------
+    bits : int
+        Bits of one sample of a value, 1 to 8 (32 for float32 data).
+    sampling : str
+        "symmetric", "plain", "single" or "nearest".
+    batch : int
+        Samples a batch.
+    epochs : int
+        Passes over the data.
+    delay : int
+        Batches by which the model lags: a dot product of batch k sees the updates up to batch
+        ``k - 1 - delay``.
+    steps : ndarray of uint32, shape (epochs,)
+        ``step / batch`` with ``CONFIG.step_fraction_bits`` fraction bits.
+    decays : ndarray of uint32, shape (epochs,)
+        ``step * l2`` with ``CONFIG.decay_fraction_bits`` fraction bits.
+    step : ndarray of float64, shape (epochs,)
+        The step of every epoch.
+    l2 : float
+        Weight of ``l2 / 2 * ||x||^2`` in the objective.
+    """
+
+    bits: int
+    sampling: str
+    batch: int
+    epochs: int
+    delay: int
+    steps: NDArray[np.uint32]
+    decays: NDArray[np.uint32]
+    step: NDArray[np.float64]
+    l2: float
+
+    def registers(self, layout: Layout) -> dict[str, int]:
+        """The scalar registers of a run over the whole of ``layout``."""
+        floats = layout.value_format == "float32"
+        return {
+            "samples": layout.samples,
+            "features": layout.features,
+            "batch": self.batch,
+            "block_samples": layout.block_samples,
+            "block_stride": layout.block_stride,
+            "dither_offset": 0 if floats else layout.dither_offset(self.bits),
+            "bits": self.bits,
+            "sampling": SAMPLING_CODES[self.sampling],
+            "epochs": self.epochs,
+            "delay": self.delay,
+            "skip": 0,
+            "pending": 0,
+            "flags": 0,
+        }
+
+    def schedule_table(self) -> NDArray[np.uint32]:
+        """What the ``schedule`` port reads: uint32, shape (epochs, 2), rows (step, decay)."""
+        return np.ascontiguousarray(np.stack([self.steps, self.decays], axis=1))
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentError(f"{name} was {value!r}; allowed are integers from {low} to {high}")
+    if not low <= value <= high:
+        raise ArgumentError(f"{name} was {value}; allowed are {low} to {high}")
+    return int(value)
+
+
+def _choice(name: str, value: Any, allowed: Sequence[Any], why: str) -> Any:
+    if value not in allowed:
+        raise ArgumentError(f"{name} was {value!r}; {why} {', '.join(map(repr, allowed))}")
+    return value
+
+
+def step_sizes(
+    step: float | Sequence[float],
+    schedule: str | Callable[[int], float] = "inverse",
+    epochs: int = 10,
+) -> NDArray[np.float64]:
+    """The step of every epoch, float64, shape (epochs,).
+
+    Parameters
+    ----------
+    step : float or sequence of float
+        The first epoch's step, or the step of every epoch (then ``schedule`` is not used).
+    schedule : str or callable
+        "inverse" (step / (1 + epoch)), "constant", "decay" (geometric, 0.9 an epoch), or a function
+        of the epoch, counted from 0, that gives the factor of the step.
+    epochs : int
+        Passes over the data.
+
+    Raises
+    ------
+    ArgumentError
+        Steps that are no positive finite numbers, too many or too few, or an unknown schedule.
+    """
+    if isinstance(step, str):
+        raise ArgumentError(f"step was {step!r}; allowed are 'auto', a number or one an epoch")
+    if np.ndim(step) == 0:
+        if isinstance(schedule, str):
+            factor = SCHEDULES[_choice("schedule", schedule, list(SCHEDULES), "allowed are")]
+        elif callable(schedule):
+            factor = schedule
+        else:
+            raise ArgumentError(f"schedule was {schedule!r}; allowed are a name or a function")
+        sizes = np.array([step * factor(e) for e in range(epochs)], dtype=np.float64)
+    else:
+        sizes = np.asarray(step, dtype=np.float64)
+        if sizes.shape != (epochs,):
+            raise ArgumentError(
+                f"step had shape {sizes.shape}; allowed are a number or one an epoch ({epochs},)"
+            )
+    if not np.all(np.isfinite(sizes)) or np.any(sizes <= 0):
+        raise ArgumentError(
+            f"step was {step!r} with schedule {schedule!r}; allowed are steps that are finite and "
+            "positive in every epoch"
+        )
+    return sizes
+
+
+def _step_registers(step: NDArray[np.float64], batch: int) -> NDArray[np.uint32]:
+    exact = np.rint(step / batch * 2.0**CONFIG.step_fraction_bits)
+    limit = 2.0**32 / 2.0**CONFIG.step_fraction_bits
+    if np.any(exact >= 2.0**32):
+        raise ArgumentError(
+            f"step was {step.max():g} at batch {batch}; allowed is step / batch < {limit:g}, "
+            f"that is step < {limit * batch:g}"
+        )
+    if np.any(exact < 1):
+        raise ArgumentError(
+            f"step was {step.min():g} at batch {batch}; allowed is step / batch of at least "
+            f"2^-{CONFIG.step_fraction_bits + 1}, below which the accelerator holds it as 0"
+        )
+    return exact.astype(np.uint32)
+
+
+def _decay_registers(step: NDArray[np.float64], l2: float) -> NDArray[np.uint32]:
+    if not math.isfinite(l2) or l2 < 0:
+        raise ArgumentError(f"l2 was {l2!r}; allowed are finite numbers from 0 up")
+    one = 2.0**CONFIG.decay_fraction_bits
+    exact = np.rint(step * l2 * one)
+    limit = 2.0**CONFIG.decay_bits
+    if np.any(exact >= limit):
+        raise ArgumentError(
+            f"l2 was {l2:g} at step {step.max():g}; allowed is step * l2 < {limit / one:g}: "
+            f"l2 < {limit / one / step.max():g} at this step, step < {limit / one / l2:g} at this l2"
+        )
+    if l2 > 0 and exact[0] < 1:
+        raise ArgumentError(
+            f"l2 was {l2:g} at step {step[0]:g}; allowed are 0 and l2 >= {0.5 / one / step[0]:g} at "
+            "this step, below which the accelerator holds step * l2 as 0"
+        )
+    return exact.astype(np.uint32)
+
+
+def make_plan(
+    packed: PackedDataset | Layout,
+    *,
+    bits: int | None = None,
+    sampling: str | None = None,
+    batch: int | None = None,
+    epochs: int = 10,
+    step: float | str | Sequence[float] = "auto",
+    schedule: str | Callable[[int], float] = "inverse",
+    l2: float = 0.0,
+    delay: int | str = "auto",
+) -> Plan:
+    """A plan to train on ``packed``, checked completely.
+
+    Parameters
+    ----------
+    packed : PackedDataset or Layout
+        The data set to train on. With a layout alone, ``step="auto"`` is not possible.
+    bits : int, optional
+        A stored precision; by default the highest.
+    sampling : str, optional
+        "symmetric" (default where two dither planes are stored), "plain", "single" or "nearest".
+    batch : int, optional
+        Samples a batch, a divisor of the layout's ``block_samples``; by default what the data set
+        was packed for.
+    epochs : int
+        Passes over the data.
+    step : "auto", float or sequence of float
+        Step of the first epoch, or of every epoch; "auto" is :func:`zipml_pynq.step.auto_step`.
+    schedule : str or callable
+        See :func:`step_sizes`.
+    l2 : float
+        Weight of ``l2 / 2 * ||x||^2`` in the objective.
+    delay : "auto" or int
+        Batches by which the model lags; "auto" is :func:`zipml_pynq.schedule.choose_delay`.
+
+    Raises
+    ------
+    ArgumentError
+        Anything that the data set does not store or the accelerator cannot do.
+    """
+    layout: Layout = getattr(packed, "layout", packed)
+    limits = LIMITS[layout.value_format]
+    if bits is None:
+        bits = max(layout.bits)
+    _choice("bits", bits, layout.bits, "the data set stores")
+    bits = int(bits)
+    possible = ("single",) if layout.value_format == "float32" else SAMPLINGS[layout.sampling]
+    if sampling is None:
+        sampling = possible[0]
+    _choice("sampling", sampling, possible, f"a data set of {layout.sampling!r} sampling allows")
+    if batch is None:
+        batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
+    batch = _integer("batch", batch, 1, CONFIG.max_batch)
+    if layout.block_samples % batch != 0:
+        raise ArgumentError(
+            f"batch was {batch}; allowed are divisors of the data set's block of "
+            f"{layout.block_samples} samples"
+        )
+    epochs = _integer("epochs", epochs, 1, CONFIG.max_epochs)
+
+    planes = streamed_planes(layout, bits, sampling)
+    words = planes * layout.block_samples * layout.chunks
+    if words > limits.block_words:
+        raise ArgumentError(
+            f"bits was {bits} with {sampling} sampling: a block of {layout.block_samples} samples "
+            f"is {words} words; allowed are {limits.block_words}: pack with a smaller block_samples"
+        )
+    if isinstance(delay, str):
+        _choice("delay", delay, ("auto",), "allowed are an integer or")
+        delay = choose_delay(layout, bits, sampling, batch)
+    delay = _integer("delay", delay, 0, CONFIG.max_delay)
+    if not fits_ring(layout, bits, sampling, batch, delay):
+        raise ArgumentError(
+            f"delay was {delay}: batches of {planes * batch * layout.chunks} words exceed the "
+            f"{limits.ring_words} words kept on chip; allowed is a smaller delay or batch"
+        )
+    if isinstance(step, str) and step == "auto":
+        if packed is layout:
+            raise ArgumentError("step was 'auto' with a layout alone; allowed is a number")
+        from zipml_pynq.step import auto_step
+
+        step = auto_step(
+            packed,
+            bits=bits,
+            sampling=sampling,
+            batch=batch,
+            delay=delay,
+            l2=l2,
+            factors=step_sizes(1.0, schedule, epochs),
+        )
+    sizes = step_sizes(step, schedule, epochs)  # type: ignore[arg-type]
+    return Plan(
+        bits=bits,
+        sampling=sampling,
+        batch=batch,
+        epochs=epochs,
+        delay=delay,
+        steps=_step_registers(sizes, batch),
+        decays=_decay_registers(sizes, l2),
+        step=sizes,
+        l2=float(l2),
+    )

@@ -1,0 +1,483 @@
+"""From raw data to the level grid: normalization, positions, codes and their randomness.
+
+The NumPy half of docs/data.md, written from its formulas. ``sw_emu/pack.cpp`` computes the same
+bits in compiled code; this module is what it is tested against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zipml_pynq.constants import CONFIG, MAX_BITS
+from zipml_pynq.errors import ArgumentError
+
+#: What is drawn for each value: two independent dithers, one, or none (round to nearest).
+SAMPLINGS: tuple[str, ...] = ("double", "single", "nearest")
+#: A position is 0 at -1 and 2^31 at +1.
+POSITION_BITS = 31
+#: Rows that are worked on at a time, so that intermediate arrays stay in the cache.
+_CHUNK_VALUES = 1 << 16
+
+
+def check_int(name: str, value: object, low: int, high: int) -> int:
+    """``value`` as an int of ``low``..``high``; raises :class:`ArgumentError` naming ``name``."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{name} was {value!r}; it must be an integer in {low}..{high}")
+    if not low <= value <= high:
+        raise ArgumentError(f"{name} was {value}; allowed is {low}..{high}")
+    return int(value)
+
+
+def check_bits(bits: object) -> int:
+    """``bits`` as an int of 1..8."""
+    return check_int("bits", bits, 1, MAX_BITS)
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``allowed``."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ArgumentError(f"{name} was {value!r}; allowed are {', '.join(map(repr, allowed))}")
+    return value
+
+
+def check_array(name: str, array: ArrayLike, ndim: int) -> NDArray[np.floating]:
+    """``array`` as native float32 or float64 of ``ndim`` dimensions, copied only to convert it.
+
+    Values are not looked at. float16 becomes float32; integers and booleans become float64.
+
+    Raises
+    ------
+    ArgumentError
+        Not numeric, complex, another number of dimensions, or empty.
+    """
+    a = np.asarray(array)
+    if a.dtype.kind not in "biuf":
+        raise ArgumentError(
+            f"{name} had dtype {a.dtype}; it must be a dense array of real numbers "
+            "(float32 and float64 are taken as they are)"
+        )
+    if a.ndim != ndim:
+        raise ArgumentError(f"{name} had shape {a.shape}; it must have {ndim} dimension(s)")
+    if a.size == 0:
+        raise ArgumentError(f"{name} had shape {a.shape}; it must not be empty")
+    if a.dtype.kind == "f" and a.dtype.itemsize <= 4:
+        return a.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what long double holds beyond float64 is found as infinity
+        return a.astype(np.float64, copy=False)
+
+
+def _chunks(a: NDArray[np.floating]) -> list[slice]:
+    rows = max(1, _CHUNK_VALUES // a.shape[1])
+    return [slice(start, start + rows) for start in range(0, a.shape[0], rows)]
+
+
+def column_range(name: str, a: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
+    """Smallest and largest value of each column of ``a`` (N, m), both float64 (m,).
+
+    Raises
+    ------
+    ArgumentError
+        A value is NaN or infinite; names its row and column.
+    """
+    low = np.full(a.shape[1], np.inf)
+    high = np.full(a.shape[1], -np.inf)
+    for rows in _chunks(a):
+        # minimum and maximum hand on NaN, so their results tell of every value
+        chunk_low = a[rows].min(axis=0).astype(np.float64)
+        chunk_high = a[rows].max(axis=0).astype(np.float64)
+        if not (np.isfinite(chunk_low).all() and np.isfinite(chunk_high).all()):
+            row, column = np.argwhere(~np.isfinite(a[rows]))[0]
+            raise ArgumentError(
+                f"{name} was {a[rows][row, column]} in row {rows.start + row}, column {column}; "
+                "every value must be finite"
+            )
+        np.minimum(low, chunk_low, out=low)
+        np.maximum(high, chunk_high, out=high)
+    return low, high
+
+
+def _check_finite_labels(y: NDArray[np.floating]) -> None:
+    bad = ~np.isfinite(y)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ArgumentError(f"y was {y[row]} in row {row}; every label must be finite")
+
+
+def _centre(low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
+    """Middle and half width of [low, high]: no overflow, and half covers both ends exactly.
+
+    (high - low) / 2 in exact arithmetic. Where the middle had to be rounded, the larger of the two
+    distances to the ends keeps every value in between within [-1, 1].
+    """
+    with np.errstate(over="ignore"):
+        total = low + high
+    mid = np.where(np.isfinite(total), total / 2, low / 2 + high / 2)
+    return mid, np.maximum(high - mid, mid - low)
+
+
+def _divisor(half: NDArray) -> NDArray:
+    """What a column's distance from the middle is divided by: a constant column becomes 0."""
+    return np.where(half > 0, half, np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """The affine maps that take columns and labels to [-1, 1] and back.
+
+    Attributes
+    ----------
+    mid, half : ndarray, float64, (columns,)
+        Middle and half width of the range of each column; ``half`` is 0 where it is constant.
+    label_mid, label_half : float
+        The same for the labels.
+    intercept : bool
+        Whether samples get one more feature, the last, that is always 1.
+    """
+
+    mid: NDArray[np.float64]
+    half: NDArray[np.float64]
+    label_mid: float
+    label_half: float
+    intercept: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("mid", "half"):
+            a = np.array(getattr(self, name), dtype=np.float64)
+            if a.ndim != 1 or a.size == 0 or not np.isfinite(a).all():
+                raise ArgumentError(
+                    f"{name} had shape {a.shape}; it must hold one finite number a column"
+                )
+            a.flags.writeable = False
+            object.__setattr__(self, name, a)
+        if self.mid.shape != self.half.shape:
+            raise ArgumentError(
+                f"half had shape {self.half.shape}, mid {self.mid.shape}; one a column"
+            )
+        object.__setattr__(self, "label_mid", float(self.label_mid))
+        object.__setattr__(self, "label_half", float(self.label_half))
+        if (self.half < 0).any() or self.label_half < 0:
+            raise ArgumentError("half and label_half must not be negative")
+        if not np.isfinite([self.label_mid, self.label_half]).all():
+            raise ArgumentError("label_mid and label_half must be finite")
+        object.__setattr__(self, "intercept", bool(self.intercept))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Normalization):
+            return NotImplemented
+        return (
+            np.array_equal(self.mid, other.mid)
+            and np.array_equal(self.half, other.half)
+            and (self.label_mid, self.label_half) == (other.label_mid, other.label_half)
+            and self.intercept == other.intercept
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def fit(cls, X: ArrayLike, y: ArrayLike, intercept: bool = True) -> Normalization:
+        """The normalization that maps each column of ``X`` (N, columns) and ``y`` (N,) to [-1, 1].
+
+        Raises
+        ------
+        ArgumentError
+            ``X`` or ``y`` is empty, not numeric, of a wrong shape or not finite.
+        """
+        X, y = check_data(X, y)
+        mid, half = _centre(*column_range("X", X))
+        _check_finite_labels(y)
+        low, high = np.float64(y.min()), np.float64(y.max())
+        label_mid, label_half = _centre(np.array([low]), np.array([high]))
+        return cls(mid, half, label_mid[0], label_half[0], intercept)
+
+    @property
+    def columns(self) -> int:
+        """Width of the raw samples."""
+        return int(self.mid.size)
+
+    @property
+    def features(self) -> int:
+        """Length of the model: columns, plus one for the intercept."""
+        return self.columns + int(self.intercept)
+
+    @property
+    def divisor(self) -> NDArray[np.float64]:
+        """``half``, and infinity where it is 0."""
+        return _divisor(self.half)
+
+    def check(self, X: ArrayLike) -> NDArray[np.floating]:
+        """``X`` as :func:`check_array` returns it, if its width is that of this normalization."""
+        a = check_array("X", X, 2)
+        if a.shape[1] != self.columns:
+            raise ArgumentError(
+                f"X had {a.shape[1]} column(s); this normalization was fitted to {self.columns}"
+            )
+        return a
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Values of raw samples, the intercept's column included.
+
+        float32 of ``(x - mid) / half`` computed in float64. Values outside the fitted range leave
+        [-1, 1]; they are clipped only where they are quantized.
+
+        Parameters
+        ----------
+        X : array_like, (N, columns)
+
+        Returns
+        -------
+        ndarray, float32, (N, features)
+
+        Raises
+        ------
+        ArgumentError
+            ``X`` is empty, not numeric, of a wrong shape or not finite.
+        """
+        a = self.check(X)
+        column_range("X", a)
+        values = np.empty((a.shape[0], self.features), dtype=np.float32)
+        for rows in _chunks(a):
+            values[rows, : self.columns] = self._normalize(a[rows])
+        if self.intercept:
+            values[:, -1] = 1
+        return values
+
+    def _normalize(self, a: NDArray[np.floating]) -> NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = ((a.astype(np.float64) - self.mid) / self.divisor).astype(np.float32)
+        # a constant column stays 0 even if the difference overflowed, infinity over infinity
+        values[np.isnan(values)] = 0
+        return values
+
+    def inverse(self, V: ArrayLike) -> NDArray[np.float64]:
+        """Raw samples (N, columns) of values (N, features); constant columns get their constant."""
+        v = check_array("V", V, 2)
+        if v.shape[1] != self.features:
+            raise ArgumentError(
+                f"V had {v.shape[1]} column(s); it must have {self.features} features"
+            )
+        column_range("V", v)
+        return self.mid + self.half * v[:, : self.columns].astype(np.float64)
+
+    def out_of_range(self, X: ArrayLike) -> int:
+        """How many values of ``X`` (N, columns) lie outside the fitted range of their column."""
+        a = self.check(X)
+        low, high = column_range("X", a)
+        with np.errstate(over="ignore"):
+            if (high - self.mid <= self.half).all() and (self.mid - low <= self.half).all():
+                return 0
+            return sum(
+                int((np.abs(a[rows].astype(np.float64) - self.mid) > self.half).sum())
+                for rows in _chunks(a)
+            )
+
+    def transform_labels(self, y: ArrayLike) -> NDArray[np.float64]:
+        """Labels (N,) normalized like the columns; constant labels become 0."""
+        a = check_array("y", y, 1)
+        _check_finite_labels(a)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = (a.astype(np.float64) - self.label_mid) / _divisor(np.array(self.label_half))
+        scaled[np.isnan(scaled)] = 0
+        return scaled
+
+    def inverse_labels(self, z: ArrayLike) -> NDArray[np.float64]:
+        """Raw labels (N,) of normalized ones."""
+        return self.label_mid + self.label_half * check_array("z", z, 1).astype(np.float64)
+
+    def _check_model(self, model: ArrayLike) -> NDArray[np.float64]:
+        m = check_array("model", model, 1).astype(np.float64)
+        if m.size != self.features:
+            raise ArgumentError(f"model had {m.size} entries; it must have {self.features}")
+        return m
+
+    def to_raw_model(self, model: ArrayLike) -> tuple[NDArray[np.float64], float]:
+        """Coefficients (columns,) and intercept, in raw units, of a model of normalized samples.
+
+        ``X @ coefficients + intercept`` is what :meth:`predict` returns, up to rounding; columns
+        that are narrow against their distance from 0 make that rounding worse.
+        """
+        m = self._check_model(model)
+        slopes = m[: self.columns] / self.divisor
+        constant = (m[-1] if self.intercept else 0.0) - slopes @ self.mid
+        return self.label_half * slopes, float(self.label_mid + self.label_half * constant)
+
+    def predict(self, X: ArrayLike, model: ArrayLike) -> NDArray[np.float64]:
+        """Labels (N,), in raw units, that ``model`` (features,) predicts for raw ``X``."""
+        m = self._check_model(model)
+        a = self.check(X)
+        column_range("X", a)
+        z = np.empty(a.shape[0])
+        for rows in _chunks(a):
+            z[rows] = (a[rows].astype(np.float64) - self.mid) / self.divisor @ m[: self.columns]
+        if self.intercept:
+            z += m[-1]
+        return self.inverse_labels(z)
+
+
+def check_data(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """``X`` (N, columns) and ``y`` (N,) as :func:`check_array` returns them, of equal length."""
+    a, b = check_array("X", X, 2), check_array("y", y, 1)
+    if a.shape[0] != b.shape[0]:
+        raise ArgumentError(
+            f"y had {b.shape[0]} label(s), X {a.shape[0]} row(s); one a row is needed"
+        )
+    return a, b
+
+
+def levels(bits: int) -> NDArray[np.float64]:
+    """The grid: ``2^(bits-1) + 1`` levels from -1 to +1, one for each code."""
+    intervals = 1 << (check_bits(bits) - 1)
+    return np.arange(intervals + 1) * (2.0 / intervals) - 1.0
+
+
+def positions(V: ArrayLike) -> NDArray[np.uint32]:
+    """Position ``rint((v + 1) * 2^30)`` of each value, 0 at -1 and 2^31 at +1; clips to [-1, 1].
+
+    Raises
+    ------
+    ArgumentError
+        ``V`` is not numeric or not finite.
+    """
+    v = np.asarray(V)
+    if v.dtype.kind not in "biuf":
+        raise ArgumentError(f"V had dtype {v.dtype}; it must hold real numbers")
+    v = v.astype(np.float64)
+    if not np.isfinite(v).all():
+        raise ArgumentError("V held NaN or infinity; every value must be finite")
+    half = float(1 << (POSITION_BITS - 1))
+    return np.rint((np.clip(v, -1.0, 1.0) + 1.0) * half).astype(np.uint32)
+
+
+def base(u: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+    """Index of the level at or below each position, clipped to ``2^(bits-1) - 1``."""
+    check_bits(bits)
+    top = np.uint32((1 << CONFIG.grid_bits) - 1)
+    finest = np.minimum(u >> np.uint32(POSITION_BITS - CONFIG.grid_bits), top)
+    return finest >> np.uint32(MAX_BITS - bits)
+
+
+def fraction(u: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+    """Distance of each position from its base, 0 to 2^(32-bits), the whole interval, inclusive."""
+    return u - (base(u, bits) << np.uint32(32 - bits))
+
+
+def nearest(u: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+    """The dither that rounds to the nearest level, halves up."""
+    return (fraction(u, bits) >= np.uint32(1 << (31 - bits))).astype(np.uint32)
+
+
+def philox(
+    counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: tuple[int, int]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Philox4x32-10 (Salmon et al., SC 2011): four words for each counter.
+
+    Parameters
+    ----------
+    counter : four array_like of uint32
+        Broadcast against each other.
+    key : two int
+        Of 32 bits each.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(c, dtype=np.uint64) for c in counter))
+    k0, k1 = key
+    for _ in range(10):
+        product0 = c0 * np.uint64(0xD2511F53)
+        product1 = c2 * np.uint64(0xCD9E8D57)
+        c0 = (product1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0)
+        c1 = product1 & low
+        c2 = (product0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1)
+        c3 = product0 & low
+        k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
+        k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    c0, c1, c2, c3 = (c.astype(np.uint32) for c in (c0, c1, c2, c3))
+    return c0, c1, c2, c3
+
+
+def dithers(
+    u: NDArray[np.uint32],
+    bits: int,
+    seed: int = 0,
+    draw: int = 0,
+    sampling: str = "double",
+    first_sample: int = 0,
+) -> tuple[NDArray[np.uint32], ...]:
+    """The dither bits of positions: one array, or two independent ones for "double".
+
+    ``1 iff R < fraction``, R uniform on the interval's 2^(32-bits) steps, so that base + dither is
+    an unbiased sample of the value. R depends on nothing but seed, draw, bits and the indices of
+    sample and feature: any split of the work gives the same bits.
+
+    Parameters
+    ----------
+    u : ndarray, uint32, (N, n)
+        Positions of the samples ``first_sample``...
+    bits : int
+        1..8.
+    seed : int
+        0..2^64 - 1.
+    draw : int
+        0..2^32 - 1: numbers the independent draws of one data set.
+    sampling : str
+        "double", "single" (the first of the two of "double") or "nearest".
+    first_sample : int
+        Index of the first row in its data set.
+
+    Returns
+    -------
+    tuple of ndarray, uint32, (N, n)
+    """
+    check_bits(bits)
+    check_choice("sampling", sampling, SAMPLINGS)
+    check_int("seed", seed, 0, (1 << 64) - 1)
+    check_int("draw", draw, 0, (1 << 32) - 1)
+    if u.ndim != 2:
+        raise ArgumentError(f"u had shape {u.shape}; it must be (samples, features)")
+    check_int("first_sample", first_sample, 0, (1 << 32) - u.shape[0])
+    if sampling == "nearest":
+        return (nearest(u, bits),)
+    sample = np.arange(first_sample, first_sample + u.shape[0], dtype=np.uint64)[:, None]
+    pair = np.arange((u.shape[1] + 1) // 2, dtype=np.uint64)[None, :]
+    even1, even2, odd1, odd2 = philox((sample, pair, draw, bits), (seed & 0xFFFFFFFF, seed >> 32))
+    drawn = [(even1, odd1), (even2, odd2)][: 2 if sampling == "double" else 1]
+    fractions = fraction(u, bits)
+    result = []
+    for halves in drawn:
+        random = np.stack(halves, axis=-1).reshape(u.shape[0], -1)[:, : u.shape[1]]
+        result.append((random >> np.uint32(bits) < fractions).astype(np.uint32))
+    return tuple(result)
+
+
+def quantize(
+    V: ArrayLike,
+    bits: int,
+    sampling: str = "double",
+    seed: int = 0,
+    draw: int = 0,
+    first_sample: int = 0,
+) -> tuple[NDArray[np.int16], ...]:
+    """Codes of values: level indices 0..2^(bits-1), Q1 and, for "double", an independent Q2.
+
+    Parameters are those of :func:`dithers`; ``V`` is (N, n), clipped to [-1, 1].
+    ``levels(bits)[code]`` is the sampled value.
+
+    Returns
+    -------
+    tuple of ndarray, int16, (N, n)
+    """
+    u = positions(V)
+    floor = base(u, bits)
+    drawn = dithers(u, bits, seed, draw, sampling, first_sample)
+    return tuple((floor + d).astype(np.int16) for d in drawn)
+
+
+def quantization_variance(V: ArrayLike, bits: int) -> NDArray[np.float64]:
+    """Variance of one stochastic sample of each value: f (1 - f) h^2 at fraction f, interval h.
+
+    0 on the levels themselves, h^2 / 4 in the middle between two.
+    """
+    f = fraction(positions(V), bits) / float(1 << (32 - bits))
+    h = 2.0 / (1 << (bits - 1))
+    return f * (1.0 - f) * h**2

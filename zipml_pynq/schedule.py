@@ -1,0 +1,266 @@
+"""The schedule of a training run as arithmetic: words, slots, bubbles, cycles, seconds.
+
+docs/schedule.md derives it. The kernel and the engine count by ``hls/include/zipml/schedule.hpp``;
+this module says the same a second time, so that a test can hold the two against each other.
+Everything here is modelled, nothing is measured on a board.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from zipml_pynq.pack import Layout
+
+#: Share of a slot's cycles that must stream a word for a delay to count as "at line rate".
+LINE_RATE = 0.98
+
+
+class Streaming(Protocol):
+    """What of a plan the schedule depends on."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def sampling(self) -> str: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def delay(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A :class:`Streaming` without the rest of a plan."""
+
+    bits: int
+    sampling: str
+    batch: int
+    delay: int
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How a delay of so many batches is spread over the pipeline.
+
+    Slot k runs the dot products of batch k and the update of batch ``k - lag``; a dot product
+    reads the model of ``versions`` slots ago, so ``delay = lag + versions - 1``. Without delay the
+    two phases of a batch take a slot each.
+    """
+
+    lag: int
+    versions: int
+    slots_per_batch: int
+    ring_batches: int
+
+
+def overlap(delay: int) -> Overlap:
+    """The overlap of a delay of 0 to ``CONFIG.max_delay`` batches."""
+    if not 0 <= delay <= CONFIG.max_delay:
+        raise ArgumentError(f"delay was {delay}; allowed are 0 to {CONFIG.max_delay}")
+    if delay == 0:
+        return Overlap(lag=1, versions=1, slots_per_batch=2, ring_batches=1)
+    versions = min(delay, 2)
+    lag = delay + 1 - versions
+    return Overlap(lag=lag, versions=versions, slots_per_batch=1, ring_batches=lag + 1)
+
+
+def streamed_planes(layout: Layout, bits: int, sampling: str) -> int:
+    """Planes streamed at a precision: the base planes and one or two dither planes."""
+    if layout.value_format == "float32":
+        return 1
+    return bits - 1 + (1 if sampling in ("single", "nearest") else 2)
+
+
+def slot_cycles(planes: int, batch: int, chunks: int, delay: int) -> int:
+    """Cycles of one slot: its words, or more where a result would be used before it is ready."""
+    o = overlap(delay)
+    words = planes * batch * chunks
+    # Dot products come plane by plane and sample by sample; the update runs chunk by chunk, its
+    # samples inside, so its first word needs the first sample, its b-th group of planes the b-th.
+    first_coefficient = words - batch * chunks + chunks - 1 + CONFIG.residual_latency
+    last_coefficient = words - 1 + CONFIG.residual_latency - (batch - 1) * planes
+    new_model = words - chunks + CONFIG.update_latency
+    return max(
+        words,
+        CONFIG.update_latency,
+        -(-max(first_coefficient, last_coefficient) // o.lag),
+        -(-new_model // o.versions),
+    )
+
+
+@dataclass(frozen=True)
+class EpochSchedule:
+    """One epoch.
+
+    Parameters
+    ----------
+    words : int
+        Words of planes streamed.
+    slots : int
+        Slots of the training pipeline, the drain's included.
+    slot_cycles : int
+        Cycles of one slot.
+    bubbles : int
+        Cycles of slots beyond the one that each trained batch's words take.
+    cycles : int
+        Cycles of the epoch: slots, latencies, and where memory is slower than training, memory.
+    bytes : int
+        Bytes of planes, labels and history row moved.
+    """
+
+    words: int
+    slots: int
+    slot_cycles: int
+    bubbles: int
+    cycles: int
+    bytes: int
+
+    @property
+    def line_rate(self) -> float:
+        """Words per cycle: 1.0 is a memory port that never waits."""
+        return self.words / self.cycles
+
+
+def epoch_schedule(
+    layout: Layout, plan: Streaming, *, skip: int = 0, hold: bool = False
+) -> EpochSchedule:
+    """The schedule of one epoch over the samples of ``layout``.
+
+    Parameters
+    ----------
+    layout : Layout
+        The data set, or the segment of it that lies in one buffer.
+    plan : Plan or Mode
+        Bits, sampling, batch (samples) and delay (batches).
+    skip : int
+        Batches of the first block that an earlier segment has done.
+    hold : bool
+        Whether the last updates are left to the next segment.
+    """
+    o = overlap(plan.delay)
+    planes = streamed_planes(layout, plan.bits, plan.sampling)
+    chunks = layout.chunks
+    batch_words = planes * plan.batch * chunks
+    cycles_a_slot = slot_cycles(planes, plan.batch, chunks, plan.delay)
+
+    block_words = planes * layout.block_samples * chunks
+    base_words = (plan.bits - 1) * layout.block_samples * chunks
+    one_burst = (
+        layout.value_format == "float32"
+        or plan.bits == 1
+        or layout.dither_offset(plan.bits) == base_words
+    )
+    read = block_words + (1 if one_burst else 2) * CONFIG.memory_latency
+
+    batches = -(-layout.samples // plan.batch)
+    per_block = layout.block_samples // plan.batch
+    blocks = -(-layout.samples // layout.block_samples)
+    slots = 0
+    cycles = read
+    for i in range(blocks):
+        real = min((i + 1) * per_block, batches) - i * per_block - (skip if i == 0 else 0)
+        slots += o.slots_per_batch * real
+        train = o.slots_per_batch * real * cycles_a_slot + CONFIG.pipeline_depth
+        cycles += max(train, read if i + 1 < blocks else 0)
+    row = layout.chunks * layout.lanes
+    if not hold:
+        if plan.delay > 0:
+            slots += o.lag
+            cycles += o.lag * cycles_a_slot + CONFIG.pipeline_depth
+        cycles += row + CONFIG.memory_latency
+    return EpochSchedule(
+        words=blocks * block_words,
+        slots=slots,
+        slot_cycles=cycles_a_slot,
+        bubbles=slots * cycles_a_slot - (batches - skip) * batch_words,
+        cycles=cycles,
+        bytes=blocks * block_words * layout.word_bits // 8
+        + 4 * blocks * layout.block_samples
+        + (0 if hold else 4 * row),
+    )
+
+
+def run_cycles(
+    layout: Layout,
+    plan: Streaming,
+    epochs: int,
+    *,
+    skip: int = 0,
+    pending: int = 0,
+    hold: bool = False,
+) -> int:
+    """Cycles of a whole run: its epochs, and the model's way in and out."""
+    cycles = epochs * epoch_schedule(layout, plan, skip=skip, hold=hold).cycles
+    cycles += 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
+    if pending:
+        cycles += 2 * pending * plan.batch + CONFIG.memory_latency
+    if hold:
+        held = min(plan.delay, -(-layout.samples // plan.batch) - skip)
+        cycles += 2 * held * plan.batch + CONFIG.memory_latency
+    return cycles
+
+
+def fits_ring(layout: Layout, bits: int, sampling: str, batch: int, delay: int) -> bool:
+    """Whether the batches in flight fit the words that the kernel keeps on chip."""
+    words = streamed_planes(layout, bits, sampling) * batch * layout.chunks
+    return overlap(delay).ring_batches * words <= LIMITS[layout.value_format].ring_words
+
+
+def choose_delay(layout: Layout, bits: int, sampling: str, batch: int) -> int:
+    """The smallest delay from 1 up that streams at line rate, else the fastest that fits.
+
+    Line rate means that at least 98 % of a slot's cycles stream a word. If not even a delay of 1
+    fits on chip the answer is 0.
+    """
+    planes = streamed_planes(layout, bits, sampling)
+    words = planes * batch * layout.chunks
+    best, best_rate = 0, 0.0
+    for delay in range(1, CONFIG.max_delay + 1):
+        if not fits_ring(layout, bits, sampling, batch, delay):
+            break
+        rate = words / slot_cycles(planes, batch, layout.chunks, delay)
+        if rate > best_rate:
+            best, best_rate = delay, rate
+        if rate >= LINE_RATE:
+            break
+    return best
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board as the model of time sees it.
+
+    Parameters
+    ----------
+    name : str
+        The board.
+    word_bits : int
+        Bits of one word, that is of one memory port's beat.
+    clock : float
+        Clock of the kernel in Hz.
+    bandwidth : float
+        Peak bandwidth of the memory in bytes per second.
+    """
+
+    name: str
+    word_bits: int
+    clock: float
+    bandwidth: float
+
+
+#: Peak figures of data sheets and assumed clocks; docs/schedule.md says where from.
+BOARDS: dict[str, Board] = {
+    "PYNQ-Z2": Board("PYNQ-Z2", 64, 100e6, 2.1e9),
+    "KV260": Board("KV260", 128, 300e6, 19.2e9),
+    "Alveo U50": Board("Alveo U50", 512, 300e6, 14.4e9),
+}
+
+
+def modelled_seconds(schedule: EpochSchedule, board: Board) -> float:
+    """Seconds of one epoch on ``board``: the slower of its clock and its memory's peak rate."""
+    return max(schedule.cycles / board.clock, schedule.bytes / board.bandwidth)
