@@ -177,11 +177,12 @@ def load_npz(path: str | os.PathLike[str], test_fraction: float = 0.2, seed: int
     """
     path = Path(path)
     try:
+        # a .npy file gives an array, which is no context manager: TypeError, or AttributeError
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files} if hasattr(file, "files") else {}
+            arrays = {key: file[key] for key in file.files}
     except OSError as error:
         raise ArgumentError(f"path was '{path}', which cannot be read: {error}") from error
-    except (ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ArgumentError(f"path was '{path}', which is no .npz file of numbers") from error
     for key, array in arrays.items():
         if key.startswith("X") and array.ndim > 2:

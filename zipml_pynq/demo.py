@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     experiments = [
         Experiment(data, options.epochs, options.batch)
-        for data in (datasets.synthetic_regression(n_features=100), datasets.demo_real())
+        for data in (datasets.synthetic_regression(n_features=100), datasets.photo())
     ]
     rows: list[Row] = []
     modes = [(s, b) for s in ("nearest", "single", "double") for b in BITS]

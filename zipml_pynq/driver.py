@@ -578,11 +578,12 @@ class SgdDriver(pynq.DefaultIP):
         """Wait for the kernel in an event loop; parameters and errors as :meth:`wait`.
 
         Uses the IP's interrupt if the overlay routes it to an interrupt controller that pynq knows,
-        and polls otherwise.
+        and polls otherwise, or in a second event loop: pynq's interrupts belong to the first one.
         """
         deadline, timeout = self._deadline(timeout)
         interrupt = getattr(self, "interrupt", None)
-        if interrupt is not None:
+        wired = interrupt is not None
+        if wired:
             self.write(IER, INTERRUPT_DONE)
             self.write(GIER, 1)
         pause = POLL_SHORTEST
@@ -599,8 +600,10 @@ class SgdDriver(pynq.DefaultIP):
                     await asyncio.wait_for(interrupt.wait(), min(left, INTERRUPT_CHECK))
                 except asyncio.TimeoutError:
                     continue
+                except RuntimeError:  # of another event loop
+                    interrupt = None
         finally:
-            if interrupt is not None:
+            if wired:
                 self.write(GIER, 0)
                 self.write(IER, 0)
                 # bits of ISR toggle when written
