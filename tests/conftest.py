@@ -17,8 +17,8 @@ def board():
     """Make emulated boards; at the end, all their memory must have been given back."""
     made = []
 
-    def make(**options):
-        device = EmulatedDevice(**options)
+    def make(memory_bytes=1 << 22, **options):
+        device = EmulatedDevice(memory_bytes=memory_bytes, **options)
         # memory is not zero on a board either: whatever reads what nobody wrote shows
         device.memory[:] = 0xA5
         made.append(device)

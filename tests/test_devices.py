@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 
@@ -24,7 +25,7 @@ START, DONE, IDLE, READY = (
     interface.AP_READY,
 )
 
-# ---- Memory ---------------------------------------------------------------------------------------
+# ---- Memory ------------------------------------------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
@@ -47,7 +48,7 @@ def test_heap_never_overlaps_and_coalesces(steps):
         assert offset % PAGE == 0
         assert offset + size <= heap.size
     spans = sorted((start, start + size) for start, size in live)
-    assert all(stop <= start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(spans))
     assert all(heap.holds(start, stop - start) for start, stop in spans)
     for offset, _ in live:
         heap.free(offset)
@@ -74,6 +75,7 @@ def test_out_of_memory_says_how_much_there_is(board):
     for number in (5 * PAGE, 8 * PAGE, 10 * PAGE, 4 * PAGE):  # asked, free, all, largest
         assert f"{number}" in str(error.value)
     assert isinstance(error.value, MemoryError)
+    kept[0].freebuffer()
 
 
 def test_buffers_are_given_back_on_every_way(board):
@@ -128,7 +130,7 @@ def test_parameters_are_checked(options, what):
         EmulatedDevice(**options)
 
 
-# ---- Protocol -------------------------------------------------------------------------------------
+# ---- Protocol ----------------------------------------------------------------------------------
 
 OUTPUTS = dict.fromkeys(interface.OUTPUTS, 0) | {"status": 1, "words": 0x1_0000_0002}
 
@@ -219,7 +221,7 @@ def test_interrupt_status_toggles():
     assert r.read(interface.ISR) == 0b10
 
 
-# ---- Through pynq ---------------------------------------------------------------------------------
+# ---- Through pynq ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("word_bits", WORD_BITS)
@@ -288,7 +290,7 @@ def test_a_start_runs_in_the_background(board):
     driver.start()
     assert time.monotonic() - began < 0.05
     assert driver.read(0) == START
-    with pytest.raises(DeviceError, match="still runs"):
+    with pytest.raises(DeviceError, match="still runs an earlier call"):
         driver.start()
     driver.wait()
     results = driver.read_results()
@@ -298,7 +300,7 @@ def test_a_start_runs_in_the_background(board):
         buffer.freebuffer()
 
 
-# ---- Interrupts -----------------------------------------------------------------------------------
+# ---- Interrupts --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -347,16 +349,23 @@ def test_wait_async_uses_the_interrupt(interrupting, monkeypatch):
         threading.Timer(0.05, registers.finish, [OUTPUTS]).start()
         await driver.wait_async(5)
 
-    for _ in range(2):
-        began = time.monotonic()
-        asyncio.run(run())
-        assert time.monotonic() - began < 2
-        assert not registers.interrupt
-        assert registers.read(interface.ISR) == 0
-    assert len(waits) == 2
+    async def run_twice():
+        for _ in range(2):
+            await run()
+            assert not registers.interrupt
+            assert registers.read(interface.ISR) == 0
+
+    began = time.monotonic()
+    asyncio.run(run_twice())
+    # pynq acknowledges while the kernel's level is still high, so the second run wakes up twice
+    assert len(waits) == 3
+    # pynq's interrupt cannot be waited for in a second event loop: that polls
+    asyncio.run(run())
+    assert registers.read(interface.ISR) == 0
+    assert time.monotonic() - began < 2
 
 
-# ---- Faults ---------------------------------------------------------------------------------------
+# ---- Faults ------------------------------------------------------------------------------------
 
 
 def test_a_bus_error_hangs_until_the_overlay_is_loaded_again(board):

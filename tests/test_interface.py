@@ -15,7 +15,7 @@ from zipml_pynq.native import load_build
 ROOT = Path(__file__).resolve().parent.parent
 HLS = ROOT / "hls" / "src"
 
-# ---- Offsets --------------------------------------------------------------------------------------
+# ---- Offsets -----------------------------------------------------------------------------------
 
 
 def test_offsets_of_a_published_map_with_32_bit_outputs():
@@ -56,7 +56,7 @@ def test_port_address_covers_all_registers():
     assert 1 << (interface.ADDRESS_BITS - 1) < interface.SPAN <= 1 << interface.ADDRESS_BITS
 
 
-# ---- HLS sources ----------------------------------------------------------------------------------
+# ---- HLS sources -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value_format", interface.VLNV)
@@ -93,7 +93,7 @@ def test_c_interface_has_these_registers():
     assert tuple(re.findall(r"(\w+);", outputs)) == interface.OUTPUTS
 
 
-# ---- What the builds report -----------------------------------------------------------------------
+# ---- What the builds report --------------------------------------------------------------------
 
 
 def builds():
@@ -207,7 +207,7 @@ def vars_of(config):
     return {name: getattr(config, name) for name in dir(config)}
 
 
-# ---- Memory regions -------------------------------------------------------------------------------
+# ---- Memory regions ----------------------------------------------------------------------------
 
 
 def test_regions_of_a_run():
@@ -242,12 +242,12 @@ def test_regions_of_float32():
     assert sizes["model"] == 100 * 4
 
 
-# ---- Generated files ------------------------------------------------------------------------------
+# ---- Generated files ---------------------------------------------------------------------------
 
 
-def test_register_table_in_the_documentation_is_current():
-    text = (ROOT / "docs" / "registers.md").read_text()
-    assert interface.table() in text
+@pytest.mark.parametrize("table", [interface.table, interface.status_table])
+def test_tables_in_the_documentation_are_current(table):
+    assert table() in (ROOT / "docs" / "registers.md").read_text()
 
 
 def test_shipped_handoffs_are_current():

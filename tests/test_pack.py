@@ -391,6 +391,7 @@ LAYOUT = {
     "bits": (4,),
     "sampling": "double",
 }
+FLOATS = {"value_format": "float32", "bits": (32,), "sampling": "single"}
 
 
 @pytest.mark.parametrize(
@@ -400,11 +401,11 @@ LAYOUT = {
         ({"features": 0}, r"features was 0; allowed is 1\.\.4096"),
         (
             {"features": 4097},
-            r"features was 4097; allowed is 1\.\.4096 \(words of 64 bits, format 'bitplanes'\)",
+            r"features was 4097; allowed is 1\.\.4096 \(words of 64 bits",
         ),
         (
-            {"features": 2049, "value_format": "float32", "bits": (32,), "sampling": "single"},
-            r"features was 2049; .*1\.\.128 ",
+            {"features": 129, **FLOATS},
+            r"features was 129; .*1\.\.128 .*float32",
         ),
         ({"word_bits": 32}, r"word_bits was 32; allowed are \(64, 128, 512\)"),
         ({"block_samples": 0}, r"block_samples was 0; allowed is 1\.\.4096"),

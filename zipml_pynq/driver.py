@@ -73,9 +73,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 #: The default time-out of a run is this many seconds, and its modelled time at the clock below
-#: times the factor: the C-simulation of the kernel is some hundred times slower than a board.
+#: times the factor: the C-simulation of the kernel takes 60 to 500 times as long as a board.
 TIMEOUT_FLOOR = 10.0
-TIMEOUT_FACTOR = 500.0
+TIMEOUT_FACTOR = 1000.0
 TIMEOUT_CLOCK = 100e6
 #: A run that touches no memory takes microseconds.
 PROBE_TIMEOUT = 5.0
@@ -88,7 +88,8 @@ INTERRUPT_CHECK = 0.25
 #: A call keeps at most so many bytes of history on the device (but at least one epoch).
 HISTORY_BYTES = 4 << 20
 
-_LARGEST = 2**31 - 1
+#: Entries of a model in normalized units that no data set needs: values lie in [-1, 1].
+DIVERGED = 8.0
 
 
 # ---- Segments --------------------------------------------------------------------------------
@@ -476,7 +477,8 @@ class SgdDriver(pynq.DefaultIP):
         self.reclaim()
         if not self._is_idle():
             raise DeviceError(
-                "the kernel still runs an earlier call; wait for it, or load the overlay again"
+                f"the kernel is not idle (CTRL reads {self._control():#x}): it still runs an "
+                "earlier call, so wait for it or load the overlay again; or no kernel answers"
             )
 
     def _launch(self, buffers: list[Any], modelled: float) -> None:
@@ -558,7 +560,7 @@ class SgdDriver(pynq.DefaultIP):
         Parameters
         ----------
         timeout : float, optional
-            Seconds, ``math.inf`` for ever; by default 10 s and 500 times the modelled time.
+            Seconds, ``math.inf`` for ever; by default 10 s and 1000 times the modelled time.
 
         Raises
         ------
@@ -649,7 +651,7 @@ class SgdDriver(pynq.DefaultIP):
             returns the data set with fresh draws for it, of the same layout. The first epoch
             trains on ``packed``.
         allow_divergence : bool
-            Warn about a model at its limit instead of raising.
+            Warn about a model that ended far out instead of raising.
         **options
             What :func:`zipml_pynq.plan.make_plan` takes: epochs, bits, sampling, batch, step,
             schedule, l2, delay.
@@ -670,7 +672,8 @@ class SgdDriver(pynq.DefaultIP):
         KernelStatusError
             The kernel refused a register.
         DivergenceError
-            The model reached its limit; the error's ``result`` is the TrainResult.
+            Results were clamped and the model ended far out; the error's ``result`` is the
+            TrainResult. Clamping that the run recovers from is a :class:`ZipmlWarning`.
         """
         if plan is None:
             plan = make_plan(packed, **options)
@@ -738,17 +741,18 @@ class _Training:
         return buffer
 
     def _allocate_slots(self) -> tuple[list[_Slot], int]:
-        """One slot for the whole data set, else two as large as memory allows, halving."""
+        """One slot for the whole data set, else two for 2, 4, 8 .. segments, whichever fit."""
         layout, plan = self.layout, self.plan
-        smallest = carried_blocks(plan.delay, layout.block_samples, plan.batch) + 1
-        two = [layout.blocks] if self.redraw is not None else []
-        size = layout.blocks
-        while size > smallest:
-            size = max(smallest, -(-size // 2))
-            two.append(size)
-        attempts = [(2, size) for size in two]
-        if self.redraw is None:
-            attempts.insert(0, (1, layout.blocks))
+        carried = carried_blocks(plan.delay, layout.block_samples, plan.batch)
+        # data that changes every epoch is copied into one slot while the other is trained on
+        attempts = [(1 if self.redraw is None else 2, layout.blocks)]
+        number = 2
+        while attempts[-1][1] > carried + 1:
+            size = max(carried + 1, -(-(layout.blocks + (number - 1) * carried) // number))
+            if size == attempts[-1][1]:
+                size -= 1
+            attempts.append((2, size))
+            number *= 2
         for number, capacity in attempts:
             mark = len(self.buffers)
             try:
@@ -863,15 +867,21 @@ class _Training:
 
 
 def _judged(result: TrainResult, allow_divergence: bool) -> TrainResult:
-    """Tell about clamped values: an error if the model stands at its limit, else a warning."""
+    """Tell about clamped values: an error if the run ended far out, else a warning.
+
+    Coefficients are clamped to +-8, so a run that diverges does not grow without bound, it wanders
+    about at tens. One whose first steps were too large comes back from there.
+    """
     if result.saturations == 0:
         return result
-    rows = np.flatnonzero((np.abs(result.history_fixed.astype(np.int64)) >= _LARGEST).any(axis=1))
-    at_limit = f", and the model is at its limit after epoch {rows[0] + 1}" if rows.size else ""
-    message = f"{result.saturations} results were clamped{at_limit}: the step is too large"
-    if rows.size and not allow_divergence:
-        error = DivergenceError(message)
-        error.result = result  # type: ignore[attr-defined]
+    far = np.abs(result.history).max(axis=1) >= DIVERGED
+    message = f"{result.saturations} results were clamped: the step is too large"
+    if far[-1] and not allow_divergence:
+        error = DivergenceError(
+            f"training diverged: {message}, and the model has entries beyond {DIVERGED:g} since "
+            f"epoch {int(np.flatnonzero(far)[0]) + 1} of {len(far)}"
+        )
+        error.result = result
         raise error
     warnings.warn(message, ZipmlWarning, stacklevel=3)
     return result

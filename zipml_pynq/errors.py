@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zipml_pynq.result import TrainResult
+
 
 class ZipmlError(Exception):
     """Base class: catch this to catch all of them."""
@@ -40,7 +45,15 @@ class KernelStatusError(DeviceError):
 
 
 class DivergenceError(ZipmlError, ArithmeticError):
-    """Training diverged: the model saturated or its loss grew without bound."""
+    """Training diverged: the model saturated or its loss grew without bound.
+
+    Attributes
+    ----------
+    result : TrainResult or None
+        What the run ended with, where there was one.
+    """
+
+    result: TrainResult | None = None
 
 
 class ZipmlWarning(UserWarning):

@@ -403,6 +403,13 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def status_table() -> str:
+    """The values of the ``status`` register as a Markdown table, for docs/registers.md."""
+    rows = ["| status | register at fault | allowed |", "|---|---|---|", "| 1 | none: done | |"]
+    rows += [f"| {code} | `{name}` | {allowed} |" for code, (name, allowed) in STATUS.items()]
+    return "\n".join(rows) + "\n"
+
+
 def check_build(word_bits: int, value_format: str) -> None:
     """Refuse a word width or value format that no build has.
 

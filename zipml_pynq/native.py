@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from zipml_pynq import _engine
+from zipml_pynq._engine import ffi, lib
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.interface import OUTPUTS, POINTERS, SCALARS
 
@@ -60,7 +60,7 @@ def load_build(name: str) -> Build:
         Unknown name, or the kernel was not built here (it needs the vendor's C-simulation headers).
     """
     if name == "engine":
-        return Build(name, _engine.ffi, _engine.lib.zipml_engine_run)
+        return Build(name, ffi, lib.zipml_engine_run)
     if name == "kernel":
         try:
             kernel = importlib.import_module("zipml_pynq._kernel")

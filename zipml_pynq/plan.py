@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.constants import CONFIG, LIMITS, SAMPLING_CODES
 from zipml_pynq.errors import ArgumentError
+from zipml_pynq.pack import Layout, PackedDataset
+from zipml_pynq.quantize import check_int
 from zipml_pynq.schedule import choose_delay, fits_ring, streamed_planes
-
-if TYPE_CHECKING:
-    from zipml_pynq.pack import Layout, PackedDataset
+from zipml_pynq.step import auto_step
 
 #: Samplings that a data set can be trained with, by the dither planes that it stores; the first is
 #: the default.
@@ -95,14 +95,6 @@ class Plan:
         return np.ascontiguousarray(np.stack([self.steps, self.decays], axis=1))
 
 
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ArgumentError(f"{name} was {value!r}; allowed are integers from {low} to {high}")
-    if not low <= value <= high:
-        raise ArgumentError(f"{name} was {value}; allowed are {low} to {high}")
-    return int(value)
-
-
 def _choice(name: str, value: Any, allowed: Sequence[Any], why: str) -> Any:
     if value not in allowed:
         raise ArgumentError(f"{name} was {value!r}; {why} {', '.join(map(repr, allowed))}")
@@ -133,7 +125,7 @@ def step_sizes(
     """
     if isinstance(step, str):
         raise ArgumentError(f"step was {step!r}; allowed are 'auto', a number or one an epoch")
-    if np.ndim(step) == 0:
+    if isinstance(step, float | int | np.number):
         if isinstance(schedule, str):
             factor = SCHEDULES[_choice("schedule", schedule, list(SCHEDULES), "allowed are")]
         elif callable(schedule):
@@ -180,12 +172,13 @@ def _decay_registers(step: NDArray[np.float64], l2: float) -> NDArray[np.uint32]
     if np.any(exact >= limit):
         raise ArgumentError(
             f"l2 was {l2:g} at step {step.max():g}; allowed is step * l2 < {limit / one:g}: "
-            f"l2 < {limit / one / step.max():g} at this step, step < {limit / one / l2:g} at this l2"
+            f"l2 < {limit / one / step.max():g} at this step, or step < {limit / one / l2:g}"
         )
     if l2 > 0 and exact[0] < 1:
         raise ArgumentError(
-            f"l2 was {l2:g} at step {step[0]:g}; allowed are 0 and l2 >= {0.5 / one / step[0]:g} at "
-            "this step, below which the accelerator holds step * l2 as 0"
+            f"l2 was {l2:g} at step {step[0]:g}; allowed are 0 and "
+            f"l2 >= {0.5 / one / step[0]:g} at this step, below which the accelerator holds "
+            "step * l2 as 0"
         )
     return exact.astype(np.uint32)
 
@@ -231,7 +224,7 @@ def make_plan(
     ArgumentError
         Anything that the data set does not store or the accelerator cannot do.
     """
-    layout: Layout = getattr(packed, "layout", packed)
+    layout = packed if isinstance(packed, Layout) else packed.layout
     limits = LIMITS[layout.value_format]
     if bits is None:
         bits = max(layout.bits)
@@ -243,13 +236,13 @@ def make_plan(
     _choice("sampling", sampling, possible, f"a data set of {layout.sampling!r} sampling allows")
     if batch is None:
         batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
-    batch = _integer("batch", batch, 1, CONFIG.max_batch)
+    batch = check_int("batch", batch, 1, CONFIG.max_batch)
     if layout.block_samples % batch != 0:
         raise ArgumentError(
             f"batch was {batch}; allowed are divisors of the data set's block of "
             f"{layout.block_samples} samples"
         )
-    epochs = _integer("epochs", epochs, 1, CONFIG.max_epochs)
+    epochs = check_int("epochs", epochs, 1, CONFIG.max_epochs)
 
     planes = streamed_planes(layout, bits, sampling)
     words = planes * layout.block_samples * layout.chunks
@@ -261,17 +254,15 @@ def make_plan(
     if isinstance(delay, str):
         _choice("delay", delay, ("auto",), "allowed are an integer or")
         delay = choose_delay(layout, bits, sampling, batch)
-    delay = _integer("delay", delay, 0, CONFIG.max_delay)
+    delay = check_int("delay", delay, 0, CONFIG.max_delay)
     if not fits_ring(layout, bits, sampling, batch, delay):
         raise ArgumentError(
             f"delay was {delay}: batches of {planes * batch * layout.chunks} words exceed the "
             f"{limits.ring_words} words kept on chip; allowed is a smaller delay or batch"
         )
     if isinstance(step, str) and step == "auto":
-        if packed is layout:
+        if isinstance(packed, Layout):
             raise ArgumentError("step was 'auto' with a layout alone; allowed is a number")
-        from zipml_pynq.step import auto_step
-
         step = auto_step(
             packed,
             bits=bits,

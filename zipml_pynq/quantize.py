@@ -123,6 +123,13 @@ def _divisor(half: NDArray) -> NDArray:
     return np.where(half > 0, half, np.inf)
 
 
+def _spread(mid: ArrayLike, half: ArrayLike, v: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``mid + half * v``; rounding must not turn the largest float64 into infinity."""
+    largest = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        return np.clip(np.asarray(mid) + np.asarray(half) * v.astype(np.float64), -largest, largest)
+
+
 @dataclass(frozen=True, eq=False)
 class Normalization:
     """The affine maps that take columns and labels to [-1, 1] and back.
@@ -259,7 +266,7 @@ class Normalization:
                 f"V had {v.shape[1]} column(s); it must have {self.features} features"
             )
         column_range("V", v)
-        return self.mid + self.half * v[:, : self.columns].astype(np.float64)
+        return _spread(self.mid, self.half, v[:, : self.columns])
 
     def out_of_range(self, X: ArrayLike) -> int:
         """How many values of ``X`` (N, columns) lie outside the fitted range of their column."""
@@ -284,7 +291,7 @@ class Normalization:
 
     def inverse_labels(self, z: ArrayLike) -> NDArray[np.float64]:
         """Raw labels (N,) of normalized ones."""
-        return self.label_mid + self.label_half * check_array("z", z, 1).astype(np.float64)
+        return _spread(self.label_mid, self.label_half, check_array("z", z, 1))
 
     def _check_model(self, model: ArrayLike) -> NDArray[np.float64]:
         m = check_array("model", model, 1).astype(np.float64)

@@ -90,9 +90,9 @@ def fixed_from_float(values: NDArray[np.float32]) -> IntArray:
     """float32 as fixed point, clamped to [-1, 1], rounded half away from zero."""
     one = 2.0**CONFIG.float_fraction_bits
     wide = np.asarray(values, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        magnitude = np.where(np.abs(wide) <= 1.0, np.abs(wide), 1.0) * one
-    return (np.where(np.signbit(wide), -1.0, 1.0) * np.floor(magnitude + 0.5)).astype(np.int64)
+    magnitude = np.where(np.abs(wide) <= 1.0, np.abs(wide), 1.0) * one  # NaN is 1 too
+    rounded = np.floor(magnitude + 0.5).astype(np.int64)
+    return rounded * np.where(np.signbit(wide), -1, 1)
 
 
 def float_values(packed: PackedDataset) -> NDArray[np.float32]:
@@ -154,7 +154,7 @@ class _Values:
             shift = CONFIG.float_fraction_bits - CONFIG.grid_bits
             return round_shift(self.q1[rows] * (2 * c[0])[:, None], shift).sum(axis=0)
         if self.sampling == "symmetric":
-            return c[1] @ self.q1[rows] + c[0] @ self.q2[rows]
+            return np.add(c[1] @ self.q1[rows], c[0] @ self.q2[rows])
         return 2 * (c[0] @ self.q1[rows])
 
 
@@ -232,7 +232,9 @@ def _float_arguments(
     v = np.ascontiguousarray(values, dtype=np.float32)
     y = np.ascontiguousarray(labels, dtype=np.float32)
     if v.ndim != 2 or 0 in v.shape:
-        raise ArgumentError(f"values had shape {v.shape}; allowed is (samples, features), not empty")
+        raise ArgumentError(
+            f"values had shape {v.shape}; allowed is (samples, features), not empty"
+        )
     if y.shape != v.shape[:1]:
         raise ArgumentError(f"labels had shape {y.shape}; allowed is {v.shape[:1]}")
     steps = np.ascontiguousarray(step, dtype=np.float32)

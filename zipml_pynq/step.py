@@ -62,13 +62,14 @@ def _largest_eigenvalue(windows: FloatArray) -> float:
     return float(norms.max()) / rows
 
 
-def noise_radius(variance: float, rows: int, sampling: str) -> float:
+def noise_radius(variance: float, rows: int) -> float:
     """How far quantization noise spreads the spectrum of a second moment over so many rows.
 
-    A random matrix of independent entries of variance s2 / rows: its eigenvalues fill a disc of
-    radius ``sqrt(n s2 / rows)``, those of its symmetric part an interval ``sqrt(2)`` as wide.
+    ``Q1 Q2^T`` averaged over the rows differs from the values' second moment by a matrix of
+    independent entries, ``variance / rows`` in sum of squares per row of it; the eigenvalues of its
+    symmetric part fill an interval of ``sqrt(2)`` times the root to both sides (Wigner).
     """
-    return math.sqrt((2 if sampling == "symmetric" else 1) * variance / rows)
+    return math.sqrt(2 * variance / rows)
 
 
 def moments(q1: ArrayLike, q2: ArrayLike | None = None, *, window: int = 16) -> Moments:
@@ -102,7 +103,7 @@ def moments(q1: ArrayLike, q2: ArrayLike | None = None, *, window: int = 16) -> 
     if features <= DENSE_FEATURES:
         cross = a.T @ b
         spectrum = np.linalg.eigvalsh((cross + cross.T) / (2 * rows))
-        smallest = max(0.0, float(spectrum[0]) + noise_radius(variance, rows, "symmetric"))
+        smallest = max(0.0, float(spectrum[0]) + noise_radius(variance, rows))
     return Moments(curvature, variance, smallest)
 
 
@@ -142,7 +143,7 @@ def stable_step(
         power = (0.5 if sampling == "symmetric" else 1.0) * m.variance
         step = min(step, batch / math.sqrt(samples * float(f @ f) * power))
         # .. and the same draw in every epoch
-        negative = noise_radius(m.variance, samples, sampling) - m.smallest - l2
+        negative = noise_radius(m.variance, samples) - m.smallest - l2
         if negative > 0:
             step = min(step, batch / (samples * float(f.sum()) * negative))
     if l2 > 0:  # what the decay register holds
@@ -176,8 +177,8 @@ def sample_rows(
         rows: tuple[FloatArray, ...] = (float_values(some),)
     else:
         one = np.float32(1 << CONFIG.grid_bits)
-        q1, q2 = kernel_values(some, bits, sampling)
-        rows = (q1 / one,) if sampling in ("single", "nearest") else (q1 / one, q2 / one)
+        q1, q2 = (q.astype(np.float32) / one for q in kernel_values(some, bits, sampling))
+        rows = (q1,) if sampling in ("single", "nearest") else (q1, q2)
     if whole >= run:  # windows must not reach from one run into the next
         kept = run * size // window * window
         rows = tuple(
@@ -233,6 +234,6 @@ def check_divergence(result: TrainResult, losses: Sequence[float] | None = None)
         )
     if losses is not None and not losses[-1] <= losses[0]:
         raise DivergenceError(
-            f"training diverged: the loss grew from {losses[0]:g} to {losses[-1]:g}; a smaller step "
-            "may help"
+            f"training diverged: the loss grew from {losses[0]:g} to {losses[-1]:g}; a smaller "
+            "step may help"
         )

@@ -1,0 +1,293 @@
+"""The engine gives the reference's bits: model, history, words, cycles, saturations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cases import Case, random_case, run_build, run_segments
+from zipml_pynq import reference
+from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.native import POINTERS, load_build
+
+ENGINE = load_build("engine")
+
+
+def check(case: Case) -> None:
+    """Run engine and reference and compare all that both give."""
+    outcome = run_build(ENGINE, case.packed, case.plan, case.model)
+    expected = reference.train(case.packed, case.plan, case.model)
+    assert outcome.registers["status"] == CONFIG.status_ok
+    np.testing.assert_array_equal(outcome.history, expected.history_fixed)
+    np.testing.assert_array_equal(outcome.model, expected.model_fixed)
+    for name in ("words", "cycles", "saturations"):
+        assert outcome.registers[name] == getattr(expected, name), name
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("sampling", ["symmetric", "plain", "single", "nearest"])
+@pytest.mark.parametrize("word_bits", [64, 128, 512])
+def test_engine_matches_reference_at_every_precision(
+    bits: int, sampling: str, word_bits: int
+) -> None:
+    check(random_case(bits, bits=bits, sampling=sampling, word_bits=word_bits, features=90))
+
+
+@pytest.mark.parametrize("features", [1, 63, 64, 65, 127, 128, 129, 1000])
+@pytest.mark.parametrize("word_bits", [64, 128, 512])
+def test_engine_matches_reference_for_every_length_of_the_model(
+    features: int, word_bits: int
+) -> None:
+    check(random_case(features, features=features, word_bits=word_bits, step=0.001))
+
+
+@pytest.mark.parametrize(
+    ("word_bits", "features", "bits"), [(64, 4096, 2), (128, 5000, 8), (512, 20000, 3)]
+)
+def test_engine_matches_reference_for_long_models(word_bits: int, features: int, bits: int) -> None:
+    case = random_case(
+        1, features=features, word_bits=word_bits, bits=bits, samples=10, epochs=1, step=1e-4
+    )
+    check(case)
+
+
+def test_engine_is_exact_at_the_largest_sums() -> None:
+    # every value +1 at 8 bits, every entry at its limit: the dot products reach their bound
+    features = CONFIG.max_features
+    case = random_case(
+        2, features=features, word_bits=512, bits=8, samples=4, batch=2, delay=1, epochs=1
+    )
+    ones = replace(case.packed, planes=np.full_like(case.packed.planes, 2**64 - 1))
+    for sign in (1, -1):
+        model = np.full(features, sign * (2**31 - 1), dtype=np.int32)
+        check(Case(ones, case.plan, model))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16, 256])
+@pytest.mark.parametrize("samples", [1, 15, 33, 300])
+@pytest.mark.parametrize("sampling", ["symmetric", "single"])
+def test_engine_matches_reference_for_ragged_batches(
+    batch: int, samples: int, sampling: str
+) -> None:
+    check(random_case(samples, batch=batch, samples=samples, sampling=sampling))
+
+
+@pytest.mark.parametrize("delay", range(8))
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32"])
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_engine_matches_reference_for_every_delay(delay: int, value_format: str, l2: float) -> None:
+    check(
+        random_case(
+            delay, delay=delay, value_format=value_format, l2=l2, samples=61, epochs=3, step=0.1
+        )
+    )
+
+
+def test_delay_changes_the_model() -> None:
+    models = [
+        run_build(ENGINE, c.packed, c.plan, c.model).model
+        for c in (random_case(3, delay=d) for d in range(4))
+    ]
+    assert len({m.tobytes() for m in models}) == 4
+
+
+@pytest.mark.parametrize("word_bits", [64, 128, 512])
+@pytest.mark.parametrize("features", [1, 2, 33, 100, 128])
+def test_engine_matches_reference_on_float32(word_bits: int, features: int) -> None:
+    check(
+        random_case(
+            features, value_format="float32", word_bits=word_bits, features=features, l2=0.1
+        )
+    )
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32"])
+@pytest.mark.parametrize("sampling", ["symmetric", "plain"])
+def test_engine_counts_every_saturation(value_format: str, sampling: str) -> None:
+    case = random_case(
+        4,
+        value_format=value_format,
+        sampling=sampling,
+        bits=1,
+        step=15.0,
+        model_scale=100.0,
+        label_scale=100.0,
+        epochs=3,
+        l2=0.001,
+    )
+    check(case)
+    outcome = run_build(ENGINE, case.packed, case.plan, case.model)
+    assert outcome.registers["saturations"] > 100
+    if value_format == "bitplanes":  # entries too, not only residuals and coefficients
+        assert np.abs(outcome.history.astype(np.int64)).max() == 2**31 - 1
+
+
+@pytest.mark.parametrize("bits", [1, 3, 5, 8])
+def test_engine_reads_one_precision_out_of_several(bits: int) -> None:
+    check(random_case(bits, bits=bits, stored_bits=(1, 3, 5, 8)))
+
+
+def test_engine_reads_one_dither_of_a_double_sampled_set() -> None:
+    case = random_case(5, bits=3, sampling="symmetric")
+    single = replace(case.plan, sampling="single")
+    check(Case(case.packed, single, case.model))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    bits=st.integers(1, 8),
+    sampling=st.sampled_from(["symmetric", "plain", "single", "nearest"]),
+    word_bits=st.sampled_from([64, 128, 512]),
+    features=st.integers(1, 300),
+    samples=st.integers(1, 70),
+    batch=st.integers(1, 20),
+    blocks=st.integers(1, 5),
+    delay=st.integers(0, 7),
+    epochs=st.integers(1, 3),
+    step=st.sampled_from([1e-4, 0.01, 1.0]),
+    l2=st.sampled_from([0.0, 0.03]),
+    model_scale=st.sampled_from([0.0, 1.0, 100.0]),
+)
+@settings(max_examples=150, deadline=None)
+def test_engine_matches_reference_on_anything(**parameters: Any) -> None:
+    if parameters["step"] * parameters["l2"] < 1e-7:
+        parameters["l2"] = 0.0
+    check(random_case(parameters.pop("seed"), **parameters))
+
+
+# ---- Segments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("sampling", ["symmetric", "plain", "single"])
+@pytest.mark.parametrize(("batch", "blocks"), [(1, 1), (4, 1), (4, 2), (8, 3)])
+def test_segments_give_the_bits_of_one_piece(
+    delay: int, sampling: str, batch: int, blocks: int
+) -> None:
+    case = random_case(
+        6, delay=delay, sampling=sampling, batch=batch, blocks=5, samples=83, epochs=2, l2=0.1
+    )
+    whole = run_build(ENGINE, case.packed, case.plan, case.model)
+    model, history, saturations = run_segments(ENGINE, case.packed, case.plan, case.model, blocks)
+    np.testing.assert_array_equal(history, whole.history)
+    np.testing.assert_array_equal(model, whole.model)
+    assert saturations == whole.registers["saturations"]
+
+
+def test_segments_shorter_than_the_delay_give_the_bits_of_one_piece() -> None:
+    # one batch a block, one block a segment: more batches are pending than a segment holds
+    case = random_case(7, delay=5, batch=4, blocks=12, samples=47)
+    assert case.packed.layout.block_samples == 4
+    whole = run_build(ENGINE, case.packed, case.plan, case.model)
+    _, history, _ = run_segments(ENGINE, case.packed, case.plan, case.model, 1)
+    np.testing.assert_array_equal(history, whole.history)
+
+
+def test_segments_of_float32_give_the_bits_of_one_piece() -> None:
+    case = random_case(8, value_format="float32", delay=2, blocks=6)
+    whole = run_build(ENGINE, case.packed, case.plan, case.model)
+    _, history, _ = run_segments(ENGINE, case.packed, case.plan, case.model, 2)
+    np.testing.assert_array_equal(history, whole.history)
+
+
+# ---- Refusals -------------------------------------------------------------------------------
+
+VALID = {
+    "samples": 100,
+    "features": 100,
+    "batch": 4,
+    "block_samples": 8,
+    "block_stride": 80,
+    "dither_offset": 48,
+    "bits": 4,
+    "sampling": 2,
+    "epochs": 1,
+    "delay": 1,
+    "skip": 0,
+    "pending": 0,
+    "flags": 0,
+}
+INVALID = [
+    ({"samples": 0}, "samples"),
+    ({"features": 0}, "features"),
+    ({"features": 4097}, "features"),
+    ({"features": 2**32 - 1}, "features"),
+    ({"bits": 0}, "bits"),
+    ({"bits": 9}, "bits"),
+    ({"bits": 32}, "bits"),
+    ({"sampling": 3}, "sampling"),
+    ({"batch": 0}, "batch"),
+    ({"batch": 257}, "batch"),
+    ({"epochs": 0}, "epochs"),
+    ({"epochs": 65537}, "epochs"),
+    ({"delay": 8}, "delay"),
+    ({"block_samples": 0}, "block"),
+    ({"block_samples": 10}, "block"),
+    ({"block_samples": 4100}, "block"),
+    ({"block_samples": 820}, "block"),  # 5 planes * 820 samples * 2 words > 8192
+    ({"batch": 256, "block_samples": 768, "delay": 4}, "ring"),  # 4 * 2560 words > 8192
+    ({"flags": 2}, "partial"),
+    ({"flags": 1, "epochs": 2}, "partial"),
+    ({"pending": 1, "epochs": 2}, "partial"),
+    ({"skip": 1, "epochs": 2}, "partial"),
+    ({"pending": 2}, "partial"),
+    ({"skip": 2}, "partial"),
+    ({"skip": 1, "pending": 1, "samples": 8}, "partial"),
+    # the first fault is reported
+    ({"samples": 0, "features": 0}, "samples"),
+    ({"features": 0, "bits": 0}, "features"),
+    ({"bits": 9, "sampling": 3}, "bits"),
+    ({"sampling": 3, "batch": 0}, "sampling"),
+    ({"batch": 0, "epochs": 0}, "batch"),
+    ({"epochs": 0, "delay": 8}, "epochs"),
+    ({"delay": 8, "block_samples": 0}, "delay"),
+    ({"block_samples": 10, "flags": 2}, "block"),
+]
+
+
+def refuse(registers: dict[str, int], value_format: int) -> dict[str, int]:
+    """Start the engine with pointers that lead nowhere."""
+    return ENGINE.run(64, value_format, dict.fromkeys(POINTERS, 0), registers)
+
+
+@pytest.mark.parametrize(("change", "fault"), INVALID)
+def test_engine_refuses_invalid_registers_without_touching_memory(
+    change: dict[str, int], fault: str
+) -> None:
+    results = refuse({**VALID, **change}, CONFIG.format_bit_planes)
+    assert results["status"] == getattr(CONFIG, f"status_{fault}")
+    assert results["version"] == CONFIG.interface_version
+    assert results["capability"] & 0xFF == 6
+    assert results["words"] == results["cycles"] == results["saturations"] == 0
+
+
+FLOAT_VALID = {**VALID, "bits": 32, "sampling": 0, "block_samples": 4, "dither_offset": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"bits": 8}, "bits"),
+        ({"sampling": 1}, "sampling"),
+        ({"features": 2 * LIMITS["float32"].max_chunks + 1}, "features"),
+        ({"features": 2 * LIMITS["float32"].max_chunks, "block_samples": 12}, "block"),
+        ({"features": 2 * LIMITS["float32"].max_chunks, "delay": 3}, "ring"),
+    ],
+)
+def test_engine_refuses_invalid_registers_of_the_float32_kernel(
+    change: dict[str, int], fault: str
+) -> None:
+    results = refuse({**FLOAT_VALID, **change}, CONFIG.format_float32)
+    assert results["status"] == getattr(CONFIG, f"status_{fault}")
+    assert results["capability"] >> 56 == CONFIG.format_float32
+
+
+def test_engine_takes_the_largest_registers_that_it_must() -> None:
+    # the neighbours of the refusals above
+    check(random_case(9, features=4096, bits=1, samples=3, batch=1, epochs=1, step=1e-4))
+    check(random_case(9, features=1, bits=1, samples=4096, batch=256, blocks=1, epochs=1))

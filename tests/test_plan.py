@@ -1,0 +1,132 @@
+"""What a plan accepts, what it refuses and says, and the registers that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cases import RandomDataset, random_dataset, run_build
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.native import SCALARS, load_build
+from zipml_pynq.plan import make_plan, step_sizes
+
+
+def dataset(**change: Any) -> RandomDataset:
+    arguments = {"bits": (2, 4), "batch": 4, "samples": 30, "features": 20, **change}
+    return random_dataset(np.random.default_rng(0), **arguments)
+
+
+def test_defaults_come_from_the_data_set() -> None:
+    plan = make_plan(dataset(), step=0.1)  # type: ignore[arg-type]
+    assert (plan.bits, plan.sampling, plan.batch, plan.epochs) == (4, "symmetric", 4, 10)
+    assert plan.delay >= 1
+    np.testing.assert_allclose(plan.step, 0.1 / (1 + np.arange(10)))
+    layout = dataset(sampling="nearest").layout
+    assert make_plan(layout, step=0.1).sampling == "nearest"
+
+
+def test_registers_are_those_of_the_interface_and_run() -> None:
+    packed = dataset()
+    plan = make_plan(packed, bits=2, sampling="plain", epochs=3, step=0.25, l2=0.125)  # type: ignore[arg-type]
+    registers = plan.registers(packed.layout)
+    assert tuple(registers) == SCALARS
+    assert registers["dither_offset"] == packed.layout.dither_offset(2)
+    assert registers["sampling"] == CONFIG.sampling_plain
+    table = plan.schedule_table()
+    assert table.dtype == np.uint32
+    assert table.shape == (3, 2)
+    assert table[0].tolist() == [2**30 // 16, 2**28 // 32]
+    assert table[1].tolist() == [2**30 // 32, 2**28 // 64]
+    outcome = run_build(load_build("engine"), packed, plan)
+    assert outcome.registers["status"] == CONFIG.status_ok
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("inverse", [1, 1 / 2, 1 / 3]),
+        ("constant", [1, 1, 1]),
+        ("decay", [1, 0.9, 0.81]),
+        (lambda epoch: 2.0**-epoch, [1, 1 / 2, 1 / 4]),
+    ],
+)
+def test_schedules(schedule: Any, expected: list[float]) -> None:
+    np.testing.assert_allclose(step_sizes(0.5, schedule, 3), 0.5 * np.array(expected))
+
+
+def test_a_step_for_every_epoch() -> None:
+    plan = make_plan(dataset(), epochs=3, step=[0.3, 0.2, 0.1])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(plan.step, [0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits": 3}, "bits was 3; the data set stores 2, 4"),
+        ({"bits": 32}, "bits was 32"),
+        ({"sampling": "nearest"}, "sampling was 'nearest'; .*'symmetric', 'plain', 'single'"),
+        ({"sampling": "double"}, "sampling was 'double'"),
+        ({"batch": 0}, "batch was 0"),
+        ({"batch": 257}, "batch was 257"),
+        ({"batch": 5}, "batch was 5; allowed are divisors"),
+        ({"batch": 2.5}, "batch was 2.5"),
+        ({"epochs": 0}, "epochs was 0"),
+        ({"epochs": 65537}, "epochs was 65537"),
+        ({"delay": -1}, "delay was -1"),
+        ({"delay": 8}, "delay was 8"),
+        ({"delay": "none"}, "delay was 'none'"),
+        ({"delay": 1.5}, "delay was 1.5"),
+        ({"step": 0}, "step was 0"),
+        ({"step": -0.1}, "step was -0.1"),
+        ({"step": float("nan")}, "step was nan"),
+        ({"step": "big"}, "step was 'big'"),
+        ({"step": [0.1, 0.2]}, "step had shape"),
+        ({"step": 16.0}, "step was 16 at batch 4; allowed is .* step < 16"),
+        ({"step": 1e-9}, "step was 1e-10 at batch 4; allowed is .* at least"),
+        ({"schedule": "cosine"}, "schedule was 'cosine'"),
+        ({"schedule": 3}, "schedule was 3"),
+        ({"schedule": lambda epoch: 1.0 - epoch}, "finite and positive"),
+        ({"l2": -1.0}, "l2 was -1"),
+        ({"l2": float("inf")}, "l2 was inf"),
+        ({"l2": 1.0}, "l2 was 1 at step 0.1; .*l2 < 0.625 at this step, or step < 0.0625"),
+        ({"l2": 1e-9}, "l2 was 1e-09 .* below which"),
+    ],
+)
+def test_refusals_name_argument_value_and_range(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make_plan(dataset(), **{"step": 0.1, **change})  # type: ignore[arg-type]
+
+
+def test_step_auto_needs_data() -> None:
+    with pytest.raises(ArgumentError, match="step was 'auto' with a layout alone"):
+        make_plan(dataset().layout)
+
+
+def test_data_of_one_sampling_is_not_trained_with_another() -> None:
+    single = dataset(sampling="single")
+    with pytest.raises(ArgumentError, match="sampling was 'symmetric'"):
+        make_plan(single, step=0.1, sampling="symmetric")  # type: ignore[arg-type]
+    floats = dataset(value_format="float32", bits=32, sampling="single")
+    assert make_plan(floats, step=0.1).bits == 32  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="sampling was 'plain'"):
+        make_plan(floats, step=0.1, sampling="plain")  # type: ignore[arg-type]
+
+
+def test_delay_must_fit_the_ring() -> None:
+    large = dataset(features=785, bits=4, batch=64, samples=256, blocks=4)
+    assert make_plan(large, step=1e-3).delay == 0  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="delay was 1: batches of 4160 words exceed"):
+        make_plan(large, step=1e-3, delay=1)  # type: ignore[arg-type]
+
+
+def test_plans_just_inside_the_limits_pass() -> None:
+    packed = dataset()
+    for change in ({"step": 15.99}, {"l2": 0.62}, {"epochs": 65536}, {"delay": 7}, {"delay": 0}):
+        plan = make_plan(packed, **{"step": 0.1, "schedule": "constant", **change})  # type: ignore[arg-type]
+        assert (plan.steps >= 1).all()
+        assert (plan.decays < 2**CONFIG.decay_bits).all()
+    assert replace(plan, delay=3).delay == 3

@@ -1,0 +1,186 @@
+"""The schedule's arithmetic: against worked examples, a simulation of the pipeline, the limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cases import random_case, run_build
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.native import load_build
+from zipml_pynq.pack import Layout
+from zipml_pynq.schedule import (
+    BOARDS,
+    LINE_RATE,
+    Board,
+    EpochSchedule,
+    Mode,
+    choose_delay,
+    epoch_schedule,
+    fits_ring,
+    modelled_seconds,
+    overlap,
+    run_cycles,
+    slot_cycles,
+)
+
+
+def layout(**change: object) -> Layout:
+    """90 features in 16-sample batches at 4 bits, 64-bit words: 2 chunks."""
+    base = Layout(
+        samples=10_000,
+        features=90,
+        word_bits=64,
+        block_samples=400,
+        bits=(4,),
+        sampling="double",
+        value_format="bitplanes",
+    )
+    return replace(base, **change)  # type: ignore[arg-type]
+
+
+def hazards(planes: int, batch: int, chunks: int, delay: int, cycles: int) -> list[str]:
+    """Walks through slots word by word and names each result that is used before it is ready.
+
+    Slot k's dot products of batch k come plane by plane, in each plane sample by sample, in each
+    sample chunk by chunk. The update of batch k - lag runs in the same cycles: chunk by chunk, in
+    each chunk sample by sample, in each sample plane by plane.
+    """
+    o = overlap(delay)
+    dot = {
+        (p, s, c): (p * batch + s) * chunks + c
+        for p in range(planes)
+        for s in range(batch)
+        for c in range(chunks)
+    }
+    update = {
+        (p, s, c): (c * batch + s) * planes + p
+        for p in range(planes)
+        for s in range(batch)
+        for c in range(chunks)
+    }
+    faults = []
+    for s in range(batch):
+        ready = dot[planes - 1, s, chunks - 1] + CONFIG.residual_latency
+        if o.lag * cycles + update[0, s, 0] < ready:
+            faults.append(f"coefficient of sample {s}")
+    for c in range(chunks):
+        ready = update[planes - 1, batch - 1, c] + CONFIG.update_latency
+        if o.versions * cycles + dot[0, 0, c] < ready:
+            faults.append(f"model chunk {c} for the dot product")
+        # the update of the next batch reads what this one wrote
+        if cycles + update[planes - 1, batch - 1, c] < ready:
+            faults.append(f"model chunk {c} for the update")
+    if cycles < planes * batch * chunks:
+        faults.append("words")
+    return faults
+
+
+@given(
+    planes=st.integers(1, 9),
+    batch=st.integers(1, 24),
+    chunks=st.integers(1, 16),
+    delay=st.integers(1, CONFIG.max_delay),
+)
+@settings(max_examples=200, deadline=None)
+def test_slot_is_as_long_as_it_must_be(planes: int, batch: int, chunks: int, delay: int) -> None:
+    cycles = slot_cycles(planes, batch, chunks, delay)
+    assert hazards(planes, batch, chunks, delay, cycles) == []
+    assert hazards(planes, batch, chunks, delay, cycles - 1) != []
+
+
+def test_worked_example() -> None:
+    # docs/schedule.md: 5 planes x 16 samples x 2 chunks = 160 words a batch; delay 2
+    schedule = epoch_schedule(layout(), Mode(4, "symmetric", 16, 2))
+    assert schedule.slot_cycles == 161
+    assert schedule.slots == 625 + 1
+    assert schedule.words == 100_000
+    assert schedule.bubbles == 626 * 161 - 100_000
+    read = 4000 + 64
+    train = 25 * 161 + 48
+    assert schedule.cycles == read + 25 * train + (161 + 48) + (128 + 64)
+    assert schedule.line_rate == pytest.approx(0.941, abs=0.001)
+
+
+def test_without_delay_a_batch_takes_two_slots() -> None:
+    schedule = epoch_schedule(layout(), Mode(4, "symmetric", 16, 0))
+    assert schedule.slots == 2 * 625
+    assert schedule.line_rate < 0.5
+
+
+def test_memory_bounds_the_epoch_where_training_is_faster() -> None:
+    # the dithers of 2 bits lie behind those of 3: two bursts a block
+    two = layout(bits=(2, 3), block_samples=16)
+    mode = Mode(2, "single", 16, 1)
+    schedule = epoch_schedule(two, mode)
+    read = 2 * 16 * 2 + 2 * CONFIG.memory_latency
+    assert schedule.slot_cycles + CONFIG.pipeline_depth < read
+    assert schedule.cycles > 625 * read
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize(("skip", "hold"), [(0, True), (1, True), (1, False)])
+def test_cycles_of_a_segment_are_the_engines(delay: int, skip: int, hold: bool) -> None:
+    case = random_case(1, delay=delay, batch=4, blocks=2, samples=39, epochs=1)
+    outcome = run_build(
+        load_build("engine"), case.packed, case.plan, case.model, skip=skip, hold=hold
+    )
+    expected = run_cycles(case.packed.layout, case.plan, 1, skip=skip, hold=hold)
+    assert outcome.registers["cycles"] == expected
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("features", [90, 785, 4000])
+@pytest.mark.parametrize("batch", [1, 16, 64])
+def test_chosen_delay_is_the_smallest_at_line_rate(bits: int, features: int, batch: int) -> None:
+    at = layout(features=features, bits=(bits,), block_samples=1)
+    planes = bits + 1
+    words = planes * batch * at.chunks
+
+    def rate(delay: int) -> float:
+        return words / slot_cycles(planes, batch, at.chunks, delay)
+
+    fitting = [
+        d for d in range(1, CONFIG.max_delay + 1) if fits_ring(at, bits, "symmetric", batch, d)
+    ]
+    chosen = choose_delay(at, bits, "symmetric", batch)
+    fast = [d for d in fitting if rate(d) >= LINE_RATE]
+    if fast:
+        assert chosen == fast[0]
+    elif fitting:
+        assert rate(chosen) == max(map(rate, fitting))
+    else:
+        assert chosen == 0
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("features", [90, 785])
+def test_default_mode_streams_at_line_rate(bits: int, features: int) -> None:
+    at = layout(features=features, bits=(bits,), samples=100_000, block_samples=16)
+    most = at.max_block_samples // 16 * 16
+    at = replace(at, block_samples=min(most, 512))
+    delay = choose_delay(at, bits, "symmetric", 16)
+    schedule = epoch_schedule(at, Mode(bits, "symmetric", 16, delay))
+    assert at.samples * (bits + 1) * at.chunks / schedule.cycles > 0.9
+
+
+def test_modelled_seconds_are_the_slower_of_clock_and_memory() -> None:
+    schedule = EpochSchedule(
+        words=1000, slots=1, slot_cycles=1000, bubbles=0, cycles=2000, bytes=8000
+    )
+    assert modelled_seconds(schedule, Board("a", 64, 1e6, 1e9)) == pytest.approx(2e-3)
+    assert modelled_seconds(schedule, Board("b", 64, 1e9, 1e6)) == pytest.approx(8e-3)
+    for board in BOARDS.values():
+        assert board.word_bits in (64, 128, 512)
+        # one word a cycle asks for no more than the memory gives, or memory is the bound
+        assert modelled_seconds(schedule, board) >= 8000 / board.bandwidth
+
+
+def test_delay_outside_the_limits_is_refused() -> None:
+    for delay in (-1, CONFIG.max_delay + 1):
+        with pytest.raises(ArgumentError, match="delay was"):
+            overlap(delay)

@@ -1,0 +1,191 @@
+"""Double sampling is unbiased, single sampling is not, and what that does to training.
+
+Every draw comes out of the compiled pack: the same few samples are packed again and again as
+samples of one data set, which gives each copy dithers of its own. Seeds are fixed, so a test passes
+always or never; the false-alarm rate is the chance that a correct program meets a seed that fails.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from tests.cases import run_build
+from zipml_pynq import reference
+from zipml_pynq.constants import MODEL_ONE
+from zipml_pynq.datasets import synthetic_regression
+from zipml_pynq.native import load_build
+from zipml_pynq.pack import pack
+from zipml_pynq.plan import make_plan, step_sizes
+from zipml_pynq.quantize import Normalization, quantization_variance
+from zipml_pynq.step import auto_step
+
+ENGINE = load_build("engine")
+COPIES = 12_000
+SAMPLES = 5
+#: Chance of a false alarm of one test of a mean.
+ALARM = 1e-4
+MODEL = np.random.default_rng(1).normal(0, 1, 9)
+BITS = range(1, 9)
+
+
+@cache
+def draws(bits: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """V (samples, n), labels, and Q1, Q2 (copies, samples, n) out of the compiled pack."""
+    rng = np.random.default_rng(2)
+    X = rng.uniform(-1, 1, (SAMPLES, 8))
+    y = rng.uniform(-1, 1, SAMPLES)
+    normalization = Normalization.fit(X, y)
+    packed = pack(
+        np.tile(X, (COPIES, 1)),
+        np.tile(y, COPIES),
+        bits=bits,
+        seed=bits,
+        normalization=normalization,
+    )
+    q1, q2 = packed.values()
+    shape = (COPIES, SAMPLES, 9)
+    labels = packed.labels[:SAMPLES] / MODEL_ONE
+    V = normalization.transform(X).astype(np.float64)
+    return V, labels, q1.reshape(shape).astype(float), q2.reshape(shape).astype(float)
+
+
+def gradients(q_outer: NDArray, q_inner: NDArray, labels: NDArray) -> NDArray:
+    """Gradients (copies, n): mean over the samples of Q (Q' x - y)."""
+    return np.einsum("csj,cs->cj", q_outer, q_inner @ MODEL - labels) / SAMPLES
+
+
+def symmetric(bits: int) -> NDArray:
+    _, labels, q1, q2 = draws(bits)
+    return (gradients(q1, q2, labels) + gradients(q2, q1, labels)) / 2
+
+
+def mean_differs(samples: NDArray, mean: NDArray) -> bool:
+    """Hotelling's test, chi-square with this many draws; false alarms at the rate ALARM."""
+    covariance = np.cov(samples, rowvar=False)
+    error = samples.mean(axis=0) - mean
+    statistic = len(samples) * error @ np.linalg.solve(covariance, error)
+    return bool(statistic > stats.chi2.isf(ALARM, samples.shape[1]))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_double_sampled_gradient_is_unbiased(bits: int) -> None:
+    V, labels, q1, q2 = draws(bits)
+    exact = reference.full_precision_gradient(V, labels, MODEL)
+    assert not mean_differs(symmetric(bits), exact)
+    assert not mean_differs(gradients(q1, q2, labels), exact)
+    # the test has power: a hundredth of the gradient is noticed where noise allows it
+    if bits >= 5:
+        assert mean_differs(symmetric(bits), 1.01 * exact)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_symmetric_estimator_has_the_smaller_variance(bits: int) -> None:
+    _, labels, q1, q2 = draws(bits)
+    plain = gradients(q1, q2, labels).var(axis=0).sum()
+    # exactly half, but for what the two halves share
+    assert 0.45 * plain < symmetric(bits).var(axis=0).sum() < 0.95 * plain
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_single_sampled_gradient_misses_by_the_predicted_bias(bits: int) -> None:
+    V, labels, q1, _ = draws(bits)
+    exact = reference.full_precision_gradient(V, labels, MODEL)
+    single = gradients(q1, q1, labels)
+    bias = quantization_variance(V, bits).mean(axis=0) * MODEL
+    assert not mean_differs(single, exact + bias)
+    if bits <= 4:
+        assert mean_differs(single, exact)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_engine_steps_along_the_mean_of_these_gradients(bits: int) -> None:
+    # one batch, delay 0, step 1: the step is the mean gradient of the batch's draws
+    V, labels, q1, q2 = draws(bits)
+    copies = 50
+    rng = np.random.default_rng(2)
+    X, y = rng.uniform(-1, 1, (SAMPLES, 8)), rng.uniform(-1, 1, SAMPLES)
+    packed = pack(
+        np.tile(X, (copies, 1)),
+        np.tile(y, copies),
+        bits=bits,
+        seed=bits,
+        batch=copies * SAMPLES,
+        normalization=Normalization.fit(X, y),
+    )
+    plan = make_plan(packed, epochs=1, step=1.0, delay=0)
+    start = reference.fixed_model(MODEL, len(MODEL))
+    outcome = run_build(ENGINE, packed, plan, start)  # type: ignore[arg-type]
+    moved = (start.astype(np.int64) - outcome.model) / MODEL_ONE
+    np.testing.assert_allclose(moved, symmetric(bits)[:copies].mean(axis=0), atol=2e-6)
+
+
+# ---- Training -------------------------------------------------------------------------------
+
+EPOCHS = 25
+
+
+@cache
+def synthetic() -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Raw X, y and normalized values, labels of Synthetic 100."""
+    data = synthetic_regression(100)
+    normalization = Normalization.fit(data.X_train, data.y_train)
+    V = normalization.transform(data.X_train)
+    labels = normalization.transform_labels(data.y_train)
+    return data.X_train, data.y_train, V, labels
+
+
+@cache
+def float_loss() -> float:
+    """Training loss of float32 SGD at its good step."""
+    _, _, V, labels = synthetic()
+    history = reference.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
+    return reference.loss(V, labels, history[-1])
+
+
+def trained_loss(bits: int, sampling: str) -> float:
+    """Training loss of the engine, everything at its default."""
+    X, y, V, labels = synthetic()
+    stored = sampling if sampling in ("single", "nearest") else "double"
+    packed = pack(X, y, bits=bits, sampling=stored)
+    plan = make_plan(packed, sampling=sampling, epochs=EPOCHS)
+    outcome = run_build(ENGINE, packed, plan)  # type: ignore[arg-type]
+    assert outcome.registers["saturations"] == 0
+    return reference.loss(V, labels, outcome.model / MODEL_ONE)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 7, 8])
+def test_double_sampling_reaches_the_float32_loss(bits: int) -> None:
+    assert trained_loss(bits, "symmetric") < 1.01 * float_loss()
+
+
+@pytest.mark.parametrize(("bits", "at_least"), [(2, 2.0), (3, 2.0), (4, 1.05)])
+def test_single_sampling_does_not(bits: int, at_least: float) -> None:
+    single = trained_loss(bits, "single")
+    assert single > at_least * float_loss()
+    assert single > 1.02 * trained_loss(bits, "symmetric")
+
+
+@pytest.mark.parametrize(("bits", "at_most"), [(1, 4.0), (2, 1.4), (3, 1.06)])
+def test_few_bits_come_as_far_as_their_noise_allows(bits: int, at_most: float) -> None:
+    assert trained_loss(bits, "symmetric") < at_most * float_loss()
+
+
+def test_step_of_full_precision_comes_out_of_the_same_formula() -> None:
+    X, y, V, labels = synthetic()
+    packed = pack(X, y, value_format="float32")
+    factors = step_sizes(1.0, "inverse", EPOCHS)
+    step = auto_step(packed, bits=32, sampling="single", batch=16, delay=0, factors=factors)
+    history = reference.float_sgd(V, labels, step * factors)
+    assert reference.loss(V, labels, history[-1]) < 1.01 * float_loss()
+    outcome = run_build(
+        ENGINE,
+        packed,  # type: ignore[arg-type]
+        make_plan(packed, epochs=EPOCHS, step=step, delay=0),
+    )
+    assert reference.loss(V, labels, outcome.model / MODEL_ONE) < 1.01 * float_loss()
+    assert outcome.registers["saturations"] == 0

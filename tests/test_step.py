@@ -1,0 +1,236 @@
+"""The default step: its moments, its limits, and that training with it converges everywhere."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tests.cases import random_case, run_build
+from zipml_pynq import datasets, reference
+from zipml_pynq.constants import MODEL_ONE
+from zipml_pynq.errors import ArgumentError, DivergenceError
+from zipml_pynq.native import load_build
+from zipml_pynq.pack import PackedDataset, pack
+from zipml_pynq.plan import make_plan, step_sizes
+from zipml_pynq.step import (
+    Moments,
+    auto_step,
+    check_divergence,
+    moments,
+    noise_radius,
+    sample_rows,
+    stable_step,
+)
+
+ENGINE = load_build("engine")
+
+
+def normalized(packed: PackedDataset, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (
+        packed.normalization.transform(X).astype(np.float64),
+        packed.labels[: len(X)] / MODEL_ONE,
+    )
+
+
+# ---- Moments --------------------------------------------------------------------------------
+
+
+def test_curvature_is_the_largest_of_any_window() -> None:
+    rng = np.random.default_rng(0)
+    V = rng.normal(size=(96, 10)).astype(np.float32)
+    V[32:48] *= 3
+    windows = V.reshape(6, 16, 10).astype(float)
+    expected = max(np.linalg.eigvalsh(w.T @ w / 16)[-1] for w in windows)
+    assert moments(V, window=16).curvature == pytest.approx(expected, rel=0.02)
+
+
+def test_moments_of_double_sampling_are_those_of_the_values() -> None:
+    rng = np.random.default_rng(1)
+    V = rng.uniform(-1, 1, (20_000, 12)) * np.linspace(0.2, 1, 12)
+    h = 0.5  # 3 bits
+    low = np.floor(V / h)
+    fraction = V / h - low
+    q1, q2 = ((low + (rng.random(V.shape) < fraction)) * h for _ in range(2))
+    m = moments(q1, q2, window=16)
+    variance = (fraction * (1 - fraction) * h * h).mean(axis=0)
+    assert m.variance == pytest.approx(float(variance @ variance), rel=0.02)
+    spectrum = np.linalg.eigvalsh(V.T @ V / len(V))
+    radius = noise_radius(m.variance, len(V))
+    assert spectrum[0] - radius < m.smallest < spectrum[0] + 2 * radius
+
+
+def test_exact_values_have_no_variance() -> None:
+    m = moments(np.ones((4, 3)), window=16)  # fewer rows than a window
+    assert m == Moments(pytest.approx(3.0), 0.0, 0.0)
+
+
+def test_moments_refuse_what_is_no_pair_of_samples() -> None:
+    for wrong in ((np.zeros(3), None), (np.zeros((0, 3)), None), (np.zeros((2, 3)), np.zeros(3))):
+        with pytest.raises(ArgumentError, match="shapes"):
+            moments(*wrong)
+
+
+@pytest.mark.parametrize("sampling", ["symmetric", "single", "nearest"])
+@pytest.mark.parametrize("window", [16, 48, 400])
+def test_sampled_rows_are_rows_of_the_data_set(sampling: str, window: int) -> None:
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(1000, 30))
+    stored = "double" if sampling == "symmetric" else sampling
+    packed = pack(X, rng.normal(size=1000), bits=3, sampling=stored, block_samples=96)
+    rows = sample_rows(packed, 3, sampling, window)
+    assert len(rows) == (2 if sampling == "symmetric" else 1)
+    values = packed.values(3, sampling)
+    every = values if isinstance(values, tuple) else (values,)
+    known = {r.tobytes(): i for i, r in enumerate(every[0])}
+    for q, v in zip(rows, every, strict=True):
+        index = [known[r.tobytes()] for r in rows[0]]
+        np.testing.assert_array_equal(q, v[index])
+    starts = np.array(index).reshape(-1, window)
+    assert (np.diff(starts, axis=1) == 1).all()
+
+
+# ---- The formula ----------------------------------------------------------------------------
+
+PLAIN = Moments(curvature=2.0)
+
+
+def test_step_halves_with_curvature_and_shrinks_with_delay() -> None:
+    steps = [stable_step(PLAIN, samples=1000, batch=16, delay=d) for d in range(8)]
+    assert all(a > b for a, b in pairwise(steps))
+    assert steps[0] == pytest.approx(0.8 * 2 / 2.0)
+    steeper = Moments(curvature=4.0)
+    assert stable_step(steeper, samples=1000, batch=16) == pytest.approx(steps[0] / 2)
+
+
+@pytest.mark.parametrize("delay", range(8))
+def test_step_is_stable_for_a_curvature_that_changes(delay: int) -> None:
+    # x <- x - step h_k x_old with any curvatures up to the bound: worst found by search
+    rng = np.random.default_rng(delay)
+    step = stable_step(Moments(curvature=1.0), samples=1000, batch=16, delay=delay)
+    for _ in range(200):
+        period = rng.integers(1, 4 * delay + 3)
+        h = np.where(rng.random(period) < rng.random(), 1.0, rng.random(period))
+        x = [1.0] * (delay + 1)
+        for k in range(600):
+            x.append(x[-1] - step * h[k % period] * x[-1 - delay])
+        assert max(map(abs, x[-50:])) < 1.001
+
+
+def test_noise_lowers_the_step() -> None:
+    args = {"samples": 10_000, "batch": 16, "factors": 1 / (1 + np.arange(20))}
+    exact = stable_step(PLAIN, **args)
+    noisy = [stable_step(Moments(2.0, v, 0.01), **args) for v in (1e-6, 1.0, 50.0)]
+    assert exact == noisy[0] > noisy[1] > noisy[2]
+    # a positive curvature that outweighs the fixed draw's noise lifts its limit
+    assert stable_step(Moments(2.0, 50.0, 1.0), **args) > noisy[2]
+    # the plain estimator has twice the variance
+    assert stable_step(Moments(2.0, 50.0, 1.0), sampling="plain", **args) < stable_step(
+        Moments(2.0, 50.0, 1.0), **args
+    )
+
+
+def test_step_fits_the_registers() -> None:
+    flat = Moments(curvature=1e-9)
+    assert stable_step(flat, samples=10, batch=1) < 4
+    assert stable_step(flat, samples=10, batch=256, l2=1e-3) * 1e-3 < 2**-4
+
+
+# ---- Training with it -----------------------------------------------------------------------
+
+
+def photo_rows() -> tuple[np.ndarray, np.ndarray]:
+    """Neighbouring patches of a photograph: rows that depend on each other."""
+    rng = np.random.default_rng(5)
+    bright = np.repeat(rng.uniform(0, 1, 40), 200)[:, None]
+    X = bright + 0.05 * rng.normal(size=(8000, 30))
+    return X, X @ rng.normal(size=30)
+
+
+def skewed_rows() -> tuple[np.ndarray, np.ndarray]:
+    """Columns of very different spread around their middle, one constant."""
+    rng = np.random.default_rng(6)
+    X = rng.lognormal(0, 1.5, (4000, 20))
+    X[:, 3] = 7
+    return X, X @ rng.normal(size=20) + rng.normal(size=4000)
+
+
+def synthetic_rows() -> tuple[np.ndarray, np.ndarray]:
+    data = datasets.synthetic_regression(100)
+    return data.X_train, data.y_train
+
+
+@pytest.mark.parametrize("rows", [photo_rows, skewed_rows, synthetic_rows])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("sampling", ["symmetric", "plain", "single", "nearest"])
+@pytest.mark.parametrize(("batch", "delay"), [(1, 0), (16, "auto"), (64, 7)])
+def test_training_does_not_diverge(rows, bits, sampling, batch, delay) -> None:  # type: ignore[no-untyped-def]
+    X, y = rows()
+    stored = sampling if sampling in ("single", "nearest") else "double"
+    packed = pack(X, y, bits=bits, sampling=stored, batch=batch)
+    plan = make_plan(packed, sampling=sampling, epochs=10, delay=delay)
+    V, labels = normalized(packed, X)
+    outcome = run_build(ENGINE, packed, plan)
+    assert outcome.registers["saturations"] == 0
+    start = reference.loss(V, labels, np.zeros(V.shape[1]))
+    losses = [start] + [reference.loss(V, labels, h / MODEL_ONE) for h in outcome.history]
+    # the naive samplings at one bit fit another problem; they must not blow up
+    naive = bits == 1 and sampling in ("single", "nearest")
+    assert losses[-1] < (4.0 if naive else 1.0) * start
+    # noise of the first, largest steps may show, growth may not
+    assert max(losses) < 5.0 * start
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int) -> None:
+    X, y = synthetic_rows()
+    packed = pack(X, y, bits=bits)
+    V, labels = normalized(packed, X)
+    good = step_sizes(0.5, "inverse", 20)
+    known = reference.float_sgd(V, labels, good)
+    plan = make_plan(packed, epochs=20)
+    outcome = run_build(ENGINE, packed, plan)  # type: ignore[arg-type]
+    for epoch, within in ((0, 1.1), (4, 1.02), (19, 1.01)):
+        loss = reference.loss(V, labels, outcome.history[epoch] / MODEL_ONE)
+        assert loss < within * reference.loss(V, labels, known[epoch])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_few_bits_end_near_the_best_step(bits: int) -> None:
+    X, y = synthetic_rows()
+    packed = pack(X, y, bits=bits)
+    V, labels = normalized(packed, X)
+
+    def final(step: float | str) -> float:
+        plan = make_plan(packed, epochs=20, step=step)
+        model = run_build(ENGINE, packed, plan).model / MODEL_ONE  # type: ignore[arg-type]
+        return reference.loss(V, labels, model)
+
+    best = min(final(step) for step in np.geomspace(0.001, 1, 13))
+    assert final("auto") < 1.25 * best
+
+
+def test_auto_step_is_the_plans_default() -> None:
+    X, y = skewed_rows()
+    packed = pack(X, y, bits=2)
+    plan = make_plan(packed, epochs=5, schedule="constant", delay=1)
+    step = auto_step(packed, bits=2, sampling="symmetric", batch=16, delay=1, factors=np.ones(5))
+    np.testing.assert_array_equal(plan.step, step)
+
+
+# ---- Divergence -----------------------------------------------------------------------------
+
+
+def test_divergence_is_noticed() -> None:
+    case = random_case(1, step=15.0, epochs=5, delay=1)
+    diverged = reference.train(case.packed, case.plan, case.model)  # type: ignore[arg-type]
+    with pytest.raises(DivergenceError, match="saturated"):
+        check_divergence(diverged)
+    case = random_case(1, step=1e-4)
+    healthy = reference.train(case.packed, case.plan, case.model)  # type: ignore[arg-type]
+    check_divergence(healthy)
+    check_divergence(healthy, [1.0, 0.5])
+    for losses in ([1.0, 0.9, 1.1], [1.0, float("nan")]):
+        with pytest.raises(DivergenceError, match="loss grew"):
+            check_divergence(healthy, losses)
