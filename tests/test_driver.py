@@ -531,7 +531,7 @@ class RemoteMemory(EmulatedDevice):
 
     def allocate(self, shape, dtype="u4", **_):
         remote = super().allocate(shape, dtype)
-        return RemoteBuffer(shape, np.dtype(dtype), RemoteService(remote), 1, device=self)
+        return RemoteBuffer(shape, np.dtype(dtype), RemoteService(remote), "1", device=self)
 
 
 class RemoteService:
@@ -543,20 +543,20 @@ class RemoteService:
     def write(self, requests):
         data = b"".join(request.data for request in requests)
         self.buffer.view(np.ndarray).reshape(-1).view("u1")[: len(data)] = np.frombuffer(data, "u1")
-        return buffer_pb2.BufferResponse()
+        return buffer_pb2.BufferWriteResponse()
 
     def read(self, request):
         yield buffer_pb2.BufferReadResponse(data=self.buffer.tobytes())
 
     def flush(self, request):
-        return buffer_pb2.BufferResponse()
+        return buffer_pb2.FlushResponse()
 
     def invalidate(self, request):
-        return buffer_pb2.BufferResponse()
+        return buffer_pb2.InvalidateResponse()
 
     def freebuffer(self, request):
         self.buffer.freebuffer()
-        return buffer_pb2.BufferResponse()
+        return buffer_pb2.FreeBufferResponse()
 
     def physical_address(self, request):
         return buffer_pb2.AddressResponse(address=self.buffer.device_address)

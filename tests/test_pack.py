@@ -404,8 +404,8 @@ FLOATS = {"value_format": "float32", "bits": (32,), "sampling": "single"}
             r"features was 4097; allowed is 1\.\.4096 \(words of 64 bits",
         ),
         (
-            {"features": 129, **FLOATS},
-            r"features was 129; .*1\.\.128 .*float32",
+            {"features": 4097, **FLOATS},
+            r"features was 4097; .*1\.\.4096 .*float32",
         ),
         ({"word_bits": 32}, r"word_bits was 32; allowed are \(64, 128, 512\)"),
         ({"block_samples": 0}, r"block_samples was 0; allowed is 1\.\.4096"),

@@ -1,4 +1,4 @@
-"""Build constants, read from the compiled engine: their one home is hls/include/zipml/config.hpp."""
+"""Build constants, read from the compiled engine; their home is hls/include/zipml/config.hpp."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save_file
 
 from zipml_pynq._engine import ffi, lib
-from zipml_pynq.constants import CONFIG, MAX_BITS, MODEL_ONE, WORD_BITS
+from zipml_pynq.constants import CONFIG, LIMITS, MAX_BITS, MODEL_ONE, WORD_BITS, Limits
 from zipml_pynq.errors import ArgumentError, PackedFileError
 from zipml_pynq.quantize import (
     SAMPLINGS,
@@ -106,11 +106,11 @@ class Layout:
             )
         check_int("block_samples", self.block_samples, 1, CONFIG.block_samples)
         words = self.planes() * self.block_samples * self.chunks
-        if words > CONFIG.block_words:
+        if words > self.limits.block_words:
             raise ArgumentError(
                 f"block_samples was {self.block_samples}; a block of {self.planes()} plane(s) of "
                 f"{self.chunks} word(s) a sample would have {words} words, and the accelerator "
-                f"holds {CONFIG.block_words}: at most {self.max_block_samples} samples"
+                f"holds {self.limits.block_words}: at most {self.max_block_samples} samples"
             )
 
     @property
@@ -119,9 +119,14 @@ class Layout:
         return self.word_bits if self.value_format == BITPLANES else self.word_bits // 32
 
     @property
+    def limits(self) -> Limits:
+        """What a build for this value format holds on chip."""
+        return LIMITS[self.value_format]
+
+    @property
     def max_features(self) -> int:
         """Longest model that the accelerator holds at this word width."""
-        return int(min(CONFIG.max_chunks * self.lanes, CONFIG.max_features))
+        return int(min(self.limits.max_chunks * self.lanes, CONFIG.max_features))
 
     @property
     def chunks(self) -> int:
@@ -136,7 +141,8 @@ class Layout:
     @property
     def max_block_samples(self) -> int:
         """Most samples of this shape in a block, at the largest stored precision."""
-        return int(min(CONFIG.block_words // (self.planes() * self.chunks), CONFIG.block_samples))
+        room = self.limits.block_words // (self.planes() * self.chunks)
+        return int(min(room, CONFIG.block_samples))
 
     @property
     def base_planes(self) -> int:
