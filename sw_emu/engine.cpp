@@ -95,7 +95,8 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
   }
   uint64_t run = a.epochs * epoch + 2 * (entries + kMemoryLatency);
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
-  if (hold) run += 2ull * HeldBatches(a, s) * a.batch + kMemoryLatency;
+  const uint32_t held = hold ? HeldBatches(a, s) : 0;
+  if (held != 0) run += 2ull * held * a.batch + kMemoryLatency;
   return run;
 }
 
@@ -104,6 +105,21 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
 /// Values that a loop handles together: the lanes of one uint64 of a plane.
 constexpr uint32_t kGroup = 64;
 
+/// Four uint64 as a vector of the compiler's, not aligned.
+typedef uint64_t Four __attribute__((vector_size(32), aligned(8), may_alias));
+
+/// The bits of a word of one plane, spread over 64 codes: `low` the first 32, `high` the others.
+struct Spread {
+  Four low, high;
+  explicit Spread(uint64_t word) {
+    const Four all = {word, word, word, word};
+    const Four first = {0, 1, 2, 3}, last = {4, 5, 6, 7};
+    const uint64_t lowest = 0x0101010101010101u;
+    low = (all >> first) & lowest;
+    high = (all >> last) & lowest;
+  }
+};
+
 /// Decodes one sample's row: first = base + first dither, second = base + second dither; `second`
 /// and its plane may be null. A code is a byte, eight to a uint64. Shifting a plane's word right by
 /// k leaves the bits k, k + 8, .. k + 56 in the lowest bit of each byte, so inside a group of 64
@@ -111,18 +127,22 @@ constexpr uint32_t kGroup = 64;
 ZIPML_CLONES void DecodeRow(const uint64_t *base, size_t plane, uint32_t base_planes,
                             const uint64_t *first_dither, const uint64_t *second_dither,
                             uint32_t groups, uint64_t *first, uint64_t *second) {
-  const uint64_t lowest = 0x0101010101010101u;
+  Four *one = reinterpret_cast<Four *>(first);
+  Four *two = reinterpret_cast<Four *>(second);
   for (uint32_t i = 0; i < groups; ++i) {
-    uint64_t codes[8] = {0};
+    Four low = {0}, high = {0};
     for (uint32_t p = 0; p < base_planes; ++p) {
-      const uint64_t word = base[p * plane + i];
-      for (uint32_t k = 0; k < 8; ++k) codes[k] = 2 * codes[k] + ((word >> k) & lowest);
+      const Spread bits(base[p * plane + i]);
+      low += low + bits.low;
+      high += high + bits.high;
     }
-    const uint64_t dither = first_dither[i];
-    for (uint32_t k = 0; k < 8; ++k) first[8 * i + k] = codes[k] + ((dither >> k) & lowest);
-    if (second != nullptr) {
-      const uint64_t other = second_dither[i];
-      for (uint32_t k = 0; k < 8; ++k) second[8 * i + k] = codes[k] + ((other >> k) & lowest);
+    const Spread dither(first_dither[i]);
+    one[2 * i] = low + dither.low;
+    one[2 * i + 1] = high + dither.high;
+    if (two != nullptr) {
+      const Spread other(second_dither[i]);
+      two[2 * i] = low + other.low;
+      two[2 * i + 1] = high + other.high;
     }
   }
 }
@@ -314,7 +334,7 @@ class PlaneValues {
     }
     std::fill(gradient.begin(), gradient.end(), 0);
     for (uint32_t s = 0; s < rows.size(); s += kRowsExact) {
-      const uint32_t count = std::min<uint32_t>(kRowsExact, rows.size() - s);
+      const uint32_t count = std::min(kRowsExact, static_cast<uint32_t>(rows.size()) - s);
       AccumulateCodes(&rows[s], &coefficients[s], count, size(), gradient.data());
     }
     // value * 2^7 = 2^(9 - b) Q - 2^7

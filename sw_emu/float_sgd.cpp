@@ -11,22 +11,24 @@ extern "C" {
 
 namespace {
 
-/// Lanes of a sum, as a vector of the compiler's: 16 floats, not aligned, one or more registers.
-typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+/// Lanes of a sum as a vector of the compiler's, not aligned.
+typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
 constexpr uint32_t kLanes = sizeof(Lanes) / sizeof(float);
 
-inline const Lanes &LanesAt(const float *values) {
-  return *reinterpret_cast<const Lanes *>(values);
+inline void AddProduct(const float *a, const float *x, Lanes &sum) {
+  sum += *reinterpret_cast<const Lanes *>(a) * *reinterpret_cast<const Lanes *>(x);
 }
 
 ZIPML_CLONES float Dot(const float *a, const float *x, uint32_t features) {
-  Lanes sum = {0}, odd = {0};
+  Lanes s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};  // independent, so that additions overlap
   uint32_t j = 0;
-  for (; j + 2 * kLanes <= features; j += 2 * kLanes) {
-    sum += LanesAt(a + j) * LanesAt(x + j);
-    odd += LanesAt(a + j + kLanes) * LanesAt(x + j + kLanes);
+  for (; j + 4 * kLanes <= features; j += 4 * kLanes) {
+    AddProduct(a + j, x + j, s0);
+    AddProduct(a + j + kLanes, x + j + kLanes, s1);
+    AddProduct(a + j + 2 * kLanes, x + j + 2 * kLanes, s2);
+    AddProduct(a + j + 3 * kLanes, x + j + 3 * kLanes, s3);
   }
-  sum += odd;
+  const Lanes sum = (s0 + s1) + (s2 + s3);
   float total = 0;
   for (; j < features; ++j) total += a[j] * x[j];
   for (uint32_t l = 0; l < kLanes; ++l) total += sum[l];

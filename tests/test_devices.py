@@ -5,6 +5,7 @@ import gc
 import itertools
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pynq
@@ -408,3 +409,21 @@ def test_a_hang_is_ended_by_loading_the_overlay(board):
     overlay.download()
     driver.write(0, START)
     driver.wait(2)
+
+
+def test_a_kernel_that_is_replaced_writes_no_more(board):
+    overlay, driver = board()
+    _ = driver.capability
+    run = overlay.device._build.run
+    ended = threading.Event()
+
+    def slow(*arguments):
+        time.sleep(0.1)
+        ended.set()
+        return run(*arguments)
+
+    overlay.device._build = SimpleNamespace(name="slow", run=slow)
+    driver.start()
+    overlay.download()
+    assert ended.is_set()
+    assert driver.read(0) == IDLE

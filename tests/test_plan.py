@@ -21,7 +21,7 @@ def dataset(**change: Any) -> RandomDataset:
 
 
 def test_defaults_come_from_the_data_set() -> None:
-    plan = make_plan(dataset(), step=0.1)  # type: ignore[arg-type]
+    plan = make_plan(dataset(), step=0.1)
     assert (plan.bits, plan.sampling, plan.batch, plan.epochs) == (4, "symmetric", 4, 10)
     assert plan.delay >= 1
     np.testing.assert_allclose(plan.step, 0.1 / (1 + np.arange(10)))
@@ -31,7 +31,7 @@ def test_defaults_come_from_the_data_set() -> None:
 
 def test_registers_are_those_of_the_interface_and_run() -> None:
     packed = dataset()
-    plan = make_plan(packed, bits=2, sampling="plain", epochs=3, step=0.25, l2=0.125)  # type: ignore[arg-type]
+    plan = make_plan(packed, bits=2, sampling="plain", epochs=3, step=0.25, l2=0.125)
     registers = plan.registers(packed.layout)
     assert tuple(registers) == SCALARS
     assert registers["dither_offset"] == packed.layout.dither_offset(2)
@@ -59,7 +59,7 @@ def test_schedules(schedule: Any, expected: list[float]) -> None:
 
 
 def test_a_step_for_every_epoch() -> None:
-    plan = make_plan(dataset(), epochs=3, step=[0.3, 0.2, 0.1])  # type: ignore[arg-type]
+    plan = make_plan(dataset(), epochs=3, step=[0.3, 0.2, 0.1])
     np.testing.assert_array_equal(plan.step, [0.3, 0.2, 0.1])
 
 
@@ -98,7 +98,7 @@ def test_a_step_for_every_epoch() -> None:
 )
 def test_refusals_name_argument_value_and_range(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        make_plan(dataset(), **{"step": 0.1, **change})  # type: ignore[arg-type]
+        make_plan(dataset(), **{"step": 0.1, **change})
 
 
 def test_step_auto_needs_data() -> None:
@@ -109,24 +109,24 @@ def test_step_auto_needs_data() -> None:
 def test_data_of_one_sampling_is_not_trained_with_another() -> None:
     single = dataset(sampling="single")
     with pytest.raises(ArgumentError, match="sampling was 'symmetric'"):
-        make_plan(single, step=0.1, sampling="symmetric")  # type: ignore[arg-type]
+        make_plan(single, step=0.1, sampling="symmetric")
     floats = dataset(value_format="float32", bits=32, sampling="single")
-    assert make_plan(floats, step=0.1).bits == 32  # type: ignore[arg-type]
+    assert make_plan(floats, step=0.1).bits == 32
     with pytest.raises(ArgumentError, match="sampling was 'plain'"):
-        make_plan(floats, step=0.1, sampling="plain")  # type: ignore[arg-type]
+        make_plan(floats, step=0.1, sampling="plain")
 
 
 def test_delay_must_fit_the_ring() -> None:
     large = dataset(features=785, bits=4, batch=64, samples=256, blocks=4)
-    assert make_plan(large, step=1e-3).delay == 0  # type: ignore[arg-type]
+    assert make_plan(large, step=1e-3).delay == 0
     with pytest.raises(ArgumentError, match="delay was 1: batches of 4160 words exceed"):
-        make_plan(large, step=1e-3, delay=1)  # type: ignore[arg-type]
+        make_plan(large, step=1e-3, delay=1)
 
 
 def test_plans_just_inside_the_limits_pass() -> None:
     packed = dataset()
     for change in ({"step": 15.99}, {"l2": 0.62}, {"epochs": 65536}, {"delay": 7}, {"delay": 0}):
-        plan = make_plan(packed, **{"step": 0.1, "schedule": "constant", **change})  # type: ignore[arg-type]
+        plan = make_plan(packed, **{"step": 0.1, "schedule": "constant", **change})
         assert (plan.steps >= 1).all()
         assert (plan.decays < 2**CONFIG.decay_bits).all()
     assert replace(plan, delay=3).delay == 3

@@ -167,8 +167,8 @@ def test_compiled_float_sgd_is_the_numpy_one(batch: int, delay: int, features: i
     steps = step_sizes(0.3 / features, "inverse", 3)
     start = np.linspace(-1, 1, features)
     given = {"batch": batch, "delay": delay, "l2": 0.2, "model": start}
-    compiled = reference.float_sgd(V, y, steps, **given)  # type: ignore[arg-type]
-    plain = reference.float_sgd_numpy(V, y, steps, **given)  # type: ignore[arg-type]
+    compiled = reference.float_sgd(V, y, steps, **given)
+    plain = reference.float_sgd_numpy(V, y, steps, **given)
     np.testing.assert_allclose(compiled, plain, rtol=2e-4, atol=2e-5)
 
 
@@ -178,12 +178,12 @@ def test_float_sgd_is_the_accelerator_at_full_precision() -> None:
         3, value_format="float32", samples=100, features=60, batch=8, delay=2, l2=0.5, epochs=4
     )
     packed = case.packed
-    V = reference.float_values(packed)  # type: ignore[arg-type]
+    V = reference.float_values(packed)
     y = packed.labels[:100] / MODEL_ONE
     history = reference.float_sgd(
         V, y, case.plan.step, batch=8, delay=2, l2=0.5, model=case.model / MODEL_ONE
     )
-    fixed = reference.train(packed, case.plan, case.model)  # type: ignore[arg-type]
+    fixed = reference.train(packed, case.plan, case.model)
     np.testing.assert_allclose(history, fixed.history, atol=2e-5)
 
 

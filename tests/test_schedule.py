@@ -40,7 +40,7 @@ def layout(**change: object) -> Layout:
         sampling="double",
         value_format="bitplanes",
     )
-    return replace(base, **change)  # type: ignore[arg-type]
+    return replace(base, **change)
 
 
 def hazards(planes: int, batch: int, chunks: int, delay: int, cycles: int) -> list[str]:

@@ -119,7 +119,7 @@ def test_engine_steps_along_the_mean_of_these_gradients(bits: int) -> None:
     )
     plan = make_plan(packed, epochs=1, step=1.0, delay=0)
     start = reference.fixed_model(MODEL, len(MODEL))
-    outcome = run_build(ENGINE, packed, plan, start)  # type: ignore[arg-type]
+    outcome = run_build(ENGINE, packed, plan, start)
     moved = (start.astype(np.int64) - outcome.model) / MODEL_ONE
     np.testing.assert_allclose(moved, symmetric(bits)[:copies].mean(axis=0), atol=2e-6)
 
@@ -153,7 +153,7 @@ def trained_loss(bits: int, sampling: str) -> float:
     stored = sampling if sampling in ("single", "nearest") else "double"
     packed = pack(X, y, bits=bits, sampling=stored)
     plan = make_plan(packed, sampling=sampling, epochs=EPOCHS)
-    outcome = run_build(ENGINE, packed, plan)  # type: ignore[arg-type]
+    outcome = run_build(ENGINE, packed, plan)
     assert outcome.registers["saturations"] == 0
     return reference.loss(V, labels, outcome.model / MODEL_ONE)
 
@@ -184,7 +184,7 @@ def test_step_of_full_precision_comes_out_of_the_same_formula() -> None:
     assert reference.loss(V, labels, history[-1]) < 1.01 * float_loss()
     outcome = run_build(
         ENGINE,
-        packed,  # type: ignore[arg-type]
+        packed,
         make_plan(packed, epochs=EPOCHS, step=step, delay=0),
     )
     assert reference.loss(V, labels, outcome.model / MODEL_ONE) < 1.01 * float_loss()

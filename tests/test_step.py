@@ -165,7 +165,7 @@ def synthetic_rows() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("sampling", ["symmetric", "plain", "single", "nearest"])
 @pytest.mark.parametrize(("batch", "delay"), [(1, 0), (16, "auto"), (64, 7)])
-def test_training_does_not_diverge(rows, bits, sampling, batch, delay) -> None:  # type: ignore[no-untyped-def]
+def test_training_does_not_diverge(rows, bits, sampling, batch, delay) -> None:
     X, y = rows()
     stored = sampling if sampling in ("single", "nearest") else "double"
     packed = pack(X, y, bits=bits, sampling=stored, batch=batch)
@@ -190,7 +190,7 @@ def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int) -> None:
     good = step_sizes(0.5, "inverse", 20)
     known = reference.float_sgd(V, labels, good)
     plan = make_plan(packed, epochs=20)
-    outcome = run_build(ENGINE, packed, plan)  # type: ignore[arg-type]
+    outcome = run_build(ENGINE, packed, plan)
     for epoch, within in ((0, 1.1), (4, 1.02), (19, 1.01)):
         loss = reference.loss(V, labels, outcome.history[epoch] / MODEL_ONE)
         assert loss < within * reference.loss(V, labels, known[epoch])
@@ -204,7 +204,7 @@ def test_few_bits_end_near_the_best_step(bits: int) -> None:
 
     def final(step: float | str) -> float:
         plan = make_plan(packed, epochs=20, step=step)
-        model = run_build(ENGINE, packed, plan).model / MODEL_ONE  # type: ignore[arg-type]
+        model = run_build(ENGINE, packed, plan).model / MODEL_ONE
         return reference.loss(V, labels, model)
 
     best = min(final(step) for step in np.geomspace(0.001, 1, 13))
@@ -224,11 +224,11 @@ def test_auto_step_is_the_plans_default() -> None:
 
 def test_divergence_is_noticed() -> None:
     case = random_case(1, step=15.0, epochs=5, delay=1)
-    diverged = reference.train(case.packed, case.plan, case.model)  # type: ignore[arg-type]
+    diverged = reference.train(case.packed, case.plan, case.model)
     with pytest.raises(DivergenceError, match="saturated"):
         check_divergence(diverged)
     case = random_case(1, step=1e-4)
-    healthy = reference.train(case.packed, case.plan, case.model)  # type: ignore[arg-type]
+    healthy = reference.train(case.packed, case.plan, case.model)
     check_divergence(healthy)
     check_divergence(healthy, [1.0, 0.5])
     for losses in ([1.0, 0.9, 1.1], [1.0, float("nan")]):

@@ -415,10 +415,11 @@ class SgdDriver(pynq.DefaultIP):
             )
         if owner.freed:
             raise DeviceBufferError(f"{name} was a buffer that is freed already")
-        if buffer.device is not self.device:
+        device = getattr(buffer, "device", self.device)  # pynq 3.1's remote buffers do not know
+        if device is not self.device:
             raise DeviceBufferError(
-                f"{name} was a buffer of device {getattr(buffer.device, 'tag', None)!r}; allowed "
-                f"are buffers of {self.device.tag!r}"
+                f"{name} was a buffer of device {getattr(device, 'tag', None)!r}; allowed are "
+                f"buffers of {self.device.tag!r}"
             )
         if buffer.dtype != DTYPES[name]:
             raise DeviceBufferError(f"{name} had dtype {buffer.dtype}; allowed is {DTYPES[name]}")

@@ -199,8 +199,8 @@ def run_cycles(
     cycles += 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
     if pending:
         cycles += 2 * pending * plan.batch + CONFIG.memory_latency
-    if hold:
-        held = min(plan.delay, -(-layout.samples // plan.batch) - skip)
+    held = min(plan.delay, -(-layout.samples // plan.batch) - skip) if hold else 0
+    if held:
         cycles += 2 * held * plan.batch + CONFIG.memory_latency
     return cycles
 
