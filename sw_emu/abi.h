@@ -1,5 +1,5 @@
 /* The C interface of kernel and engine: the registers of `zipml_sgd` by name, pointers resolved.
-   Parsed by cffi as it stands (the preprocessor lines are dropped), so: plain C declarations only. */
+   cffi parses it as it stands (preprocessor lines are dropped): plain C declarations only. */
 #ifndef ZIPML_ABI_H
 #define ZIPML_ABI_H
 #include <stdint.h>
