@@ -42,21 +42,19 @@ $(VENV)/.built-test: $(VENV)/.built
 BENCH_FLAGS := -std=c++14 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include \
 	-fsanitize=address,undefined -fno-sanitize=shift -fno-sanitize-recover=all
-BENCHES := $(foreach width,64 128 512,build/tb/zipml_sgd-$(width) build/tb/zipml_sgd_f32-$(width))
+BENCHES := $(foreach top,zipml_sgd zipml_sgd_f32,$(foreach width,64 128 512,$(top)-$(width)))
 
-test-bench: $(addsuffix .passed,$(BENCHES))
+test-bench: $(BENCHES:%=build/tb/%.passed)
 
-build/tb/zipml_sgd-%: BENCH_FLAGS += -DZIPML_WORD_BITS=$*
-build/tb/zipml_sgd_f32-%: BENCH_FLAGS += -DZIPML_WORD_BITS=$* -DZIPML_BENCH_FLOAT
-
-build/tb/zipml_sgd-% build/tb/zipml_sgd_f32-%: $(NATIVE) hls/tb/zipml_sgd_tb.cpp | $(VENV)/.tools
-	mkdir -p build/tb
+build/tb/%.passed: top = $(word 1,$(subst -, ,$*))
+build/tb/%.passed: width = $(word 2,$(subst -, ,$*))
+build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
+	@mkdir -p build/tb
 	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \
-		hls/src/$(notdir $(firstword $(subst -, ,$@))).cpp hls/tb/zipml_sgd_tb.cpp -o $@
-
-%.passed: %
-	./$<
-	touch $@
+		-DZIPML_WORD_BITS=$(width) $(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) \
+		hls/src/$(top).cpp hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
+	build/tb/$*
+	@touch $@
 
 # ---- checks ------------------------------------------------------------------------------------
 

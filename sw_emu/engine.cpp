@@ -81,19 +81,22 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
   const uint64_t read = block_words + (one_burst ? 1 : 2) * kMemoryLatency;
   const uint64_t entries = static_cast<uint64_t>(s.chunks) * s.lanes;
 
-  uint64_t epoch = read;  // of the first block, which nothing hides
+  // a block trains while the next one is read, across the end of an epoch too
+  uint64_t epoch = 0;
+  uint64_t train = 0;
   for (uint32_t i = 0; i < s.blocks; ++i) {
     const uint32_t first = i * s.batches_block + (i == 0 ? a.skip : 0);
     const uint64_t last = std::min((i + 1ull) * s.batches_block, s.batches + 0ull);
-    const uint64_t slots = overlap.slots_per_batch * (last - first);
-    const uint64_t train = slots * slot + kPipelineDepth;
-    epoch += std::max(train, i + 1 < s.blocks ? read : 0);
+    const bool closes = i + 1 == s.blocks;
+    const bool drains = closes && a.delay > 0 && !hold;
+    const uint64_t slots = overlap.slots_per_batch * (last - first) + (drains ? overlap.lag : 0);
+    train = slots * slot + kPipelineDepth;
+    if (closes && !hold) train += entries + kMemoryLatency;  // history row
+    epoch += std::max(train, read);
   }
-  if (!hold) {
-    if (a.delay > 0) epoch += overlap.lag * slot + kPipelineDepth;
-    epoch += entries + kMemoryLatency;  // history row
-  }
-  uint64_t run = a.epochs * epoch + 2 * (entries + kMemoryLatency);
+  // nothing hides the first read, and nothing is read behind the last block
+  uint64_t run = read + a.epochs * epoch - std::max(train, read) + train;
+  run += 2 * (entries + kMemoryLatency);
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
   const uint32_t held = hold ? HeldBatches(a, s) : 0;
   if (held != 0) run += 2ull * held * a.batch + kMemoryLatency;

@@ -102,8 +102,9 @@ def test_worked_example() -> None:
     assert schedule.bubbles == 626 * 161 - 100_000
     read = 4000 + 64
     train = 25 * 161 + 48
-    assert schedule.cycles == read + 25 * train + (161 + 48) + (128 + 64)
-    assert schedule.line_rate == pytest.approx(0.941, abs=0.001)
+    assert schedule.cycles == 25 * train + 161 + (128 + 64)
+    assert schedule.once == read
+    assert schedule.line_rate == pytest.approx(0.979, abs=0.001)
 
 
 def test_without_delay_a_batch_takes_two_slots() -> None:
@@ -119,7 +120,7 @@ def test_memory_bounds_the_epoch_where_training_is_faster() -> None:
     schedule = epoch_schedule(two, mode)
     read = 2 * 16 * 2 + 2 * CONFIG.memory_latency
     assert schedule.slot_cycles + CONFIG.pipeline_depth < read
-    assert schedule.cycles > 625 * read
+    assert schedule.cycles >= 625 * read
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
@@ -170,7 +171,7 @@ def test_default_mode_streams_at_line_rate(bits: int, features: int) -> None:
 
 def test_modelled_seconds_are_the_slower_of_clock_and_memory() -> None:
     schedule = EpochSchedule(
-        words=1000, slots=1, slot_cycles=1000, bubbles=0, cycles=2000, bytes=8000
+        words=1000, slots=1, slot_cycles=1000, bubbles=0, cycles=2000, once=0, bytes=8000
     )
     assert modelled_seconds(schedule, Board("a", 64, 1e6, 1e9)) == pytest.approx(2e-3)
     assert modelled_seconds(schedule, Board("b", 64, 1e9, 1e6)) == pytest.approx(8e-3)

@@ -19,11 +19,10 @@ from zipml_pynq.constants import WORD_BITS
 from zipml_pynq.interface import (
     ADDRESS_BITS,
     ARGUMENTS,
+    BUNDLE_BITS,
     CONTROL_BUNDLE,
     OFFSETS,
-    PLANES_BUNDLE,
     VALID_OFFSETS,
-    VECTORS_BUNDLE,
     VLNV,
     check_build,
     word_names,
@@ -282,7 +281,7 @@ def _design(word_bits: int, value_format: str, interrupt_controller: bool) -> li
     def memory(name: str, driver: bool, net: str, prefix: str, data_bits: int) -> _Bus:
         return _Bus(name, driver, net, prefix, data_bits, 64)
 
-    bundles = {PLANES_BUNDLE: word_bits, VECTORS_BUNDLE: 32}
+    bundles = {name: bits or word_bits for name, bits in BUNDLE_BITS.items()}
     slave = f"s_axi_{CONTROL_BUNDLE}"
     control_net = f"axi_control_{slave}"
     interrupt = "zipml_interrupt"

@@ -30,7 +30,10 @@ FIRST_ARGUMENT = 0x10
 #: Name of the ``s_axilite`` bundle; its port is ``s_axi_control``.
 CONTROL_BUNDLE = "control"
 PLANES_BUNDLE = "gmem_planes"
+LABELS_BUNDLE = "gmem_labels"
 VECTORS_BUNDLE = "gmem_vectors"
+#: Data width of the ``m_axi`` bundles, in the order of their first argument; None is the word's.
+BUNDLE_BITS: dict[str, int | None] = {PLANES_BUNDLE: None, LABELS_BUNDLE: 32, VECTORS_BUNDLE: 32}
 
 #: Vendor, library, name, version by value format: what the driver binds to.
 VLNV: dict[str, str] = {
@@ -95,7 +98,7 @@ def _output(name: str, bits: int, doc: str) -> Argument:
 #: The arguments in the order of the top functions ``zipml_sgd`` and ``zipml_sgd_f32``.
 ARGUMENTS: tuple[Argument, ...] = (
     _pointer("planes", "const word_t *", "read", PLANES_BUNDLE, "blocks of packed samples"),
-    _pointer("labels", "const int32_t *", "read", VECTORS_BUNDLE, "one label a sample"),
+    _pointer("labels", "const int32_t *", "read", LABELS_BUNDLE, "one label a sample"),
     _pointer(
         "model",
         "int32_t *",

@@ -108,7 +108,11 @@ class EpochSchedule:
     bubbles : int
         Cycles of slots beyond the one that each trained batch's words take.
     cycles : int
-        Cycles of the epoch: slots, latencies, and where memory is slower than training, memory.
+        Cycles of the epoch: slots, latencies, and where memory is slower than training, memory. Its
+        first block is read while the epoch before it ends.
+    once : int
+        Cycles that a run has beside its epochs: the very first block's read, which nothing hides,
+        less what its last block would wait for a next read.
     bytes : int
         Bytes of planes, labels and history row moved.
     """
@@ -118,6 +122,7 @@ class EpochSchedule:
     slot_cycles: int
     bubbles: int
     cycles: int
+    once: int
     bytes: int
 
     @property
@@ -160,25 +165,25 @@ def epoch_schedule(
     batches = -(-layout.samples // plan.batch)
     per_block = layout.block_samples // plan.batch
     blocks = -(-layout.samples // layout.block_samples)
-    slots = 0
-    cycles = read
+    row = layout.chunks * layout.lanes
+    slots = cycles = train = 0
     for i in range(blocks):
         real = min((i + 1) * per_block, batches) - i * per_block - (skip if i == 0 else 0)
-        slots += o.slots_per_batch * real
-        train = o.slots_per_batch * real * cycles_a_slot + CONFIG.pipeline_depth
-        cycles += max(train, read if i + 1 < blocks else 0)
-    row = layout.chunks * layout.lanes
-    if not hold:
-        if plan.delay > 0:
-            slots += o.lag
-            cycles += o.lag * cycles_a_slot + CONFIG.pipeline_depth
-        cycles += row + CONFIG.memory_latency
+        taken = o.slots_per_batch * real
+        if i + 1 == blocks and plan.delay > 0 and not hold:
+            taken += o.lag  # updates still to come
+        train = taken * cycles_a_slot + CONFIG.pipeline_depth
+        if i + 1 == blocks and not hold:
+            train += row + CONFIG.memory_latency  # history
+        slots += taken
+        cycles += max(train, read)
     return EpochSchedule(
         words=blocks * block_words,
         slots=slots,
         slot_cycles=cycles_a_slot,
         bubbles=slots * cycles_a_slot - (batches - skip) * batch_words,
         cycles=cycles,
+        once=read - max(train, read) + train,
         bytes=blocks * block_words * layout.word_bits // 8
         + 4 * blocks * layout.block_samples
         + (0 if hold else 4 * row),
@@ -195,7 +200,8 @@ def run_cycles(
     hold: bool = False,
 ) -> int:
     """Cycles of a whole run: its epochs, and the model's way in and out."""
-    cycles = epochs * epoch_schedule(layout, plan, skip=skip, hold=hold).cycles
+    epoch = epoch_schedule(layout, plan, skip=skip, hold=hold)
+    cycles = epochs * epoch.cycles + epoch.once
     cycles += 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
     if pending:
         cycles += 2 * pending * plan.batch + CONFIG.memory_latency

@@ -2,9 +2,9 @@
 // and the whole is a plain sequential program: without its pragmas it computes the same model.
 //
 //   ReadWords, ReadLabels   one block from memory to on-chip buffers, in bursts
-//   TrainBlock              a slot a batch: dot products of one batch beside the update of an
-//   earlier one Run                     epochs and blocks around them; loads the model, writes the
-//   history
+//   TrainBlock              dot products of one batch beside the update of an earlier one
+//   TrainAndRecord          TrainBlock, with an epoch's step before and its history row behind it
+//   Run                     loads the model, lets blocks of all epochs stream through, stores it
 //
 // TrainBlock is one loop at II = 1. Its feedback paths (coefficient, model) are long; the slot is
 // lengthened by bubbles until every value is ready before it is used (zipml/schedule.hpp), and the
@@ -62,8 +62,12 @@ struct Geometry {
 };
 
 /// Where the training pipeline stands from one block to the next. Kept as an array, for it lives in
-/// a dataflow region in which only TrainBlock may touch it.
+/// a dataflow region in which only TrainAndRecord may touch it.
 enum Position {
+  kBlock,       // the block that trains next
+  kEpoch,       // its epoch
+  kStepNow,     // step / batch of that epoch
+  kDecayNow,    // decay of that epoch
   kSlot,        // slots since the start of the epoch
   kDotRing,     // place in the ring of the batch that is dotted next
   kUpdateRing,  // place in the ring of the batch that is updated next
@@ -135,18 +139,26 @@ Geometry GeometryOf(const Registers &r) {
   return g;
 }
 
-/// Streams the chosen planes of one block; nothing for the block behind the last, which is there to
-/// drain the pipeline.
+/// The block after this one; the first follows the last.
+inline uint32_t NextBlock(const Geometry &g, uint32_t block) {
+  return block + 1 == g.blocks ? 0 : block + 1;
+}
+
+/// Streams the chosen planes of the next block; after the last block the first one follows, for the
+/// next epoch. `next` holds the number of that block: each stage of the dataflow region counts for
+/// itself.
 template <class Format>
 void ReadWords(const typename Format::word_t *planes, const Registers &r, const Geometry &g,
-               uint32_t block,
+               uint32_t next[1],
                typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)]) {
   #pragma HLS INLINE off
+  const uint32_t block = next[0];
+  next[0] = NextBlock(g, block);
   const uint64_t address = static_cast<uint64_t>(block) * r.block_stride;
-  const uint32_t all = block < g.blocks ? g.planes * g.plane_words : 0;
+  const uint32_t all = g.planes * g.plane_words;
   // the base planes are the first ones; the dithers of the precision follow at once or further on
   const uint32_t prefix = g.base_planes * g.plane_words;
-  const uint32_t first = g.bursts == 2 && all != 0 ? prefix : all;
+  const uint32_t first = g.bursts == 2 ? prefix : all;
   const uint64_t first_address = g.base_planes == 0 ? address + r.dither_offset : address;
   const uint64_t second_address = address + r.dither_offset;
 READ_FIRST:
@@ -164,13 +176,14 @@ READ_SECOND:
   }
 }
 
-inline void ReadLabels(const int32_t *labels, const Registers &r, const Geometry &g, uint32_t block,
-                       int32_t block_labels[kBlockSamples]) {
+inline void ReadLabels(const int32_t *labels, const Registers &r, const Geometry &g,
+                       uint32_t next[1], int32_t block_labels[kBlockSamples]) {
   #pragma HLS INLINE off
+  const uint32_t block = next[0];
+  next[0] = NextBlock(g, block);
   const uint64_t address = static_cast<uint64_t>(block) * r.block_samples;
-  const uint32_t count = block < g.blocks ? r.block_samples : 0;
 READ_LABELS:
-  for (uint32_t i = 0; i < count; ++i) {
+  for (uint32_t i = 0; i < r.block_samples; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 8 max = 4096
     block_labels[i] = labels[address + i];
@@ -179,22 +192,22 @@ READ_LABELS:
 
 /// Batches of one block that this run trains on.
 inline uint32_t BlockBatches(const Registers &r, const Geometry &g, uint32_t block) {
-  if (block >= g.blocks) return 0;
   const uint32_t end = block + 1 == g.blocks ? g.batches : (block + 1) * g.block_batches;
   const uint32_t begin = block == 0 ? r.skip : block * g.block_batches;
   return end - begin;
 }
 
-/// Slots that a block takes; behind the last block, the slots that drain the pipeline.
+/// Slots that a block takes: those of its batches and, with the last block, those that drain the
+/// pipeline.
 inline uint32_t BlockSlots(const Registers &r, const Geometry &g, uint32_t block) {
-  if (block < g.blocks) return BlockBatches(r, g, block) * g.overlap.slots_per_batch;
-  const bool drain = r.delay != 0 && (r.flags & kFlagHold) == 0;
-  return drain ? g.overlap.lag : 0;
+  const uint32_t slots = BlockBatches(r, g, block) * g.overlap.slots_per_batch;
+  const bool drains = block + 1 == g.blocks && r.delay != 0 && (r.flags & kFlagHold) == 0;
+  return drains ? slots + g.overlap.lag : slots;
 }
 
 /// Cycles that reading one block takes.
-inline uint32_t ReadCycles(const Geometry &g, uint32_t block) {
-  return block < g.blocks ? g.planes * g.plane_words + g.bursts * kMemoryLatency : 0;
+inline uint32_t ReadCycles(const Geometry &g) {
+  return g.planes * g.plane_words + g.bursts * kMemoryLatency;
 }
 
 /// Trains on one block. Slot k runs the dot products of batch k, word after word as they lie in
@@ -208,8 +221,7 @@ void TrainBlock(const typename Format::word_t words[1 << BlockWordsLog2(Format::
                 int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
                 typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
                 int32_t coefficient_first[kCoefficientEntries],
-                int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
-                uint64_t counters[kCounters]) {
+                int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions]) {
   #pragma HLS INLINE off
   typedef typename Format::word_t word_t;
   constexpr int kLanes = Format::kLanes;
@@ -222,9 +234,7 @@ void TrainBlock(const typename Format::word_t words[1 << BlockWordsLog2(Format::
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
 
   const bool overlapped = g.overlap.slots_per_batch == 1;
-  const bool drain = block >= g.blocks;
-  const uint32_t slots = BlockSlots(r, g, block);
-  const uint32_t cycles = slots * g.slot_cycles;
+  const uint32_t cycles = BlockSlots(r, g, block) * g.slot_cycles;
 
   // where the pipeline stands
   uint32_t slot = position[kSlot];
@@ -235,6 +245,8 @@ void TrainBlock(const typename Format::word_t words[1 << BlockWordsLog2(Format::
   uint32_t next_sample = position[kNextSample];
   uint32_t saturations = position[kSaturations];
 
+  // batches of this block that are still to be dotted; the slots behind them drain
+  uint32_t left = BlockBatches(r, g, block);
   // where the slot stands: its cycle, the word that is dotted, the word that is updated with
   uint32_t t = 0;
   uint32_t first_row = block == 0 ? r.skip * r.batch : 0;
@@ -264,7 +276,7 @@ TRAIN:
     #pragma HLS DEPENDENCE variable = dot_second type = inter direction = RAW distance = \
         2 dependent = true
     const bool busy = t < g.slot_words;
-    const bool dots = overlapped ? !drain : (slot & 1) == 0;
+    const bool dots = overlapped ? left != 0 : (slot & 1) == 0;
     const bool updates = overlapped ? slot >= g.overlap.lag : (slot & 1) == 1;
     const uint32_t next_version = kModelVersions - previous - current;
     // previous == current while no update has run; any third version will do then
@@ -387,6 +399,7 @@ TRAIN:
         update_ring = update_ring + 1 == g.overlap.ring_batches ? 0 : update_ring + 1;
       }
       if (dots) {
+        --left;
         next_sample += r.batch;
         first_row += r.batch;
         dot_ring = dot_ring + 1 == g.overlap.ring_batches ? 0 : dot_ring + 1;
@@ -407,36 +420,6 @@ TRAIN:
   position[kCurrent] = current;
   position[kNextSample] = next_sample;
   position[kSaturations] = saturations;
-
-  // this block is trained on while the next one is read
-  const uint32_t read = ReadCycles(g, block + 1);
-  const uint32_t train = slots == 0 ? 0 : cycles + kPipelineDepth;
-  counters[kCycles] += train > read ? train : read;
-  counters[kWordsStreamed] += drain ? 0 : g.planes * g.plane_words;
-}
-
-/// One epoch: every block once, then the drain. Reading a block and training on the one before it
-/// overlap; each of the three functions alone touches what it writes.
-template <class Format>
-void TrainEpoch(const typename Format::word_t *planes, const int32_t *labels, const Registers &r,
-                const Geometry &g, uint32_t step, uint32_t decay,
-                int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-                typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
-                int32_t coefficient_first[kCoefficientEntries],
-                int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
-                uint64_t counters[kCounters]) {
-  #pragma HLS INLINE off
-BLOCKS:
-  for (uint32_t block = 0; block < g.blocks + 1; ++block) {
-    #pragma HLS DATAFLOW
-    #pragma HLS LOOP_TRIPCOUNT min = 2 max = 1024
-    typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)];
-    int32_t block_labels[kBlockSamples];
-    ReadWords<Format>(planes, r, g, block, words);
-    ReadLabels(labels, r, g, block, block_labels);
-    TrainBlock<Format>(words, block_labels, r, g, block, step, decay, model, ring,
-                       coefficient_first, coefficient_second, position, counters);
-  }
 }
 
 /// Copies the model from memory into version 0, entry by entry.
@@ -515,6 +498,48 @@ STORE_PENDING:
   }
 }
 
+/// TrainBlock within its epoch: takes the epoch's step before its first block, and writes the
+/// history row behind its last one. Counts what the schedule says that the block takes, while the
+/// next one is read.
+template <class Format>
+void TrainAndRecord(const typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)],
+                    const int32_t block_labels[kBlockSamples], const uint32_t *schedule,
+                    int32_t *history, const Registers &r, const Geometry &g,
+                    int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
+                    typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
+                    int32_t coefficient_first[kCoefficientEntries],
+                    int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
+                    uint64_t counters[kCounters]) {
+  #pragma HLS INLINE off
+  const uint32_t block = position[kBlock];
+  const uint32_t epoch = position[kEpoch];
+  const bool closes = block + 1 == g.blocks;
+  if (block == 0) {
+    position[kStepNow] = schedule[epoch * kScheduleColumns + kStep];
+    position[kDecayNow] = schedule[epoch * kScheduleColumns + kDecay];
+    position[kSlot] = 0;
+    position[kDotRing] = 0;
+    position[kUpdateRing] = 0;
+    position[kPrevious] = position[kCurrent];
+    position[kNextSample] = r.skip * r.batch;
+  }
+  TrainBlock<Format>(words, block_labels, r, g, block, position[kStepNow], position[kDecayNow],
+                     model, ring, coefficient_first, coefficient_second, position);
+  uint32_t cycles = BlockSlots(r, g, block) * g.slot_cycles + kPipelineDepth;
+  if (closes && (r.flags & kFlagHold) == 0) {
+    const uint32_t entries = g.chunks * Format::kLanes;
+    StoreModel<Format>(model, position[kCurrent], g.chunks, history,
+                       static_cast<uint64_t>(epoch) * entries);
+    cycles += entries + kMemoryLatency;
+  }
+  const bool last = closes && epoch + 1 == r.epochs;
+  const uint32_t read = last ? 0 : ReadCycles(g);
+  counters[kCycles] += cycles > read ? cycles : read;
+  counters[kWordsStreamed] += g.planes * g.plane_words;
+  position[kBlock] = NextBlock(g, block);
+  position[kEpoch] = closes ? epoch + 1 : epoch;
+}
+
 /// The whole accelerator.
 template <class Format>
 uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32_t *model_memory,
@@ -548,30 +573,28 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
     LoadPending(model_memory, entries, r.pending * r.batch, coefficient_first, coefficient_second);
   }
   counters[kWordsStreamed] = 0;
-  counters[kCycles] = 2 * (entries + kMemoryLatency);
+  counters[kCycles] = 2 * (entries + kMemoryLatency) + ReadCycles(g);
   if (r.pending != 0) counters[kCycles] += 2 * r.pending * r.batch + kMemoryLatency;
-  position[kPrevious] = 0;
+  position[kBlock] = 0;
+  position[kEpoch] = 0;
   position[kCurrent] = 0;
   position[kSaturations] = 0;
 
-EPOCHS:
-  for (uint32_t epoch = 0; epoch < r.epochs; ++epoch) {
-    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 100
-    const uint32_t step = schedule[epoch * kScheduleColumns + kStep];
-    const uint32_t decay = schedule[epoch * kScheduleColumns + kDecay];
-    position[kSlot] = 0;
-    position[kDotRing] = 0;
-    position[kUpdateRing] = 0;
-    position[kPrevious] = position[kCurrent];
-    position[kNextSample] = r.skip * r.batch;
-    counters[kCycles] += ReadCycles(g, 0);
-    TrainEpoch<Format>(planes, labels, r, g, step, decay, model, ring, coefficient_first,
-                       coefficient_second, position, counters);
-    if ((r.flags & kFlagHold) == 0) {
-      StoreModel<Format>(model, position[kCurrent], g.chunks, history,
-                         static_cast<uint64_t>(epoch) * entries);
-      counters[kCycles] += entries + kMemoryLatency;
-    }
+  // Blocks of all epochs in one row, so that a block is read while the one before it trains, across
+  // the end of an epoch too. Each stage counts for itself and alone touches what it writes.
+  uint32_t next_words[1] = {0};
+  uint32_t next_labels[1] = {0};
+  const uint64_t rounds = static_cast<uint64_t>(r.epochs) * g.blocks;
+BLOCKS:
+  for (uint64_t round = 0; round < rounds; ++round) {
+    #pragma HLS DATAFLOW
+    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
+    typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)];
+    int32_t block_labels[kBlockSamples];
+    ReadWords<Format>(planes, r, g, next_words, words);
+    ReadLabels(labels, r, g, next_labels, block_labels);
+    TrainAndRecord<Format>(words, block_labels, schedule, history, r, g, model, ring,
+                           coefficient_first, coefficient_second, position, counters);
   }
 
   // with updates held back, the model that the next dot product would read

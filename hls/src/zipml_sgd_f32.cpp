@@ -13,41 +13,38 @@ extern "C" void zipml_sgd_f32(const float_format_t::word_t *planes, const int32_
                               uint32_t skip, uint32_t pending, uint32_t flags, uint32_t *status,
                               uint32_t *version, uint64_t *capability, uint64_t *words,
                               uint64_t *cycles, uint32_t *saturations) {
-  #pragma HLS INTERFACE mode = m_axi port = planes bundle = gmem_planes offset = slave depth = \
-      65536 latency = 64 num_read_outstanding = 16 max_read_burst_length = 16
-  #pragma HLS INTERFACE mode = m_axi port = labels bundle = gmem_vectors offset = slave depth = \
-      4096 latency = 64 max_read_burst_length = 16 max_write_burst_length = 16
-  #pragma HLS INTERFACE mode = m_axi port = model bundle = gmem_vectors offset = slave depth = \
-      65536 latency = 64 max_read_burst_length = 16 max_write_burst_length = 16
-  #pragma HLS INTERFACE mode = m_axi port = history bundle = gmem_vectors offset = slave depth = \
-      65536 latency = 64 max_read_burst_length = 16 max_write_burst_length = 16
-  #pragma HLS INTERFACE mode = m_axi port = schedule bundle = gmem_vectors offset = slave depth = \
-      256 latency = 64 max_read_burst_length = 16 max_write_burst_length = 16
-  #pragma HLS INTERFACE mode = s_axilite port = planes bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = labels bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = model bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = history bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = schedule bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = samples bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = features bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = batch bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = block_samples bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = block_stride bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = dither_offset bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = bits bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = sampling bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = epochs bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = delay bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = skip bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = pending bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = flags bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = status bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = version bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = capability bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = words bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = cycles bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = saturations bundle = control
-  #pragma HLS INTERFACE mode = s_axilite port = return bundle = control
+  // clang-format off: one pragma a line
+  #pragma HLS INTERFACE mode=m_axi port=planes bundle=gmem_planes offset=slave depth=65536 latency=64 num_read_outstanding=16 max_read_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=labels bundle=gmem_labels offset=slave depth=4096 latency=64 num_read_outstanding=4 max_read_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=model bundle=gmem_vectors offset=slave depth=65536 latency=64 max_read_burst_length=16 max_write_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=history bundle=gmem_vectors offset=slave depth=65536 latency=64 max_read_burst_length=16 max_write_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=schedule bundle=gmem_vectors offset=slave depth=256 latency=64 max_read_burst_length=16 max_write_burst_length=16
+  #pragma HLS INTERFACE mode=s_axilite port=planes bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=labels bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=model bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=history bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=schedule bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=samples bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=features bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=batch bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=block_samples bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=block_stride bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=dither_offset bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=bits bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=sampling bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=epochs bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=delay bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=skip bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=pending bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=flags bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=status bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=version bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=capability bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=words bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=cycles bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=saturations bundle=control
+  #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
+  // clang-format on
   const zipml::Registers registers = {
       samples,  features, batch, block_samples, block_stride, dither_offset, bits,
       sampling, epochs,   delay, skip,          pending,      flags};
