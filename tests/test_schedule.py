@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from tests.cases import random_case, run_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.native import load_build
-from zipml_pynq.pack import Layout
+from zipml_pynq.pack import Layout, plan_layout
 from zipml_pynq.schedule import (
     BOARDS,
     LINE_RATE,
@@ -185,3 +187,18 @@ def test_delay_outside_the_limits_is_refused() -> None:
     for delay in (-1, CONFIG.max_delay + 1):
         with pytest.raises(ArgumentError, match="delay was"):
             overlap(delay)
+
+
+def test_table_in_docs_is_current() -> None:
+    root = Path(__file__).resolve().parent.parent
+    table = runpy.run_path(str(root / "benchmarks" / "schedule_table.py"))["table"]()
+    assert table in (root / "docs" / "schedule.md").read_text()
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize(("samples", "features"), [(10_000, 101), (60_000, 785), (463_715, 91)])
+def test_default_mode_streams_at_line_rate(samples: int, features: int, bits: int) -> None:
+    """At least 95 % of the cycles stream a word, on the data of the paper's size and a Zynq-7000."""
+    at = plan_layout(samples, features, bits=(bits,), sampling="double")
+    delay = choose_delay(at, bits, "symmetric", 16)
+    assert epoch_schedule(at, Mode(bits, "symmetric", 16, delay)).line_rate >= 0.95

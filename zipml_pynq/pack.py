@@ -220,17 +220,31 @@ def _check_word_bits(word_bits: object) -> None:
         raise ArgumentError(f"word_bits was {word_bits!r}; allowed are {WORD_BITS}")
 
 
-def _make_layout(
+def plan_layout(
     samples: int,
     features: int,
-    word_bits: int,
-    batch: int,
-    block_samples: int | None,
+    *,
     bits: tuple[int, ...],
     sampling: str,
-    value_format: str,
+    word_bits: int = 64,
+    batch: int = 16,
+    block_samples: int | None = None,
+    value_format: str = BITPLANES,
 ) -> Layout:
-    """The layout with the largest blocks that fit, evened out so that little is padded."""
+    """The layout that :func:`pack` chooses: the largest blocks that fit, evened out.
+
+    Parameters
+    ----------
+    samples, features : int
+        Shape of the data, the intercept column included.
+    bits, sampling, word_bits, batch, block_samples, value_format
+        As in :func:`pack`; ``bits`` ascending.
+
+    Raises
+    ------
+    ArgumentError
+        Anything that no build holds.
+    """
     check_int("batch", batch, 1, CONFIG.max_batch)
 
     def layout(size: int) -> Layout:
@@ -766,15 +780,15 @@ def pack(
                 f"normalization was {type(normalization).__name__}; it must be a Normalization"
             )
         clipped = normalization.out_of_range(a)
-    layout = _make_layout(
+    layout = plan_layout(
         a.shape[0],
         normalization.features,
-        word_bits,
-        batch,
-        block_samples,
-        stored,
-        sampling,
-        value_format,
+        bits=stored,
+        sampling=sampling,
+        word_bits=word_bits,
+        batch=batch,
+        block_samples=block_samples,
+        value_format=value_format,
     )
     fixed = np.rint(normalization.transform_labels(labels) * MODEL_ONE)
     limit = float((1 << 31) - 1)
