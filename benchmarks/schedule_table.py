@@ -1,4 +1,4 @@
-"""The table of epochs in docs/schedule.md: ``python benchmarks/schedule_table.py``. All modelled."""
+"""Makes the table of epochs in docs/schedule.md: python benchmarks/schedule_table.py."""
 
 from __future__ import annotations
 
