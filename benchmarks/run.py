@@ -58,11 +58,13 @@ def mnist_like() -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
     return "uniform 60,000 x 784", values, labels
 
 
-def accelerator_epoch(build_name: str, packed: PackedDataset, batch: int, sampling: str) -> Any:
+def accelerator_epoch(
+    build_name: str, packed: PackedDataset, batch: int, sampling: str, step: float
+) -> Any:
     """One epoch of a build, buffers made beforehand: what one start of the accelerator costs."""
     build = load_build(build_name)
     layout = packed.layout
-    plan = make_plan(packed, epochs=1, batch=batch, sampling=sampling, step=0.01)
+    plan = make_plan(packed, epochs=1, batch=batch, sampling=sampling, step=step)
     row = layout.chunks * layout.lanes
     arrays = {
         "planes": np.ascontiguousarray(packed.planes),
@@ -110,16 +112,20 @@ def contenders(
     labels = normalization.transform_labels(y).astype(np.float32)
     size = values.size
     rows = []
+    # one step for all that is stable in float32 too, at the smallest batch
+    fine = pack(X, y, bits=8, batch=batch, normalization=normalization)
+    step = float(make_plan(fine, epochs=1, batch=batch).step[0])
+    steps = np.array([step], dtype=np.float32)
     for bits in BITS:
         packed = pack(X, y, bits=bits, batch=batch, normalization=normalization)
         for sampling, name in (("single", "single"), ("symmetric", "double")):
             streamed = packed.layout.bytes_per_epoch(bits, sampling)
             rows.append(
                 Contender(
-                    f"engine, {bits} bits, {name}",
+                    f"engine, {bits} bit{'s' * (bits > 1)}, {name}",
                     size,
                     streamed,
-                    accelerator_epoch("engine", packed, batch, sampling),
+                    accelerator_epoch("engine", packed, batch, sampling, step),
                 )
             )
     few = pack(
@@ -130,16 +136,15 @@ def contenders(
             f"HLS kernel in C simulation, 4 bits, double ({kernel_samples:,} samples)",
             kernel_samples * values.shape[1],
             few.layout.bytes_per_epoch(4, "symmetric"),
-            accelerator_epoch("kernel", few, batch, "symmetric"),
+            accelerator_epoch("kernel", few, batch, "symmetric", step),
         )
     )
-    step = np.array([0.01], dtype=np.float32)
     rows.append(
         Contender(
             "float32 engine",
             size,
             values.nbytes,
-            lambda: reference.float_sgd(values, labels, step, batch=batch),
+            lambda: reference.float_sgd(values, labels, steps, batch=batch),
         )
     )
     for numpy_batch in NUMPY_BATCHES:
@@ -148,7 +153,7 @@ def contenders(
                 f"NumPy mini-batch SGD, float32, batch {numpy_batch}",
                 size,
                 values.nbytes,
-                lambda b=numpy_batch: reference.float_sgd_numpy(values, labels, step, batch=b),
+                lambda b=numpy_batch: reference.float_sgd_numpy(values, labels, steps, batch=b),
             )
         )
     rows.append(

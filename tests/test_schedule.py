@@ -160,17 +160,6 @@ def test_chosen_delay_is_the_smallest_at_line_rate(bits: int, features: int, bat
         assert chosen == 0
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("features", [90, 785])
-def test_default_mode_streams_at_line_rate(bits: int, features: int) -> None:
-    at = layout(features=features, bits=(bits,), samples=100_000, block_samples=16)
-    most = at.max_block_samples // 16 * 16
-    at = replace(at, block_samples=min(most, 512))
-    delay = choose_delay(at, bits, "symmetric", 16)
-    schedule = epoch_schedule(at, Mode(bits, "symmetric", 16, delay))
-    assert at.samples * (bits + 1) * at.chunks / schedule.cycles > 0.9
-
-
 def test_modelled_seconds_are_the_slower_of_clock_and_memory() -> None:
     schedule = EpochSchedule(
         words=1000, slots=1, slot_cycles=1000, bubbles=0, cycles=2000, once=0, bytes=8000
