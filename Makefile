@@ -2,19 +2,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.py hls/include/zipml/*.hpp hls/src/*)
-CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h)
-CXX_FILES := $(filter-out sw_emu/%.o,$(CXX_FILES))
+NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.py sw_emu/tb/*.cpp \
+	hls/include/zipml/*.hpp hls/src/*)
+CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp \
+	sw_emu/*.cpp sw_emu/*.h sw_emu/tb/*.cpp)
 
-.PHONY: demo test test-bench test-python lint format bench clean
+.PHONY: demo test test-bench test-python test-pynq31 lint format bench clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
 
-test: lint test-bench test-python
+test: lint test-bench test-python test-pynq31
 
 test-python: $(VENV)/.built-test
 	$(BIN)/python -m pytest
+
+# Boards with a 3.x image run pynq 3.1: everything that touches pynq runs there too, in a venv of its
+# own, on the extensions that the first one built.
+test-pynq31: $(VENV)/.built-test $(VENV)31/.ready
+	$(VENV)31/bin/python -m pytest tests/test_devices.py tests/test_driver.py tests/test_interface.py
+
+$(VENV)31/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)31
+	$(VENV)31/bin/python -m pip install --quiet 'setuptools>=68,<81' wheel
+	$(VENV)31/bin/python -m pip install --quiet 'pynq==3.1.*' 'pycparser<3' 'numpy<2' scipy cffi \
+		safetensors pytest hypothesis tqdm
+	touch $@
 
 # ---- set-up ----------------------------------------------------------------------------------
 # Each stamp is newer than what it was made from. hls4ml is installed without its dependencies: only
@@ -36,23 +49,29 @@ $(VENV)/.built-test: $(VENV)/.built
 	touch $@
 
 # ---- C++ test bench, with sanitizers -----------------------------------------------------------
-# The simulation headers are the vendor's: their own shifts trip -fsanitize=shift, and ap_int reads
-# itself before it is initialized, so those two checks are off for the kernel (the engine's tests
-# cover the shared arithmetic with them on).
+# The kernel is built on the vendor's simulation headers: their own shifts trip -fsanitize=shift, and
+# ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
+# runs the engine with every check on; function clones are off there, for their resolvers run before
+# the sanitizer does.
 BENCH_FLAGS := -std=c++14 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
-	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include \
-	-fsanitize=address,undefined -fno-sanitize=shift -fno-sanitize-recover=all
-BENCHES := $(foreach top,zipml_sgd zipml_sgd_f32,$(foreach width,64 128 512,$(top)-$(width)))
+	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
+	-fsanitize=address,undefined -fno-sanitize-recover=all
+TOPS := zipml_sgd zipml_sgd_f32
+WIDTHS := 64 128 512
+BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width)))
 
 test-bench: $(BENCHES:%=build/tb/%.passed)
 
-build/tb/%.passed: top = $(word 1,$(subst -, ,$*))
-build/tb/%.passed: width = $(word 2,$(subst -, ,$*))
+build/tb/%.passed: build_name = $(word 1,$(subst -, ,$*))
+build/tb/%.passed: top = $(word 2,$(subst -, ,$*))
+build/tb/%.passed: width = $(word 3,$(subst -, ,$*))
+build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) $(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT)
+build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift
+build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -DZIPML_NO_CLONES
 build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
 	@mkdir -p build/tb
 	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \
-		-DZIPML_WORD_BITS=$(width) $(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) \
-		hls/src/$(top).cpp hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
+		$(options) $(subject) hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
 	build/tb/$*
 	@touch $@
 
@@ -73,5 +92,5 @@ bench: $(VENV)/.built-test
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf build $(VENV) demo
+	rm -rf build $(VENV) $(VENV)31 demo
 	rm -f zipml_pynq/_engine* zipml_pynq/_kernel* sw_emu/*.o

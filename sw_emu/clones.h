@@ -3,7 +3,8 @@
 #define ZIPML_CLONES_H
 #include <stdint.h> /* defines __GLIBC__ where it applies */
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(ZIPML_NO_CLONES)
 #if __GNUC__ >= 12
 #define ZIPML_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
