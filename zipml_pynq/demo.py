@@ -222,7 +222,7 @@ def plot(rows: list[Row], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; see ``python -m zipml_pynq.demo --help``."""
     parser = argparse.ArgumentParser(prog="zipml_pynq.demo", description=__doc__)
-    parser.add_argument("--epochs", type=int, default=20, help="epochs for every row")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs for every row")
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of the results")
     options = parser.parse_args(arguments)
