@@ -58,7 +58,8 @@ BENCH_FLAGS := -std=c++14 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno
 	-fsanitize=address,undefined -fno-sanitize-recover=all
 TOPS := zipml_sgd zipml_sgd_f32
 WIDTHS := 64 128 512
-BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width)))
+BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width))) \
+	$(TOPS:%=quick-%-64)
 
 test-bench: $(BENCHES:%=build/tb/%.passed)
 
@@ -67,7 +68,9 @@ build/tb/%.passed: top = $(word 2,$(subst -, ,$*))
 build/tb/%.passed: width = $(word 3,$(subst -, ,$*))
 build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) $(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT)
 build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift
-build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -DZIPML_NO_CLONES
+build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK
+build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -DZIPML_NO_CLONES \
+	-DZIPML_BENCH_ENGINE
 build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
 	@mkdir -p build/tb
 	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \

@@ -26,6 +26,7 @@ ZipmlConfig zipml_config(void) {
   c.max_delay = kMaxDelay;
   c.max_epochs = kMaxEpochs;
   c.max_features = 1 << kMaxFeaturesLog2;
+  c.max_samples = kMaxSamples;
   c.residual_latency = kResidualLatency;
   c.update_latency = kUpdateLatency;
   c.memory_latency = kMemoryLatency;

@@ -24,6 +24,7 @@ typedef struct {
   int32_t max_delay;
   int32_t max_epochs;
   int32_t max_features;
+  uint32_t max_samples;
   int32_t residual_latency;
   int32_t update_latency;
   int32_t memory_latency;

@@ -33,7 +33,7 @@ Status Validate(uint32_t word_bits, uint32_t format, const ZipmlArguments &a, Sh
   const bool floats = format == kFloat32;
   const ValueFormat values = floats ? kFloat32 : kBitPlanes;
   s.lanes = floats ? word_bits / 32 : word_bits;
-  if (a.samples == 0) return kStatusSamples;
+  if (a.samples == 0 || a.samples > kMaxSamples) return kStatusSamples;
   if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(values)) return kStatusFeatures;
   s.chunks = (a.features + s.lanes - 1) / s.lanes;
   if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;

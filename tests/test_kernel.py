@@ -44,7 +44,7 @@ def test_every_precision_and_boundary(word_bits: int, bits: int, sampling: str) 
     """Features around the word boundary; batch and delay go through all pairs along the way."""
     batches, delays = (1, 3, 16), (0, 1, 2, 3, 5)
     turn = bits + len(sampling)
-    for i, features in enumerate((1, 63, 64, 65, 90, word_bits + 1)):
+    for i, features in enumerate((1, 63, 64, 65, 90, word_bits + 1, 1000)):
         batch = batches[(turn + i) % 3]
         agree(
             random_case(
@@ -83,13 +83,21 @@ def test_many_chunks(word_bits: int, features: int) -> None:
     agree(random_case(seed=4, samples=35, features=features, batch=8, word_bits=word_bits, delay=1))
 
 
+@pytest.mark.parametrize("delay", [0, 1, 2])
+@pytest.mark.parametrize("bits", [1, 4, 8])
 @pytest.mark.parametrize("word_bits", WORD_BITS)
-def test_largest_number_of_features(word_bits: int) -> None:
-    """The last chunk of the model memory, which is deeper than one block RAM."""
+def test_largest_number_of_features(word_bits: int, bits: int, delay: int) -> None:
+    """All chunks of the model memory, which is deeper than one block RAM; as the ring allows."""
     features = LIMITS["bitplanes"].max_chunks * word_bits
     agree(
         random_case(
-            seed=5, samples=12, features=features, bits=8, batch=4, word_bits=word_bits, delay=0
+            seed=5,
+            samples=12,
+            features=features,
+            bits=bits,
+            batch=4,
+            word_bits=word_bits,
+            delay=delay,
         )
     )
 

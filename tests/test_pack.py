@@ -397,7 +397,7 @@ FLOATS = {"value_format": "float32", "bits": (32,), "sampling": "single"}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": 0}, r"samples was 0; allowed is 1\.\.4294967295"),
+        ({"samples": 0}, r"samples was 0; allowed is 1\.\.2147483648"),
         ({"features": 0}, r"features was 0; allowed is 1\.\.4096"),
         (
             {"features": 4097},

@@ -76,6 +76,17 @@ def test_pragmas_are_documented_ones(path: Path) -> None:
 
 
 @pytest.mark.parametrize("top", TOPS)
+def test_depths_are_those_of_the_bench(top: str) -> None:
+    """Co-simulation copies ports of these depths, so the bench's buffers must be as large."""
+    ports = dict(
+        re.findall(r"m_axi port=(\w+) .*depth=(\d+)", (ROOT / f"hls/src/{top}.cpp").read_text())
+    )
+    bench = (ROOT / "hls" / "tb" / "zipml_sgd_tb.cpp").read_text()
+    constants = dict(re.findall(r"kDepth(\w+) = (\d+);", bench))
+    assert ports == {name.lower(): depth for name, depth in constants.items()}
+
+
+@pytest.mark.parametrize("top", TOPS)
 def test_kernel_needs_no_library(top: str, tmp_path: Path) -> None:
     """Without exceptions and run-time types it compiles, and calls nothing but memory copies."""
     if shutil.which("g++") is None or shutil.which("nm") is None:

@@ -334,7 +334,7 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
     floats = value_format == "float32"
     limits = LIMITS[value_format]
     lanes = word_bits // 32 if floats else word_bits
-    if r["samples"] == 0:
+    if not 0 < r["samples"] <= CONFIG.max_samples:
         return CONFIG.status_samples
     if not 0 < r["features"] <= limits.max_chunks * lanes:
         return CONFIG.status_features

@@ -26,7 +26,7 @@ constexpr int kCoefficientEntries = (kMaxDelay + 1) * kMaxBatch;
 
 // The DEPENDENCE pragmas below take literals only.
 static_assert(kResidualLatency == 32, "distance= of coefficient_* and ring in TrainBlock");
-static_assert(kUpdateLatency == 8, "distance= of model in TrainBlock");
+static_assert(kUpdateLatency == 8, "distance= of model and master in TrainBlock");
 
 /// The registers of one run, as the kernel receives them.
 struct Registers {
@@ -88,7 +88,7 @@ uint32_t CheckRegisters(const Registers &r) {
   #pragma HLS INLINE off
   const uint32_t lanes = Format::kLanes;
   const bool planes_format = Format::kFormat == kBitPlanes;
-  if (r.samples == 0) return kStatusSamples;
+  if (r.samples == 0 || r.samples > kMaxSamples) return kStatusSamples;
   if (r.features == 0 || r.features > (lanes << MaxChunksLog2(Format::kFormat)))
     return kStatusFeatures;
   if (planes_format ? (r.bits == 0 || r.bits > kMaxBits) : r.bits != 32) return kStatusBits;
@@ -148,8 +148,7 @@ inline uint32_t NextBlock(const Geometry &g, uint32_t block) {
 /// next epoch. `next` holds the number of that block: each stage of the dataflow region counts for
 /// itself.
 template <class Format>
-void ReadWords(const typename Format::word_t *planes, const Registers &r, const Geometry &g,
-               uint32_t next[1],
+void ReadWords(const typename Format::word_t *planes, Registers r, Geometry g, uint32_t next[1],
                typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)]) {
   #pragma HLS INLINE off
   const uint32_t block = next[0];
@@ -176,8 +175,8 @@ READ_SECOND:
   }
 }
 
-inline void ReadLabels(const int32_t *labels, const Registers &r, const Geometry &g,
-                       uint32_t next[1], int32_t block_labels[kBlockSamples]) {
+inline void ReadLabels(const int32_t *labels, Registers r, Geometry g, uint32_t next[1],
+                       int32_t block_labels[kBlockSamples]) {
   #pragma HLS INLINE off
   const uint32_t block = next[0];
   next[0] = NextBlock(g, block);
@@ -219,6 +218,7 @@ void TrainBlock(const typename Format::word_t words[1 << BlockWordsLog2(Format::
                 const int32_t block_labels[kBlockSamples], const Registers &r, const Geometry &g,
                 uint32_t block, uint32_t step, uint32_t decay,
                 int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
+                int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes],
                 typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
                 int32_t coefficient_first[kCoefficientEntries],
                 int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions]) {
@@ -265,6 +265,8 @@ TRAIN:
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
     #pragma HLS DEPENDENCE variable = model type = inter direction = RAW distance = 8 dependent = \
         true
+    #pragma HLS DEPENDENCE variable = master type = inter direction = RAW distance = 8 dependent = \
+        true
     #pragma HLS DEPENDENCE variable = ring type = inter direction = RAW distance = 32 dependent = \
         true
     #pragma HLS DEPENDENCE variable = coefficient_first type = inter direction = RAW distance = \
@@ -300,7 +302,7 @@ TRAIN:
         const bool base = dot_plane < g.base_planes;
         const int weight = !kWeighted ? 0 : base ? BaseWeight(dot_plane) : DitherWeight(r.bits);
         const dot_t weighted = ShiftLeft(row.to_int64(), weight);
-        // a batch of one sample adds to the same entry every few cycles: forwarded
+        // a batch of one sample may add to the same entry in every cycle: forwarded past the memory
         const bool forward = r.batch == 1;
         const dot_t old_first = forward ? last_first : dot_first[dot_sample];
         const dot_t old_second = forward ? last_second : dot_second[dot_sample];
@@ -356,9 +358,8 @@ TRAIN:
       }
       const bool opens = update_sample == 0 && update_plane == 0;
       const bool closes = update_sample == r.batch - 1 && update_plane == g.planes - 1;
-      const uint32_t old_entry = (current << kVersionShift) + update_chunk;
       const uint32_t new_entry = (write_version << kVersionShift) + update_chunk;
-      uint32_t lane_saturations = 0;
+      uint32_t clamped = 0;
     UPDATE_LANES:
       for (int lane = 0; lane < kLanes; ++lane) {
         #pragma HLS UNROLL
@@ -367,13 +368,16 @@ TRAIN:
         if (closes) {
           // padding lanes stay zero, whatever bits their planes hold
           const bool real = update_chunk * kLanes + lane < r.features;
-          model[new_entry][lane] =
-              real ? UpdateEntry(model[old_entry][lane], gradient[lane].to_int64(), decay,
-                                 lane_saturations)
-                   : 0;
+          uint32_t lane_clamped = 0;
+          const int32_t entry = real ? UpdateEntry(master[update_chunk][lane],
+                                                   gradient[lane].to_int64(), decay, lane_clamped)
+                                     : 0;
+          master[update_chunk][lane] = entry;
+          model[new_entry][lane] = entry;
+          clamped += lane_clamped;
         }
       }
-      saturations += lane_saturations;
+      saturations += clamped;
 
       if (++update_plane == g.planes) {
         update_plane = 0;
@@ -422,10 +426,11 @@ TRAIN:
   position[kSaturations] = saturations;
 }
 
-/// Copies the model from memory into version 0, entry by entry.
+/// Copies the model from memory into version 0 and the update side's copy, entry by entry.
 template <class Format>
 void LoadModel(const int32_t *memory, uint32_t chunks,
-               int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes]) {
+               int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
+               int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes]) {
   #pragma HLS INLINE off
   const uint32_t entries = chunks * Format::kLanes;
   uint32_t chunk = 0, lane = 0;
@@ -433,7 +438,9 @@ LOAD_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
-    model[chunk][lane] = memory[i];
+    const int32_t entry = memory[i];
+    model[chunk][lane] = entry;
+    master[chunk][lane] = entry;
     if (++lane == Format::kLanes) {
       lane = 0;
       ++chunk;
@@ -504,8 +511,9 @@ STORE_PENDING:
 template <class Format>
 void TrainAndRecord(const typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)],
                     const int32_t block_labels[kBlockSamples], const uint32_t *schedule,
-                    int32_t *history, const Registers &r, const Geometry &g,
+                    int32_t *history, Registers r, Geometry g,
                     int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
+                    int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes],
                     typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
                     int32_t coefficient_first[kCoefficientEntries],
                     int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
@@ -524,7 +532,7 @@ void TrainAndRecord(const typename Format::word_t words[1 << BlockWordsLog2(Form
     position[kNextSample] = r.skip * r.batch;
   }
   TrainBlock<Format>(words, block_labels, r, g, block, position[kStepNow], position[kDecayNow],
-                     model, ring, coefficient_first, coefficient_second, position);
+                     model, master, ring, coefficient_first, coefficient_second, position);
   uint32_t cycles = BlockSlots(r, g, block) * g.slot_cycles + kPipelineDepth;
   if (closes && (r.flags & kFlagHold) == 0) {
     const uint32_t entries = g.chunks * Format::kLanes;
@@ -540,6 +548,32 @@ void TrainAndRecord(const typename Format::word_t words[1 << BlockWordsLog2(Form
   position[kEpoch] = closes ? epoch + 1 : epoch;
 }
 
+/// Blocks of all epochs in one row, so that a block is read while the one before it trains, across
+/// the end of an epoch too. Each stage counts for itself and alone touches what it writes.
+template <class Format>
+void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
+               const uint32_t *schedule, int32_t *history, Registers r, Geometry g, uint64_t rounds,
+               uint32_t next_words[1], uint32_t next_labels[1],
+               int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
+               int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes],
+               typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
+               int32_t coefficient_first[kCoefficientEntries],
+               int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
+               uint64_t counters[kCounters]) {
+  #pragma HLS INLINE off
+BLOCKS:
+  for (uint64_t round = 0; round < rounds; ++round) {
+    #pragma HLS DATAFLOW
+    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
+    typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)];
+    int32_t block_labels[kBlockSamples];
+    ReadWords<Format>(planes, r, g, next_words, words);
+    ReadLabels(labels, r, g, next_labels, block_labels);
+    TrainAndRecord<Format>(words, block_labels, schedule, history, r, g, model, master, ring,
+                           coefficient_first, coefficient_second, position, counters);
+  }
+}
+
 /// The whole accelerator.
 template <class Format>
 uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32_t *model_memory,
@@ -552,11 +586,14 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   const uint32_t status = CheckRegisters<Format>(r);
   if (status != kStatusOk) return status;
 
-  // Three versions of the model, one entry a lane: dot products read one, updates read the latest
-  // and write the next.
+  // One entry a lane. Dot products read one of three versions while the next one is written; the
+  // update side has the latest in a copy of its own, so that no memory needs more than two ports.
   int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = model type = complete dim = 2
-  #pragma HLS BIND_STORAGE variable = model type = ram_1wnr
+  #pragma HLS BIND_STORAGE variable = model type = ram_s2p impl = bram
+  int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes];
+  #pragma HLS ARRAY_PARTITION variable = master type = complete dim = 2
+  #pragma HLS BIND_STORAGE variable = master type = ram_s2p
   typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)];
   #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = bram
   int32_t coefficient_first[kCoefficientEntries];
@@ -568,7 +605,7 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
 
   const Geometry g = GeometryOf<Format>(r);
   const uint32_t entries = g.chunks * Format::kLanes;
-  LoadModel<Format>(model_memory, g.chunks, model);
+  LoadModel<Format>(model_memory, g.chunks, model, master);
   if (r.pending != 0) {
     LoadPending(model_memory, entries, r.pending * r.batch, coefficient_first, coefficient_second);
   }
@@ -580,22 +617,11 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   position[kCurrent] = 0;
   position[kSaturations] = 0;
 
-  // Blocks of all epochs in one row, so that a block is read while the one before it trains, across
-  // the end of an epoch too. Each stage counts for itself and alone touches what it writes.
   uint32_t next_words[1] = {0};
   uint32_t next_labels[1] = {0};
   const uint64_t rounds = static_cast<uint64_t>(r.epochs) * g.blocks;
-BLOCKS:
-  for (uint64_t round = 0; round < rounds; ++round) {
-    #pragma HLS DATAFLOW
-    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
-    typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)];
-    int32_t block_labels[kBlockSamples];
-    ReadWords<Format>(planes, r, g, next_words, words);
-    ReadLabels(labels, r, g, next_labels, block_labels);
-    TrainAndRecord<Format>(words, block_labels, schedule, history, r, g, model, ring,
-                           coefficient_first, coefficient_second, position, counters);
-  }
+  RunBlocks<Format>(planes, labels, schedule, history, r, g, rounds, next_words, next_labels, model,
+                    master, ring, coefficient_first, coefficient_second, position, counters);
 
   // with updates held back, the model that the next dot product would read
   const bool hold = (r.flags & kFlagHold) != 0;

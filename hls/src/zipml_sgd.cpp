@@ -14,11 +14,11 @@ extern "C" void zipml_sgd(const bit_plane_format_t::word_t *planes, const int32_
                           uint32_t *version, uint64_t *capability, uint64_t *words,
                           uint64_t *cycles, uint32_t *saturations) {
   // clang-format off: one pragma a line
-  #pragma HLS INTERFACE mode=m_axi port=planes bundle=gmem_planes offset=slave depth=65536 latency=64 num_read_outstanding=16 max_read_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=labels bundle=gmem_labels offset=slave depth=4096 latency=64 num_read_outstanding=4 max_read_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=model bundle=gmem_vectors offset=slave depth=65536 latency=64 max_read_burst_length=16 max_write_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=history bundle=gmem_vectors offset=slave depth=65536 latency=64 max_read_burst_length=16 max_write_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=schedule bundle=gmem_vectors offset=slave depth=256 latency=64 max_read_burst_length=16 max_write_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=planes bundle=gmem_planes offset=slave depth=4096 latency=64 num_read_outstanding=16 max_read_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=labels bundle=gmem_labels offset=slave depth=1024 latency=64 num_read_outstanding=4 max_read_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=model bundle=gmem_vectors offset=slave depth=2048 latency=64 max_read_burst_length=16 max_write_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=history bundle=gmem_vectors offset=slave depth=4096 latency=64 max_read_burst_length=16 max_write_burst_length=16
+  #pragma HLS INTERFACE mode=m_axi port=schedule bundle=gmem_vectors offset=slave depth=64 latency=64 max_read_burst_length=16 max_write_burst_length=16
   #pragma HLS INTERFACE mode=s_axilite port=planes bundle=control
   #pragma HLS INTERFACE mode=s_axilite port=labels bundle=control
   #pragma HLS INTERFACE mode=s_axilite port=model bundle=control

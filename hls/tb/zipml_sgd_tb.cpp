@@ -6,8 +6,11 @@
 // sanitizers). Invalid registers must end the run without touching memory: the pointers are null
 // then.
 //
-// -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline and
-// -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford.
+// -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline,
+// -DZIPML_BENCH_ENGINE the engine behind the same interface (no stages to call), and
+// -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it copies whole ports of
+// the depth that the interface pragmas name, so buffers are as large then and pointers never null.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -17,9 +20,8 @@
 #include <random>
 #include <vector>
 
-#include "../src/formats.hpp"
+#include "../src/stages.hpp"
 #include "../src/word_bits.hpp"
-#include "zipml/schedule.hpp"
 
 #ifdef ZIPML_BENCH_FLOAT
 #define ZIPML_TOP zipml_sgd_f32
@@ -43,6 +45,17 @@ namespace {
 const bool kFloat = format_t::kFormat == zipml::kFloat32;
 const uint32_t kLanes = format_t::kLanes;
 const int kGuard = 64;
+// depth= of the interface pragmas
+const size_t kDepthPlanes = 4096;
+const size_t kDepthLabels = 1024;
+const size_t kDepthModel = 2048;
+const size_t kDepthHistory = 4096;
+const size_t kDepthSchedule = 64;
+#ifdef ZIPML_BENCH_QUICK
+const bool kWholePorts = true;
+#else
+const bool kWholePorts = false;
+#endif
 
 int failures = 0;
 
@@ -60,9 +73,11 @@ int failures = 0;
 template <typename T>
 class Guarded {
  public:
-  explicit Guarded(size_t size) : size_(size), data_(size + 2 * kGuard, Pattern()) {}
+  Guarded(size_t size, size_t depth)
+      : size_(kWholePorts ? std::max(size, depth) : size), data_(size_ + 2 * kGuard, Pattern()) {}
   T *get() { return data_.data() + kGuard; }
   T &operator[](size_t i) { return data_[kGuard + i]; }
+  size_t size() const { return size_; }
   bool intact() const {
     for (int i = 0; i < kGuard; ++i) {
       if (!(data_[i] == Pattern()) || !(data_[kGuard + size_ + i] == Pattern())) return false;
@@ -189,33 +204,50 @@ float FloatValue(std::mt19937 &random) {
   return static_cast<float>(static_cast<int32_t>(random())) / 2147483648.0f;
 }
 
-void RunCase(const Case &c) {
+/// The buffers of one case, and what its planes stand for.
+struct Data {
+  Data(const Case &c, uint32_t chunks, uint32_t stored, uint32_t pending_entries)
+      : block_samples(c.batch * c.block_batches),
+        blocks((c.samples + block_samples - 1) / block_samples),
+        plane_words(block_samples * chunks),
+        block_stride(stored * plane_words),
+        entries(chunks * kLanes),
+        planes(static_cast<size_t>(blocks) * block_stride, kDepthPlanes),
+        labels(static_cast<size_t>(blocks) * block_samples, kDepthLabels),
+        model(entries + pending_entries, kDepthModel),
+        history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
+        schedule(2 * c.epochs, kDepthSchedule),
+        first(static_cast<size_t>(c.samples) * c.features, 0),
+        second(first),
+        truth(c.samples) {}
+
+  bool intact() const {
+    return planes.intact() && labels.intact() && model.intact() && history.intact() &&
+           schedule.intact();
+  }
+
+  uint32_t block_samples, blocks, plane_words, block_stride, entries;
+  Guarded<format_t::word_t> planes;
+  Guarded<int32_t> labels, model, history;
+  Guarded<uint32_t> schedule;
+  std::vector<int64_t> first, second;  // Q1 and Q2, samples x features
+  std::vector<int32_t> truth;          // labels of real samples
+};
+
+uint32_t Chunks(const Case &c) { return (c.features + kLanes - 1) / kLanes; }
+uint32_t Base(const Case &c) { return kFloat ? 0 : c.bits - 1; }
+uint32_t Dithers(const Case &c) { return c.sampling == zipml::kSingle ? 1 : 2; }
+uint32_t Stored(const Case &c) { return Base(c) + c.extra_planes + Dithers(c); }
+
+/// Random planes, padding lanes and padded samples included, for neither may count; random labels,
+/// start model and schedule.
+void Fill(const Case &c, Data &d) {
   std::mt19937 random(c.samples * 31 + c.features * 7 + c.bits);
-  const uint32_t chunks = (c.features + kLanes - 1) / kLanes;
-  const uint32_t block_samples = c.batch * c.block_batches;
-  const uint32_t blocks = (c.samples + block_samples - 1) / block_samples;
-  const uint32_t base = kFloat ? 0 : c.bits - 1;
-  const uint32_t dithers = c.sampling == zipml::kSingle ? 1 : 2;
-  const uint32_t plane_words = block_samples * chunks;
-  const uint32_t stored = base + c.extra_planes + dithers;
-  const uint32_t block_stride = stored * plane_words;
-  const uint32_t dither_offset = (base + c.extra_planes) * plane_words;
-  const uint32_t entries = chunks * kLanes;
-
-  Guarded<format_t::word_t> planes(static_cast<size_t>(blocks) * block_stride);
-  Guarded<int32_t> labels(static_cast<size_t>(blocks) * block_samples);
-  Guarded<int32_t> model(entries);
-  Guarded<int32_t> history(static_cast<size_t>(c.epochs) * entries);
-  Guarded<uint32_t> schedule(2 * c.epochs);
-
-  // random planes, padding lanes and padded samples included: neither may count
-  const size_t values = static_cast<size_t>(c.samples) * c.features;
-  std::vector<int64_t> first(values, 0), second(values, 0);
-  std::vector<int32_t> truth(c.samples);
-  for (uint32_t block = 0; block < blocks; ++block) {
-    for (uint32_t plane = 0; plane < stored; ++plane) {
-      for (uint32_t s = 0; s < block_samples; ++s) {
-        const uint32_t sample = block * block_samples + s;
+  const uint32_t chunks = Chunks(c), base = Base(c);
+  for (uint32_t block = 0; block < d.blocks; ++block) {
+    for (uint32_t plane = 0; plane < Stored(c); ++plane) {
+      for (uint32_t s = 0; s < d.block_samples; ++s) {
+        const uint32_t sample = block * d.block_samples + s;
         for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
           format_t::word_t word = 0;
           for (uint32_t lane = 0; lane < kLanes; ++lane) {
@@ -227,89 +259,203 @@ void RunCase(const Case &c) {
               uint32_t bits;
               std::memcpy(&bits, &value, 4);
               word.range(32 * lane + 31, 32 * lane) = bits;
-              if (real) first[i] = std::lround(static_cast<double>(value) * 8388608.0);
+              if (real) d.first[i] = std::lround(static_cast<double>(value) * 8388608.0);
             } else {
               const bool bit = (random() >> 7 & 1) != 0;
               word[lane] = bit;
               const int64_t sign = bit ? 1 : -1;
               if (!real) continue;
               if (plane < base) {
-                first[i] += sign * (1 << (6 - plane));
-                second[i] += sign * (1 << (6 - plane));
+                d.first[i] += sign * (1 << (6 - plane));
+                d.second[i] += sign * (1 << (6 - plane));
               } else if (plane == base + c.extra_planes) {
-                first[i] += sign * (1 << (8 - c.bits));
+                d.first[i] += sign * (1 << (8 - c.bits));
               } else if (plane == base + c.extra_planes + 1) {
-                second[i] += sign * (1 << (8 - c.bits));
+                d.second[i] += sign * (1 << (8 - c.bits));
               }
             }
           }
-          planes[static_cast<size_t>(block) * block_stride + plane * plane_words + s * chunks +
-                 chunk] = word;
+          d.planes[static_cast<size_t>(block) * d.block_stride + plane * d.plane_words +
+                   s * chunks + chunk] = word;
         }
         if (plane == 0) {
           const int64_t range = c.label_range;
           const int32_t label = static_cast<int32_t>(random() % (2 * range + 1) - range);
-          labels[sample] = label;
-          if (sample < c.samples) truth[sample] = label;
+          d.labels[sample] = label;
+          if (sample < c.samples) d.truth[sample] = label;
         }
       }
     }
   }
-  Reference reference(c, first, second, truth);
-  for (uint32_t i = 0; i < entries; ++i) {
-    model[i] = i < c.features ? static_cast<int32_t>(random() % 16777216u) - 8388608 : 0;
-    if (i < c.features) reference.model[i] = model[i];
+  for (uint32_t i = 0; i < d.entries; ++i) {
+    d.model[i] = i < c.features ? static_cast<int32_t>(random() % 16777216u) - 8388608 : 0;
   }
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
     const double step = c.step / (1 + epoch);
-    schedule[2 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
-    schedule[2 * epoch + 1] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
+    d.schedule[2 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
+    d.schedule[2 * epoch + 1] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
   }
+}
 
+/// One start on blocks `block` and up, `samples` samples in them.
+Outcome Start(const Case &c, Data &d, uint32_t block, uint32_t samples, uint32_t epochs,
+              uint32_t skip, uint32_t pending, uint32_t flags) {
   Outcome o;
-  ZIPML_TOP(planes.get(), labels.get(), model.get(), history.get(), schedule.get(), c.samples,
-            c.features, c.batch, block_samples, block_stride, dither_offset, c.bits, c.sampling,
-            c.epochs, c.delay, 0, 0, 0, &o.status, &o.version, &o.capability, &o.words, &o.cycles,
-            &o.saturations);
+  ZIPML_TOP(d.planes.get() + static_cast<size_t>(block) * d.block_stride,
+            d.labels.get() + static_cast<size_t>(block) * d.block_samples, d.model.get(),
+            d.history.get(), d.schedule.get(), samples, c.features, c.batch, d.block_samples,
+            d.block_stride, (Base(c) + c.extra_planes) * d.plane_words, c.bits, c.sampling, epochs,
+            c.delay, skip, pending, flags, &o.status, &o.version, &o.capability, &o.words,
+            &o.cycles, &o.saturations);
+  return o;
+}
 
-  char name[160];
+/// Cycles of a whole run: docs/schedule.md.
+uint64_t ExpectedCycles(const Case &c, const Data &d) {
+  const zipml::Overlap o = zipml::OverlapOf(c.delay);
+  const uint64_t planes = Base(c) + Dithers(c);
+  const uint64_t slot = zipml::SlotCycles(static_cast<uint32_t>(planes), c.batch, Chunks(c), o);
+  const bool two_bursts = c.extra_planes != 0 && Base(c) != 0;
+  const uint64_t read = planes * d.plane_words + (two_bursts ? 128 : 64);
+  const uint64_t batches = (c.samples + c.batch - 1) / c.batch;
+  uint64_t epoch = 0, train = 0;
+  for (uint64_t block = 0; block < d.blocks; ++block) {
+    const uint64_t own = std::min<uint64_t>(c.block_batches, batches - block * c.block_batches);
+    train = own * o.slots_per_batch * slot + 48;
+    if (block + 1 == d.blocks) train += (c.delay == 0 ? 0 : o.lag * slot) + d.entries + 64;
+    epoch += std::max(train, read);
+  }
+  return read + c.epochs * epoch - std::max(train, read) + train + 2 * (d.entries + 64);
+}
+
+const char *Name(const Case &c) {
+  static char name[160];
   std::snprintf(name, sizeof name, "samples %u features %u batch %u bits %u sampling %u delay %u",
                 c.samples, c.features, c.batch, c.bits, c.sampling, c.delay);
+  return name;
+}
+
+/// A run in one piece against the formulas.
+void RunCase(const Case &c) {
+  Data d(c, Chunks(c), Stored(c), 0);
+  Fill(c, d);
+  Reference reference(c, d.first, d.second, d.truth);
+  for (uint32_t i = 0; i < c.features; ++i) reference.model[i] = d.model[i];
+  const Outcome o = Start(c, d, 0, c.samples, c.epochs, 0, 0, 0);
+  const char *name = Name(c);
   EXPECT(o.status == zipml::kStatusOk, "%s: status %u", name, o.status);
   EXPECT(o.version == zipml::kInterfaceVersion, "%s: version %x", name, o.version);
-  EXPECT(
-      planes.intact() && labels.intact() && model.intact() && history.intact() && schedule.intact(),
-      "%s: guard words", name);
+  EXPECT(d.intact(), "%s: guard words", name);
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
-    reference.Epoch(schedule[2 * epoch], schedule[2 * epoch + 1]);
+    reference.Epoch(d.schedule[2 * epoch], d.schedule[2 * epoch + 1]);
     uint32_t wrong = 0;
-    for (uint32_t i = 0; i < entries; ++i) {
+    for (uint32_t i = 0; i < d.entries; ++i) {
       const int64_t expected = i < c.features ? reference.model[i] : 0;
-      wrong += history[static_cast<size_t>(epoch) * entries + i] != expected;
+      wrong += d.history[static_cast<size_t>(epoch) * d.entries + i] != expected;
     }
     EXPECT(wrong == 0, "%s: epoch %u: %u entries of the history differ", name, epoch, wrong);
   }
   uint32_t wrong = 0;
-  for (uint32_t i = 0; i < c.features; ++i) wrong += model[i] != reference.model[i];
+  for (uint32_t i = 0; i < c.features; ++i) wrong += d.model[i] != reference.model[i];
   EXPECT(wrong == 0, "%s: %u entries of the model differ", name, wrong);
   EXPECT(o.saturations == reference.saturations, "%s: %u saturations, expected %u", name,
          o.saturations, reference.saturations);
-
-  // the schedule: docs/schedule.md
-  const uint32_t streamed = base + dithers;
-  EXPECT(o.words == static_cast<uint64_t>(c.epochs) * blocks * streamed * plane_words,
+  const uint64_t planes = Base(c) + Dithers(c);
+  EXPECT(o.words == static_cast<uint64_t>(c.epochs) * d.blocks * planes * d.plane_words,
          "%s: words %llu", name, static_cast<unsigned long long>(o.words));
-  EXPECT(o.cycles > o.words, "%s: cycles %llu", name, static_cast<unsigned long long>(o.cycles));
+  EXPECT(o.cycles == ExpectedCycles(c, d), "%s: cycles %llu, expected %llu", name,
+         static_cast<unsigned long long>(o.cycles),
+         static_cast<unsigned long long>(ExpectedCycles(c, d)));
 }
+
+/// A run of one epoch cut into segments of one new block each, with pending updates handed over,
+/// against the run in one piece.
+void RunSegments(const Case &c) {
+  Data whole(c, Chunks(c), Stored(c), 0);
+  Fill(c, whole);
+  Start(c, whole, 0, c.samples, 1, 0, 0, 0);
+  Data d(c, Chunks(c), Stored(c), 2 * c.delay * c.batch);
+  Fill(c, d);
+  const char *name = Name(c);
+  uint32_t pending = 0;
+  for (uint32_t done = 0; done < d.blocks; ++done) {
+    // the first batch whose update is still to come, and the block that holds it
+    const uint32_t oldest = done * c.block_batches - pending;
+    const uint32_t block = oldest / c.block_batches;
+    const uint32_t skip = oldest % c.block_batches;
+    const bool hold = done + 1 < d.blocks;
+    const uint32_t begin = block * d.block_samples;
+    const uint32_t samples = std::min(c.samples, (done + 1) * d.block_samples) - begin;
+    const Outcome o = Start(c, d, block, samples, 1, skip, pending, hold ? +zipml::kFlagHold : 0u);
+    EXPECT(o.status == zipml::kStatusOk, "%s: segment %u: status %u", name, done, o.status);
+    pending = std::min(c.delay, (done + 1) * c.block_batches - oldest);
+  }
+  EXPECT(d.intact(), "%s: guard words of segments", name);
+  uint32_t wrong = 0;
+  for (uint32_t i = 0; i < d.entries; ++i) {
+    wrong += d.model[i] != whole.model[i] || d.history[i] != whole.history[i];
+  }
+  EXPECT(wrong == 0, "%s: %u entries differ between segments and one piece", name, wrong);
+}
+
+#ifndef ZIPML_BENCH_ENGINE
+/// The reading stages alone: the streamed planes of every block, the first again after the last.
+void RunStages(const Case &c) {
+  Data d(c, Chunks(c), Stored(c), 0);
+  Fill(c, d);
+  const zipml::Registers r = {c.samples,
+                              c.features,
+                              c.batch,
+                              d.block_samples,
+                              d.block_stride,
+                              (Base(c) + c.extra_planes) * d.plane_words,
+                              c.bits,
+                              c.sampling,
+                              1,
+                              c.delay,
+                              0,
+                              0,
+                              0};
+  const zipml::Geometry g = zipml::GeometryOf<format_t>(r);
+  std::vector<format_t::word_t> words(1 << zipml::BlockWordsLog2(format_t::kFormat));
+  std::vector<int32_t> block_labels(zipml::kBlockSamples);
+  uint32_t next_words[1] = {0}, next_labels[1] = {0};
+  uint32_t wrong = 0;
+  for (uint32_t round = 0; round < d.blocks + 1; ++round) {
+    const uint32_t block = round % d.blocks;
+    zipml::ReadWords<format_t>(d.planes.get(), r, g, next_words, words.data());
+    zipml::ReadLabels(d.labels.get(), r, g, next_labels, block_labels.data());
+    for (uint32_t i = 0; i < g.planes * d.plane_words; ++i) {
+      const bool dither = i >= Base(c) * d.plane_words;
+      const uint32_t stored = i + (dither ? c.extra_planes * d.plane_words : 0);
+      wrong += words[i] != d.planes[static_cast<size_t>(block) * d.block_stride + stored];
+    }
+    for (uint32_t i = 0; i < d.block_samples; ++i) {
+      wrong += block_labels[i] != d.labels[block * d.block_samples + i];
+    }
+  }
+  EXPECT(wrong == 0, "%s: %u words or labels differ after reading", Name(c), wrong);
+}
+#endif
 
 /// A register outside its range must be answered by its code, with no memory behind the pointers.
 void RunInvalid(const char *name, uint32_t expected, uint32_t samples, uint32_t features,
                 uint32_t batch, uint32_t block_samples, uint32_t bits, uint32_t sampling,
                 uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags) {
+  std::vector<format_t::word_t> planes(kWholePorts ? kDepthPlanes : 0);
+  std::vector<int32_t> labels(kWholePorts ? kDepthLabels : 0);
+  std::vector<int32_t> model(kWholePorts ? kDepthModel : 0, 7);
+  std::vector<int32_t> history(kWholePorts ? kDepthHistory : 0, 7);
+  std::vector<uint32_t> schedule(kWholePorts ? kDepthSchedule : 0);
   Outcome o;
-  ZIPML_TOP(nullptr, nullptr, nullptr, nullptr, nullptr, samples, features, batch, block_samples, 0,
-            0, bits, sampling, epochs, delay, skip, pending, flags, &o.status, &o.version,
+  ZIPML_TOP(kWholePorts ? planes.data() : nullptr, kWholePorts ? labels.data() : nullptr,
+            kWholePorts ? model.data() : nullptr, kWholePorts ? history.data() : nullptr,
+            kWholePorts ? schedule.data() : nullptr, samples, features, batch, block_samples, 0, 0,
+            bits, sampling, epochs, delay, skip, pending, flags, &o.status, &o.version,
             &o.capability, &o.words, &o.cycles, &o.saturations);
+  EXPECT(std::count(model.begin(), model.end(), 7) == static_cast<int>(model.size()) &&
+             std::count(history.begin(), history.end(), 7) == static_cast<int>(history.size()),
+         "%s: memory was written", name);
   EXPECT(o.status == expected, "%s: status %u, expected %u", name, o.status, expected);
   EXPECT(o.version == zipml::kInterfaceVersion, "%s: version", name);
   EXPECT(o.capability == zipml::Capability(ZIPML_WORD_BITS_LOG2, format_t::kFormat),
@@ -323,6 +469,7 @@ void RunAllInvalid() {
   const uint32_t limit = kLanes << MaxChunksLog2(format_t::kFormat);
   RunInvalid("all zero", kStatusSamples, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
   RunInvalid("no samples", kStatusSamples, 0, 8, 4, 8, b, 0, 1, 1, 0, 0, 0);
+  RunInvalid("too many samples", kStatusSamples, kMaxSamples + 1, 8, 4, 8, b, 0, 1, 1, 0, 0, 0);
   RunInvalid("no features", kStatusFeatures, 8, 0, 4, 8, b, 0, 1, 1, 0, 0, 0);
   RunInvalid("too many features", kStatusFeatures, 8, limit + 1, 4, 8, b, 0, 1, 1, 0, 0, 0);
   RunInvalid("features wrap", kStatusFeatures, 8, 0xffffffffu, 4, 8, b, 0, 1, 1, 0, 0, 0);
@@ -385,6 +532,10 @@ int main() {
                           0.01,
                           16777216};
           RunCase(c);
+          if (cases % 3 == 0) RunSegments(c);
+#ifndef ZIPML_BENCH_ENGINE
+          if (cases % 3 == 1) RunStages(c);
+#endif
           ++cases;
         }
       }

@@ -91,11 +91,12 @@ inline int64_t SecondDitherCoefficient(uint32_t sampling, Coefficients c) {
 
 /// New model entry: x - gradient - decay * x, rounded once, saturated.
 /// \param gradient  kGradientFractionBits fraction bits, step and batch included
-/// \param decay     step * l2, kDecayFractionBits fraction bits, below 2^kDecayBits
+/// \param decay     step * l2, kDecayFractionBits fraction bits; the lowest kDecayBits bits count,
+///                  which the host guarantees to be all: a lane multiplies 32 by 24 bits
 inline int32_t UpdateEntry(int32_t x, int64_t gradient, uint32_t decay, uint32_t &saturations) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - kGradientFractionBits;
-  const int64_t shrink =
-      RoundShift(static_cast<int64_t>(x) * static_cast<int64_t>(decay), decay_shift);
+  const int64_t factor = decay & ((1u << kDecayBits) - 1);
+  const int64_t shrink = RoundShift(static_cast<int64_t>(x) * factor, decay_shift);
   const int shift = kGradientFractionBits - kModelFractionBits;
   return Saturate(x - RoundShift(gradient + shrink, shift), saturations);
 }

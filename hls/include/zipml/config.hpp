@@ -49,6 +49,8 @@ constexpr int kBlockSamples = 1 << kBlockSamplesLog2;
 /// Largest delay in batches. (kMaxDelay + 1) * kMaxBatch coefficients are kept on chip.
 constexpr int kMaxDelay = 7;
 constexpr int kMaxEpochs = 1 << 16;
+/// Leaves room to count a ragged batch beyond the last sample in 32 bits.
+constexpr uint32_t kMaxSamples = 1u << 31;
 /// Sums are proven not to overflow up to this number of features (docs/arithmetic.md).
 constexpr int kMaxFeaturesLog2 = 15;
 
@@ -73,7 +75,7 @@ constexpr uint32_t kInterfaceVersion = 0x5A4D0001u;
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {
   kStatusOk = 1,
-  kStatusSamples = 2,   // no samples
+  kStatusSamples = 2,   // none, or more than kMaxSamples
   kStatusFeatures = 3,  // none, or more than the build's limit
   kStatusBits = 4,      // outside 1..8 (bit planes) or not 32 (float32 kernel)
   kStatusSampling = 5,  // not a Sampling, or double sampling on the float32 kernel
