@@ -87,7 +87,7 @@ class Layout:
     value_format: str = BITPLANES
 
     def __post_init__(self) -> None:
-        check_int("samples", self.samples, 1, (1 << 32) - 1)
+        check_int("samples", self.samples, 1, CONFIG.max_samples)
         check_choice("value_format", self.value_format, (BITPLANES, FLOAT32))
         _check_word_bits(self.word_bits)
         check_choice("sampling", self.sampling, SAMPLINGS)
