@@ -7,21 +7,22 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.cases import random_case, run_build
+from tests.cases import run_build
 from zipml_pynq import datasets, reference
+from zipml_pynq import step as step_module
 from zipml_pynq.constants import MODEL_ONE
-from zipml_pynq.errors import ArgumentError, DivergenceError
+from zipml_pynq.errors import ArgumentError
 from zipml_pynq.native import load_build
 from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan, step_sizes
 from zipml_pynq.step import (
     Moments,
     auto_step,
-    check_divergence,
     moments,
     noise_radius,
     sample_rows,
     stable_step,
+    window_rows,
 )
 
 ENGINE = load_build("engine")
@@ -74,21 +75,42 @@ def test_moments_refuse_what_is_no_pair_of_samples() -> None:
 
 @pytest.mark.parametrize("sampling", ["symmetric", "single", "nearest"])
 @pytest.mark.parametrize("window", [16, 48, 400])
-def test_sampled_rows_are_rows_of_the_data_set(sampling: str, window: int) -> None:
+def test_sampled_rows_are_rows_of_the_data_set(
+    monkeypatch: pytest.MonkeyPatch, sampling: str, window: int
+) -> None:
     rng = np.random.default_rng(2)
     X = rng.normal(size=(1000, 30))
     stored = "double" if sampling == "symmetric" else sampling
     packed = pack(X, rng.normal(size=1000), bits=3, sampling=stored, block_samples=96)
-    rows = sample_rows(packed, 3, sampling, window)
-    assert len(rows) == (2 if sampling == "symmetric" else 1)
-    values = packed.values(3, sampling)
-    every = values if isinstance(values, tuple) else (values,)
-    known = {r.tobytes(): i for i, r in enumerate(every[0])}
-    for q, v in zip(rows, every, strict=True):
-        index = [known[r.tobytes()] for r in rows[0]]
-        np.testing.assert_array_equal(q, v[index])
-    starts = np.array(index).reshape(-1, window)
-    assert (np.diff(starts, axis=1) == 1).all()
+    every = packed.values(3, sampling)
+    every = every if isinstance(every, tuple) else (every,)
+    for budget in (1 << 22, 1):
+        monkeypatch.setattr(step_module, "MOMENT_VALUES", budget)
+        rows, stretches = sample_rows(packed, 3, sampling, window)
+        assert len(rows) == (2 if sampling == "symmetric" else 1)
+        assert sum(stretches) == len(rows[0])
+        known = {r.tobytes(): i for i, r in enumerate(every[0])}
+        index = np.array([known[r.tobytes()] for r in rows[0]])
+        for q, v in zip(rows, every, strict=True):
+            np.testing.assert_array_equal(q, v[index])
+        for stretch in np.split(index, np.cumsum(stretches)[:-1]):
+            assert (np.diff(stretch) == 1).all()
+            assert len(stretch) >= min(window, 1000)
+        assert index[-1] == 999  # the end of the data set is never left out
+        windows = index[window_rows(stretches, window)]
+        assert (np.diff(windows, axis=1) == 1).all()
+        assert set(windows.ravel()) == set(index)
+
+
+def test_a_burst_anywhere_counts() -> None:
+    rng = np.random.default_rng(3)
+    found = []
+    for place in (0, 470, 1250, 4980):
+        X = rng.uniform(-0.1, 0.1, size=(5000, 10))
+        X[place : place + 12] *= 10
+        packed = pack(X, X[:, 0], bits=8, batch=16)
+        found.append(auto_step(packed, bits=8, sampling="symmetric", batch=16, delay=1))
+    assert max(found) < 1.2 * min(found)
 
 
 # ---- The formula ----------------------------------------------------------------------------
@@ -196,8 +218,9 @@ def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int) -> None:
         assert loss < within * reference.loss(V, labels, known[epoch])
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3])
-def test_few_bits_end_near_the_best_step(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "factor"), [(1, 2.5), (2, 1.25), (3, 1.25)])
+def test_few_bits_end_near_the_best_step(bits: int, factor: float) -> None:
+    """At 1 bit and one draw the default is careful: it also has to end well where r exceeds 0.9."""
     X, y = synthetic_rows()
     packed = pack(X, y, bits=bits)
     V, labels = normalized(packed, X)
@@ -208,7 +231,31 @@ def test_few_bits_end_near_the_best_step(bits: int) -> None:
         return reference.loss(V, labels, model)
 
     best = min(final(step) for step in np.geomspace(0.001, 1, 13))
-    assert final("auto") < 1.25 * best
+    assert final("auto") < factor * best
+
+
+@pytest.mark.parametrize(
+    ("features", "samples", "r2"), [(60, 20_000, 0.999), (10, 2000, 0.8), (100, 10_000, 0.9)]
+)
+@pytest.mark.parametrize(("schedule", "epochs"), [("inverse", 50), ("constant", 20)])
+def test_one_bit_drawn_once_never_ends_worse_than_it_started(
+    features: int, samples: int, r2: float, schedule: str, epochs: int
+) -> None:
+    """Deterministic at these seeds: 0.17 to 0.7 of the start's loss, best step 0.12 to 0.33."""
+    data = datasets.synthetic_regression(features, n_train=samples, n_test=1, r2=r2)
+    packed = pack(data.X_train, data.y_train, bits=1)
+    V, labels = normalized(packed, data.X_train)
+    plan = make_plan(packed, epochs=epochs, schedule=schedule)
+    model = run_build(ENGINE, packed, plan).model / MODEL_ONE
+    start = reference.loss(V, labels, np.zeros(features + 1))
+    assert reference.loss(V, labels, model) < 0.85 * start
+
+
+def test_fresh_draws_allow_a_larger_step() -> None:
+    X, y = synthetic_rows()
+    packed = pack(X, y, bits=1)
+    once = make_plan(packed, epochs=20).step[0]
+    assert make_plan(packed, epochs=20, fresh=True).step[0] > 2 * once
 
 
 def test_auto_step_is_the_plans_default() -> None:
@@ -220,17 +267,3 @@ def test_auto_step_is_the_plans_default() -> None:
 
 
 # ---- Divergence -----------------------------------------------------------------------------
-
-
-def test_divergence_is_noticed() -> None:
-    case = random_case(1, step=15.0, epochs=5, delay=1)
-    diverged = reference.train(case.packed, case.plan, case.model)
-    with pytest.raises(DivergenceError, match="saturated"):
-        check_divergence(diverged)
-    case = random_case(1, step=1e-4)
-    healthy = reference.train(case.packed, case.plan, case.model)
-    check_divergence(healthy)
-    check_divergence(healthy, [1.0, 0.5])
-    for losses in ([1.0, 0.9, 1.1], [1.0, float("nan")]):
-        with pytest.raises(DivergenceError, match="loss grew"):
-            check_divergence(healthy, losses)

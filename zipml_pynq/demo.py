@@ -135,7 +135,7 @@ class Experiment:
     def quantized(self, sampling: str, bits: int) -> Row:
         """One precision through Overlay and driver."""
         packed = self.pack(bits, sampling)
-        plan = make_plan(packed, epochs=self.epochs)
+        plan = make_plan(packed, epochs=self.epochs, fresh=sampling == "fresh")
         redraw = (
             (lambda draw: packed.redraw(self.data.X_train, draw)) if sampling == "fresh" else None
         )

@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pynq.buffer import PynqBuffer
 
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.divergence import judged
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceBufferError,
     DeviceError,
-    DivergenceError,
     KernelStatusError,
     KernelTimeoutError,
     OutOfDeviceMemoryError,
@@ -88,9 +88,6 @@ INTERRUPT_CHECK = 0.25
 #: A call keeps at most so many bytes of history on the device (but at least one epoch).
 HISTORY_BYTES = 4 << 20
 
-#: Entries of a model in normalized units that no data set needs: values lie in [-1, 1].
-DIVERGED = 8.0
-
 
 # ---- Segments --------------------------------------------------------------------------------
 
@@ -133,6 +130,8 @@ def segments(
     whose buffer therefore begins with the blocks that hold these batches: that gives the bits of a
     single call.
     """
+    if block_samples % batch != 0:
+        raise ArgumentError(f"batch was {batch}; allowed are divisors of {block_samples}")
     per_block = block_samples // batch
     batches = -(-samples // batch)
     blocks = -(-samples // block_samples)
@@ -677,7 +676,7 @@ class SgdDriver(pynq.DefaultIP):
             TrainResult. Clamping that the run recovers from is a :class:`ZipmlWarning`.
         """
         if plan is None:
-            plan = make_plan(packed, **options)
+            plan = make_plan(packed, fresh=redraw is not None, **options)
         elif options:
             raise ArgumentError(f"both a plan and {', '.join(options)} were given; allowed is one")
         build = self.capability
@@ -687,6 +686,7 @@ class SgdDriver(pynq.DefaultIP):
                 f"the data set is packed as {layout.value_format} in words of {layout.word_bits} "
                 f"bits; the overlay's kernel takes {build.value_format} in {build.word_bits}"
             )
+        plan.check(layout)
         start = fixed_model(model, layout.features)
         self._require_idle()
 
@@ -697,7 +697,7 @@ class SgdDriver(pynq.DefaultIP):
         finally:
             self._release(buffers)
             self._in_use = []
-        return _judged(result, allow_divergence)
+        return judged(result, packed, plan, start, allow_divergence)
 
 
 class _Training:
@@ -865,30 +865,6 @@ class _Training:
             self.progress.update(1)
         else:
             self.progress(epochs, self.plan.epochs)
-
-
-def _judged(result: TrainResult, allow_divergence: bool) -> TrainResult:
-    """Tell about clamped values: an error if the run ended far out, else a warning.
-
-    Coefficients are clamped to +-8, so a run that diverges does not grow without bound, it wanders
-    about at tens. One whose first steps were too large comes back from there.
-    """
-    if result.saturations == 0:
-        return result
-    far = np.abs(result.history).max(axis=1) >= DIVERGED
-    message = f"{result.saturations} results were clamped: the step is too large"
-    if far[-1] and not allow_divergence:
-        error = DivergenceError(
-            f"training diverged: {message}, and the model has entries beyond {DIVERGED:g} since "
-            f"epoch {int(np.flatnonzero(far)[0]) + 1} of {len(far)}"
-        )
-        error.result = result
-        raise error
-    warnings.warn(message, ZipmlWarning, stacklevel=3)
-    return result
-
-
-# ---- Loading ---------------------------------------------------------------------------------
 
 
 def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:

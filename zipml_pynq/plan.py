@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,44 @@ class Plan:
     decays: NDArray[np.uint32]
     step: NDArray[np.float64]
     l2: float
+
+    def check(self, layout: Layout) -> None:
+        """Raise ArgumentError if a data set of ``layout`` cannot be trained by this plan."""
+        _choice("bits", self.bits, layout.bits, "the data set stores")
+        _choice(
+            "sampling",
+            self.sampling,
+            samplings(layout),
+            f"a data set of {layout.sampling!r} sampling allows",
+        )
+        batch, epochs = self.batch, self.epochs
+        check_int("batch", batch, 1, CONFIG.max_batch)
+        if layout.block_samples % batch != 0:
+            raise ArgumentError(
+                f"batch was {batch}; allowed are divisors of the data set's block of "
+                f"{layout.block_samples} samples"
+            )
+        check_int("epochs", epochs, 1, CONFIG.max_epochs)
+        check_int("delay", self.delay, 0, CONFIG.max_delay)
+        limits = LIMITS[layout.value_format]
+        planes = streamed_planes(layout, self.bits, self.sampling)
+        words = planes * layout.block_samples * layout.chunks
+        if words > limits.block_words:
+            raise ArgumentError(
+                f"bits was {self.bits} with {self.sampling} sampling: a block of "
+                f"{layout.block_samples} samples is {words} words; allowed are "
+                f"{limits.block_words}: pack with a smaller block_samples"
+            )
+        if not fits_ring(layout, self.bits, self.sampling, batch, self.delay):
+            raise ArgumentError(
+                f"delay was {self.delay}: batches of {planes * batch * layout.chunks} words exceed "
+                f"the {limits.ring_words} words kept on chip; allowed is a smaller delay or batch"
+            )
+        for name in ("steps", "decays"):
+            if getattr(self, name).shape != (epochs,):
+                raise ArgumentError(
+                    f"{name} had shape {getattr(self, name).shape}; allowed is ({epochs},)"
+                )
 
     def registers(self, layout: Layout) -> dict[str, int]:
         """The scalar registers of a run over the whole of ``layout``."""
@@ -147,6 +185,19 @@ def step_sizes(
     return sizes
 
 
+def _weight(l2: Any) -> float:
+    if isinstance(l2, bool) or not isinstance(l2, int | float | np.number):
+        raise ArgumentError(f"l2 was {l2!r}; allowed are finite numbers from 0 up")
+    if not math.isfinite(l2) or l2 < 0:
+        raise ArgumentError(f"l2 was {l2!r}; allowed are finite numbers from 0 up")
+    return float(l2)
+
+
+def samplings(layout: Layout) -> tuple[str, ...]:
+    """Samplings that a data set can be trained with; the first is the default."""
+    return ("single",) if layout.value_format == "float32" else SAMPLINGS[layout.sampling]
+
+
 def _step_registers(step: NDArray[np.float64], batch: int) -> NDArray[np.uint32]:
     exact = np.rint(step / batch * 2.0**CONFIG.step_fraction_bits)
     limit = 2.0**32 / 2.0**CONFIG.step_fraction_bits
@@ -164,8 +215,6 @@ def _step_registers(step: NDArray[np.float64], batch: int) -> NDArray[np.uint32]
 
 
 def _decay_registers(step: NDArray[np.float64], l2: float) -> NDArray[np.uint32]:
-    if not math.isfinite(l2) or l2 < 0:
-        raise ArgumentError(f"l2 was {l2!r}; allowed are finite numbers from 0 up")
     one = 2.0**CONFIG.decay_fraction_bits
     exact = np.rint(step * l2 * one)
     limit = 2.0**CONFIG.decay_bits
@@ -194,6 +243,7 @@ def make_plan(
     schedule: str | Callable[[int], float] = "inverse",
     l2: float = 0.0,
     delay: int | str = "auto",
+    fresh: bool = False,
 ) -> Plan:
     """A plan to train on ``packed``, checked completely.
 
@@ -218,6 +268,9 @@ def make_plan(
         Weight of ``l2 / 2 * ||x||^2`` in the objective.
     delay : "auto" or int
         Batches by which the model lags; "auto" is :func:`zipml_pynq.schedule.choose_delay`.
+    fresh : bool
+        Whether every epoch will get a draw of its own (``train(redraw=..)``): then ``step="auto"``
+        need not fear that the noise of one draw adds up.
 
     Raises
     ------
@@ -225,62 +278,46 @@ def make_plan(
         Anything that the data set does not store or the accelerator cannot do.
     """
     layout = packed if isinstance(packed, Layout) else packed.layout
-    limits = LIMITS[layout.value_format]
     if bits is None:
         bits = max(layout.bits)
     _choice("bits", bits, layout.bits, "the data set stores")
-    bits = int(bits)
-    possible = ("single",) if layout.value_format == "float32" else SAMPLINGS[layout.sampling]
     if sampling is None:
-        sampling = possible[0]
-    _choice("sampling", sampling, possible, f"a data set of {layout.sampling!r} sampling allows")
+        sampling = samplings(layout)[0]
     if batch is None:
         batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
-    batch = check_int("batch", batch, 1, CONFIG.max_batch)
-    if layout.block_samples % batch != 0:
-        raise ArgumentError(
-            f"batch was {batch}; allowed are divisors of the data set's block of "
-            f"{layout.block_samples} samples"
-        )
-    epochs = check_int("epochs", epochs, 1, CONFIG.max_epochs)
-
-    planes = streamed_planes(layout, bits, sampling)
-    words = planes * layout.block_samples * layout.chunks
-    if words > limits.block_words:
-        raise ArgumentError(
-            f"bits was {bits} with {sampling} sampling: a block of {layout.block_samples} samples "
-            f"is {words} words; allowed are {limits.block_words}: pack with a smaller block_samples"
-        )
+    nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
+    plan = Plan(
+        bits=int(bits),
+        sampling=sampling,
+        batch=check_int("batch", batch, 1, CONFIG.max_batch),
+        epochs=int(epochs),
+        delay=0 if isinstance(delay, str) else delay,
+        steps=nothing.astype(np.uint32),
+        decays=nothing.astype(np.uint32),
+        step=nothing,
+        l2=_weight(l2),
+    )
+    plan.check(layout)
     if isinstance(delay, str):
         _choice("delay", delay, ("auto",), "allowed are an integer or")
-        delay = choose_delay(layout, bits, sampling, batch)
-    delay = check_int("delay", delay, 0, CONFIG.max_delay)
-    if not fits_ring(layout, bits, sampling, batch, delay):
-        raise ArgumentError(
-            f"delay was {delay}: batches of {planes * batch * layout.chunks} words exceed the "
-            f"{limits.ring_words} words kept on chip; allowed is a smaller delay or batch"
-        )
+        plan = replace(plan, delay=choose_delay(layout, plan.bits, plan.sampling, plan.batch))
     if isinstance(step, str) and step == "auto":
         if isinstance(packed, Layout):
             raise ArgumentError("step was 'auto' with a layout alone; allowed is a number")
         step = auto_step(
             packed,
-            bits=bits,
-            sampling=sampling,
-            batch=batch,
-            delay=delay,
-            l2=l2,
+            bits=plan.bits,
+            sampling=plan.sampling,
+            batch=plan.batch,
+            delay=plan.delay,
+            l2=plan.l2,
             factors=step_sizes(1.0, schedule, epochs),
+            fresh=fresh,
         )
     sizes = step_sizes(step, schedule, epochs)  # type: ignore[arg-type]
-    return Plan(
-        bits=bits,
-        sampling=sampling,
-        batch=batch,
-        epochs=epochs,
-        delay=delay,
-        steps=_step_registers(sizes, batch),
-        decays=_decay_registers(sizes, l2),
+    return replace(
+        plan,
+        steps=_step_registers(sizes, plan.batch),
+        decays=_decay_registers(sizes, plan.l2),
         step=sizes,
-        l2=float(l2),
     )

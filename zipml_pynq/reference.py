@@ -176,6 +176,7 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
         Cycles are the schedule's (:func:`zipml_pynq.schedule.run_cycles`).
     """
     layout = packed.layout
+    plan.check(layout)
     values = _Values(packed, plan)
     labels = np.asarray(packed.labels).astype(np.int64)
     x = fixed_model(model, layout.features).astype(np.int64)

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.errors import ArgumentError, DivergenceError
+from zipml_pynq.errors import ArgumentError
 from zipml_pynq.reference import float_values, kernel_values
-from zipml_pynq.result import TrainResult
 
 if TYPE_CHECKING:
     from zipml_pynq.pack import PackedDataset
@@ -23,6 +22,9 @@ FloatArray = NDArray[np.float32]
 
 #: Share of the step at which a window of batches may stop contracting.
 SAFETY = 0.8
+#: Exponent to which an error may grow, over a run, along a direction in which one draw of the data
+#: set may be far from convex; chosen by the runs in docs/step.md.
+RUNAWAY = 0.7
 #: Values that the moments are taken from, about; and features up to which the smallest eigenvalue
 #: is computed (0 is assumed beyond).
 MOMENT_VALUES = 1 << 22
@@ -72,7 +74,13 @@ def noise_radius(variance: float, rows: int) -> float:
     return math.sqrt(2 * variance / rows)
 
 
-def moments(q1: ArrayLike, q2: ArrayLike | None = None, *, window: int = 16) -> Moments:
+def moments(
+    q1: ArrayLike,
+    q2: ArrayLike | None = None,
+    *,
+    window: int = 16,
+    stretches: Sequence[int] | None = None,
+) -> Moments:
     """Moments of rows in normalized units.
 
     Parameters
@@ -82,6 +90,8 @@ def moments(q1: ArrayLike, q2: ArrayLike | None = None, *, window: int = 16) -> 
         what the model is fitted to.
     window : int
         Rows of consecutive batches whose updates the model may lag: ``batch * (delay + 1)``.
+    stretches : sequence of int, optional
+        Lengths of the stretches of consecutive rows; by default all rows are one.
     """
     a = np.asarray(q1, dtype=np.float32)
     b = a if q2 is None else np.asarray(q2, dtype=np.float32)
@@ -91,10 +101,8 @@ def moments(q1: ArrayLike, q2: ArrayLike | None = None, *, window: int = 16) -> 
             "features), not empty"
         )
     rows, features = a.shape
-    window = min(window, rows)
     middle = a if b is a else (a + b) / 2
-    windows = middle[: rows // window * window].reshape(-1, window, features)
-    curvature = _largest_eigenvalue(windows)
+    curvature = _largest_eigenvalue(middle[window_rows(stretches or [rows], window)])
     if b is a:
         return Moments(curvature)
     d = ((a - b) ** 2).mean(axis=0, dtype=np.float64) / 2
@@ -116,6 +124,7 @@ def stable_step(
     sampling: str = "symmetric",
     l2: float = 0.0,
     factors: Sequence[float] | NDArray[np.float64] = (1.0,),
+    fresh: bool = False,
 ) -> float:
     """The first epoch's step that the moments allow (docs/step.md).
 
@@ -133,6 +142,8 @@ def stable_step(
         Of the plan.
     factors : sequence of float, shape (epochs,)
         Each epoch's step as a multiple of the first one's.
+    fresh : bool
+        Whether every epoch gets a draw of its own.
     """
     f = np.asarray(factors, dtype=np.float64)
     curvature = max(m.curvature + l2, 1e-12)
@@ -143,48 +154,63 @@ def stable_step(
         power = (0.5 if sampling == "symmetric" else 1.0) * m.variance
         step = min(step, batch / math.sqrt(samples * float(f @ f) * power))
         # .. and the same draw in every epoch
-        negative = noise_radius(m.variance, samples) - m.smallest - l2
-        if negative > 0:
-            step = min(step, batch / (samples * float(f.sum()) * negative))
+        negative = noise_radius(m.variance, samples) - m.smallest / 2 - l2
+        if negative > 0 and not fresh:
+            step = min(step, RUNAWAY * batch / (samples * float(f.sum()) * negative))
     if l2 > 0:  # what the decay register holds
         step = min(step, 0.9 * 2.0 ** (CONFIG.decay_bits - CONFIG.decay_fraction_bits) / l2)
     return min(step, batch * 2.0 ** (31 - CONFIG.step_fraction_bits))
 
 
+def window_rows(stretches: Sequence[int], window: int) -> NDArray[np.intp]:
+    """Rows of windows that cover stretches of consecutive rows, shape (windows, window).
+
+    Windows overlap by half, and the last one of a stretch ends with it, so that no row is left out,
+    wherever a burst of large ones lies.
+    """
+    window = min(window, *stretches, max(stretches))
+    starts = []
+    begin = 0
+    for length in stretches:
+        own = np.arange(0, length - window + 1, max(1, window // 2))
+        starts.append(begin + np.unique(np.append(own, length - window)))
+        begin += length
+    return np.concatenate(starts)[:, None] + np.arange(window)
+
+
 def sample_rows(
     packed: PackedDataset, bits: int, sampling: str, window: int
-) -> tuple[FloatArray, ...]:
-    """Q1 and, with double sampling, Q2 of windows of rows spread over the data set.
+) -> tuple[tuple[FloatArray, ...], list[int]]:
+    """Stretches of rows that lie one behind the other in the data set.
 
-    Returns one or two float32 arrays (rows, features) in normalized units; consecutive rows of a
-    window are consecutive in the data set.
+    All rows if they are at most :data:`MOMENT_VALUES` values, else stretches that hold a window
+    each, spread over the data set, its end among them.
+
+    Returns
+    -------
+    rows : tuple of one or two ndarrays of float32, shape (rows, features)
+        Q1 and, with double sampling, Q2 in normalized units.
+    stretches : list of int
+        Rows of each stretch.
     """
     layout = packed.layout
     size = layout.block_samples
-    run = -(-window // size)  # blocks that hold a window
-    whole = layout.samples // size  # blocks without padding
-    if whole < run:
-        blocks, samples = np.arange(layout.blocks), layout.samples
+    run = min(layout.blocks, -(-window // size) + 1)  # blocks of a stretch
+    wanted = max(2, -(-MOMENT_VALUES // (layout.features * size * run)))
+    if wanted * run >= layout.blocks:
+        blocks, stretches = np.arange(layout.blocks), [layout.samples]
     else:
-        wanted = -(-MOMENT_VALUES // layout.features)
-        runs = min(whole // run, -(-wanted // (run * size)))
-        first = np.linspace(0, whole - run, runs).astype(np.intp)
-        blocks, samples = (first[:, None] + np.arange(run)).ravel(), runs * run * size
+        first = np.linspace(0, layout.blocks - run, wanted).astype(np.intp)
+        blocks = (first[:, None] + np.arange(run)).ravel()
+        stretches = [run * size] * (wanted - 1) + [layout.samples - int(first[-1]) * size]
     some: Any = SimpleNamespace(
-        planes=packed.planes[blocks], layout=replace(layout, samples=samples)
+        planes=packed.planes[blocks], layout=replace(layout, samples=sum(stretches))
     )
     if layout.value_format == "float32":
-        rows: tuple[FloatArray, ...] = (float_values(some),)
-    else:
-        one = np.float32(1 << CONFIG.grid_bits)
-        q1, q2 = (q.astype(np.float32) / one for q in kernel_values(some, bits, sampling))
-        rows = (q1,) if sampling in ("single", "nearest") else (q1, q2)
-    if whole >= run:  # windows must not reach from one run into the next
-        kept = run * size // window * window
-        rows = tuple(
-            q.reshape(runs, run * size, -1)[:, :kept].reshape(runs * kept, -1) for q in rows
-        )
-    return rows
+        return (float_values(some),), stretches
+    one = np.float32(1 << CONFIG.grid_bits)
+    q1, q2 = (q.astype(np.float32) / one for q in kernel_values(some, bits, sampling))
+    return ((q1,) if sampling in ("single", "nearest") else (q1, q2)), stretches
 
 
 def auto_step(
@@ -196,44 +222,21 @@ def auto_step(
     delay: int = 0,
     l2: float = 0.0,
     factors: Sequence[float] | NDArray[np.float64] = (1.0,),
+    fresh: bool = False,
 ) -> float:
     """The first epoch's step for a packed data set, from the planes that training will stream.
 
     See :func:`stable_step` for the arguments.
     """
     window = batch * (delay + 1)
+    rows, stretches = sample_rows(packed, bits, sampling, window)
     return stable_step(
-        moments(*sample_rows(packed, bits, sampling, window), window=window),
+        moments(*rows, window=window, stretches=stretches),
         samples=packed.layout.samples,
         batch=batch,
         delay=delay,
         sampling=sampling,
         l2=l2,
         factors=factors,
+        fresh=fresh,
     )
-
-
-def check_divergence(result: TrainResult, losses: Sequence[float] | None = None) -> None:
-    """Raise if a run diverged.
-
-    Parameters
-    ----------
-    result : TrainResult
-        The run; any saturation counts as divergence.
-    losses : sequence of float, optional
-        The start's loss, then the loss after each epoch: growth beyond the start counts too.
-
-    Raises
-    ------
-    DivergenceError
-        The run diverged.
-    """
-    if result.saturations:
-        raise DivergenceError(
-            f"training diverged: {result.saturations} results saturated; a smaller step may help"
-        )
-    if losses is not None and not losses[-1] <= losses[0]:
-        raise DivergenceError(
-            f"training diverged: the loss grew from {losses[0]:g} to {losses[-1]:g}; a smaller "
-            "step may help"
-        )

@@ -1,0 +1,116 @@
+"""Whether a finished run diverged: judged on the data that it trained on, and told."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipml_pynq.constants import CONFIG, MODEL_ONE
+from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.reference import float_values, kernel_values
+from zipml_pynq.result import TrainResult
+
+if TYPE_CHECKING:
+    from zipml_pynq.pack import PackedDataset
+    from zipml_pynq.plan import Plan
+
+#: Entries of a model in normalized units that a healthy run does not reach while results clamp:
+#: a coefficient is clamped at this size.
+FAR = 8.0
+#: Final loss over the start's from which a run is worth a warning, and from which it diverged.
+WORSE, DIVERGED = 1.1, 2.0
+#: Standard errors by which a ratio must be exceeded: one false alarm in 30,000 runs.
+SIGNIFICANCE = 4.0
+#: Values that are looked at, about; at least one block.
+VALUES = 1 << 18
+
+
+def row_losses(
+    packed: PackedDataset, plan: Plan, models: list[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """Squared errors of some rows, spread over the data set, for each model.
+
+    With double sampling the product of the errors of Q1 and Q2, whose mean is the squared error of
+    the exact values; else the squared error of Q1.
+
+    Returns
+    -------
+    list of ndarray of float64, shape (rows,)
+        In the order of ``models``; the same rows for each.
+    """
+    layout = packed.layout
+    size = layout.block_samples
+    wanted = max(1, VALUES // (size * layout.features))
+    blocks = np.unique(np.linspace(0, layout.blocks - 1, wanted).astype(np.intp))
+    some: Any = SimpleNamespace(
+        planes=packed.planes[blocks], layout=replace(layout, samples=len(blocks) * size)
+    )
+    q1: NDArray[np.float64]
+    q2: NDArray[np.float64]
+    if layout.value_format == "float32":
+        q1 = q2 = float_values(some).astype(np.float64)
+    else:
+        codes = kernel_values(some, plan.bits, plan.sampling)
+        q1, q2 = (q / float(1 << CONFIG.grid_bits) for q in codes)
+    real = (blocks[:, None] * size + np.arange(size)).ravel() < layout.samples
+    labels = packed.labels.reshape(layout.blocks, size)[blocks].ravel() / MODEL_ONE
+    q1, q2, labels = q1[real], q2[real], labels[real]
+    return [np.asarray((q1 @ x - labels) * (q2 @ x - labels)) for x in models]
+
+
+def grew(before: NDArray[np.float64], after: NDArray[np.float64], ratio: float) -> bool:
+    """Whether the mean of ``after`` exceeds ``ratio`` times that of ``before``, beyond chance."""
+    excess = after - ratio * before
+    error = excess.std() / np.sqrt(len(excess))
+    return bool(excess.mean() > SIGNIFICANCE * error and after.mean() > ratio * before.mean())
+
+
+def judged(
+    result: TrainResult,
+    packed: PackedDataset,
+    plan: Plan,
+    start: NDArray[np.int32],
+    allow_divergence: bool,
+) -> TrainResult:
+    """Hand the result on, or tell that the run diverged.
+
+    A run diverged if its loss ended at more than twice the start's, or if results were clamped and
+    the model ended far out. (Coefficients are clamped at 8, so a run that diverges need not grow
+    without bound: it wanders about at tens. One whose first steps were too large comes back.)
+
+    Raises
+    ------
+    DivergenceError
+        It diverged, and ``allow_divergence`` is false; the error's ``result`` is the run.
+
+    Warns
+    -----
+    ZipmlWarning
+        Results were clamped, or the loss ended at more than 1.1 times the start's.
+    """
+    before, after = row_losses(packed, plan, [start / MODEL_ONE, result.model])
+    faults = []
+    if result.saturations:
+        faults.append(f"{result.saturations} results were clamped")
+    if grew(before, after, WORSE):
+        faults.append(
+            f"the loss ended at {after.mean() / 2:g}, the start's was {before.mean() / 2:g}"
+        )
+    if not faults:
+        return result
+    far = bool(np.abs(result.model).max() >= FAR)
+    message = (
+        f"{' and '.join(faults)}: the step is too large for this data set, precision and delay; "
+        "a smaller step, more bits or fresh draws (redraw=) help"
+    )
+    if not allow_divergence and ((result.saturations and far) or grew(before, after, DIVERGED)):
+        error = DivergenceError(f"training diverged: {message}")
+        error.result = result
+        raise error
+    warnings.warn(message, ZipmlWarning, stacklevel=3)
+    return result
