@@ -899,6 +899,23 @@ def test_a_plan_for_another_data_set_is_refused(board):
             reference.train(other, plan)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"packed": None}, "packed was None"),
+        ({"redraw": 5}, "redraw was 5"),
+        ({"progress": 5}, "progress was 5"),
+        ({"l2": None}, "l2 was None"),
+        ({"l2": "a"}, "l2 was 'a'"),
+        ({"l2": float("nan")}, "l2 was nan"),
+    ],
+)
+def test_wrong_arguments_are_named(board, arguments, message):
+    packed = pack(np.eye(40, 3), np.arange(40.0), bits=4)
+    with pytest.raises(ArgumentError, match=message):
+        board().driver.train(**{"packed": packed, "epochs": 1, **arguments})
+
+
 def test_a_loss_that_grew_is_told_without_any_clamping(board):
     rng = np.random.default_rng(1)
     X = rng.uniform(-1, 1, size=(3000, 1))

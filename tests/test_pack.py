@@ -408,6 +408,7 @@ FLOATS = {"value_format": "float32", "bits": (32,), "sampling": "single"}
             r"features was 4097; .*1\.\.4096 .*float32",
         ),
         ({"word_bits": 32}, r"word_bits was 32; allowed are \(64, 128, 512\)"),
+        ({"word_bits": 64.0}, r"word_bits was 64.0; allowed are \(64, 128, 512\)"),
         ({"block_samples": 0}, r"block_samples was 0; allowed is 1\.\.4096"),
         ({"block_samples": 4096}, "block_samples was 4096; .* 20480 words.*8192: at most 1638 "),
         ({"bits": (4, 2)}, r"bits was \(4, 2\); it must ascend"),

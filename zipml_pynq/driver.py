@@ -672,9 +672,14 @@ class SgdDriver(pynq.DefaultIP):
         KernelStatusError
             The kernel refused a register.
         DivergenceError
-            Results were clamped and the model ended far out; the error's ``result`` is the
-            TrainResult. Clamping that the run recovers from is a :class:`ZipmlWarning`.
+            See :func:`zipml_pynq.divergence.judged`; the error's ``result`` is the TrainResult.
         """
+        if not hasattr(packed, "layout"):
+            raise ArgumentError(f"packed was {packed!r}; allowed is a PackedDataset")
+        if redraw is not None and not callable(redraw):
+            raise ArgumentError(f"redraw was {redraw!r}; allowed is a function of the epoch")
+        if not (progress is None or callable(progress) or hasattr(progress, "update")):
+            raise ArgumentError(f"progress was {progress!r}; allowed are a function and a tqdm bar")
         if plan is None:
             plan = make_plan(packed, fresh=redraw is not None, **options)
         elif options:

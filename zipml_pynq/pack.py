@@ -216,7 +216,7 @@ def _bits_tuple(bits: int | Iterable[int]) -> tuple[int, ...]:
 
 
 def _check_word_bits(word_bits: object) -> None:
-    if isinstance(word_bits, bool) or word_bits not in WORD_BITS:
+    if not isinstance(word_bits, int | np.integer) or word_bits not in WORD_BITS:
         raise ArgumentError(f"word_bits was {word_bits!r}; allowed are {WORD_BITS}")
 
 

@@ -169,6 +169,8 @@ class Normalization:
             raise ArgumentError("half and label_half must not be negative")
         if not np.isfinite([self.label_mid, self.label_half]).all():
             raise ArgumentError("label_mid and label_half must be finite")
+        if not isinstance(self.intercept, bool | np.bool_):
+            raise ArgumentError(f"intercept was {self.intercept!r}; allowed are True and False")
         object.__setattr__(self, "intercept", bool(self.intercept))
 
     def __eq__(self, other: object) -> bool:
