@@ -86,10 +86,14 @@ def test_double_sampled_gradient_is_unbiased(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", BITS)
 def test_symmetric_estimator_has_the_smaller_variance(bits: int) -> None:
+    """The ratio is 0.53 to 0.58 by bits, bootstrap standard deviation at most 0.003.
+
+    Half, but for what the two halves share. Both bounds are more than 20 of these deviations away:
+    the false-alarm rate is far below ALARM.
+    """
     _, labels, q1, q2 = draws(bits)
     plain = gradients(q1, q2, labels).var(axis=0).sum()
-    # exactly half, but for what the two halves share
-    assert 0.45 * plain < symmetric(bits).var(axis=0).sum() < 0.95 * plain
+    assert 0.45 * plain < symmetric(bits).var(axis=0).sum() < 0.65 * plain
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -159,9 +163,11 @@ def trained_loss(bits: int, sampling: str) -> float:
     return reference.loss(V, labels, outcome.model / MODEL_ONE)
 
 
-# The thresholds below are deterministic at their seeds. Over data seeds and draws, 4 bits drawn
-# once spread from 0.3 to 1.5 % above float32, the noise that one draw keeps; 5 bits and more, and
-# 4 bits with fresh draws, stay below 1 %.
+# Training is deterministic at its seeds: a threshold on one run has no false-alarm rate, only a
+# distance from the spread over data seeds and draws. Over 16 pairs of them the loss is above
+# float32's by (mean, standard deviation, largest, in %): 4 bits drawn once 0.84, 0.14, 1.05;
+# 4 bits drawn afresh every epoch 0.17, 0.10, 0.38; 5 bits drawn once 0.11, 0.07, 0.19; single
+# sampling at 4 bits 17.0, 1.0, smallest 15.1.
 
 
 @pytest.mark.parametrize("bits", [5, 6, 7, 8])
@@ -169,9 +175,8 @@ def test_double_sampling_reaches_the_float32_loss(bits: int) -> None:
     assert trained_loss(bits, "symmetric") < 1.01 * float_loss()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_four_bits_reach_the_float32_loss(seed: int) -> None:
-    """Within 1 % with fresh draws in every epoch, through the driver; drawn once within 2 %."""
+def four_bits(seed: int) -> tuple[float, float]:
+    """Loss above float32's, as a share of it, drawn once and afresh, through the driver."""
     data = synthetic_regression(100, n_test=1, seed=seed)
     packed = pack(data.X_train, data.y_train, bits=4, seed=seed)
     V = packed.normalization.transform(data.X_train)
@@ -183,8 +188,19 @@ def test_four_bits_reach_the_float32_loss(seed: int) -> None:
         fresh = driver.train(
             packed, epochs=EPOCHS, redraw=lambda epoch: packed.redraw(data.X_train, epoch)
         )
-    assert reference.loss(V, labels, fresh.model) < 1.01 * exact
-    assert reference.loss(V, labels, once.model) < 1.02 * exact
+    return tuple(reference.loss(V, labels, r.model) / exact - 1 for r in (once, fresh))
+
+
+def test_four_bits_reach_the_float32_loss() -> None:
+    """Over 12 pairs of data seed and draw: each within 1 % with fresh draws in every epoch.
+
+    Drawn once, the mean's one-sided confidence interval at ALARM (Student) ends below 1.5 %: with
+    the mean and deviation above, it ends near 1.0 %.
+    """
+    once, fresh = np.array([four_bits(seed) for seed in range(12)]).T
+    assert fresh.max() < 0.01
+    error = once.std(ddof=1) / np.sqrt(len(once))
+    assert once.mean() + stats.t.isf(ALARM, len(once) - 1) * error < 0.015
 
 
 @pytest.mark.parametrize(("bits", "at_least"), [(2, 2.0), (3, 2.0), (4, 1.05)])

@@ -264,6 +264,3 @@ def test_auto_step_is_the_plans_default() -> None:
     plan = make_plan(packed, epochs=5, schedule="constant", delay=1)
     step = auto_step(packed, bits=2, sampling="symmetric", batch=16, delay=1, factors=np.ones(5))
     np.testing.assert_array_equal(plan.step, step)
-
-
-# ---- Divergence -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A step size that is stable at every precision; derived in docs/step.md."""
+"""The default step size: its limits and what they hold; derived in docs/step.md."""
 
 from __future__ import annotations
 
