@@ -29,6 +29,7 @@ class RandomDataset:
     labels: NDArray[np.int32]
     layout: Layout
     batch: int
+    normalization: None = None  # there is no raw data behind these planes
 
 
 @dataclass(frozen=True)

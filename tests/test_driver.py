@@ -930,6 +930,28 @@ def test_a_loss_that_grew_is_told_without_any_clamping(board):
     driver.train(packed, epochs=5, model=good.model)
 
 
+def test_a_run_that_fits_its_draw_and_runs_away_is_told(board):
+    """The product of the two errors, on the draw trained on, is negative here: scatter tells."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(3000, 100))
+    packed = pack(X, X @ rng.normal(size=100), bits=1, batch=128)
+    with pytest.raises(DivergenceError, match="scatter"):
+        board(memory_bytes=1 << 23).driver.train(
+            packed, step=1.0, schedule="constant", delay=0, epochs=5
+        )
+
+
+@pytest.mark.parametrize("what", ["normalization", "labels"])
+def test_redraw_of_other_data_is_refused(board, what):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(200, 5))
+    y = X[:, 0]
+    packed = pack(X, y, bits=4)
+    other = pack(2 * X, y, bits=4) if what == "normalization" else pack(X, y[::-1], bits=4)
+    with pytest.raises(ArgumentError, match="another normalization or other labels"):
+        board().driver.train(packed, epochs=2, redraw=lambda epoch: other)
+
+
 def test_a_run_that_comes_back_is_a_warning(board):
     case = random_case(31, step=0.5, epochs=12, samples=400, delay=0)
     driver = board_for(board, case).driver

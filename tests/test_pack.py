@@ -760,3 +760,11 @@ def test_bits_are_the_same_on_every_machine():
     assert hashlib.sha256(packed.planes.tobytes()).hexdigest() == (
         "712628bc67a5177c4056be3a11a5d1699f0cfb48f04718cc01530b694ecc03ff"
     )
+
+
+def test_masked_entries_are_refused():
+    X, y = data(20, 3)
+    masked = np.ma.masked_array(X, mask=X.max() - 0.1 < X)
+    with pytest.raises(ArgumentError, match="X had masked entries"):
+        pack(masked, y)
+    pack(np.ma.masked_array(X), y)

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 FAR = 8.0
 #: Final loss over the start's from which a run is worth a warning, and from which it diverged.
 WORSE, DIVERGED = 1.1, 2.0
-#: Standard errors by which a ratio must be exceeded: one false alarm in 30,000 runs.
+#: Standard errors by which a ratio must be exceeded: noise of the rows looked at is no alarm.
 SIGNIFICANCE = 4.0
+#: Scatter of the errors (see :func:`scatter`) from which a run diverged.
+SCATTERED = 10.0
 #: Values that are looked at, about; at least one block.
 VALUES = 1 << 18
 
@@ -70,6 +72,19 @@ def grew(before: NDArray[np.float64], after: NDArray[np.float64], ratio: float) 
     return bool(excess.mean() > SIGNIFICANCE * error and after.mean() > ratio * before.mean())
 
 
+def scatter(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """How much more the errors scatter than they should: above 1 no mean tells how large they are.
+
+    A model that ran away on one draw was fitted to that draw: the product of the errors of Q1 and
+    Q2 is no unbiased estimate then, and may be negative. Its standard error shows it, here as a
+    multiple of the start's loss or of three times the start's standard error.
+    """
+    error_before = before.std() / np.sqrt(len(before))
+    error_after = after.std() / np.sqrt(len(after))
+    allowed = max(before.mean(), 3 * error_before)
+    return float(error_after / allowed) if allowed > 0 else 0.0
+
+
 def judged(
     result: TrainResult,
     packed: PackedDataset,
@@ -79,9 +94,10 @@ def judged(
 ) -> TrainResult:
     """Hand the result on, or tell that the run diverged.
 
-    A run diverged if its loss ended at more than twice the start's, or if results were clamped and
-    the model ended far out. (Coefficients are clamped at 8, so a run that diverges need not grow
-    without bound: it wanders about at tens. One whose first steps were too large comes back.)
+    A run diverged if its loss ended at more than twice the start's, if the errors of its samples
+    scatter far more than at the start, or if results were clamped and the model ended far out.
+    (Coefficients are clamped at 8, so a run that diverges need not grow without bound: it wanders
+    about at tens. One whose first steps were too large comes back.)
 
     Raises
     ------
@@ -91,7 +107,8 @@ def judged(
     Warns
     -----
     ZipmlWarning
-        Results were clamped, or the loss ended at more than 1.1 times the start's.
+        Results were clamped, the loss ended at more than 1.1 times the start's, or errors scatter
+        more than the start's loss.
     """
     before, after = row_losses(packed, plan, [start / MODEL_ONE, result.model])
     faults = []
@@ -101,6 +118,9 @@ def judged(
         faults.append(
             f"the loss ended at {after.mean() / 2:g}, the start's was {before.mean() / 2:g}"
         )
+    lost = scatter(before, after)
+    if lost > 1:
+        faults.append("the errors of quantized samples scatter far more than at the start")
     if not faults:
         return result
     far = bool(np.abs(result.model).max() >= FAR)
@@ -108,7 +128,8 @@ def judged(
         f"{' and '.join(faults)}: the step is too large for this data set, precision and delay; "
         "a smaller step, more bits or fresh draws (redraw=) help"
     )
-    if not allow_divergence and ((result.saturations and far) or grew(before, after, DIVERGED)):
+    diverged = lost > SCATTERED or (result.saturations and far) or grew(before, after, DIVERGED)
+    if diverged and not allow_divergence:
         error = DivergenceError(f"training diverged: {message}")
         error.result = result
         raise error

@@ -789,6 +789,13 @@ class _Training:
                         f"redraw({epoch}) returned the layout {packed.layout}; allowed is the "
                         f"first epoch's, {self.packed.layout}"
                     )
+                if packed.normalization != self.packed.normalization or not np.array_equal(
+                    packed.labels, self.packed.labels
+                ):
+                    raise ArgumentError(
+                        f"redraw({epoch}) returned another normalization or other labels; allowed "
+                        "are new draws of the same data (PackedDataset.redraw)"
+                    )
             epochs = min(self.group, self.plan.epochs - epoch)
             for segment in self.segments:
                 yield _Call(packed, segment, epoch, epochs)

@@ -53,6 +53,8 @@ def check_array(name: str, array: ArrayLike, ndim: int) -> NDArray[np.floating]:
     ArgumentError
         Not numeric, complex, another number of dimensions, or empty.
     """
+    if np.ma.isMaskedArray(array) and np.ma.getmaskarray(array).any():
+        raise ArgumentError(f"{name} had masked entries; allowed are arrays without")
     a = np.asarray(array)
     if a.dtype.kind not in "biuf":
         raise ArgumentError(
