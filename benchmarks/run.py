@@ -157,6 +157,14 @@ def contenders(
             )
         )
     rows.append(
+        Contender(
+            "packing at 4 bits, double (once, not an epoch)",
+            size,
+            X.nbytes,
+            lambda: pack(X, y, bits=4, batch=batch, normalization=normalization, threads=1),
+        )
+    )
+    rows.append(
         Contender("scikit-learn SGDRegressor", size, values.nbytes, sklearn_epoch(values, labels))
     )
     return rows

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zipml_pynq import datasets, reference
 from zipml_pynq.devices import load_overlay
 from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
+from zipml_pynq.plan import Plan, make_plan
 from zipml_pynq.quantize import Normalization
 from zipml_pynq.schedule import BOARDS, epoch_schedule, modelled_seconds
 
@@ -94,13 +94,13 @@ class Experiment:
     def row(
         self,
         packed: PackedDataset,
+        plan: Plan,
         sampling: str,
         device: str,
         history: NDArray[np.float64],
         seconds: float,
     ) -> Row:
         """A line of the table out of the model after every epoch."""
-        plan = make_plan(packed, epochs=self.epochs)
         schedule = epoch_schedule(packed.layout, plan)
         floats = 4 * packed.layout.samples * packed.layout.features
         start = reference.loss(self.values, self.labels, np.zeros(packed.layout.features))
@@ -130,7 +130,7 @@ class Experiment:
         start = time.perf_counter()
         history = reference.float_sgd(self.values, self.labels, plan.step, batch=self.batch)
         seconds = time.perf_counter() - start
-        return self.row(packed, "-", "CPU float32", history.astype(np.float64), seconds)
+        return self.row(packed, plan, "-", "CPU float32", history.astype(np.float64), seconds)
 
     def quantized(self, sampling: str, bits: int) -> Row:
         """One precision through Overlay and driver."""
@@ -150,7 +150,7 @@ class Experiment:
             if not np.array_equal(again.history_fixed, result.history_fixed):
                 raise SystemExit("the HLS kernel and the engine disagree: this is a bug")
         device = "HLS kernel" if engine == "kernel" else "engine"
-        return self.row(packed, sampling, device, result.history, seconds)
+        return self.row(packed, plan, sampling, device, result.history, seconds)
 
 
 def table(rows: list[Row]) -> str:

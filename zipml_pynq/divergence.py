@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipml_pynq.constants import CONFIG, MODEL_ONE
+from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
-from zipml_pynq.reference import float_values, kernel_values
+from zipml_pynq.reference import block_values
 from zipml_pynq.result import TrainResult
 
 if TYPE_CHECKING:
@@ -49,16 +47,7 @@ def row_losses(
     size = layout.block_samples
     wanted = max(1, VALUES // (size * layout.features))
     blocks = np.unique(np.linspace(0, layout.blocks - 1, wanted).astype(np.intp))
-    some: Any = SimpleNamespace(
-        planes=packed.planes[blocks], layout=replace(layout, samples=len(blocks) * size)
-    )
-    q1: NDArray[np.float64]
-    q2: NDArray[np.float64]
-    if layout.value_format == "float32":
-        q1 = q2 = float_values(some).astype(np.float64)
-    else:
-        codes = kernel_values(some, plan.bits, plan.sampling)
-        q1, q2 = (q / float(1 << CONFIG.grid_bits) for q in codes)
+    q1, q2 = block_values(packed, plan.bits, plan.sampling, blocks)
     real = (blocks[:, None] * size + np.arange(size)).ravel() < layout.samples
     labels = packed.labels.reshape(layout.blocks, size)[blocks].ravel() / MODEL_ONE
     q1, q2, labels = q1[real], q2[real], labels[real]

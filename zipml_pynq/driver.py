@@ -879,6 +879,9 @@ class _Training:
             self.progress(epochs, self.plan.epochs)
 
 
+# ---- Loading ---------------------------------------------------------------------------------
+
+
 def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:
     """The ZipML IP of an overlay.
 

@@ -7,6 +7,8 @@ full-precision baseline: float32 mini-batch SGD on the same batches and steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +103,27 @@ def float_values(packed: PackedDataset) -> NDArray[np.float32]:
     words = np.ascontiguousarray(packed.planes).astype("<u8", copy=False).view("<f4")
     rows = words.reshape(-1, layout.chunks * layout.lanes)
     return rows[: layout.samples, : layout.features].astype(np.float32)
+
+
+def block_values(
+    packed: PackedDataset, bits: int, sampling: str, blocks: NDArray[np.intp]
+) -> tuple[FloatArray, FloatArray]:
+    """Q1 and Q2 of some blocks in normalized units, padded samples included.
+
+    Returns
+    -------
+    tuple of ndarray of float32, shape (len(blocks) * block_samples, features)
+        Exact; the same array twice where only one sample of a value is streamed.
+    """
+    layout = replace(packed.layout, samples=len(blocks) * packed.layout.block_samples)
+    some: Any = SimpleNamespace(planes=packed.planes[blocks], layout=layout)
+    if layout.value_format == "float32":
+        values = float_values(some)
+        return values, values
+    one = np.float32(1 << CONFIG.grid_bits)
+    q1, q2 = kernel_values(some, bits, sampling)
+    first = q1.astype(np.float32) / one
+    return first, first if sampling in ("single", "nearest") else q2.astype(np.float32) / one
 
 
 def fixed_model(model: ArrayLike | None, features: int) -> NDArray[np.int32]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.reference import float_values, kernel_values
+from zipml_pynq.reference import block_values
 
 if TYPE_CHECKING:
     from zipml_pynq.pack import PackedDataset
@@ -168,7 +167,7 @@ def window_rows(stretches: Sequence[int], window: int) -> NDArray[np.intp]:
     Windows overlap by half, and the last one of a stretch ends with it, so that no row is left out,
     wherever a burst of large ones lies.
     """
-    window = min(window, *stretches, max(stretches))
+    window = min(window, *stretches)
     starts = []
     begin = 0
     for length in stretches:
@@ -203,14 +202,9 @@ def sample_rows(
         first = np.linspace(0, layout.blocks - run, wanted).astype(np.intp)
         blocks = (first[:, None] + np.arange(run)).ravel()
         stretches = [run * size] * (wanted - 1) + [layout.samples - int(first[-1]) * size]
-    some: Any = SimpleNamespace(
-        planes=packed.planes[blocks], layout=replace(layout, samples=sum(stretches))
-    )
-    if layout.value_format == "float32":
-        return (float_values(some),), stretches
-    one = np.float32(1 << CONFIG.grid_bits)
-    q1, q2 = (q.astype(np.float32) / one for q in kernel_values(some, bits, sampling))
-    return ((q1,) if sampling in ("single", "nearest") else (q1, q2)), stretches
+    rows = sum(stretches)  # without the padding at the end
+    q1, q2 = (q[:rows] for q in block_values(packed, bits, sampling, blocks))
+    return ((q1, q2) if sampling in ("plain", "symmetric") else (q1,)), stretches
 
 
 def auto_step(

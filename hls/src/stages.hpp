@@ -263,20 +263,15 @@ TRAIN:
   for (uint32_t i = 0; i < cycles; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
-    #pragma HLS DEPENDENCE variable = model type = inter direction = RAW distance = 8 dependent = \
-        true
-    #pragma HLS DEPENDENCE variable = master type = inter direction = RAW distance = 8 dependent = \
-        true
-    #pragma HLS DEPENDENCE variable = ring type = inter direction = RAW distance = 32 dependent = \
-        true
-    #pragma HLS DEPENDENCE variable = coefficient_first type = inter direction = RAW distance = \
-        32 dependent = true
-    #pragma HLS DEPENDENCE variable = coefficient_second type = inter direction = RAW distance = \
-        32 dependent = true
-    #pragma HLS DEPENDENCE variable = dot_first type = inter direction = RAW distance = \
-        2 dependent = true
-    #pragma HLS DEPENDENCE variable = dot_second type = inter direction = RAW distance = \
-        2 dependent = true
+    // clang-format off: one pragma a line
+    #pragma HLS DEPENDENCE variable=model type=inter direction=RAW distance=8 dependent=true
+    #pragma HLS DEPENDENCE variable=master type=inter direction=RAW distance=8 dependent=true
+    #pragma HLS DEPENDENCE variable=ring type=inter direction=RAW distance=32 dependent=true
+    #pragma HLS DEPENDENCE variable=coefficient_first type=inter direction=RAW distance=32 dependent=true
+    #pragma HLS DEPENDENCE variable=coefficient_second type=inter direction=RAW distance=32 dependent=true
+    #pragma HLS DEPENDENCE variable=dot_first type=inter direction=RAW distance=2 dependent=true
+    #pragma HLS DEPENDENCE variable=dot_second type=inter direction=RAW distance=2 dependent=true
+    // clang-format on
     const bool busy = t < g.slot_words;
     const bool dots = overlapped ? left != 0 : (slot & 1) == 0;
     const bool updates = overlapped ? slot >= g.overlap.lag : (slot & 1) == 1;
