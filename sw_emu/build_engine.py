@@ -1,4 +1,4 @@
-"""cffi build of ``zipml_pynq._engine``: engine, packing and float32 baseline for the host."""
+"""cffi build of ``zipml_pynq._engine``: engine, packing, optimal levels and float32 baseline."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sw_emu.extension import extension
 
-HEADERS = ["config.h", "abi.h", "engine.h", "pack.h", "float_sgd.h"]
-SOURCES = ["config.cpp", "engine.cpp", "pack.cpp", "float_sgd.cpp"]
+HEADERS = ["config.h", "abi.h", "engine.h", "pack.h", "float_sgd.h", "levels.h"]
+SOURCES = ["config.cpp", "engine.cpp", "pack.cpp", "float_sgd.cpp", "levels.cpp"]
 
 ffibuilder = extension("zipml_pynq._engine", HEADERS, SOURCES)
 

@@ -14,6 +14,7 @@ ZipmlConfig zipml_config(void) {
   c.decay_fraction_bits = kDecayFractionBits;
   c.decay_bits = kDecayBits;
   c.gradient_fraction_bits = kGradientFractionBits;
+  c.level_fraction_bits = kLevelFractionBits;
   c.float_fraction_bits = kFloatFractionBits;
   c.max_chunks = 1 << MaxChunksLog2(kBitPlanes);
   c.max_batch = kMaxBatch;
@@ -23,6 +24,11 @@ ZipmlConfig zipml_config(void) {
   c.float_max_chunks = 1 << MaxChunksLog2(kFloat32);
   c.float_block_words = 1 << BlockWordsLog2(kFloat32);
   c.float_ring_words = 1 << RingWordsLog2(kFloat32);
+  c.level_max_chunks = 1 << MaxChunksLog2(kLevels);
+  c.level_block_words = 1 << BlockWordsLog2(kLevels);
+  c.level_ring_words = 1 << RingWordsLog2(kLevels);
+  c.level_parts = kLevelParts;
+  c.level_table = 1 << kLevelTableLog2;
   c.max_delay = kMaxDelay;
   c.max_epochs = kMaxEpochs;
   c.max_features = 1 << kMaxFeaturesLog2;
@@ -43,12 +49,14 @@ ZipmlConfig zipml_config(void) {
   c.status_block = kStatusBlock;
   c.status_ring = kStatusRing;
   c.status_partial = kStatusPartial;
+  c.status_levels = kStatusLevels;
   c.sampling_single = kSingle;
   c.sampling_plain = kDoublePlain;
   c.sampling_symmetric = kDoubleSymmetric;
   c.flag_hold = kFlagHold;
   c.format_bit_planes = kBitPlanes;
   c.format_float32 = kFloat32;
+  c.format_levels = kLevels;
   return c;
 }
 

@@ -12,6 +12,7 @@ typedef struct {
   int32_t decay_fraction_bits;
   int32_t decay_bits;
   int32_t gradient_fraction_bits;
+  int32_t level_fraction_bits;
   int32_t float_fraction_bits;
   int32_t max_chunks;
   int32_t max_batch;
@@ -21,6 +22,11 @@ typedef struct {
   int32_t float_max_chunks;
   int32_t float_block_words;
   int32_t float_ring_words;
+  int32_t level_max_chunks;
+  int32_t level_block_words;
+  int32_t level_ring_words;
+  int32_t level_parts;
+  int32_t level_table;
   int32_t max_delay;
   int32_t max_epochs;
   int32_t max_features;
@@ -41,12 +47,14 @@ typedef struct {
   uint32_t status_block;
   uint32_t status_ring;
   uint32_t status_partial;
+  uint32_t status_levels;
   uint32_t sampling_single;
   uint32_t sampling_plain;
   uint32_t sampling_symmetric;
   uint32_t flag_hold;
   uint32_t format_bit_planes;
   uint32_t format_float32;
+  uint32_t format_levels;
 } ZipmlConfig;
 
 ZipmlConfig zipml_config(void);

@@ -27,15 +27,20 @@ SAMPLING_CODES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one build holds on chip: chunks of a row, words of a block, words in flight."""
+    """What one build holds on chip: chunks of a row, words of a block, words in flight.
+
+    With tables of levels, the words of a block are counted for each plane, and what is in flight
+    in parts of words (``CONFIG.level_parts`` a word), all planes of a part together.
+    """
 
     max_chunks: int
     block_words: int
     ring_words: int
 
 
-#: Limits by value format ("bitplanes", "float32").
+#: Limits by value format ("bitplanes", "float32", "levels").
 LIMITS: dict[str, Limits] = {
     "bitplanes": Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words),
     "float32": Limits(CONFIG.float_max_chunks, CONFIG.float_block_words, CONFIG.float_ring_words),
+    "levels": Limits(CONFIG.level_max_chunks, CONFIG.level_block_words, CONFIG.level_ring_words),
 }

@@ -27,21 +27,39 @@ constexpr int kDecayBits = 24;
 /// A sum over one batch has the coefficient's fraction bits, the grid's, and one more because
 /// coefficients are doubled (the symmetric estimator halves).
 constexpr int kGradientFractionBits = kCoefficientFractionBits + kGridBits + 1;
+/// Fraction bits of a level in a table of levels (signed, 16 bits wide, so -1 and 1 fit).
+constexpr int kLevelFractionBits = 14;
 /// Fraction bits of a float32 sample after conversion to fixed point in the float32 kernel.
 constexpr int kFloatFractionBits = 23;
 
 // ---- Limits of every build ----------------------------------------------------------------------
 
 /// Format of a value in memory, in the capability register.
-enum ValueFormat : uint32_t { kBitPlanes = 1, kFloat32 = 2 };
+enum ValueFormat : uint32_t {
+  kBitPlanes = 1,  // bit-planes of the uniform grid
+  kFloat32 = 2,
+  kLevels = 3,  // bit-planes of codes, decoded by tables of levels
+};
 
 /// Chunks (words) of one sample's row of one plane: features <= chunks * lanes. A word of float32
-/// values has 32 times fewer lanes, so that both formats reach the same number of features.
-constexpr int MaxChunksLog2(ValueFormat format) { return format == kBitPlanes ? 6 : 11; }
-/// Words of one block that are streamed at the chosen precision.
-constexpr int BlockWordsLog2(ValueFormat format) { return format == kBitPlanes ? 13 : 14; }
-/// Words kept on chip between the dot products of a batch and its update.
-constexpr int RingWordsLog2(ValueFormat format) { return format == kBitPlanes ? 13 : 14; }
+/// values has 32 times fewer lanes, so that all formats reach the same number of features.
+constexpr int MaxChunksLog2(ValueFormat format) { return format == kFloat32 ? 11 : 6; }
+/// Words of one block that are streamed at the chosen precision; with tables of levels, words of
+/// each plane.
+constexpr int BlockWordsLog2(ValueFormat format) {
+  return format == kBitPlanes ? 13 : format == kLevels ? 10 : 14;
+}
+/// Words kept on chip between the dot products of a batch and its update; with tables of levels,
+/// parts of words (kLevelParts), all planes of a part together.
+constexpr int RingWordsLog2(ValueFormat format) {
+  return format == kBitPlanes ? 13 : format == kLevels ? 12 : 14;
+}
+/// With tables of levels a word is trained on in so many parts, one a cycle: its lanes share
+/// multipliers and tables. Reading takes at least as long from 3 bits double sampled on.
+constexpr int kLevelPartsLog2 = 2;
+constexpr int kLevelParts = 1 << kLevelPartsLog2;
+/// Levels that one lane's table memory holds, one table behind the other.
+constexpr int kLevelTableLog2 = 11;
 constexpr int kMaxBatchLog2 = 8;
 constexpr int kMaxBatch = 1 << kMaxBatchLog2;
 constexpr int kBlockSamplesLog2 = 12;
@@ -85,6 +103,7 @@ enum Status : uint32_t {
   kStatusBlock = 9,     // block no multiple of the batch, over kBlockSamples or over kBlockWords
   kStatusRing = 10,     // the batches in flight exceed kRingWords
   kStatusPartial = 11,  // hold, pending or skip that do not fit together
+  kStatusLevels = 12,   // not one table or one a feature, or tables over kLevelTableLog2
 };
 
 /// The `sampling` register.
