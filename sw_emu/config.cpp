@@ -13,7 +13,6 @@ ZipmlConfig zipml_config(void) {
   c.coefficient_fraction_bits = kCoefficientFractionBits;
   c.decay_fraction_bits = kDecayFractionBits;
   c.decay_bits = kDecayBits;
-  c.gradient_fraction_bits = kGradientFractionBits;
   c.level_fraction_bits = kLevelFractionBits;
   c.float_fraction_bits = kFloatFractionBits;
   c.max_chunks = 1 << MaxChunksLog2(kBitPlanes);

@@ -21,33 +21,46 @@ namespace {
 
 /// Sizes that follow from the registers and the build.
 struct Shape {
+  ValueFormat format;
   uint32_t lanes;          // values in a word
   uint32_t chunks;         // words in a sample's row of one plane
   uint32_t planes;         // streamed planes
+  uint32_t passes;         // of the kernel over its cells: what it trains on in a cycle each
+  uint32_t cells;          // in a sample's row
+  uint32_t levels;         // of one table
   uint32_t batches_block;  // batches in a block
   uint32_t batches;        // batches in the buffer
   uint32_t blocks;
 };
 
-Status Validate(uint32_t word_bits, uint32_t format, const ZipmlArguments &a, Shape &s) {
-  const bool floats = format == kFloat32;
-  const ValueFormat values = floats ? kFloat32 : kBitPlanes;
+Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
+  const bool floats = s.format == kFloat32;
   s.lanes = floats ? word_bits / 32 : word_bits;
   if (a.samples == 0 || a.samples > kMaxSamples) return kStatusSamples;
-  if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(values)) return kStatusFeatures;
+  if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(s.format)) return kStatusFeatures;
   s.chunks = (a.features + s.lanes - 1) / s.lanes;
   if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;
   if (a.sampling > (floats ? kSingle : kDoubleSymmetric)) return kStatusSampling;
   s.planes = floats ? 1 : BasePlanes(a.bits) + DitherPlanes(a.sampling);
+  s.passes = s.format == kLevels ? 1 : s.planes;
+  const uint32_t cell = s.format == kLevels ? s.lanes / kLevelParts : s.lanes;
+  s.cells = (a.features + cell - 1) / cell;
   if (a.batch == 0 || a.batch > kMaxBatch) return kStatusBatch;
   if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;
   if (a.delay > kMaxDelay) return kStatusDelay;
+  if (s.format == kLevels) {
+    s.levels = (1u << (a.bits - 1)) + 1;
+    if (a.level_tables != 1 &&
+        (a.level_tables != a.features || s.cells * s.levels > 1u << kLevelTableLog2)) {
+      return kStatusLevels;
+    }
+  }
   if (a.block_samples == 0 || a.block_samples > kBlockSamples || a.block_samples % a.batch != 0 ||
-      s.planes * a.block_samples * s.chunks > 1u << BlockWordsLog2(values)) {
+      s.passes * a.block_samples * s.chunks > 1u << BlockWordsLog2(s.format)) {
     return kStatusBlock;
   }
-  if (OverlapOf(a.delay).ring_batches * s.planes * a.batch * s.chunks >
-      1u << RingWordsLog2(values)) {
+  if (OverlapOf(a.delay).ring_batches * s.passes * a.batch * s.cells >
+      1u << RingWordsLog2(s.format)) {
     return kStatusRing;
   }
   s.batches_block = a.block_samples / a.batch;
@@ -71,9 +84,10 @@ uint32_t HeldBatches(const ZipmlArguments &a, const Shape &s) {
 }
 
 /// Cycles of the schedule (docs/schedule.md).
-uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
+uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s) {
+  const bool floats = s.format == kFloat32;
   const Overlap overlap = OverlapOf(a.delay);
-  const uint64_t slot = SlotCycles(s.planes, a.batch, s.chunks, overlap);
+  const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, overlap);
   const bool hold = (a.flags & kFlagHold) != 0;
   const uint64_t block_words = static_cast<uint64_t>(s.planes) * a.block_samples * s.chunks;
   const uint32_t base_words = floats ? 0 : BasePlanes(a.bits) * a.block_samples * s.chunks;
@@ -98,6 +112,7 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s, bool floats) {
   uint64_t run = read + a.epochs * epoch - std::max(train, read) + train;
   run += 2 * (entries + kMemoryLatency);
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
+  if (s.format == kLevels) run += a.level_tables * s.levels + kMemoryLatency;
   const uint32_t held = hold ? HeldBatches(a, s) : 0;
   if (held != 0) run += 2ull * held * a.batch + kMemoryLatency;
   return run;
@@ -229,11 +244,11 @@ ZIPML_CLONES void AccumulateCodes(const uint8_t *const *rows, const int32_t *coe
 }
 
 /// Applies a gradient to the first `size` entries; returns how many saturated.
-ZIPML_CLONES uint32_t UpdateModel(const int64_t *gradient, uint32_t decay, uint32_t size,
-                                  int32_t *model) {
+ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *gradient, uint32_t decay,
+                                  uint32_t size, int32_t *model) {
   uint32_t saturations = 0;
   for (uint32_t j = 0; j < size; ++j) {
-    model[j] = UpdateEntry(model[j], gradient[j], decay, saturations);
+    model[j] = UpdateEntry(format, model[j], gradient[j], decay, saturations);
   }
   return saturations;
 }
@@ -258,6 +273,23 @@ ZIPML_CLONES void AccumulateFloats(const int32_t *values, int64_t coefficient, u
   for (uint32_t j = 0; j < size; ++j) {
     gradient[j] += RoundShift(values[j] * coefficient, kFloatProductShift);
   }
+}
+
+/// Levels of codes: entry j of the table that begins at tables[j].
+inline void LookUp(const uint8_t *codes, const int16_t *levels, const uint32_t *tables,
+                   uint32_t size, int16_t *values) {
+  for (uint32_t j = 0; j < size; ++j) values[j] = levels[tables[j] + codes[j]];
+}
+
+ZIPML_CLONES int64_t DotLevels(const int16_t *values, const int32_t *model, uint32_t size) {
+  int64_t sum = 0;
+  for (uint32_t j = 0; j < size; ++j) sum += static_cast<int64_t>(values[j]) * model[j];
+  return sum;
+}
+
+ZIPML_CLONES void AccumulateLevels(const int16_t *values, int64_t coefficient, uint32_t size,
+                                   int64_t *gradient) {
+  for (uint32_t j = 0; j < size; ++j) gradient[j] += values[j] * coefficient;
 }
 
 // ---- Values of one format --------------------------------------------------------------------
@@ -366,6 +398,89 @@ class PlaneValues {
   int64_t sum_ = 0;
 };
 
+/// Format "levels".
+class LevelValues {
+ public:
+  /// Values of Q1 and, with double sampling, of Q2 of every sample of a batch.
+  struct Rows {
+    std::vector<int16_t> first, second;
+    Rows(const LevelValues &values, uint32_t batch)
+        : first(static_cast<size_t>(batch) * values.size()),
+          second(values.double_ ? first.size() : 0) {}
+  };
+
+  LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+      : a_(a),
+        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
+        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
+        dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
+        groups_((a.features + kGroup - 1) / kGroup),
+        double_(a.sampling != kSingle),
+        levels_(static_cast<size_t>(a.level_tables) * s.levels),
+        tables_(size()),
+        first_codes_(groups_ * 8),
+        second_codes_(groups_ * 8) {
+    for (size_t i = 0; i < levels_.size(); ++i) levels_[i] = static_cast<int16_t>(a.levels[i]);
+    for (uint32_t j = 0; j < size(); ++j) {
+      // behind the last feature any table will do: those entries of the model are 0
+      tables_[Position(j)] = a.level_tables == 1 || j >= a.features ? 0 : j * s.levels;
+    }
+  }
+
+  uint32_t size() const { return groups_ * kGroup; }
+  static uint32_t PositionOf(uint32_t feature) { return Position(feature); }
+
+  void Load(uint32_t block, uint32_t sample, uint32_t count, Rows &rows) {
+    const size_t plane = row_ * a_.block_samples;
+    for (uint32_t s = 0; s < count; ++s) {
+      const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
+      DecodeRow(base, plane, BasePlanes(a_.bits), base + dither_,
+                double_ ? base + dither_ + plane : nullptr, groups_, first_codes_.data(),
+                double_ ? second_codes_.data() : nullptr);
+      const size_t row = static_cast<size_t>(s) * size();
+      LookUp(reinterpret_cast<const uint8_t *>(first_codes_.data()), levels_.data(), tables_.data(),
+             size(), &rows.first[row]);
+      if (double_) {
+        LookUp(reinterpret_cast<const uint8_t *>(second_codes_.data()), levels_.data(),
+               tables_.data(), size(), &rows.second[row]);
+      }
+    }
+  }
+
+  void SetModel(const int32_t *model) { model_ = model; }
+
+  void Dots(const Rows &rows, uint32_t s, int64_t &first, int64_t &second) const {
+    const size_t row = static_cast<size_t>(s) * size();
+    first = a_.sampling == kDoublePlain ? 0 : DotLevels(&rows.first[row], model_, size());
+    second = double_ ? DotLevels(&rows.second[row], model_, size()) : 0;
+  }
+
+  void Gradient(const Batch<LevelValues> &batch, std::vector<int64_t> &gradient) const {
+    std::fill(gradient.begin(), gradient.end(), 0);
+    for (uint32_t s = 0; s < batch.count; ++s) {
+      const size_t row = static_cast<size_t>(s) * size();
+      const Coefficients &c = batch.coefficients[s];
+      AccumulateLevels(&batch.rows.first[row], FirstDitherCoefficient(a_.sampling, c), size(),
+                       gradient.data());
+      if (a_.sampling == kDoubleSymmetric) {
+        AccumulateLevels(&batch.rows.second[row], SecondDitherCoefficient(a_.sampling, c), size(),
+                         gradient.data());
+      }
+    }
+    for (uint32_t j = a_.features; j < size(); ++j) gradient[Position(j)] = 0;
+  }
+
+ private:
+  const ZipmlArguments &a_;
+  size_t row_, block_, dither_;  // in uint64
+  uint32_t groups_;
+  bool double_;
+  std::vector<int16_t> levels_;                       // all tables
+  std::vector<uint32_t> tables_;                      // where the table of each position begins
+  std::vector<uint64_t> first_codes_, second_codes_;  // of one row
+  const int32_t *model_ = nullptr;
+};
+
 /// Format "float32".
 class FloatValues {
  public:
@@ -445,8 +560,8 @@ class Trainer {
             int64_t first, second;
             values_.Dots(batch.rows, i, first, second);
             batch.coefficients[i] = SampleCoefficients(
-                a_.sampling, first, second, a_.labels[static_cast<size_t>(k) * a_.batch + i], step,
-                saturations_);
+                s_.format, a_.sampling, first, second,
+                a_.labels[static_cast<size_t>(k) * a_.batch + i], step, saturations_);
           }
         }
         // what the next batch is to see: all updates but the last `delay`
@@ -482,7 +597,7 @@ class Trainer {
 
   void Update(uint32_t decay) {
     values_.Gradient(ring_[oldest_ % ring_.size()], gradient_);
-    saturations_ += UpdateModel(gradient_.data(), decay, values_.size(), model_.data());
+    saturations_ += UpdateModel(s_.format, gradient_.data(), decay, values_.size(), model_.data());
     values_.SetModel(model_.data());
     ++oldest_;
   }
@@ -509,17 +624,19 @@ extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
                                  const ZipmlArguments *arguments, ZipmlResults *results) {
   using namespace zipml;
   const ZipmlArguments &a = *arguments;
-  const bool floats = format == kFloat32;
   Shape shape = {};
+  shape.format = static_cast<ValueFormat>(format);
   const uint32_t word_bits_log2 = word_bits == 64 ? 6 : word_bits == 128 ? 7 : 9;
   *results = ZipmlResults{};
   results->version = kInterfaceVersion;
-  results->capability = Capability(word_bits_log2, static_cast<ValueFormat>(format));
-  results->status = Validate(word_bits, format, a, shape);
+  results->capability = Capability(word_bits_log2, shape.format);
+  results->status = Validate(word_bits, a, shape);
   if (results->status != kStatusOk) return;
   results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes * a.block_samples *
                    shape.chunks;
-  results->cycles = ModelledCycles(a, shape, floats);
-  results->saturations = floats ? Trainer<FloatValues>(word_bits, a, shape).Run()
-                                : Trainer<PlaneValues>(word_bits, a, shape).Run();
+  results->cycles = ModelledCycles(a, shape);
+  results->saturations = shape.format == kFloat32 ? Trainer<FloatValues>(word_bits, a, shape).Run()
+                         : shape.format == kLevels
+                             ? Trainer<LevelValues>(word_bits, a, shape).Run()
+                             : Trainer<PlaneValues>(word_bits, a, shape).Run();
 }

@@ -2,5 +2,7 @@
 #define ZIPML_WORD_BITS 512
 #define zipml_sgd zipml_sgd_512
 #define zipml_sgd_f32 zipml_sgd_f32_512
+#define zipml_sgd_levels zipml_sgd_levels_512
 #include "../hls/src/zipml_sgd.cpp"
 #include "../hls/src/zipml_sgd_f32.cpp"
+#include "../hls/src/zipml_sgd_levels.cpp"

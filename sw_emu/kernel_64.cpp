@@ -2,5 +2,7 @@
 #define ZIPML_WORD_BITS 64
 #define zipml_sgd zipml_sgd_64
 #define zipml_sgd_f32 zipml_sgd_f32_64
+#define zipml_sgd_levels zipml_sgd_levels_64
 #include "../hls/src/zipml_sgd.cpp"
 #include "../hls/src/zipml_sgd_f32.cpp"
+#include "../hls/src/zipml_sgd_levels.cpp"

@@ -28,13 +28,11 @@ from zipml_pynq.constants import CONFIG
 from zipml_pynq.driver import SgdDriver, find_driver
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
 from zipml_pynq.interface import (
-    ADDRESS_BITS,
     AP_DONE,
     AP_IDLE,
     AP_READY,
     AP_START,
     AUTO_RESTART,
-    BY_NAME,
     CTRL,
     FORMAT_CODES,
     GIER,
@@ -43,11 +41,6 @@ from zipml_pynq.interface import (
     INTERRUPT_DONE,
     INTERRUPT_READY,
     ISR,
-    OFFSETS,
-    OUTPUTS,
-    POINTERS,
-    SCALARS,
-    VALID_OFFSETS,
     check_build,
     expected_status,
     regions,

@@ -17,13 +17,11 @@ from xml.sax.saxutils import quoteattr
 
 from zipml_pynq.constants import WORD_BITS
 from zipml_pynq.interface import (
-    ADDRESS_BITS,
-    ARGUMENTS,
     BUNDLE_BITS,
     CONTROL_BUNDLE,
-    OFFSETS,
-    VALID_OFFSETS,
+    INTERFACES,
     VLNV,
+    Interface,
     check_build,
     word_names,
 )
@@ -77,7 +75,7 @@ def _flags(names: Iterable[tuple[str, int, str, str]]) -> tuple[_Field, ...]:
     return tuple(_Field(name, bit, 1, access, doc) for name, bit, access, doc in names)
 
 
-def _registers() -> list[_Register]:
+def _registers(interface: Interface) -> list[_Register]:
     """The control registers as Vitis HLS describes them, then one register a word of data."""
     registers = [
         _Register(
@@ -133,7 +131,7 @@ def _registers() -> list[_Register]:
             ),
         ),
     ]
-    for argument in ARGUMENTS:
+    for argument in interface.arguments:
         output = argument.kind == "output"
         for i, name in enumerate(word_names(argument)):
             bits = f"{32 * i + 31} to {32 * i}"
@@ -141,7 +139,7 @@ def _registers() -> list[_Register]:
             registers.append(
                 _Register(
                     name,
-                    OFFSETS[argument.name] + 4 * i,
+                    interface.offsets[argument.name] + 4 * i,
                     access,
                     f"Data signal of {argument.name}",
                     (_Field(argument.name, 0, 32, access, f"Bits {bits}: {argument.doc}"),),
@@ -151,7 +149,7 @@ def _registers() -> list[_Register]:
             registers.append(
                 _Register(
                     f"{argument.name}_ctrl",
-                    VALID_OFFSETS[argument.name],
+                    interface.valid_offsets[argument.name],
                     "read-only",
                     f"Control signal of {argument.name}",
                     (
@@ -281,6 +279,7 @@ def _design(word_bits: int, value_format: str, interrupt_controller: bool) -> li
     def memory(name: str, driver: bool, net: str, prefix: str, data_bits: int) -> _Bus:
         return _Bus(name, driver, net, prefix, data_bits, 64)
 
+    interface = INTERFACES[value_format]
     bundles = {name: bits or word_bits for name, bits in BUNDLE_BITS.items()}
     slave = f"s_axi_{CONTROL_BUNDLE}"
     control_net = f"axi_control_{slave}"
@@ -301,7 +300,7 @@ def _design(word_bits: int, value_format: str, interrupt_controller: bool) -> li
         INSTANCE,
         VLNV[value_format],
         {
-            "C_S_AXI_CONTROL_ADDR_WIDTH": ADDRESS_BITS,
+            "C_S_AXI_CONTROL_ADDR_WIDTH": interface.address_bits,
             "C_S_AXI_CONTROL_DATA_WIDTH": 32,
             **{f"C_M_AXI_{name.upper()}_ADDR_WIDTH": 64 for name in bundles},
             **{f"C_M_AXI_{name.upper()}_DATA_WIDTH": bits for name, bits in bundles.items()},
@@ -315,16 +314,16 @@ def _design(word_bits: int, value_format: str, interrupt_controller: bool) -> li
             _Port("interrupt", "O", interrupt, role="INTERRUPT"),
         ),
         (
-            lite(slave, False, control_net, f"{slave}_", ADDRESS_BITS),
+            lite(slave, False, control_net, f"{slave}_", interface.address_bits),
             *(
                 memory(f"m_axi_{name}", True, f"m_axi_{name}", f"m_axi_{name}_", bits)
                 for name, bits in bundles.items()
             ),
         ),
         tuple(ddr),
-        tuple(_registers()),
+        tuple(_registers(interface)),
     )
-    control_masters = [lite("M00_AXI", True, control_net, "M00_AXI_", ADDRESS_BITS)]
+    control_masters = [lite("M00_AXI", True, control_net, "M00_AXI_", interface.address_bits)]
     ranges = [_Range("M_AXI_HPM0_FPD", INSTANCE, slave, BASE_ADDRESS, ADDRESS_RANGE, "REGISTER")]
     controllers = []
     if interrupt_controller:

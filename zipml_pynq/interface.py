@@ -1,7 +1,7 @@
 """The register interface of the accelerator, described once.
 
 Names, offsets, the ``.hwh`` of the emulated board, docs/registers.md, the emulated device and the
-driver all derive from :data:`ARGUMENTS`. The HLS top functions have the same arguments in the same
+driver all derive from :data:`INTERFACES`. The HLS top functions have the same arguments in the same
 order; a test compares the two.
 
 Offsets follow the rules by which Vitis HLS lays out an ``s_axilite`` bundle (UG1399, "S_AXILITE
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.errors import ArgumentError
@@ -39,11 +40,15 @@ BUNDLE_BITS: dict[str, int | None] = {PLANES_BUNDLE: None, LABELS_BUNDLE: 32, VE
 VLNV: dict[str, str] = {
     "bitplanes": "zipml:hls:zipml_sgd:1.0",
     "float32": "zipml:hls:zipml_sgd_f32:1.0",
+    "levels": "zipml:hls:zipml_sgd_levels:1.0",
 }
+#: The value format that an IP trains on.
+VALUE_FORMATS: dict[str, str] = {vlnv: name for name, vlnv in VLNV.items()}
 #: ``format`` field of the capability register by value format.
 FORMAT_CODES: dict[str, int] = {
     "bitplanes": CONFIG.format_bit_planes,
     "float32": CONFIG.format_float32,
+    "levels": CONFIG.format_levels,
 }
 
 
@@ -95,8 +100,9 @@ def _output(name: str, bits: int, doc: str) -> Argument:
     return Argument(name, "output", f"uint{bits}_t *", bits, "write", CONTROL_BUNDLE, doc)
 
 
-#: The arguments in the order of the top functions ``zipml_sgd`` and ``zipml_sgd_f32``.
-ARGUMENTS: tuple[Argument, ...] = (
+#: Arguments of the top functions, in their order; the last two groups are outputs and what only
+#: ``zipml_sgd_levels`` has, behind the pointers and behind the scalars.
+_POINTERS: tuple[Argument, ...] = (
     _pointer("planes", "const word_t *", "read", PLANES_BUNDLE, "blocks of packed samples"),
     _pointer("labels", "const int32_t *", "read", LABELS_BUNDLE, "one label a sample"),
     _pointer(
@@ -116,6 +122,15 @@ ARGUMENTS: tuple[Argument, ...] = (
         VECTORS_BUNDLE,
         "step / batch and decay of every epoch",
     ),
+)
+_LEVELS = _pointer(
+    "levels",
+    "const int32_t *",
+    "read",
+    VECTORS_BUNDLE,
+    "tables of 2^(bits-1) + 1 levels each, one for all features or one a feature",
+)
+_SCALARS: tuple[Argument, ...] = (
     _scalar("samples", "samples in the buffer"),
     _scalar("features", "model entries in use"),
     _scalar("batch", "samples whose gradients are summed before the model changes"),
@@ -129,6 +144,9 @@ ARGUMENTS: tuple[Argument, ...] = (
     _scalar("skip", "batches of the first block that an earlier call has finished"),
     _scalar("pending", "batches after them whose update is still to come"),
     _scalar("flags", "bit 0, hold: leave the last `delay` batches pending for the next call"),
+)
+_LEVEL_TABLES = _scalar("level_tables", "tables of levels: 1, or one a feature")
+_OUTPUTS: tuple[Argument, ...] = (
     _output("status", 32, "1 done, else the register that is invalid (table below)"),
     _output("version", 32, "version of this interface"),
     _output("capability", 64, "word width, value format and limits of the build (table below)"),
@@ -136,19 +154,6 @@ ARGUMENTS: tuple[Argument, ...] = (
     _output("cycles", 64, "clock cycles of the schedule"),
     _output("saturations", 32, "clamped results; 0 in a healthy run"),
 )
-
-BY_NAME: dict[str, Argument] = {argument.name: argument for argument in ARGUMENTS}
-
-
-def _names(kind: str) -> tuple[str, ...]:
-    return tuple(argument.name for argument in ARGUMENTS if argument.kind == kind)
-
-
-#: Names of the pointer, scalar and output registers, in the order of the top function.
-POINTERS: tuple[str, ...] = _names("pointer")
-SCALARS: tuple[str, ...] = _names("scalar")
-OUTPUTS: tuple[str, ...] = _names("output")
-
 
 # ---- Offsets ---------------------------------------------------------------------------------
 
@@ -182,16 +187,73 @@ def layout(registers: Iterable[tuple[int, bool]]) -> tuple[list[int], int]:
     return offsets, offset
 
 
-_OFFSETS, _END = layout((argument.bits, argument.kind == "output") for argument in ARGUMENTS)
+@dataclass(frozen=True)
+class Interface:
+    """The registers of one top function.
 
-#: Byte offset of the first data word of each register.
-OFFSETS: dict[str, int] = dict(zip(BY_NAME, _OFFSETS, strict=True))
-#: Byte offset of the control word (``ap_vld``) of each output register.
-VALID_OFFSETS: dict[str, int] = {name: OFFSETS[name] + 4 * BY_NAME[name].words for name in OUTPUTS}
-#: Bytes that the registers span.
-SPAN: int = _END
-#: Width of the port's address, in bits.
-ADDRESS_BITS: int = (_END - 1).bit_length()
+    Parameters
+    ----------
+    arguments : tuple of Argument
+        In the order of the top function.
+    """
+
+    arguments: tuple[Argument, ...]
+
+    @cached_property
+    def by_name(self) -> dict[str, Argument]:
+        """The arguments by name, in order."""
+        return {argument.name: argument for argument in self.arguments}
+
+    def _names(self, kind: str) -> tuple[str, ...]:
+        return tuple(argument.name for argument in self.arguments if argument.kind == kind)
+
+    @cached_property
+    def pointers(self) -> tuple[str, ...]:
+        """Names of the pointer registers, in order; so the next two."""
+        return self._names("pointer")
+
+    @cached_property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the scalar input registers."""
+        return self._names("scalar")
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the output registers."""
+        return self._names("output")
+
+    @cached_property
+    def _layout(self) -> tuple[list[int], int]:
+        return layout((argument.bits, argument.kind == "output") for argument in self.arguments)
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Byte offset of the first data word of each register."""
+        return dict(zip(self.by_name, self._layout[0], strict=True))
+
+    @cached_property
+    def valid_offsets(self) -> dict[str, int]:
+        """Byte offset of the control word (``ap_vld``) of each output register."""
+        return {name: self.offsets[name] + 4 * self.by_name[name].words for name in self.outputs}
+
+    @property
+    def span(self) -> int:
+        """Bytes that the registers span."""
+        return self._layout[1]
+
+    @property
+    def address_bits(self) -> int:
+        """Width of the port's address, in bits."""
+        return (self.span - 1).bit_length()
+
+
+_COMMON = Interface(_POINTERS + _SCALARS + _OUTPUTS)
+#: The registers by value format.
+INTERFACES: dict[str, Interface] = {
+    "bitplanes": _COMMON,
+    "float32": _COMMON,
+    "levels": Interface((*_POINTERS, _LEVELS, *_SCALARS, _LEVEL_TABLES, *_OUTPUTS)),
+}
 
 
 def word_names(argument: Argument) -> tuple[str, ...]:
@@ -270,16 +332,26 @@ STATUS: dict[int, tuple[str, str]] = {
         "hold, skip and pending need epochs = 1, pending <= delay, skip below the batches of a "
         "block, and a batch that is neither skipped nor pending",
     ),
+    CONFIG.status_levels: (
+        "level_tables",
+        f"1, or features where a lane's tables have at most {CONFIG.level_table} levels together",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Sizes that follow from the scalar registers: of the data, and of every memory region."""
+    """Sizes that follow from the scalar registers: of the data, and of every memory region.
+
+    ``cells`` of a sample are what is trained on in a cycle each, in so many ``passes`` over them.
+    """
 
     lanes: int
     chunks: int
+    cells: int
     planes: int
+    passes: int
+    level_count: int
     blocks: int
     batches: int
     held: int
@@ -293,14 +365,18 @@ class Extent:
 def extent(registers: Mapping[str, int], word_bits: int, value_format: str) -> Extent:
     """Sizes of a run whose registers are valid."""
     r = registers
-    floats = value_format == "float32"
-    lanes = word_bits // 32 if floats else word_bits
+    lanes = word_bits // 32 if value_format == "float32" else word_bits
+    cell = lanes // CONFIG.level_parts if value_format == "levels" else lanes
     batches = -(-r["samples"] // r["batch"])
     dithers = 1 if r["sampling"] == CONFIG.sampling_single else 2
+    planes = 1 if value_format == "float32" else r["bits"] - 1 + dithers
     return Extent(
         lanes=lanes,
         chunks=-(-r["features"] // lanes),
-        planes=1 if floats else r["bits"] - 1 + dithers,
+        cells=-(-r["features"] // cell),
+        planes=planes,
+        passes=planes if value_format == "bitplanes" else 1,
+        level_count=(1 << (r["bits"] - 1)) + 1 if value_format == "levels" else 0,
         blocks=-(-r["samples"] // r["block_samples"]),
         batches=batches,
         held=min(r["delay"], batches - r["skip"]) if r["flags"] & CONFIG.flag_hold else 0,
@@ -319,13 +395,16 @@ def regions(registers: Mapping[str, int], word_bits: int, value_format: str) -> 
         dithers = r["dither_offset"] + (e.planes - base) * plane_words
         block = max(base * plane_words, dithers)
     hold = r["flags"] & CONFIG.flag_hold
-    return {
+    sizes = {
         "planes": ((e.blocks - 1) * r["block_stride"] + block) * (word_bits // 8),
         "labels": e.blocks * r["block_samples"] * 4,
         "model": (e.entries + 2 * max(r["pending"], e.held) * r["batch"]) * 4,
         "history": 0 if hold else r["epochs"] * e.entries * 4,
         "schedule": r["epochs"] * 8,
     }
+    if value_format == "levels":
+        sizes["levels"] = r["level_tables"] * e.level_count * 4
+    return sizes
 
 
 def expected_status(registers: Mapping[str, int], word_bits: int, value_format: str) -> int:
@@ -348,12 +427,16 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         return CONFIG.status_epochs
     if r["delay"] > CONFIG.max_delay:
         return CONFIG.status_delay
+    e = extent({**r, "block_samples": 1}, word_bits, value_format)
+    if value_format == "levels" and r["level_tables"] != 1:
+        own = r["level_tables"] == r["features"]
+        if not own or e.cells * e.level_count > CONFIG.level_table:
+            return CONFIG.status_levels
     if not 0 < r["block_samples"] <= CONFIG.block_samples or r["block_samples"] % r["batch"]:
         return CONFIG.status_block
-    e = extent(r, word_bits, value_format)
-    if e.planes * r["block_samples"] * e.chunks > limits.block_words:
+    if e.passes * r["block_samples"] * e.chunks > limits.block_words:
         return CONFIG.status_block
-    if ring_batches(r["delay"]) * e.planes * r["batch"] * e.chunks > limits.ring_words:
+    if ring_batches(r["delay"]) * e.passes * r["batch"] * e.cells > limits.ring_words:
         return CONFIG.status_ring
     partial = r["flags"] & CONFIG.flag_hold or r["pending"] or r["skip"]
     if (
@@ -377,8 +460,9 @@ def ring_batches(delay: int) -> int:
 # ---- Documentation ---------------------------------------------------------------------------
 
 
-def table() -> str:
-    """The register map as a Markdown table, for docs/registers.md."""
+def table(value_format: str = "bitplanes") -> str:
+    """The register map of one top function as a Markdown table, for docs/registers.md."""
+    interface = INTERFACES[value_format]
     rows = [
         "| offset | register | bits | access | meaning |",
         "|---|---|---|---|---|",
@@ -390,8 +474,8 @@ def table() -> str:
         "| 0x0C | `IP_ISR` | 32 | read, toggle on write | bit 0: `ap_done` came, bit 1: `ap_ready` "
         "came |",
     ]
-    for argument in ARGUMENTS:
-        offset = OFFSETS[argument.name]
+    for argument in interface.arguments:
+        offset = interface.offsets[argument.name]
         access = "read" if argument.kind == "output" else "write"
         target = f"; {argument.access} by `{argument.bundle}`" if argument.kind == "pointer" else ""
         rows.append(
@@ -400,7 +484,7 @@ def table() -> str:
         )
         if argument.kind == "output":
             rows.append(
-                f"| 0x{VALID_OFFSETS[argument.name]:02X} | `{argument.name}_ctrl` | 32 | read "
+                f"| 0x{interface.valid_offsets[argument.name]:02X} | `{argument.name}_ctrl` | 32 | read "
                 f"| bit 0: `{argument.name}` was written (cleared by reading) |"
             )
     return "\n".join(rows) + "\n"

@@ -1,5 +1,5 @@
-// What a word of the planes port holds: the one difference between the bit-plane kernel and its
-// 32-bit baseline.
+// What the planes port carries: the one difference between the kernels. A format says what a word
+// is, what part of it (a cell) is trained on in one cycle, and what a value times a factor is.
 #pragma once
 
 #include <ap_int.h>
@@ -8,19 +8,46 @@
 
 namespace zipml {
 
+/// Products of one lane: with the first and with the second sample of its value.
+struct Terms {
+  int64_t first;
+  int64_t second;
+};
+
+/// How codes are read in one run.
+struct Decoding {
+  uint32_t base_mask;  // the bits of a base
+  bool single;         // one dither is streamed: both samples are the first one
+};
+
 /// One bit of kLanes values. Set: +factor, clear: -factor. No multiplier.
 /// \tparam kWidth  bits of the planes port
 template <int kWidth>
 struct BitPlaneFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   using word_t = ap_uint<kWidth>;
+  using cell_t = word_t;
+  using dot_t = ap_int<55>;       // 2^7 * 2^31 * 2^15
+  using gradient_t = ap_int<48>;  // 2^8 * 2^39
   static constexpr ValueFormat kFormat = kBitPlanes;
-  static constexpr int kWordBits = kWidth;
+  static constexpr int kWordLanes = kWidth;
   static constexpr int kLanes = kWidth;
+  static constexpr int kPartsLog2 = 0;
+  static constexpr bool kPairs = false;
+  static constexpr int kBufferPlanes = 1;
+  static constexpr int kTableLog2 = 0;
 
-  static int64_t Term(const word_t &word, int lane, int64_t factor) {
+  static cell_t Fetch(const word_t words[kBufferPlanes][1 << BlockWordsLog2(kFormat)],
+                      uint32_t address, uint32_t) {
     #pragma HLS INLINE
-    return word[lane] ? factor : -factor;
+    return words[0][address];
+  }
+
+  static Terms TermsOf(const cell_t &cell, int lane, const Decoding &,
+                       const int16_t[1 << kTableLog2], uint32_t, int64_t factor, int64_t) {
+    #pragma HLS INLINE
+    const int64_t term = cell[lane] ? factor : -factor;
+    return {term, term};
   }
 };
 
@@ -31,14 +58,79 @@ template <int kWidth>
 struct FloatFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   using word_t = ap_uint<kWidth>;
+  using cell_t = word_t;
+  using dot_t = ap_int<55>;
+  using gradient_t = ap_int<48>;
   static constexpr ValueFormat kFormat = kFloat32;
-  static constexpr int kWordBits = kWidth;
-  static constexpr int kLanes = kWidth / 32;
+  static constexpr int kWordLanes = kWidth / 32;
+  static constexpr int kLanes = kWordLanes;
+  static constexpr int kPartsLog2 = 0;
+  static constexpr bool kPairs = false;
+  static constexpr int kBufferPlanes = 1;
+  static constexpr int kTableLog2 = 0;
 
-  static int64_t Term(const word_t &word, int lane, int64_t factor) {
+  static cell_t Fetch(const word_t words[kBufferPlanes][1 << BlockWordsLog2(kFormat)],
+                      uint32_t address, uint32_t) {
     #pragma HLS INLINE
-    const uint32_t bits = static_cast<uint32_t>(word.range(32 * lane + 31, 32 * lane).to_uint());
-    return RoundShift(FixedFromFloatBits(bits) * factor, kFloatProductShift);
+    return words[0][address];
+  }
+
+  static Terms TermsOf(const cell_t &cell, int lane, const Decoding &,
+                       const int16_t[1 << kTableLog2], uint32_t, int64_t factor, int64_t) {
+    #pragma HLS INLINE
+    const uint32_t bits = static_cast<uint32_t>(cell.range(32 * lane + 31, 32 * lane).to_uint());
+    const int64_t term = RoundShift(FixedFromFloatBits(bits) * factor, kFloatProductShift);
+    return {term, term};
+  }
+};
+
+/// Codes that a table of levels decodes, all planes of kLanes values at once: a word is trained on
+/// in kLevelParts parts, so that a lane's table and its multipliers serve as many values. A cell
+/// has one row of lanes for each bit of a code: the base's bits by their weight, then the dithers.
+/// \tparam kWidth  bits of the planes port
+template <int kWidth>
+struct LevelFormat {
+  static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
+  static constexpr ValueFormat kFormat = kLevels;
+  static constexpr int kWordLanes = kWidth;
+  static constexpr int kPartsLog2 = kLevelPartsLog2;
+  static constexpr int kLanes = kWidth >> kPartsLog2;
+  static constexpr bool kPairs = true;
+  static constexpr int kBufferPlanes = kMaxBits + 1;
+  static constexpr int kTableLog2 = kLevelTableLog2;
+  using word_t = ap_uint<kWidth>;
+  using cell_t = ap_uint<kBufferPlanes * kLanes>;
+  using dot_t = ap_int<62>;       // 2^14 * 2^31 * 2^15
+  using gradient_t = ap_int<56>;  // 2^8 * 2^46
+
+  static cell_t Fetch(const word_t words[kBufferPlanes][1 << BlockWordsLog2(kFormat)],
+                      uint32_t address, uint32_t part) {
+    #pragma HLS INLINE
+    cell_t cell = 0;
+  FETCH_PLANES:
+    for (int plane = 0; plane < kBufferPlanes; ++plane) {
+      #pragma HLS UNROLL
+      const ap_uint<kLanes> bits = words[plane][address] >> (part * kLanes);
+      cell.range(plane * kLanes + kLanes - 1, plane * kLanes) = bits;
+    }
+    return cell;
+  }
+
+  static Terms TermsOf(const cell_t &cell, int lane, const Decoding &decoding,
+                       const int16_t levels[1 << kTableLog2], uint32_t table, int64_t factor_first,
+                       int64_t factor_second) {
+    #pragma HLS INLINE
+    uint32_t base = 0;
+  DECODE_BITS:
+    for (int bit = 0; bit < kMaxBits - 1; ++bit) {
+      #pragma HLS UNROLL
+      base |= static_cast<uint32_t>(cell[bit * kLanes + lane]) << bit;
+    }
+    base &= decoding.base_mask;  // a lower precision leaves higher bits as they were
+    const int second_dither = decoding.single ? kMaxBits - 1 : kMaxBits;
+    const uint32_t first = base + (cell[(kMaxBits - 1) * kLanes + lane] ? 1 : 0);
+    const uint32_t second = base + (cell[second_dither * kLanes + lane] ? 1 : 0);
+    return {levels[table + first] * factor_first, levels[table + second] * factor_second};
   }
 };
 

@@ -4,7 +4,8 @@
 //   ReadWords, ReadLabels   one block from memory to on-chip buffers, in bursts
 //   TrainBlock              dot products of one batch beside the update of an earlier one
 //   TrainAndRecord          TrainBlock, with an epoch's step before and its history row behind it
-//   Run                     loads the model, lets blocks of all epochs stream through, stores it
+//   LoadModel, LoadLevels   from memory, before the first block
+//   Run                     loads, lets blocks of all epochs stream through, stores it
 //
 // TrainBlock is one loop at II = 1. Its feedback paths (coefficient, model) are long; the slot is
 // lengthened by bubbles until every value is ready before it is used (zipml/schedule.hpp), and the
@@ -16,10 +17,6 @@
 #include "zipml/schedule.hpp"
 
 namespace zipml {
-
-// Widths of the sums (docs/arithmetic.md): 2^7 * 2^31 * 2^15 and 2^8 * 2^39.
-typedef ap_int<55> dot_t;
-typedef ap_int<48> gradient_t;
 
 constexpr int kModelVersions = 3;
 constexpr int kCoefficientEntries = (kMaxDelay + 1) * kMaxBatch;
@@ -43,22 +40,27 @@ struct Registers {
   uint32_t skip;
   uint32_t pending;
   uint32_t flags;
+  uint32_t level_tables;
 };
 
 /// What follows from the registers once they are valid.
 struct Geometry {
   uint32_t chunks;  // words of one row of one plane
+  uint32_t cells;   // of one row: what is trained on in a cycle each
   uint32_t base_planes;
   uint32_t planes;   // streamed: base and dithers
+  uint32_t passes;   // over the cells of a batch: one for each plane, or one for all of them
   uint32_t batches;  // of the data set, the last one ragged
   uint32_t blocks;
   uint32_t block_batches;  // batches of one full block
-  uint32_t batch_words;    // of one plane of one batch
   uint32_t plane_words;    // of one plane of one block
-  uint32_t slot_words;     // streamed words of one batch
-  uint32_t slot_cycles;    // slot_words and the bubbles
+  uint32_t batch_cells;    // of one pass
+  uint32_t slot_cells;     // of all passes
+  uint32_t slot_cycles;    // slot_cells and the bubbles
   uint32_t bursts;         // of one block
+  uint32_t level_stride;   // levels from one cell's tables to the next one's; 0: they share one
   Overlap overlap;
+  Decoding decoding;
 };
 
 /// Where the training pipeline stands from one block to the next. Kept as an array, for it lives in
@@ -83,29 +85,50 @@ enum Counter { kWordsStreamed, kCycles, kCounters };
 /// Columns of the schedule buffer, a row an epoch.
 enum ScheduleColumn { kStep, kDecay, kScheduleColumns };
 
+/// Rows of the arrays that hold a model: one a cell.
+template <class Format>
+constexpr int CellsLog2() {
+  return MaxChunksLog2(Format::kFormat) + Format::kPartsLog2;
+}
+
+template <class Format>
+uint32_t CellsOf(uint32_t features) {
+  return (features + Format::kLanes - 1) / Format::kLanes;
+}
+
+/// Levels of one table.
+inline uint32_t LevelCount(uint32_t bits) { return (1u << (bits - 1)) + 1; }
+
 template <class Format>
 uint32_t CheckRegisters(const Registers &r) {
   #pragma HLS INLINE off
-  const uint32_t lanes = Format::kLanes;
-  const bool planes_format = Format::kFormat == kBitPlanes;
+  const uint32_t lanes = Format::kWordLanes;
+  const bool floats = Format::kFormat == kFloat32;
   if (r.samples == 0 || r.samples > kMaxSamples) return kStatusSamples;
   if (r.features == 0 || r.features > (lanes << MaxChunksLog2(Format::kFormat)))
     return kStatusFeatures;
-  if (planes_format ? (r.bits == 0 || r.bits > kMaxBits) : r.bits != 32) return kStatusBits;
-  if (r.sampling > (planes_format ? kDoubleSymmetric : kSingle)) return kStatusSampling;
+  if (floats ? r.bits != 32 : (r.bits == 0 || r.bits > kMaxBits)) return kStatusBits;
+  if (r.sampling > (floats ? kSingle : kDoubleSymmetric)) return kStatusSampling;
   if (r.batch == 0 || r.batch > kMaxBatch) return kStatusBatch;
   if (r.epochs == 0 || r.epochs > kMaxEpochs) return kStatusEpochs;
   if (r.delay > kMaxDelay) return kStatusDelay;
 
   const uint32_t chunks = (r.features + lanes - 1) / lanes;
-  const uint32_t planes = planes_format ? BasePlanes(r.bits) + DitherPlanes(r.sampling) : 1;
+  const uint32_t cells = CellsOf<Format>(r.features);
+  if (Format::kTableLog2 != 0) {
+    if (r.level_tables != 1 && r.level_tables != r.features) return kStatusLevels;
+    if (r.level_tables != 1 && cells * LevelCount(r.bits) > (1u << Format::kTableLog2))
+      return kStatusLevels;
+  }
+  const bool plane_by_plane = Format::kFormat == kBitPlanes;
+  const uint32_t passes = plane_by_plane ? BasePlanes(r.bits) + DitherPlanes(r.sampling) : 1;
   if (r.block_samples == 0 || r.block_samples > kBlockSamples) return kStatusBlock;
   if (r.block_samples % r.batch != 0) return kStatusBlock;
   // at most 2^12 * 2^11 * 2^4: no overflow
-  if (planes * r.block_samples * chunks > (1u << BlockWordsLog2(Format::kFormat)))
+  if (passes * r.block_samples * chunks > (1u << BlockWordsLog2(Format::kFormat)))
     return kStatusBlock;
   const Overlap overlap = OverlapOf(r.delay);
-  if (overlap.ring_batches * planes * r.batch * chunks > (1u << RingWordsLog2(Format::kFormat))) {
+  if (overlap.ring_batches * passes * r.batch * cells > (1u << RingWordsLog2(Format::kFormat))) {
     return kStatusRing;
   }
 
@@ -122,20 +145,24 @@ uint32_t CheckRegisters(const Registers &r) {
 template <class Format>
 Geometry GeometryOf(const Registers &r) {
   #pragma HLS INLINE off
-  const bool planes_format = Format::kFormat == kBitPlanes;
   Geometry g;
-  g.chunks = (r.features + Format::kLanes - 1) / Format::kLanes;
-  g.base_planes = planes_format ? BasePlanes(r.bits) : 0;
+  g.chunks = (r.features + Format::kWordLanes - 1) / Format::kWordLanes;
+  g.cells = CellsOf<Format>(r.features);
+  g.base_planes = Format::kFormat == kFloat32 ? 0 : BasePlanes(r.bits);
   g.planes = g.base_planes + DitherPlanes(r.sampling);
+  g.passes = Format::kFormat == kBitPlanes ? g.planes : 1;
   g.batches = (r.samples - 1) / r.batch + 1;
   g.blocks = (r.samples - 1) / r.block_samples + 1;
   g.block_batches = r.block_samples / r.batch;
-  g.batch_words = r.batch * g.chunks;
   g.plane_words = r.block_samples * g.chunks;
-  g.slot_words = g.planes * g.batch_words;
+  g.batch_cells = r.batch * g.cells;
+  g.slot_cells = g.passes * g.batch_cells;
   g.overlap = OverlapOf(r.delay);
-  g.slot_cycles = SlotCycles(g.planes, r.batch, g.chunks, g.overlap);
+  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, g.overlap);
   g.bursts = g.base_planes == 0 || r.dither_offset == g.base_planes * g.plane_words ? 1 : 2;
+  g.level_stride = Format::kTableLog2 != 0 && r.level_tables != 1 ? LevelCount(r.bits) : 0;
+  g.decoding.base_mask = (1u << g.base_planes) - 1;
+  g.decoding.single = r.sampling == kSingle;
   return g;
 }
 
@@ -144,13 +171,21 @@ inline uint32_t NextBlock(const Geometry &g, uint32_t block) {
   return block + 1 == g.blocks ? 0 : block + 1;
 }
 
+/// Where a buffer of planes side by side keeps a streamed plane.
+inline uint32_t BufferPlane(const Geometry &g, uint32_t plane) {
+  return plane < g.base_planes ? g.base_planes - 1 - plane : kMaxBits - 1 + plane - g.base_planes;
+}
+
 /// Streams the chosen planes of the next block; after the last block the first one follows, for the
 /// next epoch. `next` holds the number of that block: each stage of the dataflow region counts for
-/// itself.
+/// itself. Where the buffer keeps planes side by side, base planes lie by their weight and dithers
+/// behind the widest base.
 template <class Format>
-void ReadWords(const typename Format::word_t *planes, Registers r, Geometry g, uint32_t next[1],
-               typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)]) {
+void ReadWords(
+    const typename Format::word_t *planes, Registers r, Geometry g, uint32_t next[1],
+    typename Format::word_t words[Format::kBufferPlanes][1 << BlockWordsLog2(Format::kFormat)]) {
   #pragma HLS INLINE off
+  constexpr bool kSideBySide = Format::kBufferPlanes != 1;
   const uint32_t block = next[0];
   next[0] = NextBlock(g, block);
   const uint64_t address = static_cast<uint64_t>(block) * r.block_stride;
@@ -160,18 +195,27 @@ void ReadWords(const typename Format::word_t *planes, Registers r, Geometry g, u
   const uint32_t first = g.bursts == 2 ? prefix : all;
   const uint64_t first_address = g.base_planes == 0 ? address + r.dither_offset : address;
   const uint64_t second_address = address + r.dither_offset;
+  uint32_t plane = 0, place = 0;
 READ_FIRST:
   for (uint32_t i = 0; i < first; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
-    words[i] = planes[first_address + i];
+    words[kSideBySide ? BufferPlane(g, plane) : 0][place] = planes[first_address + i];
+    if (++place == g.plane_words && kSideBySide) {
+      place = 0;
+      ++plane;
+    }
   }
   const uint32_t second = all - first;
 READ_SECOND:
   for (uint32_t i = 0; i < second; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 0 max = 8192
-    words[first + i] = planes[second_address + i];
+    words[kSideBySide ? BufferPlane(g, plane) : 0][place] = planes[second_address + i];
+    if (++place == g.plane_words && kSideBySide) {
+      place = 0;
+      ++plane;
+    }
   }
 }
 
@@ -209,23 +253,30 @@ inline uint32_t ReadCycles(const Geometry &g) {
   return g.planes * g.plane_words + g.bursts * kMemoryLatency;
 }
 
-/// Trains on one block. Slot k runs the dot products of batch k, word after word as they lie in
-/// `words`, and the update of batch k - lag out of the ring, chunk after chunk: for one chunk the
-/// sum over samples and planes stays in registers, then the model entries of that chunk change
+/// Trains on one block. Slot k runs the dot products of batch k, cell after cell as they lie in
+/// `words`, and the update of batch k - lag out of the ring, a cell of the model after the other:
+/// for one cell the sum over samples and planes stays in registers, then its model entries change
 /// once.
 template <class Format>
-void TrainBlock(const typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)],
+void TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
+                                                   [1 << BlockWordsLog2(Format::kFormat)],
                 const int32_t block_labels[kBlockSamples], const Registers &r, const Geometry &g,
                 uint32_t block, uint32_t step, uint32_t decay,
-                int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-                int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-                typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
+                int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+                typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
                 int32_t coefficient_first[kCoefficientEntries],
-                int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions]) {
+                int32_t coefficient_second[kCoefficientEntries],
+                const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+                const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
+                uint32_t position[kPositions]) {
   #pragma HLS INLINE off
-  typedef typename Format::word_t word_t;
+  typedef typename Format::cell_t cell_t;
+  typedef typename Format::dot_t dot_t;
+  typedef typename Format::gradient_t gradient_t;
   constexpr int kLanes = Format::kLanes;
-  constexpr int kVersionShift = MaxChunksLog2(Format::kFormat);
+  constexpr int kVersionShift = CellsLog2<Format>();
+  constexpr uint32_t kParts = 1u << Format::kPartsLog2;
   constexpr bool kWeighted = Format::kFormat == kBitPlanes;
 
   dot_t dot_first[kMaxBatch];
@@ -247,16 +298,16 @@ void TrainBlock(const typename Format::word_t words[1 << BlockWordsLog2(Format::
 
   // batches of this block that are still to be dotted; the slots behind them drain
   uint32_t left = BlockBatches(r, g, block);
-  // where the slot stands: its cycle, the word that is dotted, the word that is updated with
+  // where the slot stands: its cycle, the cell that is dotted, the cell that is updated with
   uint32_t t = 0;
   uint32_t first_row = block == 0 ? r.skip * r.batch : 0;
-  uint32_t dot_plane = 0, dot_sample = 0, dot_chunk = 0;
+  uint32_t dot_pass = 0, dot_sample = 0, dot_cell = 0, dot_part = 0, dot_table = 0;
   uint32_t dot_address = first_row * g.chunks;
-  uint32_t dot_ring_address = dot_ring * g.slot_words;
-  uint32_t update_plane = 0, update_sample = 0, update_chunk = 0;
-  uint32_t update_row_address = update_ring * g.slot_words;
+  uint32_t dot_ring_address = dot_ring * g.slot_cells;
+  uint32_t update_pass = 0, update_sample = 0, update_cell = 0, update_table = 0;
+  uint32_t update_row_address = update_ring * g.slot_cells;
   uint32_t update_address = update_row_address;
-  dot_t row = 0;
+  dot_t row_first = 0, row_second = 0;
   dot_t last_first = 0, last_second = 0;
 
 TRAIN:
@@ -272,7 +323,7 @@ TRAIN:
     #pragma HLS DEPENDENCE variable=dot_first type=inter direction=RAW distance=2 dependent=true
     #pragma HLS DEPENDENCE variable=dot_second type=inter direction=RAW distance=2 dependent=true
     // clang-format on
-    const bool busy = t < g.slot_words;
+    const bool busy = t < g.slot_cells;
     const bool dots = overlapped ? left != 0 : (slot & 1) == 0;
     const bool updates = overlapped ? slot >= g.overlap.lag : (slot & 1) == 1;
     const uint32_t next_version = kModelVersions - previous - current;
@@ -280,32 +331,44 @@ TRAIN:
     const uint32_t write_version = previous == current ? (current == 0 ? 1 : 0) : next_version;
 
     if (busy && dots) {
-      const word_t word = words[dot_address];
-      ring[dot_ring_address] = word;
+      const cell_t cell = Format::Fetch(words, dot_address, dot_part);
+      ring[dot_ring_address] = cell;
 
       const uint32_t version = g.overlap.versions == 2 ? previous : current;
-      const uint32_t entry = (version << kVersionShift) + dot_chunk;
-      int64_t sum = 0;
+      const uint32_t entry = (version << kVersionShift) + dot_cell;
+      int64_t sum_first = 0, sum_second = 0;
     DOT_LANES:
       for (int lane = 0; lane < kLanes; ++lane) {
         #pragma HLS UNROLL
-        sum += Format::Term(word, lane, model[entry][lane]);
+        const Terms terms = Format::TermsOf(cell, lane, g.decoding, dot_levels[lane], dot_table,
+                                            model[entry][lane], model[entry][lane]);
+        sum_first += terms.first;
+        if (Format::kPairs) sum_second += terms.second;
       }
-      row = dot_chunk == 0 ? dot_t(sum) : dot_t(row + sum);
+      row_first = dot_cell == 0 ? dot_t(sum_first) : dot_t(row_first + sum_first);
+      if (Format::kPairs) {
+        row_second = dot_cell == 0 ? dot_t(sum_second) : dot_t(row_second + sum_second);
+      }
 
-      if (dot_chunk == g.chunks - 1) {
-        const bool base = dot_plane < g.base_planes;
-        const int weight = !kWeighted ? 0 : base ? BaseWeight(dot_plane) : DitherWeight(r.bits);
-        const dot_t weighted = ShiftLeft(row.to_int64(), weight);
+      if (dot_cell == g.cells - 1) {
+        // a plane counts by its weight and for the sample that it belongs to, base planes for both
+        const bool both = Format::kPairs || dot_pass < g.base_planes;
+        const int weight = !kWeighted                 ? 0
+                           : dot_pass < g.base_planes ? BaseWeight(dot_pass)
+                                                      : DitherWeight(r.bits);
+        const dot_t weighted_first = ShiftLeft(row_first.to_int64(), weight);
+        const dot_t weighted_second = Format::kPairs ? row_second : weighted_first;
         // a batch of one sample may add to the same entry in every cycle: forwarded past the memory
         const bool forward = r.batch == 1;
         const dot_t old_first = forward ? last_first : dot_first[dot_sample];
         const dot_t old_second = forward ? last_second : dot_second[dot_sample];
-        const bool adds_first = base || dot_plane == g.base_planes;
-        const bool adds_second = base || dot_plane == g.base_planes + 1;
+        const bool adds_first = both || dot_pass == g.base_planes;
+        const bool adds_second = both || dot_pass == g.base_planes + 1;
         const dot_t zero = 0;
-        const dot_t first = (dot_plane == 0 ? zero : old_first) + (adds_first ? weighted : zero);
-        const dot_t second = (dot_plane == 0 ? zero : old_second) + (adds_second ? weighted : zero);
+        const dot_t first =
+            (dot_pass == 0 ? zero : old_first) + (adds_first ? weighted_first : zero);
+        const dot_t second =
+            (dot_pass == 0 ? zero : old_second) + (adds_second ? weighted_second : zero);
         dot_first[dot_sample] = first;
         dot_second[dot_sample] = second;
         last_first = first;
@@ -313,12 +376,12 @@ TRAIN:
 
         // batches before the first one of this run keep the coefficients that came with them
         const bool carried = slot < r.pending;
-        if (dot_plane == g.planes - 1 && !carried) {
+        if (dot_pass == g.passes - 1 && !carried) {
           Coefficients c = {0, 0};
           if (next_sample + dot_sample < r.samples) {
             const int32_t label = block_labels[first_row + dot_sample];
-            c = SampleCoefficients(r.sampling, first.to_int64(), second.to_int64(), label, step,
-                                   saturations);
+            c = SampleCoefficients(Format::kFormat, r.sampling, first.to_int64(), second.to_int64(),
+                                   label, step, saturations);
           }
           const uint32_t place = dot_ring * r.batch + dot_sample;
           coefficient_first[place] = c.first;
@@ -326,66 +389,81 @@ TRAIN:
         }
       }
 
-      ++dot_address;
       ++dot_ring_address;
-      if (++dot_chunk == g.chunks) {
-        dot_chunk = 0;
+      const bool row_ends = ++dot_cell == g.cells;
+      if (++dot_part == kParts || row_ends) {
+        dot_part = 0;
+        ++dot_address;
+      }
+      dot_table += g.level_stride;
+      if (row_ends) {
+        dot_cell = 0;
+        dot_table = 0;
         if (++dot_sample == r.batch) {
           dot_sample = 0;
-          ++dot_plane;
-          dot_address += g.plane_words - g.batch_words;
+          ++dot_pass;
+          dot_address += g.plane_words - r.batch * g.chunks;
         }
       }
     }
 
     if (busy && updates) {
-      const word_t word = ring[update_address];
+      const cell_t cell = ring[update_address];
       const uint32_t place = update_ring * r.batch + update_sample;
       const Coefficients c = {coefficient_first[place], coefficient_second[place]};
-      int64_t factor;
-      if (update_plane < g.base_planes) {
-        factor = ShiftLeft(BaseCoefficient(c), BaseWeight(update_plane));
+      const int64_t dither_first = FirstDitherCoefficient(r.sampling, c);
+      const int64_t dither_second = SecondDitherCoefficient(r.sampling, c);
+      int64_t factor_first, factor_second;
+      if (Format::kPairs) {
+        factor_first = dither_first;
+        factor_second = dither_second;
       } else {
-        const int64_t dither = update_plane == g.base_planes
-                                   ? FirstDitherCoefficient(r.sampling, c)
-                                   : SecondDitherCoefficient(r.sampling, c);
-        factor = kWeighted ? ShiftLeft(dither, DitherWeight(r.bits)) : dither;
+        const bool base = update_pass < g.base_planes;
+        const int64_t factor = base                           ? BaseCoefficient(c)
+                               : update_pass == g.base_planes ? dither_first
+                                                              : dither_second;
+        const int weight = !kWeighted ? 0 : base ? BaseWeight(update_pass) : DitherWeight(r.bits);
+        factor_first = ShiftLeft(factor, weight);
+        factor_second = 0;
       }
-      const bool opens = update_sample == 0 && update_plane == 0;
-      const bool closes = update_sample == r.batch - 1 && update_plane == g.planes - 1;
-      const uint32_t new_entry = (write_version << kVersionShift) + update_chunk;
+      const bool opens = update_sample == 0 && update_pass == 0;
+      const bool closes = update_sample == r.batch - 1 && update_pass == g.passes - 1;
+      const uint32_t new_entry = (write_version << kVersionShift) + update_cell;
       uint32_t clamped = 0;
     UPDATE_LANES:
       for (int lane = 0; lane < kLanes; ++lane) {
         #pragma HLS UNROLL
-        const int64_t term = Format::Term(word, lane, factor);
+        const Terms terms = Format::TermsOf(cell, lane, g.decoding, update_levels[lane],
+                                            update_table, factor_first, factor_second);
+        const int64_t term = Format::kPairs ? terms.first + terms.second : terms.first;
         gradient[lane] = opens ? gradient_t(term) : gradient_t(gradient[lane] + term);
         if (closes) {
           // padding lanes stay zero, whatever bits their planes hold
-          const bool real = update_chunk * kLanes + lane < r.features;
+          const bool real = update_cell * kLanes + lane < r.features;
           uint32_t lane_clamped = 0;
-          const int32_t entry = real ? UpdateEntry(master[update_chunk][lane],
+          const int32_t entry = real ? UpdateEntry(Format::kFormat, master[update_cell][lane],
                                                    gradient[lane].to_int64(), decay, lane_clamped)
                                      : 0;
-          master[update_chunk][lane] = entry;
+          master[update_cell][lane] = entry;
           model[new_entry][lane] = entry;
           clamped += lane_clamped;
         }
       }
       saturations += clamped;
 
-      if (++update_plane == g.planes) {
-        update_plane = 0;
+      if (++update_pass == g.passes) {
+        update_pass = 0;
         if (++update_sample == r.batch) {
           update_sample = 0;
-          ++update_chunk;
-          update_row_address += 1 - (g.batch_words - g.chunks);
+          ++update_cell;
+          update_table += g.level_stride;
+          update_row_address += 1 - (g.batch_cells - g.cells);
         } else {
-          update_row_address += g.chunks;
+          update_row_address += g.cells;
         }
         update_address = update_row_address;
       } else {
-        update_address += g.batch_words;
+        update_address += g.batch_cells;
       }
     }
 
@@ -403,11 +481,12 @@ TRAIN:
         first_row += r.batch;
         dot_ring = dot_ring + 1 == g.overlap.ring_batches ? 0 : dot_ring + 1;
       }
-      dot_plane = 0;
+      dot_pass = 0;
       dot_address = first_row * g.chunks;
-      dot_ring_address = dot_ring * g.slot_words;
-      update_chunk = 0;
-      update_row_address = update_ring * g.slot_words;
+      dot_ring_address = dot_ring * g.slot_cells;
+      update_cell = 0;
+      update_table = 0;
+      update_row_address = update_ring * g.slot_cells;
       update_address = update_row_address;
     }
   }
@@ -423,42 +502,71 @@ TRAIN:
 
 /// Copies the model from memory into version 0 and the update side's copy, entry by entry.
 template <class Format>
-void LoadModel(const int32_t *memory, uint32_t chunks,
-               int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-               int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes]) {
+void LoadModel(const int32_t *memory, uint32_t entries,
+               int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+               int32_t master[1 << CellsLog2<Format>()][Format::kLanes]) {
   #pragma HLS INLINE off
-  const uint32_t entries = chunks * Format::kLanes;
-  uint32_t chunk = 0, lane = 0;
+  uint32_t cell = 0, lane = 0;
 LOAD_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
     const int32_t entry = memory[i];
-    model[chunk][lane] = entry;
-    master[chunk][lane] = entry;
+    model[cell][lane] = entry;
+    master[cell][lane] = entry;
     if (++lane == Format::kLanes) {
       lane = 0;
-      ++chunk;
+      ++cell;
     }
   }
 }
 
-/// Copies one version of the model to memory.
+/// Copies one version of the model to memory, and zeros behind its last feature.
 template <class Format>
-void StoreModel(
-    const int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-    uint32_t version, uint32_t chunks, int32_t *memory, uint64_t offset) {
+void StoreModel(const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                uint32_t version, uint32_t features, uint32_t entries, int32_t *memory,
+                uint64_t offset) {
   #pragma HLS INLINE off
-  const uint32_t entries = chunks * Format::kLanes;
-  uint32_t entry = version << MaxChunksLog2(Format::kFormat), lane = 0;
+  uint32_t cell = version << CellsLog2<Format>(), lane = 0;
 STORE_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
-    memory[offset + i] = model[entry][lane];
+    memory[offset + i] = i < features ? model[cell][lane] : 0;
     if (++lane == Format::kLanes) {
       lane = 0;
-      ++entry;
+      ++cell;
+    }
+  }
+}
+
+/// Copies tables of levels from memory, feature after feature, to the lanes that decode with them;
+/// a single table goes to all lanes.
+template <class Format>
+void LoadLevels(const int32_t *memory, uint32_t tables, uint32_t count,
+                int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+                int16_t update_levels[Format::kLanes][1 << Format::kTableLog2]) {
+  #pragma HLS INLINE off
+  uint32_t level = 0, lane = 0, table = 0;
+LOAD_LEVELS:
+  for (uint32_t i = 0; i < tables * count; ++i) {
+    #pragma HLS PIPELINE II = 1
+    #pragma HLS LOOP_TRIPCOUNT min = 2 max = 262144
+    const int16_t value = static_cast<int16_t>(memory[i]);
+  LEVEL_LANES:
+    for (int k = 0; k < Format::kLanes; ++k) {
+      #pragma HLS UNROLL
+      if (tables == 1 || static_cast<uint32_t>(k) == lane) {
+        dot_levels[k][table + level] = value;
+        update_levels[k][table + level] = value;
+      }
+    }
+    if (++level == count) {
+      level = 0;
+      if (++lane == Format::kLanes) {
+        lane = 0;
+        table += count;
+      }
     }
   }
 }
@@ -504,15 +612,18 @@ STORE_PENDING:
 /// history row behind its last one. Counts what the schedule says that the block takes, while the
 /// next one is read.
 template <class Format>
-void TrainAndRecord(const typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)],
+void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
+                                                       [1 << BlockWordsLog2(Format::kFormat)],
                     const int32_t block_labels[kBlockSamples], const uint32_t *schedule,
                     int32_t *history, Registers r, Geometry g,
-                    int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-                    int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-                    typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
+                    int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                    int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+                    typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
                     int32_t coefficient_first[kCoefficientEntries],
-                    int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
-                    uint64_t counters[kCounters]) {
+                    int32_t coefficient_second[kCoefficientEntries],
+                    const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+                    const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
+                    uint32_t position[kPositions], uint64_t counters[kCounters]) {
   #pragma HLS INLINE off
   const uint32_t block = position[kBlock];
   const uint32_t epoch = position[kEpoch];
@@ -527,11 +638,12 @@ void TrainAndRecord(const typename Format::word_t words[1 << BlockWordsLog2(Form
     position[kNextSample] = r.skip * r.batch;
   }
   TrainBlock<Format>(words, block_labels, r, g, block, position[kStepNow], position[kDecayNow],
-                     model, master, ring, coefficient_first, coefficient_second, position);
+                     model, master, ring, coefficient_first, coefficient_second, dot_levels,
+                     update_levels, position);
   uint32_t cycles = BlockSlots(r, g, block) * g.slot_cycles + kPipelineDepth;
   if (closes && (r.flags & kFlagHold) == 0) {
-    const uint32_t entries = g.chunks * Format::kLanes;
-    StoreModel<Format>(model, position[kCurrent], g.chunks, history,
+    const uint32_t entries = g.chunks * Format::kWordLanes;
+    StoreModel<Format>(model, position[kCurrent], r.features, entries, history,
                        static_cast<uint64_t>(epoch) * entries);
     cycles += entries + kMemoryLatency;
   }
@@ -549,31 +661,36 @@ template <class Format>
 void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
                const uint32_t *schedule, int32_t *history, Registers r, Geometry g, uint64_t rounds,
                uint32_t next_words[1], uint32_t next_labels[1],
-               int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-               int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes],
-               typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)],
+               int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+               int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+               typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
                int32_t coefficient_first[kCoefficientEntries],
-               int32_t coefficient_second[kCoefficientEntries], uint32_t position[kPositions],
-               uint64_t counters[kCounters]) {
+               int32_t coefficient_second[kCoefficientEntries],
+               const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+               const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
+               uint32_t position[kPositions], uint64_t counters[kCounters]) {
   #pragma HLS INLINE off
 BLOCKS:
   for (uint64_t round = 0; round < rounds; ++round) {
     #pragma HLS DATAFLOW
     #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
-    typename Format::word_t words[1 << BlockWordsLog2(Format::kFormat)];
+    typename Format::word_t words[Format::kBufferPlanes][1 << BlockWordsLog2(Format::kFormat)];
+    #pragma HLS ARRAY_PARTITION variable = words type = complete dim = 1
     int32_t block_labels[kBlockSamples];
     ReadWords<Format>(planes, r, g, next_words, words);
     ReadLabels(labels, r, g, next_labels, block_labels);
     TrainAndRecord<Format>(words, block_labels, schedule, history, r, g, model, master, ring,
-                           coefficient_first, coefficient_second, position, counters);
+                           coefficient_first, coefficient_second, dot_levels, update_levels,
+                           position, counters);
   }
 }
 
 /// The whole accelerator.
+/// \param levels  tables of levels, as many as the registers say; not read by other formats
 template <class Format>
 uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32_t *model_memory,
-             int32_t *history, const uint32_t *schedule, const Registers &r, uint64_t &words,
-             uint64_t &cycles, uint32_t &saturations) {
+             int32_t *history, const uint32_t *schedule, const int32_t *levels, const Registers &r,
+             uint64_t &words, uint64_t &cycles, uint32_t &saturations) {
   #pragma HLS INLINE
   words = 0;
   cycles = 0;
@@ -583,30 +700,41 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
 
   // One entry a lane. Dot products read one of three versions while the next one is written; the
   // update side has the latest in a copy of its own, so that no memory needs more than two ports.
-  int32_t model[kModelVersions << MaxChunksLog2(Format::kFormat)][Format::kLanes];
+  int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = model type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = model type = ram_s2p impl = bram
-  int32_t master[1 << MaxChunksLog2(Format::kFormat)][Format::kLanes];
+  int32_t master[1 << CellsLog2<Format>()][Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = master type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = master type = ram_s2p
-  typename Format::word_t ring[1 << RingWordsLog2(Format::kFormat)];
+  typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)];
   #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = bram
   int32_t coefficient_first[kCoefficientEntries];
   #pragma HLS BIND_STORAGE variable = coefficient_first type = ram_s2p
   int32_t coefficient_second[kCoefficientEntries];
   #pragma HLS BIND_STORAGE variable = coefficient_second type = ram_s2p
+  // a lane looks up two samples a cycle on either side, which is what a memory's two ports give
+  int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2];
+  #pragma HLS ARRAY_PARTITION variable = dot_levels type = complete dim = 1
+  #pragma HLS BIND_STORAGE variable = dot_levels type = ram_t2p impl = bram
+  int16_t update_levels[Format::kLanes][1 << Format::kTableLog2];
+  #pragma HLS ARRAY_PARTITION variable = update_levels type = complete dim = 1
+  #pragma HLS BIND_STORAGE variable = update_levels type = ram_t2p impl = bram
   uint32_t position[kPositions];
   uint64_t counters[kCounters];
 
   const Geometry g = GeometryOf<Format>(r);
-  const uint32_t entries = g.chunks * Format::kLanes;
-  LoadModel<Format>(model_memory, g.chunks, model, master);
+  const uint32_t entries = g.chunks * Format::kWordLanes;
+  LoadModel<Format>(model_memory, entries, model, master);
   if (r.pending != 0) {
     LoadPending(model_memory, entries, r.pending * r.batch, coefficient_first, coefficient_second);
   }
   counters[kWordsStreamed] = 0;
   counters[kCycles] = 2 * (entries + kMemoryLatency) + ReadCycles(g);
   if (r.pending != 0) counters[kCycles] += 2 * r.pending * r.batch + kMemoryLatency;
+  if (Format::kTableLog2 != 0) {
+    LoadLevels<Format>(levels, r.level_tables, LevelCount(r.bits), dot_levels, update_levels);
+    counters[kCycles] += r.level_tables * LevelCount(r.bits) + kMemoryLatency;
+  }
   position[kBlock] = 0;
   position[kEpoch] = 0;
   position[kCurrent] = 0;
@@ -616,13 +744,14 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   uint32_t next_labels[1] = {0};
   const uint64_t rounds = static_cast<uint64_t>(r.epochs) * g.blocks;
   RunBlocks<Format>(planes, labels, schedule, history, r, g, rounds, next_words, next_labels, model,
-                    master, ring, coefficient_first, coefficient_second, position, counters);
+                    master, ring, coefficient_first, coefficient_second, dot_levels, update_levels,
+                    position, counters);
 
   // with updates held back, the model that the next dot product would read
   const bool hold = (r.flags & kFlagHold) != 0;
   const uint32_t version =
       hold && g.overlap.versions == 2 ? position[kPrevious] : position[kCurrent];
-  StoreModel<Format>(model, version, g.chunks, model_memory, 0);
+  StoreModel<Format>(model, version, r.features, entries, model_memory, 0);
   if (hold) {
     const uint32_t dotted = g.batches - r.skip;
     const uint32_t pending = r.delay < dotted ? r.delay : dotted;

@@ -46,13 +46,14 @@ extern "C" void zipml_sgd(const bit_plane_format_t::word_t *planes, const int32_
   #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
   // clang-format on
   const zipml::Registers registers = {
-      samples,  features, batch, block_samples, block_stride, dither_offset, bits,
-      sampling, epochs,   delay, skip,          pending,      flags};
+      samples, features, batch,  block_samples, block_stride, dither_offset,
+      bits,    sampling, epochs, delay,         skip,         pending,
+      flags,   0};  // no tables of levels
   uint64_t words_streamed;
   uint64_t cycles_taken;
   uint32_t saturated;
-  *status = zipml::Run<bit_plane_format_t>(planes, labels, model, history, schedule, registers,
-                                           words_streamed, cycles_taken, saturated);
+  *status = zipml::Run<bit_plane_format_t>(planes, labels, model, history, schedule, nullptr,
+                                           registers, words_streamed, cycles_taken, saturated);
   *version = zipml::kInterfaceVersion;
   *capability = zipml::Capability(ZIPML_WORD_BITS_LOG2, bit_plane_format_t::kFormat);
   *words = words_streamed;

@@ -46,12 +46,13 @@ extern "C" void zipml_sgd_f32(const float_format_t::word_t *planes, const int32_
   #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
   // clang-format on
   const zipml::Registers registers = {
-      samples,  features, batch, block_samples, block_stride, dither_offset, bits,
-      sampling, epochs,   delay, skip,          pending,      flags};
+      samples, features, batch,  block_samples, block_stride, dither_offset,
+      bits,    sampling, epochs, delay,         skip,         pending,
+      flags,   0};  // no tables of levels
   uint64_t words_streamed;
   uint64_t cycles_taken;
   uint32_t saturated;
-  *status = zipml::Run<float_format_t>(planes, labels, model, history, schedule, registers,
+  *status = zipml::Run<float_format_t>(planes, labels, model, history, schedule, nullptr, registers,
                                        words_streamed, cycles_taken, saturated);
   *version = zipml::kInterfaceVersion;
   *capability = zipml::Capability(ZIPML_WORD_BITS_LOG2, float_format_t::kFormat);

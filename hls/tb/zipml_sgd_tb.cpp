@@ -1,4 +1,4 @@
-// Test bench of both top functions, for g++ here and for the vendor's csim and cosim.
+// Test bench of the top functions, for g++ here and for the vendor's csim and cosim.
 //
 // A sweep of shapes is trained on random planes by the top function and by a reference written from
 // the formulas of docs/arithmetic.md; the model, its history and every counter must agree. Every
@@ -7,6 +7,7 @@
 // then.
 //
 // -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline,
+// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels,
 // -DZIPML_BENCH_ENGINE the engine behind the same interface (no stages to call), and
 // -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it copies whole ports of
 // the depth that the interface pragmas name, so buffers are as large then and pointers never null.
@@ -23,27 +24,41 @@
 #include "../src/stages.hpp"
 #include "../src/word_bits.hpp"
 
-#ifdef ZIPML_BENCH_FLOAT
-#define ZIPML_TOP zipml_sgd_f32
+#if defined(ZIPML_BENCH_FLOAT)
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;
+#elif defined(ZIPML_BENCH_LEVELS)
+typedef zipml::LevelFormat<ZIPML_WORD_BITS> format_t;
 #else
-#define ZIPML_TOP zipml_sgd
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> format_t;
 #endif
 
-extern "C" void ZIPML_TOP(const format_t::word_t *planes, const int32_t *labels, int32_t *model,
-                          int32_t *history, const uint32_t *schedule, uint32_t samples,
-                          uint32_t features, uint32_t batch, uint32_t block_samples,
-                          uint32_t block_stride, uint32_t dither_offset, uint32_t bits,
-                          uint32_t sampling, uint32_t epochs, uint32_t delay, uint32_t skip,
-                          uint32_t pending, uint32_t flags, uint32_t *status, uint32_t *version,
-                          uint64_t *capability, uint64_t *words, uint64_t *cycles,
-                          uint32_t *saturations);
+#define ZIPML_PORTS                                                                        \
+  const format_t::word_t *planes, const int32_t *labels, int32_t *model, int32_t *history, \
+      const uint32_t *schedule
+#define ZIPML_SCALARS                                                                  \
+  uint32_t samples, uint32_t features, uint32_t batch, uint32_t block_samples,         \
+      uint32_t block_stride, uint32_t dither_offset, uint32_t bits, uint32_t sampling, \
+      uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags
+#define ZIPML_OUTPUTS                                                                           \
+  uint32_t *status, uint32_t *version, uint64_t *capability, uint64_t *words, uint64_t *cycles, \
+      uint32_t *saturations
+
+extern "C" {
+void zipml_sgd(ZIPML_PORTS, ZIPML_SCALARS, ZIPML_OUTPUTS);
+void zipml_sgd_f32(ZIPML_PORTS, ZIPML_SCALARS, ZIPML_OUTPUTS);
+void zipml_sgd_levels(ZIPML_PORTS, const int32_t *levels, ZIPML_SCALARS, uint32_t level_tables,
+                      ZIPML_OUTPUTS);
+}
 
 namespace {
 
 const bool kFloat = format_t::kFormat == zipml::kFloat32;
-const uint32_t kLanes = format_t::kLanes;
+const bool kLevels = format_t::kFormat == zipml::kLevels;
+const char *const kTopName = kFloat ? "zipml_sgd_f32" : kLevels ? "zipml_sgd_levels" : "zipml_sgd";
+const uint32_t kLanes = format_t::kWordLanes;
+// fraction bits, as docs/arithmetic.md has them
+const int kValueBits = kLevels ? 14 : 7;
+const int kGradientBits = 28 + kValueBits + 1;
 const int kGuard = 64;
 // depth= of the interface pragmas
 const size_t kDepthPlanes = 4096;
@@ -51,6 +66,7 @@ const size_t kDepthLabels = 1024;
 const size_t kDepthModel = 2048;
 const size_t kDepthHistory = 4096;
 const size_t kDepthSchedule = 64;
+const size_t kDepthLevels = 16384;
 #ifdef ZIPML_BENCH_QUICK
 const bool kWholePorts = true;
 #else
@@ -96,6 +112,7 @@ struct Case {
   uint32_t extra_planes;  // stored between base and dithers, so that a block takes two bursts
   double step, l2;
   uint32_t label_range;  // labels lie within +-label_range / 2^24
+  bool own_tables;       // a table of levels for each feature instead of one for all
 };
 
 struct Outcome {
@@ -158,7 +175,8 @@ class Reference {
   }
 
   int64_t Coefficient(int64_t dot, int32_t label, uint32_t step) {
-    const int64_t residual = Clamp(Round(dot - label * static_cast<int64_t>(128), 7), saturations);
+    const int64_t one = static_cast<int64_t>(1) << kValueBits;
+    const int64_t residual = Clamp(Round(dot - label * one, kValueBits), saturations);
     return Clamp(Round(residual * step, 26), saturations);
   }
 
@@ -190,8 +208,8 @@ class Reference {
 
   void Update(const std::vector<int64_t> &g, uint32_t decay) {
     for (uint32_t j = 0; j < c_.features; ++j) {
-      const int64_t shrink = Round(model[j] * decay, 16);
-      model[j] = Clamp(model[j] - Round(g[j] + shrink, 12), saturations);
+      const int64_t shrink = Round(model[j] * decay, 24 + 28 - kGradientBits);
+      model[j] = Clamp(model[j] - Round(g[j] + shrink, kGradientBits - 24), saturations);
     }
   }
 
@@ -217,19 +235,28 @@ struct Data {
         model(entries + pending_entries, kDepthModel),
         history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
         schedule(2 * c.epochs, kDepthSchedule),
+        tables(!kLevels       ? 0
+               : c.own_tables ? c.features
+                              : 1),
+        level_count(kLevels ? (1u << (c.bits - 1)) + 1 : 0),
+        levels(static_cast<size_t>(tables) * level_count, kDepthLevels),
         first(static_cast<size_t>(c.samples) * c.features, 0),
         second(first),
         truth(c.samples) {}
 
   bool intact() const {
     return planes.intact() && labels.intact() && model.intact() && history.intact() &&
-           schedule.intact();
+           schedule.intact() && levels.intact();
   }
+
+  uint64_t levels_used() const { return static_cast<uint64_t>(tables) * level_count; }
 
   uint32_t block_samples, blocks, plane_words, block_stride, entries;
   Guarded<format_t::word_t> planes;
   Guarded<int32_t> labels, model, history;
   Guarded<uint32_t> schedule;
+  uint32_t tables, level_count;
+  Guarded<int32_t> levels;
   std::vector<int64_t> first, second;  // Q1 and Q2, samples x features
   std::vector<int32_t> truth;          // labels of real samples
 };
@@ -263,15 +290,18 @@ void Fill(const Case &c, Data &d) {
             } else {
               const bool bit = (random() >> 7 & 1) != 0;
               word[lane] = bit;
-              const int64_t sign = bit ? 1 : -1;
+              // the uniform grid's own value, or the code that a table decodes
+              const int64_t sign = bit ? 1 : kLevels ? 0 : -1;
+              const int dither_unit = kLevels ? 1 : 1 << (8 - c.bits);
               if (!real) continue;
               if (plane < base) {
-                d.first[i] += sign * (1 << (6 - plane));
-                d.second[i] += sign * (1 << (6 - plane));
+                const int base_unit = 1 << (kLevels ? base - 1 - plane : 6 - plane);
+                d.first[i] += sign * base_unit;
+                d.second[i] += sign * base_unit;
               } else if (plane == base + c.extra_planes) {
-                d.first[i] += sign * (1 << (8 - c.bits));
+                d.first[i] += sign * dither_unit;
               } else if (plane == base + c.extra_planes + 1) {
-                d.second[i] += sign * (1 << (8 - c.bits));
+                d.second[i] += sign * dither_unit;
               }
             }
           }
@@ -287,6 +317,14 @@ void Fill(const Case &c, Data &d) {
       }
     }
   }
+  for (size_t i = 0; i < d.levels.size() && kLevels; ++i) {
+    d.levels[i] = static_cast<int32_t>(random() % 32769) - 16384;
+  }
+  for (size_t i = 0; i < d.first.size() && kLevels; ++i) {
+    const size_t table = d.tables == 1 ? 0 : i % c.features * d.level_count;
+    d.first[i] = d.levels[table + d.first[i]];
+    d.second[i] = d.levels[table + d.second[i]];
+  }
   for (uint32_t i = 0; i < d.entries; ++i) {
     d.model[i] = i < c.features ? static_cast<int32_t>(random() % 16777216u) - 8388608 : 0;
   }
@@ -297,16 +335,36 @@ void Fill(const Case &c, Data &d) {
   }
 }
 
+/// The top function that this bench is built for.
+void Top(ZIPML_PORTS, const int32_t *levels, ZIPML_SCALARS, uint32_t level_tables, Outcome &o) {
+#if defined(ZIPML_BENCH_LEVELS)
+  zipml_sgd_levels(planes, labels, model, history, schedule, levels, samples, features, batch,
+                   block_samples, block_stride, dither_offset, bits, sampling, epochs, delay, skip,
+                   pending, flags, level_tables, &o.status, &o.version, &o.capability, &o.words,
+                   &o.cycles, &o.saturations);
+#else
+  static_cast<void>(levels);
+  static_cast<void>(level_tables);
+#if defined(ZIPML_BENCH_FLOAT)
+  zipml_sgd_f32
+#else
+  zipml_sgd
+#endif
+      (planes, labels, model, history, schedule, samples, features, batch, block_samples,
+       block_stride, dither_offset, bits, sampling, epochs, delay, skip, pending, flags, &o.status,
+       &o.version, &o.capability, &o.words, &o.cycles, &o.saturations);
+#endif
+}
+
 /// One start on blocks `block` and up, `samples` samples in them.
 Outcome Start(const Case &c, Data &d, uint32_t block, uint32_t samples, uint32_t epochs,
               uint32_t skip, uint32_t pending, uint32_t flags) {
   Outcome o;
-  ZIPML_TOP(d.planes.get() + static_cast<size_t>(block) * d.block_stride,
-            d.labels.get() + static_cast<size_t>(block) * d.block_samples, d.model.get(),
-            d.history.get(), d.schedule.get(), samples, c.features, c.batch, d.block_samples,
-            d.block_stride, (Base(c) + c.extra_planes) * d.plane_words, c.bits, c.sampling, epochs,
-            c.delay, skip, pending, flags, &o.status, &o.version, &o.capability, &o.words,
-            &o.cycles, &o.saturations);
+  Top(d.planes.get() + static_cast<size_t>(block) * d.block_stride,
+      d.labels.get() + static_cast<size_t>(block) * d.block_samples, d.model.get(), d.history.get(),
+      d.schedule.get(), d.levels.get(), samples, c.features, c.batch, d.block_samples,
+      d.block_stride, (Base(c) + c.extra_planes) * d.plane_words, c.bits, c.sampling, epochs,
+      c.delay, skip, pending, flags, d.tables, o);
   return o;
 }
 
@@ -314,7 +372,9 @@ Outcome Start(const Case &c, Data &d, uint32_t block, uint32_t samples, uint32_t
 uint64_t ExpectedCycles(const Case &c, const Data &d) {
   const zipml::Overlap o = zipml::OverlapOf(c.delay);
   const uint64_t planes = Base(c) + Dithers(c);
-  const uint64_t slot = zipml::SlotCycles(static_cast<uint32_t>(planes), c.batch, Chunks(c), o);
+  const uint32_t passes = kLevels ? 1 : static_cast<uint32_t>(planes);
+  const uint32_t cell = kLevels ? kLanes / 4 : kLanes;
+  const uint64_t slot = zipml::SlotCycles(passes, c.batch, (c.features + cell - 1) / cell, o);
   const bool two_bursts = c.extra_planes != 0 && Base(c) != 0;
   const uint64_t read = planes * d.plane_words + (two_bursts ? 128 : 64);
   const uint64_t batches = (c.samples + c.batch - 1) / c.batch;
@@ -325,7 +385,8 @@ uint64_t ExpectedCycles(const Case &c, const Data &d) {
     if (block + 1 == d.blocks) train += (c.delay == 0 ? 0 : o.lag * slot) + d.entries + 64;
     epoch += std::max(train, read);
   }
-  return read + c.epochs * epoch - std::max(train, read) + train + 2 * (d.entries + 64);
+  const uint64_t tables = kLevels ? d.levels_used() + 64 : 0;
+  return read + c.epochs * epoch - std::max(train, read) + train + 2 * (d.entries + 64) + tables;
 }
 
 const char *Name(const Case &c) {
@@ -415,20 +476,28 @@ void RunStages(const Case &c) {
                               c.delay,
                               0,
                               0,
-                              0};
+                              0,
+                              d.tables};
   const zipml::Geometry g = zipml::GeometryOf<format_t>(r);
-  std::vector<format_t::word_t> words(1 << zipml::BlockWordsLog2(format_t::kFormat));
+  const size_t depth = 1 << zipml::BlockWordsLog2(format_t::kFormat);
+  std::vector<format_t::word_t> words(format_t::kBufferPlanes * depth);
+  typedef format_t::word_t plane_t[1 << zipml::BlockWordsLog2(format_t::kFormat)];
   std::vector<int32_t> block_labels(zipml::kBlockSamples);
   uint32_t next_words[1] = {0}, next_labels[1] = {0};
   uint32_t wrong = 0;
   for (uint32_t round = 0; round < d.blocks + 1; ++round) {
     const uint32_t block = round % d.blocks;
-    zipml::ReadWords<format_t>(d.planes.get(), r, g, next_words, words.data());
+    zipml::ReadWords<format_t>(d.planes.get(), r, g, next_words,
+                               reinterpret_cast<plane_t *>(words.data()));
     zipml::ReadLabels(d.labels.get(), r, g, next_labels, block_labels.data());
     for (uint32_t i = 0; i < g.planes * d.plane_words; ++i) {
       const bool dither = i >= Base(c) * d.plane_words;
       const uint32_t stored = i + (dither ? c.extra_planes * d.plane_words : 0);
-      wrong += words[i] != d.planes[static_cast<size_t>(block) * d.block_stride + stored];
+      // side by side: base planes by their weight, dithers behind the widest base
+      const uint32_t plane = i / d.plane_words;
+      const uint32_t side = plane < Base(c) ? Base(c) - 1 - plane : 7 + plane - Base(c);
+      const size_t place = kLevels ? side * depth + i % d.plane_words : i;
+      wrong += words[place] != d.planes[static_cast<size_t>(block) * d.block_stride + stored];
     }
     for (uint32_t i = 0; i < d.block_samples; ++i) {
       wrong += block_labels[i] != d.labels[block * d.block_samples + i];
@@ -441,18 +510,18 @@ void RunStages(const Case &c) {
 /// A register outside its range must be answered by its code, with no memory behind the pointers.
 void RunInvalid(const char *name, uint32_t expected, uint32_t samples, uint32_t features,
                 uint32_t batch, uint32_t block_samples, uint32_t bits, uint32_t sampling,
-                uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags) {
+                uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags,
+                uint32_t level_tables = 1) {
   std::vector<format_t::word_t> planes(kWholePorts ? kDepthPlanes : 0);
   std::vector<int32_t> labels(kWholePorts ? kDepthLabels : 0);
   std::vector<int32_t> model(kWholePorts ? kDepthModel : 0, 7);
   std::vector<int32_t> history(kWholePorts ? kDepthHistory : 0, 7);
   std::vector<uint32_t> schedule(kWholePorts ? kDepthSchedule : 0);
+  std::vector<int32_t> levels(kWholePorts ? kDepthLevels : 0);
   Outcome o;
-  ZIPML_TOP(kWholePorts ? planes.data() : nullptr, kWholePorts ? labels.data() : nullptr,
-            kWholePorts ? model.data() : nullptr, kWholePorts ? history.data() : nullptr,
-            kWholePorts ? schedule.data() : nullptr, samples, features, batch, block_samples, 0, 0,
-            bits, sampling, epochs, delay, skip, pending, flags, &o.status, &o.version,
-            &o.capability, &o.words, &o.cycles, &o.saturations);
+  Top(planes.data(), labels.data(), model.data(), history.data(), schedule.data(), levels.data(),
+      samples, features, batch, block_samples, 0, 0, bits, sampling, epochs, delay, skip, pending,
+      flags, level_tables, o);
   EXPECT(std::count(model.begin(), model.end(), 7) == static_cast<int>(model.size()) &&
              std::count(history.begin(), history.end(), 7) == static_cast<int>(history.size()),
          "%s: memory was written", name);
@@ -485,11 +554,15 @@ void RunAllInvalid() {
   RunInvalid("block no multiple", kStatusBlock, 8, 8, 4, 6, b, 0, 1, 1, 0, 0, 0);
   RunInvalid("block samples", kStatusBlock, 8, 8, 4, kBlockSamples + 4, b, 0, 1, 1, 0, 0, 0);
   RunInvalid("block words", kStatusBlock, 8, limit, 4, kBlockSamples, b, 0, 1, 1, 0, 0, 0);
-  const uint32_t planes = kFloat ? 1 : 4;
+  const uint32_t planes = kFloat || kLevels ? 1 : 4;
   const uint32_t room = 1u << BlockWordsLog2(format_t::kFormat);
   const uint32_t samples = room / planes / (limit / kLanes);
   if (samples > 0) {
-    RunInvalid("ring", kStatusRing, samples, limit, samples, samples, b, 0, 1, 1, 0, 0, 0);
+    RunInvalid("ring", kStatusRing, samples, limit, samples, samples, b, 0, 1, kMaxDelay, 0, 0, 0);
+  }
+  if (kLevels) {
+    RunInvalid("tables", kStatusLevels, 8, 8, 4, 8, b, 0, 1, 1, 0, 0, 0, 2);
+    RunInvalid("tables too large", kStatusLevels, 8, limit, 4, 4, 8, 0, 1, 1, 0, 0, 0, limit);
   }
   RunInvalid("unknown flag", kStatusPartial, 8, 8, 4, 8, b, 0, 1, 1, 0, 0, 2);
   RunInvalid("hold over epochs", kStatusPartial, 8, 8, 4, 8, b, 0, 2, 1, 0, 0, kFlagHold);
@@ -530,7 +603,8 @@ int main() {
                           static_cast<uint32_t>(kFloat ? 0 : cases % 3),
                           0.05,
                           0.01,
-                          16777216};
+                          16777216,
+                          kLevels && cases % 2 == 0};
           RunCase(c);
           if (cases % 3 == 0) RunSegments(c);
 #ifndef ZIPML_BENCH_ENGINE
@@ -542,10 +616,11 @@ int main() {
     }
   }
   // large labels and steps: the model must saturate, be counted, and agree all the same
-  const Case saturating = {48, kLanes + 1, 8,   3,   kFloat ? 32u : 3u, kFloat ? 0u : 2u, 4,
-                           1,  0,          8.0, 0.0, 2147483000u};
+  const Case saturating = {
+      48,  kLanes + 1, 8,           3,    kFloat ? 32u : 3u, kFloat ? 0u : 2u, 4, 1, 0,
+      8.0, 0.0,        2147483000u, false};
   RunCase(saturating);
-  std::printf("%s, %d-bit words: %d cases, %d failures\n", kFloat ? "zipml_sgd_f32" : "zipml_sgd",
-              ZIPML_WORD_BITS, cases + 1, failures);
+  std::printf("%s, %d-bit words: %d cases, %d failures\n", kTopName, ZIPML_WORD_BITS, cases + 1,
+              failures);
   return failures == 0 ? 0 : 1;
 }

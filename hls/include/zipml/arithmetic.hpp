@@ -45,13 +45,16 @@ inline uint32_t BasePlanes(uint32_t bits) { return bits - 1; }
 inline uint32_t DitherPlanes(uint32_t sampling) { return sampling == kSingle ? 1 : 2; }
 
 /// Coefficient of one sample for one of its dot products: (dot - label) * step / batch.
-/// \param dot    sum over features of value times model entry, kModelFractionBits + kGridBits
-///               fraction bits
+/// \param format what values are
+/// \param dot    sum over features of value times model entry, kModelFractionBits +
+///               ValueFractionBits fraction bits
 /// \param label  kModelFractionBits fraction bits
 /// \param step   step / batch, kStepFractionBits fraction bits
-inline int32_t SampleCoefficient(int64_t dot, int32_t label, uint32_t step, uint32_t &saturations) {
-  const int64_t exact = dot - static_cast<int64_t>(label) * (1 << kGridBits);
-  const int64_t residual = Saturate(RoundShift(exact, kGridBits), saturations);
+inline int32_t SampleCoefficient(ValueFormat format, int64_t dot, int32_t label, uint32_t step,
+                                 uint32_t &saturations) {
+  const int value_shift = ValueFractionBits(format);
+  const int64_t exact = dot - static_cast<int64_t>(label) * (1 << value_shift);
+  const int64_t residual = Saturate(RoundShift(exact, value_shift), saturations);
   const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
   return Saturate(RoundShift(residual * static_cast<int64_t>(step), shift), saturations);
 }
@@ -63,22 +66,24 @@ struct Coefficients {
   int32_t second;  // from Q2
 };
 
-inline Coefficients SampleCoefficients(uint32_t sampling, int64_t dot_first, int64_t dot_second,
-                                       int32_t label, uint32_t step, uint32_t &saturations) {
+inline Coefficients SampleCoefficients(ValueFormat format, uint32_t sampling, int64_t dot_first,
+                                       int64_t dot_second, int32_t label, uint32_t step,
+                                       uint32_t &saturations) {
   Coefficients c;
   if (sampling == kDoubleSymmetric) {
-    c.first = SampleCoefficient(dot_first, label, step, saturations);
-    c.second = SampleCoefficient(dot_second, label, step, saturations);
+    c.first = SampleCoefficient(format, dot_first, label, step, saturations);
+    c.second = SampleCoefficient(format, dot_second, label, step, saturations);
   } else {
     const int64_t dot = sampling == kSingle ? dot_first : dot_second;
-    c.first = SampleCoefficient(dot, label, step, saturations);
+    c.first = SampleCoefficient(format, dot, label, step, saturations);
     c.second = c.first;
   }
   return c;
 }
 
 /// What one set bit of a plane adds to twice the gradient (a clear bit subtracts it), before the
-/// plane's weight. Symmetric: Q1 c2 + Q2 c1. Plain and single: 2 Q1 c.
+/// plane's weight. Symmetric: Q1 c2 + Q2 c1. Plain and single: 2 Q1 c. A dither bit counts for its
+/// own sample alone; where samples are whole values, they count like their dithers.
 inline int64_t BaseCoefficient(Coefficients c) { return static_cast<int64_t>(c.first) + c.second; }
 
 inline int64_t FirstDitherCoefficient(uint32_t sampling, Coefficients c) {
@@ -90,14 +95,16 @@ inline int64_t SecondDitherCoefficient(uint32_t sampling, Coefficients c) {
 }
 
 /// New model entry: x - gradient - decay * x, rounded once, saturated.
-/// \param gradient  kGradientFractionBits fraction bits, step and batch included
+/// \param format    what values are
+/// \param gradient  GradientFractionBits fraction bits, step and batch included
 /// \param decay     step * l2, kDecayFractionBits fraction bits; the lowest kDecayBits bits count,
 ///                  which the host guarantees to be all: a lane multiplies 32 by 24 bits
-inline int32_t UpdateEntry(int32_t x, int64_t gradient, uint32_t decay, uint32_t &saturations) {
-  const int decay_shift = kModelFractionBits + kDecayFractionBits - kGradientFractionBits;
+inline int32_t UpdateEntry(ValueFormat format, int32_t x, int64_t gradient, uint32_t decay,
+                           uint32_t &saturations) {
+  const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int64_t factor = decay & ((1u << kDecayBits) - 1);
   const int64_t shrink = RoundShift(static_cast<int64_t>(x) * factor, decay_shift);
-  const int shift = kGradientFractionBits - kModelFractionBits;
+  const int shift = GradientFractionBits(format) - kModelFractionBits;
   return Saturate(x - RoundShift(gradient + shrink, shift), saturations);
 }
 

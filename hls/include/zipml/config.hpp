@@ -24,15 +24,10 @@ constexpr int kCoefficientFractionBits = 28;
 /// DSPs.
 constexpr int kDecayFractionBits = 28;
 constexpr int kDecayBits = 24;
-/// A sum over one batch has the coefficient's fraction bits, the grid's, and one more because
-/// coefficients are doubled (the symmetric estimator halves).
-constexpr int kGradientFractionBits = kCoefficientFractionBits + kGridBits + 1;
 /// Fraction bits of a level in a table of levels (signed, 16 bits wide, so -1 and 1 fit).
 constexpr int kLevelFractionBits = 14;
 /// Fraction bits of a float32 sample after conversion to fixed point in the float32 kernel.
 constexpr int kFloatFractionBits = 23;
-
-// ---- Limits of every build ----------------------------------------------------------------------
 
 /// Format of a value in memory, in the capability register.
 enum ValueFormat : uint32_t {
@@ -40,6 +35,19 @@ enum ValueFormat : uint32_t {
   kFloat32 = 2,
   kLevels = 3,  // bit-planes of codes, decoded by tables of levels
 };
+
+/// Fraction bits of a value as the accelerator computes with it. (A float32 value has more; its
+/// products are cut to as many.)
+constexpr int ValueFractionBits(ValueFormat format) {
+  return format == kLevels ? kLevelFractionBits : kGridBits;
+}
+/// A sum over one batch has the coefficient's fraction bits, the value's, and one more because
+/// coefficients are doubled (the symmetric estimator halves).
+constexpr int GradientFractionBits(ValueFormat format) {
+  return kCoefficientFractionBits + ValueFractionBits(format) + 1;
+}
+
+// ---- Limits of every build ----------------------------------------------------------------------
 
 /// Chunks (words) of one sample's row of one plane: features <= chunks * lanes. A word of float32
 /// values has 32 times fewer lanes, so that all formats reach the same number of features.
