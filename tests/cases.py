@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
+from zipml_pynq.interface import FORMAT_CODES
 from zipml_pynq.native import Build
 from zipml_pynq.pack import Layout
 from zipml_pynq.plan import Plan, make_plan
@@ -29,6 +30,7 @@ class RandomDataset:
     labels: NDArray[np.int32]
     layout: Layout
     batch: int
+    levels: NDArray[np.int16] | None = None
     normalization: None = None  # there is no raw data behind these planes
 
 
@@ -46,6 +48,16 @@ def streamed(value_format: str, bits: int, dithers: int) -> int:
     return 1 if value_format == "float32" else bits - 1 + dithers
 
 
+def random_levels(rng: np.random.Generator, tables: int, bits: int) -> NDArray[np.int16]:
+    """Tables of levels from -1 to 1, some levels equal, (tables, 2^(bits-1) + 1)."""
+    one = 1 << CONFIG.level_fraction_bits
+    count = (1 << (bits - 1)) + 1
+    levels = rng.integers(-one, one, (tables, count), endpoint=True)
+    levels[:, 1:] = np.where(rng.random((tables, count - 1)) < 0.2, levels[:, :-1], levels[:, 1:])
+    levels[:, 0], levels[:, -1] = -one, one
+    return np.sort(levels, axis=1).astype(np.int16)
+
+
 def random_dataset(
     rng: np.random.Generator,
     *,
@@ -58,13 +70,23 @@ def random_dataset(
     blocks: int = 3,
     value_format: str = "bitplanes",
     label_scale: float = 1.0,
+    own_tables: bool = True,
 ) -> RandomDataset:
-    """A data set of random bits (or random float32 values) in about ``blocks`` blocks."""
+    """A data set of random bits (or random float32 values) in about ``blocks`` blocks.
+
+    ``own_tables``: in the format "levels", a table a feature, where the kernel holds so many.
+    """
     precisions = (bits,) if isinstance(bits, int) else tuple(sorted(bits))
-    lanes = word_bits if value_format == "bitplanes" else word_bits // 32
+    lanes = word_bits // 32 if value_format == "float32" else word_bits
     chunks = -(-features // lanes)
     planes = streamed(value_format, max(precisions), 2 if sampling == "double" else 1)
-    room = min(CONFIG.block_samples, LIMITS[value_format].block_words // (planes * chunks))
+    side_by_side = 1 if value_format == "levels" else planes
+    room = min(CONFIG.block_samples, LIMITS[value_format].block_words // (side_by_side * chunks))
+    tables = 0
+    if value_format == "levels":
+        cells = -(-features // (lanes // CONFIG.level_parts))
+        fits = cells * ((1 << (precisions[0] - 1)) + 1) <= CONFIG.level_table
+        tables = features if own_tables and fits else 1
     wanted = -(-samples // blocks)
     block_samples = batch * max(1, min(-(-wanted // batch), room // batch))
     layout = Layout(
@@ -75,6 +97,7 @@ def random_dataset(
         bits=precisions,
         sampling=sampling,
         value_format=value_format,
+        level_tables=tables,
     )
     rows = (layout.blocks, layout.stored_planes, block_samples, layout.chunks * layout.lanes)
     real = np.arange(layout.blocks * block_samples).reshape(layout.blocks, 1, -1, 1) < samples
@@ -95,7 +118,9 @@ def random_dataset(
     labels = rng.normal(0, label_scale * MODEL_ONE, layout.blocks * block_samples)
     labels = np.clip(np.rint(labels), -(2**31), 2**31 - 1).astype(np.int32)
     labels[samples:] = 0
-    return RandomDataset(np.ascontiguousarray(words).astype(np.uint64), labels, layout, batch)
+    levels = random_levels(rng, tables, precisions[0]) if tables else None
+    planes_stored = np.ascontiguousarray(words).astype(np.uint64)
+    return RandomDataset(planes_stored, labels, layout, batch, levels)
 
 
 def random_case(
@@ -194,9 +219,11 @@ def run_build(
         "history": history,
         "schedule": schedule,
     }
+    if packed.levels is not None:
+        arrays["levels"] = packed.levels.astype(np.int32)
     registers = build.run(
         layout.word_bits,
-        CONFIG.format_float32 if layout.value_format == "float32" else CONFIG.format_bit_planes,
+        FORMAT_CODES[layout.value_format],
         {name: array.ctypes.data for name, array in arrays.items()},
         scalars,
     )

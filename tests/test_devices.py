@@ -133,7 +133,8 @@ def test_parameters_are_checked(options, what):
 
 # ---- Protocol ----------------------------------------------------------------------------------
 
-OUTPUTS = dict.fromkeys(interface.OUTPUTS, 0) | {"status": 1, "words": 0x1_0000_0002}
+REGISTERS = interface.INTERFACES["bitplanes"]
+OUTPUTS = dict.fromkeys(REGISTERS.outputs, 0) | {"status": 1, "words": 0x1_0000_0002}
 
 
 class Kernel:
@@ -141,16 +142,16 @@ class Kernel:
 
     def __init__(self):
         self.starts = []
-        self.registers = RegisterFile(lambda _, inputs: self.starts.append(inputs))
+        self.registers = RegisterFile(REGISTERS, lambda _, inputs: self.starts.append(inputs))
 
 
 def test_start_stays_until_done_and_reading_clears_done():
     kernel = Kernel()
     r = kernel.registers
     assert r.read(0) == IDLE
-    r.write(interface.OFFSETS["planes"], 0x1000)
-    r.write(interface.OFFSETS["planes"] + 4, 0x8)
-    r.write(interface.OFFSETS["samples"], 5)
+    r.write(REGISTERS.offsets["planes"], 0x1000)
+    r.write(REGISTERS.offsets["planes"] + 4, 0x8)
+    r.write(REGISTERS.offsets["samples"], 5)
     r.write(0, START)
     assert kernel.starts[0]["planes"] == 0x8_0000_1000
     assert kernel.starts[0]["samples"] == 5
@@ -166,27 +167,27 @@ def test_start_stays_until_done_and_reading_clears_done():
 def test_valid_bits_are_cleared_by_reading():
     r = Kernel().registers
     r.write(0, START)
-    valid = interface.VALID_OFFSETS["words"]
+    valid = REGISTERS.valid_offsets["words"]
     assert r.read(valid) == 0
     r.finish(OUTPUTS)
     assert (r.read(valid), r.read(valid)) == (1, 0)
     assert r.value("words") == 0x1_0000_0002
-    assert r.read(interface.OFFSETS["words"]) == 2
-    assert r.read(interface.OFFSETS["words"] + 4) == 1
+    assert r.read(REGISTERS.offsets["words"]) == 2
+    assert r.read(REGISTERS.offsets["words"] + 4) == 1
 
 
 def test_read_only_and_reserved_words_ignore_writes():
     r = Kernel().registers
-    inputs = {interface.OFFSETS[name] for name in interface.POINTERS + interface.SCALARS}
-    inputs |= {interface.OFFSETS[name] + 4 for name in interface.POINTERS}
-    for offset in range(0x10, 1 << interface.ADDRESS_BITS, 4):
+    inputs = {REGISTERS.offsets[name] for name in REGISTERS.pointers + REGISTERS.scalars}
+    inputs |= {REGISTERS.offsets[name] + 4 for name in REGISTERS.pointers}
+    for offset in range(0x10, 1 << REGISTERS.address_bits, 4):
         r.write(offset, 0x12345678)
         assert r.read(offset) == (0x12345678 if offset in inputs else 0)
 
 
 def test_addresses_wrap_at_the_ports_width():
     r = Kernel().registers
-    r.write(interface.OFFSETS["bits"] + (1 << interface.ADDRESS_BITS), 3)
+    r.write(REGISTERS.offsets["bits"] + (1 << REGISTERS.address_bits), 3)
     assert r.value("bits") == 3
 
 
@@ -246,14 +247,14 @@ def test_register_map_reads_and_writes(board):
     assert int(registers.version) == CONFIG.interface_version
     registers.samples = 123
     assert int(registers.samples) == 123
-    assert driver.mmio.read(interface.OFFSETS["samples"]) == 123
+    assert driver.mmio.read(REGISTERS.offsets["samples"]) == 123
     assert registers.CTRL.AP_IDLE == 1
     description = driver._registers
     for name, register in description.items():
         assert register["size"] == 32, name
-    for argument in interface.ARGUMENTS:
+    for argument in REGISTERS.arguments:
         for i, name in enumerate(interface.word_names(argument)):
-            assert description[name]["address_offset"] == interface.OFFSETS[argument.name] + 4 * i
+            assert description[name]["address_offset"] == REGISTERS.offsets[argument.name] + 4 * i
 
 
 def test_registers_outside_of_the_design_are_errors():
@@ -273,7 +274,7 @@ def test_missing_handoff_is_told(tmp_path):
 def test_a_start_runs_in_the_background(board):
     # 64 model entries and 2 history rows at 1 kHz: some tenths of a second
     driver = board(clock_mhz=0.001 * 4).driver
-    registers = dict.fromkeys(interface.SCALARS, 0)
+    registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1, "features": 1, "batch": 1, "block_samples": 1, "bits": 1}
     registers |= {"block_stride": 1, "epochs": 1}
     sizes = interface.regions(registers, 64, "bitplanes")
@@ -371,7 +372,7 @@ def test_wait_async_uses_the_interrupt(interrupting, monkeypatch):
 
 def test_a_bus_error_hangs_until_the_overlay_is_loaded_again(board):
     overlay, driver = board()
-    registers = dict.fromkeys(interface.SCALARS, 0)
+    registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1, "features": 1, "batch": 1, "block_samples": 1, "bits": 1}
     driver.write_registers({**registers, "epochs": 1, "labels": 0xDEAD_0000})
     driver.start()
@@ -385,7 +386,7 @@ def test_a_bus_error_hangs_until_the_overlay_is_loaded_again(board):
 
 def test_a_region_must_lie_in_one_buffer(board):
     overlay, driver = board(memory_bytes=16 * PAGE)
-    registers = dict.fromkeys(interface.SCALARS, 0)
+    registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1024, "features": 1, "batch": 1, "block_samples": 1024, "bits": 1}
     registers |= {"block_stride": 1024, "epochs": 1}  # planes: two pages
     pages = [driver.allocate(PAGE, "u1") for _ in range(2)]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.cases import Case, random_case, run_build, run_segments
 from zipml_pynq import reference
 from zipml_pynq.constants import CONFIG, LIMITS
-from zipml_pynq.native import POINTERS, load_build
+from zipml_pynq.interface import INTERFACES
+from zipml_pynq.native import load_build
 
 ENGINE = load_build("engine")
 
@@ -78,7 +79,7 @@ def test_engine_matches_reference_for_ragged_batches(
 
 
 @pytest.mark.parametrize("delay", range(8))
-@pytest.mark.parametrize("value_format", ["bitplanes", "float32"])
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
 @pytest.mark.parametrize("l2", [0.0, 0.5])
 def test_engine_matches_reference_for_every_delay(delay: int, value_format: str, l2: float) -> None:
     check(
@@ -106,7 +107,7 @@ def test_engine_matches_reference_on_float32(word_bits: int, features: int) -> N
     )
 
 
-@pytest.mark.parametrize("value_format", ["bitplanes", "float32"])
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
 @pytest.mark.parametrize("sampling", ["symmetric", "plain"])
 def test_engine_counts_every_saturation(value_format: str, sampling: str) -> None:
     case = random_case(
@@ -123,7 +124,7 @@ def test_engine_counts_every_saturation(value_format: str, sampling: str) -> Non
     check(case)
     outcome = run_build(ENGINE, case.packed, case.plan, case.model)
     assert outcome.registers["saturations"] > 100
-    if value_format == "bitplanes":  # entries too, not only residuals and coefficients
+    if value_format != "float32":  # entries too, not only residuals and coefficients
         assert np.abs(outcome.history.astype(np.int64)).max() == 2**31 - 1
 
 
@@ -138,8 +139,50 @@ def test_engine_reads_one_dither_of_a_double_sampled_set() -> None:
     check(Case(case.packed, single, case.model))
 
 
+@pytest.mark.parametrize("word_bits", [64, 128, 512])
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("own_tables", [True, False])
+def test_engine_matches_reference_on_tables_of_levels(
+    word_bits: int, bits: int, own_tables: bool
+) -> None:
+    for sampling in ("symmetric", "plain", "single", "nearest"):
+        check(
+            random_case(
+                bits,
+                bits=bits,
+                sampling=sampling,
+                word_bits=word_bits,
+                value_format="levels",
+                own_tables=own_tables,
+                l2=0.1,
+            )
+        )
+
+
+def test_engine_is_exact_at_the_largest_sums_of_levels() -> None:
+    # every level of every table +1, or -1: the dot products reach their bound, 2^60
+    features = CONFIG.max_features
+    case = random_case(
+        2,
+        features=features,
+        word_bits=512,
+        bits=8,
+        samples=4,
+        batch=2,
+        delay=1,
+        epochs=1,
+        value_format="levels",
+    )
+    assert case.packed.levels is not None
+    for sign in (1, -1):
+        levels = np.full_like(case.packed.levels, sign * 2**CONFIG.level_fraction_bits)
+        model = np.full(features, 2**31 - 1, dtype=np.int32)
+        check(Case(replace(case.packed, levels=levels), case.plan, model))
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
+    value_format=st.sampled_from(["bitplanes", "levels"]),
     bits=st.integers(1, 8),
     sampling=st.sampled_from(["symmetric", "plain", "single", "nearest"]),
     word_bits=st.sampled_from([64, 128, 512]),
@@ -166,11 +209,20 @@ def test_engine_matches_reference_on_anything(**parameters: Any) -> None:
 @pytest.mark.parametrize("delay", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("sampling", ["symmetric", "plain", "single"])
 @pytest.mark.parametrize(("batch", "blocks"), [(1, 1), (4, 1), (4, 2), (8, 3)])
+@pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
 def test_segments_give_the_bits_of_one_piece(
-    delay: int, sampling: str, batch: int, blocks: int
+    delay: int, sampling: str, batch: int, blocks: int, value_format: str
 ) -> None:
     case = random_case(
-        6, delay=delay, sampling=sampling, batch=batch, blocks=5, samples=83, epochs=2, l2=0.1
+        6,
+        delay=delay,
+        sampling=sampling,
+        batch=batch,
+        blocks=5,
+        samples=83,
+        epochs=2,
+        l2=0.1,
+        value_format=value_format,
     )
     whole = run_build(ENGINE, case.packed, case.plan, case.model)
     model, history, saturations = run_segments(ENGINE, case.packed, case.plan, case.model, blocks)
@@ -252,7 +304,9 @@ INVALID = [
 
 def refuse(registers: dict[str, int], value_format: int) -> dict[str, int]:
     """Start the engine with pointers that lead nowhere."""
-    return ENGINE.run(64, value_format, dict.fromkeys(POINTERS, 0), registers)
+    return ENGINE.run(
+        64, value_format, dict.fromkeys(INTERFACES["bitplanes"].pointers, 0), registers
+    )
 
 
 @pytest.mark.parametrize(("change", "fault"), INVALID)

@@ -52,8 +52,9 @@ def test_registers_never_overlap(arguments):
     assert all(interface.FIRST_ARGUMENT <= word < end for word in used)
 
 
-def test_port_address_covers_all_registers():
-    assert 1 << (interface.ADDRESS_BITS - 1) < interface.SPAN <= 1 << interface.ADDRESS_BITS
+@pytest.mark.parametrize("registers", interface.INTERFACES.values(), ids=interface.INTERFACES)
+def test_port_address_covers_all_registers(registers):
+    assert 1 << (registers.address_bits - 1) < registers.span <= 1 << registers.address_bits
 
 
 # ---- HLS sources -------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ def test_top_function_has_these_arguments(value_format):
         ).groups()
         ctype = re.sub(r"\w+::word_t", "word_t", ctype)
         found.append((argument_name, ctype + (" *" if star else "")))
-    assert found == [(a.name, a.ctype) for a in interface.ARGUMENTS]
+    assert found == [(a.name, a.ctype) for a in interface.INTERFACES[value_format].arguments]
 
 
 @pytest.mark.parametrize("value_format", interface.VLNV)
@@ -80,17 +81,22 @@ def test_top_function_has_these_ports(value_format):
     # the formatter may set blanks and continuation lines around "="
     text = re.sub(r"\s*=\s*(?:\\\s*)?", "=", (HLS / f"{name}.cpp").read_text())
     ports = dict(re.findall(r"mode=m_axi port=(\w+) bundle=(\w+) offset=slave", text))
-    pointers = [a for a in interface.ARGUMENTS if a.kind == "pointer"]
+    arguments = interface.INTERFACES[value_format].arguments
+    pointers = [a for a in arguments if a.kind == "pointer"]
     assert ports == {a.name: a.bundle for a in pointers}
     control = re.findall(rf"mode=s_axilite port=(\w+) bundle={interface.CONTROL_BUNDLE}\b", text)
-    assert control == [*(a.name for a in interface.ARGUMENTS), "return"]
+    assert control == [*(a.name for a in arguments), "return"]
 
 
 def test_c_interface_has_these_registers():
     text = (ROOT / "sw_emu" / "abi.h").read_text()
     inputs, outputs = re.findall(r"typedef struct {(.*?)} \w+;", text, re.DOTALL)
-    assert tuple(re.findall(r"(\w+);", inputs)) == interface.POINTERS + interface.SCALARS
-    assert tuple(re.findall(r"(\w+);", outputs)) == interface.OUTPUTS
+    every = interface.INTERFACES["levels"]  # the others have fewer
+    assert tuple(re.findall(r"(\w+);", inputs)) == every.pointers + every.scalars
+    assert tuple(re.findall(r"(\w+);", outputs)) == every.outputs
+    for registers in interface.INTERFACES.values():
+        assert set(registers.by_name) <= set(every.by_name)
+        assert registers.outputs == every.outputs
 
 
 # ---- What the builds report --------------------------------------------------------------------
@@ -110,14 +116,17 @@ BUILDS = list(builds())
 def judge(build, registers, word_bits, value_format):
     """Results of a run with these registers and no memory: for invalid registers only."""
     code = interface.FORMAT_CODES[value_format]
-    return build.run(word_bits, code, dict.fromkeys(interface.POINTERS, 0), registers)
+    pointers = dict.fromkeys(interface.INTERFACES[value_format].pointers, 0)
+    return build.run(word_bits, code, pointers, registers)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda b: b.name)
 @pytest.mark.parametrize("word_bits", WORD_BITS)
 @pytest.mark.parametrize("value_format", interface.VLNV)
 def test_capability(build, word_bits, value_format):
-    results = judge(build, dict.fromkeys(interface.SCALARS, 0), word_bits, value_format)
+    results = judge(
+        build, dict.fromkeys(interface.INTERFACES[value_format].scalars, 0), word_bits, value_format
+    )
     assert results["status"] == CONFIG.status_samples
     assert results["version"] == CONFIG.interface_version
     found = interface.Capability.decode(results["capability"])
@@ -143,6 +152,8 @@ VALID = {
     "pending": 1,
     "flags": 1,
 }
+#: The same for a kernel with tables of levels.
+VALID_LEVELS = {**VALID, "level_tables": 100}
 
 
 def edges(name):
@@ -161,6 +172,7 @@ def edges(name):
         "skip": [0, 2, 4, 5, 4095, (1 << 32) - 1],
         "pending": [0, 2, 3, 7, 8],
         "flags": [0, 2, 3, 1 << 31],
+        "level_tables": [0, 1, 2, 64, 65, 4096, 8192, 32768, (1 << 32) - 1],
     }
     return limits[name]
 
@@ -168,9 +180,11 @@ def edges(name):
 @st.composite
 def registers(draw):
     """Valid registers with a few of them at an edge."""
-    values = dict(VALID)
-    for name in draw(st.lists(st.sampled_from(interface.SCALARS), max_size=5, unique=True)):
+    values = dict(VALID_LEVELS)
+    for name in draw(st.lists(st.sampled_from(list(values)), max_size=5, unique=True)):
         values[name] = draw(st.sampled_from(edges(name)))
+    if draw(st.booleans()):  # one table a feature, whatever number of them
+        values["level_tables"] = values["features"]
     return values
 
 
@@ -185,6 +199,7 @@ def test_judgement_of_registers_is_the_builds(build, values, word_bits, value_fo
     if value_format == "float32":
         values = {**values, "bits": {4: 32}.get(values["bits"], values["bits"])}
         values["sampling"] = {2: 0}.get(values["sampling"], values["sampling"])
+    values = {name: values[name] for name in interface.INTERFACES[value_format].scalars}
     status = interface.expected_status(values, word_bits, value_format)
     if status == CONFIG.status_ok:
         return  # the build would run; test_driver.py trains
@@ -193,6 +208,7 @@ def test_judgement_of_registers_is_the_builds(build, values, word_bits, value_fo
 
 def test_valid_registers_are_valid():
     assert interface.expected_status(VALID, 64, "bitplanes") == CONFIG.status_ok
+    assert interface.expected_status(VALID_LEVELS, 64, "levels") == CONFIG.status_ok
 
 
 def test_every_status_is_told():
@@ -200,7 +216,7 @@ def test_every_status_is_told():
         name: value for name, value in vars_of(CONFIG).items() if name.startswith("status_")
     }
     assert set(interface.STATUS) == set(statuses.values()) - {CONFIG.status_ok}
-    assert {name for name, _ in interface.STATUS.values()} <= set(interface.SCALARS)
+    assert {name for name, _ in interface.STATUS.values()} <= set(VALID_LEVELS)
 
 
 def vars_of(config):
@@ -242,12 +258,22 @@ def test_regions_of_float32():
     assert sizes["model"] == 100 * 4
 
 
+def test_regions_of_tables():
+    sizes = interface.regions({**VALID_LEVELS, "skip": 0, "flags": 0}, 64, "levels")
+    assert sizes["levels"] == 100 * 9 * 4
+    one = interface.regions({**VALID_LEVELS, "level_tables": 1, "bits": 1}, 64, "levels")
+    assert one["levels"] == 2 * 4
+
+
 # ---- Generated files ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", [interface.table, interface.status_table])
+TABLES = [interface.table("bitplanes"), interface.table("levels"), interface.status_table()]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=["bitplanes", "levels", "status"])
 def test_tables_in_the_documentation_are_current(table):
-    assert table() in (ROOT / "docs" / "registers.md").read_text()
+    assert table in (ROOT / "docs" / "registers.md").read_text()
 
 
 def test_shipped_handoffs_are_current():

@@ -11,7 +11,8 @@ from tests.cases import Case, random_case, run_build, run_segments
 from zipml_pynq import reference
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.native import SCALARS, load_build
+from zipml_pynq.interface import INTERFACES
+from zipml_pynq.native import load_build
 
 try:
     KERNEL = load_build("kernel")
@@ -138,9 +139,66 @@ def test_float32_kernel(word_bits: int, delay: int) -> None:
         )
 
 
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("sampling", ["single", "nearest", "plain", "symmetric"])
+def test_tables_of_levels(word_bits: int, bits: int, sampling: str) -> None:
+    """Features around the boundaries of words and of their parts, own tables and one for all."""
+    batches, delays = (1, 3, 16), (0, 1, 2, 3, 5)
+    part = word_bits // CONFIG.level_parts
+    turn = bits + len(sampling)
+    for i, features in enumerate((1, part - 1, part, part + 1, word_bits + 1, 90)):
+        batch = batches[(turn + i) % 3]
+        agree(
+            random_case(
+                seed=1000 * bits + i,
+                samples=batch * 5 + batch // 2 + 1,
+                features=features,
+                bits=bits,
+                sampling=sampling,
+                word_bits=word_bits,
+                batch=batch,
+                delay=delays[(turn + i) % 5],
+                l2=0.01 * (i % 2),
+                value_format="levels",
+                own_tables=i % 3 != 0,
+            )
+        )
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2])
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+def test_largest_model_and_fullest_tables_of_levels(word_bits: int, delay: int) -> None:
+    widest = LIMITS["levels"].max_chunks * word_bits
+    fullest = CONFIG.level_table // 9 * (word_bits // CONFIG.level_parts)
+    for features, own_tables in ((widest, False), (fullest, True)):
+        case = random_case(
+            seed=9,
+            samples=12,
+            features=features,
+            bits=4,
+            batch=4,
+            word_bits=word_bits,
+            delay=delay,
+            value_format="levels",
+            own_tables=own_tables,
+        )
+        assert case.packed.layout.level_tables == (features if own_tables else 1)
+        agree(case)
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
 @pytest.mark.parametrize("delay", [0, 1, 2, 3, 5])
-def test_segments_equal_one_piece(delay: int) -> None:
-    case = random_case(seed=8, samples=61, features=70, batch=4, blocks=6, delay=delay)
+def test_segments_equal_one_piece(delay: int, value_format: str) -> None:
+    case = random_case(
+        seed=8,
+        samples=61,
+        features=70,
+        batch=4,
+        blocks=6,
+        delay=delay,
+        value_format=value_format,
+    )
     whole = run_build(KERNEL, case.packed, case.plan, case.model)
     for blocks in (1, 2, 4):
         model, history, saturations = run_segments(
@@ -154,6 +212,7 @@ def test_segments_equal_one_piece(delay: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
+    value_format=st.sampled_from(["bitplanes", "levels"]),
     samples=st.integers(1, 70),
     features=st.integers(1, 140),
     bits=st.integers(1, 8),
@@ -190,7 +249,7 @@ def test_invalid_registers_touch_no_memory() -> None:
             "pending": int(rng.choice([0, 1, 8])),
             "flags": int(rng.choice([0, 1, 2])),
         }
-        assert set(scalars) == set(SCALARS)
+        assert set(scalars) == set(INTERFACES["bitplanes"].scalars)
         word_bits = int(rng.choice(WORD_BITS))
         value_format = int(rng.choice([CONFIG.format_bit_planes, CONFIG.format_float32]))
         if not _invalid(scalars, word_bits, value_format):

@@ -11,7 +11,8 @@ import pytest
 from tests.cases import RandomDataset, random_dataset, run_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.native import SCALARS, load_build
+from zipml_pynq.interface import INTERFACES
+from zipml_pynq.native import load_build
 from zipml_pynq.plan import make_plan, step_sizes
 
 
@@ -33,7 +34,7 @@ def test_registers_are_those_of_the_interface_and_run() -> None:
     packed = dataset()
     plan = make_plan(packed, bits=2, sampling="plain", epochs=3, step=0.25, l2=0.125)
     registers = plan.registers(packed.layout)
-    assert tuple(registers) == SCALARS
+    assert tuple(registers) == INTERFACES["bitplanes"].scalars
     assert registers["dither_offset"] == packed.layout.dither_offset(2)
     assert registers["sampling"] == CONFIG.sampling_plain
     table = plan.schedule_table()

@@ -66,8 +66,9 @@ def synthetic_regression(
     n_test: int = 10_000,
     r2: float = 0.9,
     seed: int = 0,
+    skew: float = 0.0,
 ) -> Dataset:
-    """A linear model with Gaussian features and Gaussian noise.
+    """A linear model with Gaussian (or log-normal) features and Gaussian noise.
 
     The shapes of ZipML's Synthetic 10, 100 and 1000 are ``n_features``, 10,000 samples to train on
     and 10,000 to test.
@@ -80,12 +81,17 @@ def synthetic_regression(
         Expected share of the labels' variance that the true model explains, above 0, at most 1.
     seed : int
         At least 0.
+    skew : float
+        0 for Gaussian features; above, up to 4, features ``exp(skew * g)`` of Gaussian g, brought
+        to mean 0 and variance 1: most values lie close together at one end of their range.
 
     Raises
     ------
     ArgumentError
         A parameter is out of range.
     """
+    if not 0 <= skew <= 4:
+        raise ArgumentError(f"skew was {skew}; allowed is 0..4")
     for name, size in (("n_features", n_features), ("n_train", n_train), ("n_test", n_test)):
         check_int(name, size, 1, 1 << 31)
     check_int("seed", seed, 0, (1 << 64) - 1)
@@ -98,10 +104,14 @@ def synthetic_regression(
 
     def sample(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         X = rng.standard_normal((size, n_features), dtype=np.float32)
+        if skew:
+            mean, second = np.exp(skew**2 / 2), np.exp(2 * skew**2)
+            X = ((np.exp(skew * X) - mean) / np.sqrt(second - mean**2)).astype(np.float32)
         y = X @ model + noise * rng.standard_normal(size)
         return X, y.astype(np.float32)
 
-    return Dataset(f"synthetic-{n_features}", *sample(n_train), *sample(n_test))
+    name = f"synthetic-{n_features}" + (f"-skew-{skew:g}" if skew else "")
+    return Dataset(name, *sample(n_train), *sample(n_test))
 
 
 def _sklearn_datasets() -> Any:

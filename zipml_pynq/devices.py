@@ -37,10 +37,12 @@ from zipml_pynq.interface import (
     FORMAT_CODES,
     GIER,
     IER,
+    INTERFACES,
     INTERRUPT,
     INTERRUPT_DONE,
     INTERRUPT_READY,
     ISR,
+    Interface,
     check_build,
     expected_status,
     regions,
@@ -155,6 +157,8 @@ class RegisterFile:
 
     Parameters
     ----------
+    interface : Interface
+        The registers of the kernel.
     start : callable
         Called with a snapshot of the input registers when the kernel starts, the lock not held; it
         must return at once, and :meth:`finish` is called when the run is over.
@@ -164,20 +168,26 @@ class RegisterFile:
 
     def __init__(
         self,
+        interface: Interface,
         start: Callable[[RegisterFile, dict[str, int]], None],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._interface = interface
         self._start = start
         self._changed = changed
         self._lock = threading.RLock()
         self._words: dict[int, int] = {}
-        self._inputs = {
-            OFFSETS[name] + 4 * i for name in POINTERS + SCALARS for i in range(BY_NAME[name].words)
-        }
-        self._valid = set(VALID_OFFSETS.values())
+        self._arguments = interface.pointers + interface.scalars
+        self._inputs = {offset for name in self._arguments for offset in self._offsets(name)}
+        self._valid = set(interface.valid_offsets.values())
         self._running = self._done = self._ready = self._auto_restart = False
         self._enabled = False
         self._ier = self._isr = 0
+
+    def _offsets(self, name: str) -> list[int]:
+        """Offsets of an argument's data words."""
+        first = self._interface.offsets[name]
+        return [first + 4 * i for i in range(self._interface.by_name[name].words)]
 
     @property
     def interrupt(self) -> bool:
@@ -188,14 +198,12 @@ class RegisterFile:
     def value(self, name: str) -> int:
         """An argument's register, without side effects."""
         with self._lock:
-            return sum(
-                self._words.get(OFFSETS[name] + 4 * i, 0) << (32 * i)
-                for i in range(BY_NAME[name].words)
-            )
+            words = enumerate(self._offsets(name))
+            return sum(self._words.get(offset, 0) << (32 * i) for i, offset in words)
 
     def read(self, offset: int) -> int:
         """One word, with the side effects of reading it."""
-        offset &= (1 << ADDRESS_BITS) - 1
+        offset &= (1 << self._interface.address_bits) - 1
         with self._lock:
             if offset == CTRL:
                 word = (
@@ -220,7 +228,7 @@ class RegisterFile:
 
     def write(self, offset: int, word: int) -> None:
         """Write one word; reserved and read-only words ignore it."""
-        offset &= (1 << ADDRESS_BITS) - 1
+        offset &= (1 << self._interface.address_bits) - 1
         launch = None
         with self._lock:
             if offset == CTRL:
@@ -241,16 +249,16 @@ class RegisterFile:
 
     def _begin(self) -> dict[str, int]:
         self._running = True
-        return {name: self.value(name) for name in POINTERS + SCALARS}
+        return {name: self.value(name) for name in self._arguments}
 
     def finish(self, outputs: dict[str, int]) -> None:
         """The kernel's last cycle: outputs valid, done and ready."""
         launch = None
         with self._lock:
-            for name in OUTPUTS:
-                for i in range(BY_NAME[name].words):
-                    self._words[OFFSETS[name] + 4 * i] = outputs[name] >> (32 * i) & 0xFFFFFFFF
-                self._words[VALID_OFFSETS[name]] = 1
+            for name, valid in self._interface.valid_offsets.items():
+                for i, offset in enumerate(self._offsets(name)):
+                    self._words[offset] = outputs[name] >> (32 * i) & 0xFFFFFFFF
+                self._words[valid] = 1
             self._done = self._ready = True
             self._running = False
             self._isr |= self._ier
@@ -382,6 +390,7 @@ class EmulatedDevice(pynq.Device):
         self.capabilities = {"REGISTER_RW": True}
         self.word_bits = word_bits
         self.value_format = value_format
+        self._interface = INTERFACES[value_format]
         self.coherent = coherent
         self.clock_mhz = clock_mhz
         self.inject_hang = inject_hang
@@ -436,7 +445,9 @@ class EmulatedDevice(pynq.Device):
         self.post_download(bitstream, parser, self.name)
 
     def _reset(self) -> None:
-        self.registers = RegisterFile(self._launch, lambda: self._interrupts.update())
+        self.registers = RegisterFile(
+            self._interface, self._launch, lambda: self._interrupts.update()
+        )
         self._interrupts = InterruptController(lambda: self.registers.interrupt)
 
     def close(self) -> None:
@@ -523,8 +534,8 @@ class EmulatedDevice(pynq.Device):
         """Start of a run: resolve what it will touch, then run in a thread of its own."""
         if self.inject_hang:
             return
-        scalars = {name: inputs[name] for name in SCALARS}
-        hosts = dict.fromkeys(POINTERS, 0)
+        scalars = {name: inputs[name] for name in self._interface.scalars}
+        hosts = dict.fromkeys(self._interface.pointers, 0)
         if expected_status(scalars, self.word_bits, self.value_format) == CONFIG.status_ok:
             for name, size in regions(scalars, self.word_bits, self.value_format).items():
                 offset = inputs[name] - hwh.MEMORY_ADDRESS

@@ -36,18 +36,15 @@ from zipml_pynq.interface import (
     AP_DONE,
     AP_IDLE,
     AP_START,
-    BY_NAME,
     CTRL,
     GIER,
     IER,
+    INTERFACES,
     INTERRUPT_DONE,
     ISR,
-    OFFSETS,
-    OUTPUTS,
     PLANES_BUNDLE,
-    POINTERS,
-    SCALARS,
     STATUS,
+    VALUE_FORMATS,
     VLNV,
     Capability,
     expected_status,
@@ -70,6 +67,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "model": np.dtype("<i4"),
     "history": np.dtype("<i4"),
     "schedule": np.dtype("<u4"),
+    "levels": np.dtype("<i4"),
 }
 
 #: The default time-out of a run is this many seconds, and its modelled time at the clock below
@@ -233,7 +231,7 @@ def _quarantine(device: Any) -> list[Any]:
 
 
 class SgdDriver(pynq.DefaultIP):
-    """Driver of ``zipml_sgd`` and ``zipml_sgd_f32``; pynq makes it from an overlay.
+    """Driver of ``zipml_sgd`` and its kin, one a value format; pynq makes it from an overlay.
 
     :meth:`train` does everything. Below it are :meth:`allocate`, :meth:`write_registers`,
     :meth:`start`, :meth:`wait`, :meth:`wait_async` and :meth:`read_results`.
@@ -243,21 +241,22 @@ class SgdDriver(pynq.DefaultIP):
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__(description)
-        self._type: str = description["type"]
+        self._value_format = VALUE_FORMATS[description["type"]]
+        self._interface = INTERFACES[self._value_format]
         self._parameters: dict[str, Any] = description.get("parameters") or {}
         self._offsets = self._resolve_offsets()
         self._known: Capability | None = None
-        self._scalars = dict.fromkeys(SCALARS, 0)
-        self._bound: dict[str, weakref.ref[Any] | None] = dict.fromkeys(POINTERS)
+        self._scalars = dict.fromkeys(self._interface.scalars, 0)
+        self._bound: dict[str, weakref.ref[Any] | None] = dict.fromkeys(self._interface.pointers)
         self._in_use: list[Any] = []
         self._modelled = 0.0
 
     def _resolve_offsets(self) -> dict[str, int]:
         """Offset of each register: the ``.hwh``'s, since tools differ in the gaps they leave."""
         if not self._registers:
-            return dict(OFFSETS)
+            return dict(self._interface.offsets)
         offsets = {}
-        for argument in BY_NAME.values():
+        for argument in self._interface.arguments:
             for name in word_names(argument)[:1]:
                 if name not in self._registers:
                     raise OverlayMismatchError(
@@ -286,9 +285,9 @@ class SgdDriver(pynq.DefaultIP):
         """
         if self._known is None:
             self._require_idle()
-            for name in SCALARS:
+            for name in self._scalars:
                 self._write_words(name, 0)
-            self._scalars = dict.fromkeys(SCALARS, 0)
+            self._scalars = dict.fromkeys(self._scalars, 0)
             self._launch([], 0.0)
             self.wait(PROBE_TIMEOUT)
             results = self.read_results()
@@ -303,7 +302,7 @@ class SgdDriver(pynq.DefaultIP):
         return self._known
 
     def _check_capability(self, found: Capability) -> None:
-        described = {vlnv: name for name, vlnv in VLNV.items()}[self._type]
+        described = self._value_format
         if found.value_format != described:
             raise OverlayMismatchError(
                 f"the bitstream's kernel trains on {found.value_format}, its .hwh describes "
@@ -329,7 +328,7 @@ class SgdDriver(pynq.DefaultIP):
             )
 
     def _write_words(self, name: str, value: int) -> None:
-        for i in range(BY_NAME[name].words):
+        for i in range(self._interface.by_name[name].words):
             self.write(self._offsets[name] + 4 * i, int(value) >> (32 * i) & 0xFFFFFFFF)
 
     def write_registers(self, values: Mapping[str, Any]) -> None:
@@ -350,20 +349,21 @@ class SgdDriver(pynq.DefaultIP):
             was computed from a buffer.
         """
         _ = self.capability  # asked for first: the question uses the registers
+        pointers, scalars = self._interface.pointers, self._interface.scalars
         for name, value in values.items():
-            if name in POINTERS and not np.isscalar(value):
+            if name in pointers and not np.isscalar(value):
                 address = self._address(name, value)
                 self._bound[name] = weakref.ref(value)
                 self._write_words(name, address)
-            elif name in SCALARS or name in POINTERS:
-                bits = BY_NAME[name].bits
+            elif name in scalars or name in pointers:
+                bits = self._interface.by_name[name].bits
                 try:
                     number = operator.index(value)
                 except TypeError as error:
                     raise ArgumentError(f"{name} was {value!r}; allowed are integers") from error
                 if not 0 <= number < 1 << bits:
                     raise ArgumentError(f"{name} was {number}; allowed are 0 to 2^{bits} - 1")
-                if name in SCALARS:
+                if name in scalars:
                     self._scalars[name] = number
                 else:
                     self._bound[name] = None
@@ -371,7 +371,7 @@ class SgdDriver(pynq.DefaultIP):
             else:
                 raise ArgumentError(
                     f"no input register is called {name!r}; there are "
-                    f"{', '.join(POINTERS + SCALARS)}"
+                    f"{', '.join(pointers + scalars)}"
                 )
 
     def read_results(self) -> dict[str, int]:
@@ -379,9 +379,9 @@ class SgdDriver(pynq.DefaultIP):
         return {
             name: sum(
                 (int(self.read(self._offsets[name] + 4 * i)) & 0xFFFFFFFF) << (32 * i)
-                for i in range(BY_NAME[name].words)
+                for i in range(self._interface.by_name[name].words)
             )
-            for name in OUTPUTS
+            for name in self._interface.outputs
         }
 
     # ---- buffers ------------------------------------------------------------------------------
@@ -527,9 +527,10 @@ class SgdDriver(pynq.DefaultIP):
         o = overlap(r["delay"])
         slots = o.slots_per_batch * e.batches + o.lag
         block = e.planes * r["block_samples"] * e.chunks + 2 * CONFIG.memory_latency
-        epoch = slots * slot_cycles(e.planes, r["batch"], e.chunks, r["delay"])
+        epoch = slots * slot_cycles(e.passes, r["batch"], e.cells, r["delay"])
         epoch += (e.blocks + 1) * (block + CONFIG.pipeline_depth) + e.entries
-        vectors = e.entries + r["delay"] * r["batch"] + CONFIG.memory_latency
+        tables = r.get("level_tables", 0) * e.level_count
+        vectors = e.entries + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
         return int(r["epochs"] * epoch + 4 * vectors)
 
     def _finished(self) -> bool:
@@ -732,6 +733,18 @@ class _Training:
         group = max(1, min(plan.epochs, HISTORY_BYTES // (4 * self.entries)))
         self.history = self._allocate((group, self.entries), "history")
         self.schedule = self._allocate((group, 2), "schedule")
+        # what all calls of the kernel share
+        self.constants: dict[str, Any] = {
+            "model": self.model,
+            "history": self.history,
+            "schedule": self.schedule,
+            **plan.registers(self.layout),
+        }
+        if packed.levels is not None:
+            levels = self._allocate(packed.levels.size, "levels")
+            levels.view(np.ndarray)[:] = packed.levels.ravel()
+            levels.sync_to_device()
+            self.constants["levels"] = levels
         self.slots, capacity = self._allocate_slots()
         self.segments = segments(
             self.layout.samples, self.layout.block_samples, plan.batch, plan.delay, capacity
@@ -789,12 +802,14 @@ class _Training:
                         f"redraw({epoch}) returned the layout {packed.layout}; allowed is the "
                         f"first epoch's, {self.packed.layout}"
                     )
-                if packed.normalization != self.packed.normalization or not np.array_equal(
-                    packed.labels, self.packed.labels
+                if (
+                    packed.normalization != self.packed.normalization
+                    or not np.array_equal(packed.labels, self.packed.labels)
+                    or not np.array_equal(packed.levels, self.packed.levels)
                 ):
                     raise ArgumentError(
-                        f"redraw({epoch}) returned another normalization or other labels; allowed "
-                        "are new draws of the same data (PackedDataset.redraw)"
+                        f"redraw({epoch}) returned another normalization, other levels or other "
+                        "labels; allowed are new draws of the same data (PackedDataset.redraw)"
                     )
             epochs = min(self.group, self.plan.epochs - epoch)
             for segment in self.segments:
@@ -815,10 +830,7 @@ class _Training:
             {
                 "planes": slot.planes,
                 "labels": slot.labels,
-                "model": self.model,
-                "history": self.history,
-                "schedule": self.schedule,
-                **self.plan.registers(self.layout),
+                **self.constants,
                 "samples": call.segment.samples,
                 "epochs": call.epochs,
                 "skip": call.segment.skip,

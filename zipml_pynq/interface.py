@@ -100,8 +100,7 @@ def _output(name: str, bits: int, doc: str) -> Argument:
     return Argument(name, "output", f"uint{bits}_t *", bits, "write", CONTROL_BUNDLE, doc)
 
 
-#: Arguments of the top functions, in their order; the last two groups are outputs and what only
-#: ``zipml_sgd_levels`` has, behind the pointers and behind the scalars.
+# Arguments of the top functions, in their order. Only ``zipml_sgd_levels`` has tables of levels.
 _POINTERS: tuple[Argument, ...] = (
     _pointer("planes", "const word_t *", "read", PLANES_BUNDLE, "blocks of packed samples"),
     _pointer("labels", "const int32_t *", "read", LABELS_BUNDLE, "one label a sample"),
@@ -483,8 +482,9 @@ def table(value_format: str = "bitplanes") -> str:
             f"| {argument.doc}{target} |"
         )
         if argument.kind == "output":
+            valid = interface.valid_offsets[argument.name]
             rows.append(
-                f"| 0x{interface.valid_offsets[argument.name]:02X} | `{argument.name}_ctrl` | 32 | read "
+                f"| 0x{valid:02X} | `{argument.name}_ctrl` | 32 | read "
                 f"| bit 0: `{argument.name}` was written (cleared by reading) |"
             )
     return "\n".join(rows) + "\n"

@@ -12,7 +12,10 @@ from typing import Any
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.interface import OUTPUTS, POINTERS, SCALARS
+from zipml_pynq.interface import INTERFACES
+
+#: The same for every format.
+_OUTPUTS = INTERFACES["bitplanes"].outputs
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,22 @@ class Build:
         word_bits : int
             Width of a word of the planes port: 64, 128 or 512.
         value_format : int
-            ``CONFIG.format_bit_planes`` or ``CONFIG.format_float32``.
+            One of :data:`zipml_pynq.interface.FORMAT_CODES`.
         pointers : dict
-            Host address for each name of ``POINTERS`` of :mod:`zipml_pynq.interface`; 0 where the
-            run touches no memory.
+            Host address for each pointer of the format's interface; 0 where the run touches no
+            memory.
         scalars : dict
-            Value for each name of ``SCALARS``.
+            Value for each scalar of the format's interface.
         """
         arguments = self._ffi.new("ZipmlArguments *")
-        for name in POINTERS:
+        for name, address in pointers.items():
             field = self._ffi.typeof(getattr(arguments, name))
-            setattr(arguments, name, self._ffi.cast(field, pointers[name]))
-        for name in SCALARS:
-            setattr(arguments, name, scalars[name])
+            setattr(arguments, name, self._ffi.cast(field, address))
+        for name, value in scalars.items():
+            setattr(arguments, name, value)
         results = self._ffi.new("ZipmlResults *")
         self._run(word_bits, value_format, arguments, results)  # releases the GIL
-        return {name: int(getattr(results, name)) for name in OUTPUTS}
+        return {name: int(getattr(results, name)) for name in _OUTPUTS}
 
 
 def load_build(name: str) -> Build:

@@ -14,7 +14,7 @@ from zipml_pynq.constants import CONFIG, LIMITS, SAMPLING_CODES
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.pack import Layout, PackedDataset
 from zipml_pynq.quantize import check_int
-from zipml_pynq.schedule import choose_delay, fits_ring, streamed_planes
+from zipml_pynq.schedule import batch_cells, choose_delay, fits_ring
 from zipml_pynq.step import auto_step
 
 #: Samplings that a data set can be trained with, by the dither planes that it stores; the first is
@@ -90,8 +90,7 @@ class Plan:
         check_int("epochs", epochs, 1, CONFIG.max_epochs)
         check_int("delay", self.delay, 0, CONFIG.max_delay)
         limits = LIMITS[layout.value_format]
-        planes = streamed_planes(layout, self.bits, self.sampling)
-        words = planes * layout.block_samples * layout.chunks
+        words = layout.block_words(self.bits, self.sampling)
         if words > limits.block_words:
             raise ArgumentError(
                 f"bits was {self.bits} with {self.sampling} sampling: a block of "
@@ -99,9 +98,10 @@ class Plan:
                 f"{limits.block_words}: pack with a smaller block_samples"
             )
         if not fits_ring(layout, self.bits, self.sampling, batch, self.delay):
+            cells = batch_cells(layout, self.bits, self.sampling, batch)
             raise ArgumentError(
-                f"delay was {self.delay}: batches of {planes * batch * layout.chunks} words exceed "
-                f"the {limits.ring_words} words kept on chip; allowed is a smaller delay or batch"
+                f"delay was {self.delay}: batches of {cells} words exceed the {limits.ring_words} "
+                "kept on chip; allowed is a smaller delay or batch"
             )
         for name in ("steps", "decays"):
             if getattr(self, name).shape != (epochs,):
@@ -112,7 +112,7 @@ class Plan:
     def registers(self, layout: Layout) -> dict[str, int]:
         """The scalar registers of a run over the whole of ``layout``."""
         floats = layout.value_format == "float32"
-        return {
+        registers = {
             "samples": layout.samples,
             "features": layout.features,
             "batch": self.batch,
@@ -127,6 +127,9 @@ class Plan:
             "pending": 0,
             "flags": 0,
         }
+        if layout.level_tables:
+            registers["level_tables"] = layout.level_tables
+        return registers
 
     def schedule_table(self) -> NDArray[np.uint32]:
         """What the ``schedule`` port reads: uint32, shape (epochs, 2), rows (step, decay)."""

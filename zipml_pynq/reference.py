@@ -57,13 +57,18 @@ def unpack_planes(packed: PackedDataset, planes: slice) -> NDArray[np.uint8]:
     return bits[..., : layout.features]
 
 
+def value_fraction_bits(value_format: str) -> int:
+    """Fraction bits of the values that training sums are computed from (docs/arithmetic.md)."""
+    return int(CONFIG.level_fraction_bits if value_format == "levels" else CONFIG.grid_bits)
+
+
 def kernel_values(packed: PackedDataset, bits: int, sampling: str) -> tuple[IntArray, IntArray]:
-    """Values times ``2**CONFIG.grid_bits``: what Q1 and Q2 stand for in kernel and engine.
+    """What Q1 and Q2 stand for in kernel and engine, with :func:`value_fraction_bits`.
 
     Parameters
     ----------
     packed : PackedDataset
-        Format "bitplanes".
+        Format "bitplanes" or "levels".
     bits : int
         A stored precision.
     sampling : str
@@ -80,10 +85,16 @@ def kernel_values(packed: PackedDataset, bits: int, sampling: str) -> tuple[IntA
     first = layout.dither_offset(bits) // (layout.block_samples * layout.chunks)
     count = 1 if sampling in ("single", "nearest") else 2
     dithers = unpack_planes(packed, slice(first, first + count))
-    # level 0 of the grid is -1, level 2^(b-1) is +1
-    one = 1 << CONFIG.grid_bits
-    level = one >> (bits - 2) if bits > 1 else 2 * one
-    q = [(base + dithers[:, d]) * level - one for d in (0, count - 1)]
+    codes = [base + dithers[:, d] for d in (0, count - 1)]
+    if layout.value_format == "levels":
+        assert packed.levels is not None
+        tables = np.broadcast_to(packed.levels, (layout.features, packed.levels.shape[1]))
+        q = [tables[np.arange(layout.features), code].astype(np.int64) for code in codes]
+    else:
+        # level 0 of the grid is -1, level 2^(b-1) is +1
+        one = 1 << CONFIG.grid_bits
+        level = one >> (bits - 2) if bits > 1 else 2 * one
+        q = [code * level - one for code in codes]
     samples = [v.reshape(-1, layout.features)[: layout.samples] for v in q]
     return samples[0], samples[1]
 
@@ -116,11 +127,11 @@ def block_values(
         Exact; the same array twice where only one sample of a value is streamed.
     """
     layout = replace(packed.layout, samples=len(blocks) * packed.layout.block_samples)
-    some: Any = SimpleNamespace(planes=packed.planes[blocks], layout=layout)
+    some: Any = SimpleNamespace(planes=packed.planes[blocks], layout=layout, levels=packed.levels)
     if layout.value_format == "float32":
         values = float_values(some)
         return values, values
-    one = np.float32(1 << CONFIG.grid_bits)
+    one = np.float32(1 << value_fraction_bits(layout.value_format))
     q1, q2 = kernel_values(some, bits, sampling)
     first = q1.astype(np.float32) / one
     return first, first if sampling in ("single", "nearest") else q2.astype(np.float32) / one
@@ -163,7 +174,7 @@ class _Values:
             self.q1, self.q2 = kernel_values(packed, plan.bits, plan.sampling)
 
     def dots(self, rows: slice, x: IntArray) -> list[IntArray]:
-        """The dot products that the estimator needs, grid_bits more fraction bits than x."""
+        """The dot products that the estimator needs; a value's fraction bits more than x's."""
         if self.floats:
             shift = CONFIG.float_fraction_bits - CONFIG.grid_bits
             return [round_shift(self.q1[rows] * x, shift).sum(axis=1)]
@@ -207,14 +218,15 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
     coefficient_shift = (
         CONFIG.model_fraction_bits + CONFIG.step_fraction_bits - CONFIG.coefficient_fraction_bits
     )
-    decay_shift = (
-        CONFIG.model_fraction_bits + CONFIG.decay_fraction_bits - CONFIG.gradient_fraction_bits
-    )
-    gradient_shift = CONFIG.gradient_fraction_bits - CONFIG.model_fraction_bits
+    value_bits = value_fraction_bits(layout.value_format)
+    # one more than the product's, for twice the gradient
+    gradient_bits = CONFIG.coefficient_fraction_bits + value_bits + 1
+    decay_shift = CONFIG.model_fraction_bits + CONFIG.decay_fraction_bits - gradient_bits
+    gradient_shift = gradient_bits - CONFIG.model_fraction_bits
 
     def coefficients(dot: IntArray, rows: slice, step: int) -> IntArray:
-        exact = dot - (labels[rows] << CONFIG.grid_bits)
-        residual = saturate(round_shift(exact, CONFIG.grid_bits))
+        exact = dot - (labels[rows] << value_bits)
+        residual = saturate(round_shift(exact, value_bits))
         return saturate(round_shift(residual * step, coefficient_shift))
 
     def updated(x: IntArray, gradient: IntArray, decay: int) -> IntArray:

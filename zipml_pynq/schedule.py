@@ -76,17 +76,36 @@ def streamed_planes(layout: Layout, bits: int, sampling: str) -> int:
     return bits - 1 + (1 if sampling in ("single", "nearest") else 2)
 
 
-def slot_cycles(planes: int, batch: int, chunks: int, delay: int) -> int:
-    """Cycles of one slot: its words, or more where a result would be used before it is ready."""
+def passes(layout: Layout, bits: int, sampling: str) -> int:
+    """Passes over the cells of a batch: one for each plane, or one where cells hold all of them."""
+    if layout.value_format == "levels":
+        return 1
+    return streamed_planes(layout, bits, sampling)
+
+
+def row_cells(layout: Layout) -> int:
+    """Cells of a sample, which are trained on in a cycle each: words, or parts of them."""
+    if layout.value_format == "levels":
+        return -(-layout.features // (layout.lanes // CONFIG.level_parts))
+    return layout.chunks
+
+
+def batch_cells(layout: Layout, bits: int, sampling: str, batch: int) -> int:
+    """Cells of all passes over one batch."""
+    return passes(layout, bits, sampling) * batch * row_cells(layout)
+
+
+def slot_cycles(passes: int, batch: int, cells: int, delay: int) -> int:
+    """Cycles of one slot: its cells, or more where a result would be used before it is ready."""
     o = overlap(delay)
-    words = planes * batch * chunks
-    # Dot products come plane by plane and sample by sample; the update runs chunk by chunk, its
-    # samples inside, so its first word needs the first sample, its b-th group of planes the b-th.
-    first_coefficient = words - batch * chunks + chunks - 1 + CONFIG.residual_latency
-    last_coefficient = words - 1 + CONFIG.residual_latency - (batch - 1) * planes
-    new_model = words - chunks + CONFIG.update_latency
+    work = passes * batch * cells
+    # Dot products come pass by pass and sample by sample; the update runs cell by cell, its
+    # samples inside, so its first cell needs the first sample, its b-th group of passes the b-th.
+    first_coefficient = work - batch * cells + cells - 1 + CONFIG.residual_latency
+    last_coefficient = work - 1 + CONFIG.residual_latency - (batch - 1) * passes
+    new_model = work - cells + CONFIG.update_latency
     return max(
-        words,
+        work,
         CONFIG.update_latency,
         -(-max(first_coefficient, last_coefficient) // o.lag),
         -(-new_model // o.versions),
@@ -106,7 +125,7 @@ class EpochSchedule:
     slot_cycles : int
         Cycles of one slot.
     bubbles : int
-        Cycles of slots beyond the one that each trained batch's words take.
+        Cycles of slots beyond the one that each trained batch's cells take.
     cycles : int
         Cycles of the epoch: slots, latencies, and where memory is slower than training, memory. Its
         first block is read while the epoch before it ends.
@@ -149,12 +168,11 @@ def epoch_schedule(
     """
     o = overlap(plan.delay)
     planes = streamed_planes(layout, plan.bits, plan.sampling)
-    chunks = layout.chunks
-    batch_words = planes * plan.batch * chunks
-    cycles_a_slot = slot_cycles(planes, plan.batch, chunks, plan.delay)
+    over = passes(layout, plan.bits, plan.sampling)
+    cycles_a_slot = slot_cycles(over, plan.batch, row_cells(layout), plan.delay)
 
-    block_words = planes * layout.block_samples * chunks
-    base_words = (plan.bits - 1) * layout.block_samples * chunks
+    block_words = planes * layout.block_samples * layout.chunks
+    base_words = (plan.bits - 1) * layout.block_samples * layout.chunks
     one_burst = (
         layout.value_format == "float32"
         or plan.bits == 1
@@ -181,7 +199,7 @@ def epoch_schedule(
         words=blocks * block_words,
         slots=slots,
         slot_cycles=cycles_a_slot,
-        bubbles=slots * cycles_a_slot - (batches - skip) * batch_words,
+        bubbles=slots * cycles_a_slot - (batches - skip) * over * plan.batch * row_cells(layout),
         cycles=cycles,
         once=read - max(train, read) + train,
         bytes=blocks * block_words * layout.word_bits // 8
@@ -203,6 +221,8 @@ def run_cycles(
     epoch = epoch_schedule(layout, plan, skip=skip, hold=hold)
     cycles = epochs * epoch.cycles + epoch.once
     cycles += 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
+    if layout.level_tables:
+        cycles += layout.level_tables * layout.level_count + CONFIG.memory_latency
     if pending:
         cycles += 2 * pending * plan.batch + CONFIG.memory_latency
     held = min(plan.delay, -(-layout.samples // plan.batch) - skip) if hold else 0
@@ -212,9 +232,9 @@ def run_cycles(
 
 
 def fits_ring(layout: Layout, bits: int, sampling: str, batch: int, delay: int) -> bool:
-    """Whether the batches in flight fit the words that the kernel keeps on chip."""
-    words = streamed_planes(layout, bits, sampling) * batch * layout.chunks
-    return overlap(delay).ring_batches * words <= LIMITS[layout.value_format].ring_words
+    """Whether the batches in flight fit the cells that the kernel keeps on chip."""
+    cells = batch_cells(layout, bits, sampling, batch)
+    return overlap(delay).ring_batches * cells <= LIMITS[layout.value_format].ring_words
 
 
 def choose_delay(layout: Layout, bits: int, sampling: str, batch: int) -> int:
@@ -223,13 +243,14 @@ def choose_delay(layout: Layout, bits: int, sampling: str, batch: int) -> int:
     Line rate means that at least 98 % of a slot's cycles stream a word. If not even a delay of 1
     fits on chip the answer is 0.
     """
-    planes = streamed_planes(layout, bits, sampling)
-    words = planes * batch * layout.chunks
+    words = streamed_planes(layout, bits, sampling) * batch * layout.chunks
+    over, cells = passes(layout, bits, sampling), row_cells(layout)
     best, best_rate = 0, 0.0
     for delay in range(1, CONFIG.max_delay + 1):
         if not fits_ring(layout, bits, sampling, batch, delay):
             break
-        rate = words / slot_cycles(planes, batch, layout.chunks, delay)
+        # where training takes fewer cycles than reading, reading alone sets the pace
+        rate = words / max(words, slot_cycles(over, batch, cells, delay))
         if rate > best_rate:
             best, best_rate = delay, rate
         if rate >= LINE_RATE:

@@ -1,0 +1,264 @@
+"""``make study-levels``: uniform against variance-optimal levels, by bits and data set.
+
+Every contender trains for the same epochs at the same batch, with the best of a few multiples of
+its default first step (:mod:`zipml_pynq.step`), float32 SGD too. Results:
+``benchmarks/results/levels_study.json``, ``.md`` and ``.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from run import DATA, ROOT
+from tqdm import tqdm
+
+from zipml_pynq import datasets, reference
+from zipml_pynq.devices import load_overlay
+from zipml_pynq.errors import DivergenceError
+from zipml_pynq.pack import PackedDataset, pack
+from zipml_pynq.plan import make_plan
+from zipml_pynq.quantize import Normalization
+from zipml_pynq.variance import quantization_variance
+
+BITS = range(2, 9)
+KINDS = ("uniform", "optimal")
+DRAWS = ("once", "fresh")
+#: Multiples of the default first step that every contender tries.
+MULTIPLES = (0.5, 1.0, 2.0, 4.0)
+BATCH = 16
+#: Words of the emulated accelerator: the widest, which holds the largest tables.
+WORD_BITS = 512
+#: How near to float32's loss counts as equal.
+NEAR = 0.01
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set in raw units and the epochs to train."""
+
+    name: str
+    X: NDArray[np.float32]
+    y: NDArray[np.float32]
+    epochs: int
+
+
+def problems() -> Iterator[Problem]:
+    """The data sets; real ones where their files are at hand."""
+    plain = datasets.synthetic_regression(100)
+    yield Problem("Synthetic 100", plain.X_train, plain.y_train, 25)
+    skewed = datasets.synthetic_regression(50, skew=1.5)
+    yield Problem("skewed synthetic 50", skewed.X_train, skewed.y_train, 25)
+    for name in ("cadata", "cpusmall"):
+        if not (DATA / f"{name}.npz").exists():
+            print(f"{name}: skipped, {name}.npz is not here (set ZIPML_DATA)")
+            continue
+        data = datasets.load_npz(DATA / f"{name}.npz")
+        yield Problem(name, data.X_train, data.y_train, 25)
+    if not (DATA / "mnist.npz").exists():
+        print("MNIST: skipped, mnist.npz is not here (set ZIPML_DATA)")
+        return
+    with np.load(DATA / "mnist.npz") as archive:
+        images = archive["X_train"].reshape(60000, -1).astype(np.float32)
+        yield Problem("MNIST", images, archive["y_train"].astype(np.float32), 15)
+
+
+class Study:
+    """All runs on one data set."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.normalization = Normalization.fit(problem.X, problem.y)
+        self.values = self.normalization.transform(problem.X)
+        self.labels = self.normalization.transform_labels(problem.y)
+
+    def loss(self, model: NDArray[np.float64]) -> float:
+        return reference.loss(self.values, self.labels, model)
+
+    def best(self, run: Callable[[float], NDArray[np.float64] | None]) -> dict[str, float]:
+        """The lowest loss over the multiples of the default step, and where it was found."""
+        found = {}
+        for multiple in MULTIPLES:
+            model = run(multiple)
+            if model is not None:
+                found[self.loss(model)] = multiple
+        lowest = min(found)
+        return {"loss": lowest, "step_multiple": found[lowest]}
+
+    def float32(self) -> dict[str, float]:
+        """Float32 SGD with the default step of the float32 data set."""
+        packed = self.pack(value_format="float32")
+        plan = make_plan(packed, epochs=self.problem.epochs, delay=0)
+
+        def run(multiple: float) -> NDArray[np.float64] | None:
+            steps = (multiple * plan.step).astype(np.float32)
+            model = reference.float_sgd(self.values, self.labels, steps, batch=BATCH)[-1]
+            return model.astype(np.float64) if np.isfinite(model).all() else None
+
+        return self.best(run)
+
+    def pack(self, **options: Any) -> PackedDataset:
+        return pack(
+            self.problem.X,
+            self.problem.y,
+            word_bits=WORD_BITS,
+            batch=BATCH,
+            normalization=self.normalization,
+            **options,
+        )
+
+    def quantized(self, bits: int, kind: str, draws: str) -> dict[str, float]:
+        packed = self.pack(bits=bits, levels=kind)
+        fresh = draws == "fresh"
+        plan = make_plan(packed, epochs=self.problem.epochs, fresh=fresh)
+        redraw = (lambda draw: packed.redraw(self.problem.X, draw)) if fresh else None
+
+        def run(multiple: float) -> NDArray[np.float64] | None:
+            try:
+                own = make_plan(packed, epochs=self.problem.epochs, step=multiple * plan.step)
+                return driver.train(packed, own, redraw=redraw).model
+            except DivergenceError:
+                return None
+
+        with load_overlay(
+            "emulated",
+            word_bits=WORD_BITS,
+            value_format=packed.layout.value_format,
+            memory_bytes=1 << 28,
+        ) as (_, driver):
+            best = self.best(run)
+        best["variance"] = float(quantization_variance(packed).mean())
+        best["bytes"] = packed.layout.bytes_per_epoch()
+        return best
+
+
+def least_bits(rows: list[dict[str, Any]], kind: str, draws: str, limit: float) -> int | None:
+    """The fewest bits whose loss is at most ``limit``."""
+    good = [
+        row["bits"]
+        for row in rows
+        if row["levels"] == kind and row["draws"] == draws and row["loss"] <= limit
+    ]
+    return min(good, default=None)
+
+
+def study(problem: Problem) -> dict[str, Any]:
+    """Every contender on one data set."""
+    own = Study(problem)
+    exact = own.float32()
+    contenders = [(b, kind, draws) for draws in DRAWS for b in BITS for kind in KINDS]
+    rows = []
+    for bits, kind, draws in tqdm(contenders, desc=problem.name, unit="run"):
+        result = own.quantized(bits, kind, draws)
+        rows.append({"bits": bits, "levels": kind, "draws": draws, **result})
+    least: dict[str, Any] = {}
+    for draws in DRAWS:
+        few = {k: least_bits(rows, k, draws, (1 + NEAR) * exact["loss"]) for k in KINDS}
+        both = few["uniform"] is not None and few["optimal"] is not None
+        ratio = (few["uniform"] + 1) / (few["optimal"] + 1) if both else None
+        least[draws] = {**few, "bytes_ratio": ratio}
+    samples, features = own.values.shape
+    return {
+        "name": problem.name,
+        "samples": samples,
+        "features": features,
+        "epochs": problem.epochs,
+        "float32": exact,
+        "rows": rows,
+        "least_bits": least,
+    }
+
+
+def markdown(reports: list[dict[str, Any]]) -> str:
+    """The report as tables."""
+    lines = [
+        "# Uniform against variance-optimal levels",
+        "",
+        f"`make study-levels`, software emulation, batch {BATCH}, double sampling (symmetric), "
+        "inverse schedule, the best of "
+        f"{', '.join(f'{m:g}' for m in MULTIPLES)} times the default first step for every "
+        "contender. Losses are training losses as multiples of float32's; variance is the mean "
+        "quantization variance of a value, in squared normalized units.",
+        "",
+        "## Least bits within 1 % of float32, and the bytes that they move",
+        "",
+        "| data set | drawn | uniform | optimal | bytes, uniform / optimal |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for report in reports:
+        for draws, few in report["least_bits"].items():
+            shown = [str(few[k]) if few[k] else "none of 2..8" for k in KINDS]
+            ratio = few["bytes_ratio"]
+            lines.append(
+                f"| {report['name']} | {draws} | {shown[0]} | {shown[1]} "
+                f"| {f'{ratio:.2f}' if ratio else '-'} |"
+            )
+    for report in reports:
+        lines += [
+            "",
+            f"## {report['name']}, {report['samples']:,} x {report['features']}, "
+            f"{report['epochs']} epochs",
+            "",
+            "| bits | variance, uniform | optimal | loss, drawn once, uniform | optimal "
+            "| loss, fresh draws, uniform | optimal |",
+            "|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        table = {(r["bits"], r["levels"], r["draws"]): r for r in report["rows"]}
+        for bits in BITS:
+            cells = [f"{table[bits, k, 'once']['variance']:.2e}" for k in KINDS]
+            for draws in DRAWS:
+                for kind in KINDS:
+                    ratio = table[bits, kind, draws]["loss"] / report["float32"]["loss"]
+                    cells.append(f"{ratio:.4f}")
+            lines.append(f"| {bits} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(reports: list[dict[str, Any]], path: Path) -> None:
+    """Loss above float32's against bits, a panel a data set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(reports), figsize=(3.2 * len(reports), 3.4), squeeze=False, layout="constrained"
+    )
+    for axis, report in zip(axes[0], reports, strict=True):
+        for kind, color in zip(KINDS, ("tab:gray", "tab:red"), strict=True):
+            for draws, style in zip(DRAWS, ("-", "--"), strict=True):
+                rows = [r for r in report["rows"] if (r["levels"], r["draws"]) == (kind, draws)]
+                gaps = [max(r["loss"] / report["float32"]["loss"] - 1, 1e-4) for r in rows]
+                label = f"{kind}, drawn {draws}" if draws == "once" else f"{kind}, fresh draws"
+                axis.semilogy([r["bits"] for r in rows], gaps, style, color=color, label=label)
+        axis.axhline(NEAR, color="black", linewidth=0.6)
+        axis.set_title(report["name"], fontsize=10)
+        axis.set_xlabel("bits")
+    axes[0][0].set_ylabel("training loss above float32's, as a share of it")
+    axes[0][0].legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Run the study, write JSON, Markdown and picture, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--only", help="a part of the names of the data sets to run")
+    options = parser.parse_args()
+    reports = [study(p) for p in problems() if not options.only or options.only in p.name]
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "levels_study.json").write_text(json.dumps(reports, indent=1) + "\n")
+    text = markdown(reports)
+    (options.output / "levels_study.md").write_text(text)
+    plot(reports, options.output / "levels_study.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
