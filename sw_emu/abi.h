@@ -10,7 +10,7 @@ typedef struct {
   int32_t *model;           /* chunks * lanes entries, then the pending coefficients */
   int32_t *history;         /* epochs rows of chunks * lanes entries */
   const uint32_t *schedule; /* epochs pairs: step / batch, decay */
-  const int32_t *levels;    /* level_tables tables of 2^(bits-1) + 1; null for other formats */
+  const int32_t *levels;    /* level_tables tables of 2^(bits-1) + 1, null for other formats */
   uint32_t samples;
   uint32_t features;
   uint32_t batch;
@@ -24,7 +24,7 @@ typedef struct {
   uint32_t skip;    /* batches of the first block that are done already */
   uint32_t pending; /* batches after them whose update is still to come */
   uint32_t flags;
-  uint32_t level_tables; /* 1 or features; 0 for other formats */
+  uint32_t level_tables; /* 1 or features, 0 for other formats */
 } ZipmlArguments;
 
 typedef struct {

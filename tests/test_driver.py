@@ -92,7 +92,13 @@ CASES = [
         ("single", 8, 3),
         ("nearest", 3, 7),
     ]
-] + [{"value_format": "float32", "delay": delay} for delay in (0, 2)]
+]
+CASES += [{"value_format": "float32", "delay": delay} for delay in (0, 2)]
+CASES += [
+    {"value_format": "levels", "sampling": "symmetric", "bits": 3, "delay": 2},
+    {"value_format": "levels", "sampling": "plain", "bits": 4, "delay": 0, "own_tables": False},
+    {"value_format": "levels", "sampling": "nearest", "bits": 8, "delay": 5},
+]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -941,15 +947,20 @@ def test_a_run_that_fits_its_draw_and_runs_away_is_told(board):
         )
 
 
-@pytest.mark.parametrize("what", ["normalization", "labels"])
+@pytest.mark.parametrize("what", ["normalization", "levels", "labels"])
 def test_redraw_of_other_data_is_refused(board, what):
     rng = np.random.default_rng(3)
     X = rng.normal(size=(200, 5))
     y = X[:, 0]
-    packed = pack(X, y, bits=4)
-    other = pack(2 * X, y, bits=4) if what == "normalization" else pack(X, y[::-1], bits=4)
-    with pytest.raises(ArgumentError, match="another normalization or other labels"):
-        board().driver.train(packed, epochs=2, redraw=lambda epoch: other)
+    table = np.linspace(-1, 1, 9)[None, :]
+    packed = pack(X, y, bits=4, levels=table)
+    other = {
+        "normalization": lambda: pack(2 * X, y, bits=4, levels=table),
+        "levels": lambda: pack(X, y, bits=4, levels=table**3),
+        "labels": lambda: pack(X, y[::-1], bits=4, levels=table),
+    }[what]()
+    with pytest.raises(ArgumentError, match="another normalization, other levels or"):
+        board(value_format="levels").driver.train(packed, epochs=2, redraw=lambda epoch: other)
 
 
 def test_a_run_that_comes_back_is_a_warning(board):

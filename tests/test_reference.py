@@ -47,6 +47,9 @@ def exact_training(case: Case) -> tuple[list[int], int]:
     def value(sample: int, feature: int, dither: int) -> Fraction:
         level = sum(bit(p, sample, feature) << (base_planes - 1 - p) for p in range(base_planes))
         level += bit(first + dither, sample, feature)
+        if packed.levels is not None:
+            table = packed.levels[feature % len(packed.levels)]
+            return Fraction(int(table[level]), 2**CONFIG.level_fraction_bits)
         return Fraction(2 * level, 2**base_planes) - 1
 
     x = [int(v) for v in case.model]
@@ -54,6 +57,7 @@ def exact_training(case: Case) -> tuple[list[int], int]:
     step = Fraction(int(plan.steps[0]), 2**CONFIG.step_fraction_bits)
     decay = Fraction(int(plan.decays[0]), 2**CONFIG.decay_fraction_bits)
     fraction = 2**CONFIG.coefficient_fraction_bits
+    value_bits = CONFIG.grid_bits if packed.levels is None else CONFIG.level_fraction_bits
     for start in range(0, layout.samples, plan.batch):
         gradient = [Fraction(0)] * layout.features
         for i in range(start, min(start + plan.batch, layout.samples)):
@@ -69,7 +73,7 @@ def exact_training(case: Case) -> tuple[list[int], int]:
             for j in range(layout.features):
                 gradient[j] += (q[0][j] * c[1] + q[1][j] * c[0]) / 2
         for j in range(layout.features):
-            unit = 2**CONFIG.gradient_fraction_bits
+            unit = 2 * fraction * 2**value_bits
             shrink = half_up(x[j] / one * decay * unit)
             x[j], clamped = clamp(x[j] - half_up((gradient[j] * unit + shrink) / unit * one))
             saturations += clamped
@@ -78,9 +82,11 @@ def exact_training(case: Case) -> tuple[list[int], int]:
 
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("scale", [0.5, 120.0])
-def test_training_is_the_formulas_in_fractions(bits: int, scale: float) -> None:
+@pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
+def test_training_is_the_formulas_in_fractions(bits: int, scale: float, value_format: str) -> None:
     case = random_case(
         bits,
+        value_format=value_format,
         bits=bits,
         features=7,
         samples=11,
@@ -108,6 +114,19 @@ def test_unpacked_values_are_those_that_pack_stored(bits: int, word_bits: int) -
     expected = packed.values(bits, "symmetric")
     found = reference.kernel_values(packed, bits, "symmetric")
     one = 2.0**CONFIG.grid_bits
+    for d in (0, 1):
+        np.testing.assert_array_equal(found[d] / one, expected[d])
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("levels", ["optimal", "global"])
+def test_values_of_levels_are_those_that_pack_stored(bits: int, levels: str) -> None:
+    rng = np.random.default_rng(bits)
+    X, y = rng.lognormal(size=(50, 20)), rng.normal(size=50)
+    packed = pack(X, y, bits=bits, levels=levels, batch=8)
+    expected = packed.values(bits, "symmetric")
+    found = reference.kernel_values(packed, bits, "symmetric")
+    one = 2.0**CONFIG.level_fraction_bits
     for d in (0, 1):
         np.testing.assert_array_equal(found[d] / one, expected[d])
 

@@ -193,3 +193,36 @@ def test_epochs_of_the_papers_sizes_stream_at_line_rate(
     at = plan_layout(samples, features, bits=(bits,), sampling="double")
     delay = choose_delay(at, bits, "symmetric", 16)
     assert epoch_schedule(at, Mode(bits, "symmetric", 16, delay)).line_rate >= 0.95
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize(("samples", "features"), [(10_000, 101), (60_000, 785), (463_715, 91)])
+@pytest.mark.parametrize("word_bits", [64, 128])
+def test_tables_of_levels_stream_at_line_rate_from_3_bits_on(
+    samples: int, features: int, bits: int, word_bits: int
+) -> None:
+    """Four cycles train on what b + 1 words hold; the reads of short blocks cost the rest."""
+    at = plan_layout(
+        samples,
+        features,
+        bits=(bits,),
+        sampling="double",
+        word_bits=word_bits,
+        value_format="levels",
+        level_tables=1,
+    )
+    delay = choose_delay(at, bits, "symmetric", 16)
+    rate = epoch_schedule(at, Mode(bits, "symmetric", 16, delay)).line_rate
+    assert rate >= 0.95 * min(1, (bits + 1) / CONFIG.level_parts)
+
+
+def test_worked_example_with_tables_of_levels() -> None:
+    # 90 features are 6 quarters of a word: 96 cells a batch; 4 bits are 5 planes of 2 words a sample
+    at = layout(value_format="levels", level_tables=90, block_samples=400)
+    assert choose_delay(at, 4, "symmetric", 16) == 1
+    schedule = epoch_schedule(at, Mode(4, "symmetric", 16, 1))
+    assert schedule.slot_cycles == 95 + 32 - 15  # the last sample's coefficient, before its update
+    assert schedule.slot_cycles < 160  # so that reading sets the pace
+    read = 4000 + 64
+    assert schedule.cycles == 25 * read
+    assert schedule.words == 100_000

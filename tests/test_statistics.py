@@ -16,14 +16,15 @@ from scipy import stats
 
 from tests.cases import run_build
 from zipml_pynq import reference
-from zipml_pynq.constants import MODEL_ONE
+from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.datasets import synthetic_regression
 from zipml_pynq.devices import load_overlay
 from zipml_pynq.native import load_build
-from zipml_pynq.pack import pack
+from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan, step_sizes
-from zipml_pynq.quantize import Normalization, quantization_variance
+from zipml_pynq.quantize import Normalization, sample_variance
 from zipml_pynq.step import auto_step
+from zipml_pynq.variance import gradient_variance, quantization_variance
 
 ENGINE = load_build("engine")
 COPIES = 12_000
@@ -32,11 +33,23 @@ SAMPLES = 5
 ALARM = 1e-4
 MODEL = np.random.default_rng(1).normal(0, 1, 9)
 BITS = range(1, 9)
+#: The uniform grid, a table of levels for each feature, and one for all.
+LEVELS = ("uniform", "own", "one")
+
+
+def tables(bits: int, levels: str) -> NDArray[np.int16] | None:
+    """Levels bunched together around 0 or at the ends, another way in each feature; None: uniform."""
+    if levels == "uniform":
+        return None
+    grid = np.linspace(-1, 1, (1 << (bits - 1)) + 1)
+    powers = np.random.default_rng(bits).uniform(0.4, 3, (9 if levels == "own" else 1, 1))
+    one = 1 << CONFIG.level_fraction_bits
+    return np.rint(np.sign(grid) * np.abs(grid) ** powers * one).astype(np.int16)
 
 
 @cache
-def draws(bits: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """V (samples, n), labels, and Q1, Q2 (copies, samples, n) out of the compiled pack."""
+def packed_copies(bits: int, levels: str) -> tuple[PackedDataset, NDArray, NDArray]:
+    """The samples packed again and again, their values V (samples, n), and their labels."""
     rng = np.random.default_rng(2)
     X = rng.uniform(-1, 1, (SAMPLES, 8))
     y = rng.uniform(-1, 1, SAMPLES)
@@ -47,11 +60,18 @@ def draws(bits: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         bits=bits,
         seed=bits,
         normalization=normalization,
+        levels=tables(bits, levels),
     )
+    V = normalization.transform(X).astype(np.float64)
+    return packed, V, packed.labels[:SAMPLES] / MODEL_ONE
+
+
+@cache
+def draws(bits: int, levels: str = "uniform") -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """V (samples, n), labels, and Q1, Q2 (copies, samples, n) out of the compiled pack."""
+    packed, V, labels = packed_copies(bits, levels)
     q1, q2 = packed.values()
     shape = (COPIES, SAMPLES, 9)
-    labels = packed.labels[:SAMPLES] / MODEL_ONE
-    V = normalization.transform(X).astype(np.float64)
     return V, labels, q1.reshape(shape).astype(float), q2.reshape(shape).astype(float)
 
 
@@ -60,8 +80,8 @@ def gradients(q_outer: NDArray, q_inner: NDArray, labels: NDArray) -> NDArray:
     return np.einsum("csj,cs->cj", q_outer, q_inner @ MODEL - labels) / SAMPLES
 
 
-def symmetric(bits: int) -> NDArray:
-    _, labels, q1, q2 = draws(bits)
+def symmetric(bits: int, levels: str = "uniform") -> NDArray:
+    _, labels, q1, q2 = draws(bits, levels)
     return (gradients(q1, q2, labels) + gradients(q2, q1, labels)) / 2
 
 
@@ -74,14 +94,62 @@ def mean_differs(samples: NDArray, mean: NDArray) -> bool:
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_double_sampled_gradient_is_unbiased(bits: int) -> None:
-    V, labels, q1, q2 = draws(bits)
+@pytest.mark.parametrize("levels", LEVELS)
+def test_double_sampled_gradient_is_unbiased(bits: int, levels: str) -> None:
+    V, labels, q1, q2 = draws(bits, levels)
     exact = reference.full_precision_gradient(V, labels, MODEL)
-    assert not mean_differs(symmetric(bits), exact)
+    assert not mean_differs(symmetric(bits, levels), exact)
     assert not mean_differs(gradients(q1, q2, labels), exact)
     # the test has power: a hundredth of the gradient is noticed where noise allows it
-    if bits >= 5:
-        assert mean_differs(symmetric(bits), 1.01 * exact)
+    if bits >= (5 if levels == "uniform" else 6):
+        assert mean_differs(symmetric(bits, levels), 1.01 * exact)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("levels", LEVELS)
+def test_variance_of_values_is_as_predicted(bits: int, levels: str) -> None:
+    """``(hi - v)(v - lo)``, and :func:`quantization_variance`'s estimate of its mean."""
+    packed, V, _ = packed_copies(bits, levels)
+    _, _, q1, q2 = draws(bits, levels)
+    predicted = sample_variance(V, bits, levels=tables(bits, levels))
+    rest = predicted == 0  # the intercept, and what lies on a level
+    for q in (q1, q2):
+        squares = (q - V) ** 2
+        assert (squares[:, rest] == 0).all()
+        error = squares.std(axis=0, ddof=1) / np.sqrt(COPIES)
+        z = (squares.mean(axis=0) - predicted)[~rest] / error[~rest]
+        assert np.abs(z).max() < stats.norm.isf(ALARM / 2 / z.size)
+    # two draws of a value differ by twice its variance
+    estimate = quantization_variance(packed)
+    halves = ((q1 - q2) ** 2 / 2).mean(axis=1)
+    np.testing.assert_allclose(estimate, halves.mean(axis=0), atol=1e-12)
+    error = halves.std(axis=0, ddof=1) / np.sqrt(COPIES)
+    difference = np.abs(estimate - predicted.mean(axis=0))
+    assert (difference <= stats.norm.isf(ALARM / 2 / 9) * error + 1e-12).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("sampling", ["symmetric", "plain"])
+def test_variance_of_gradients_is_as_predicted(bits: int, levels: str, sampling: str) -> None:
+    """The expected squared distance to the exact gradient, sample by sample."""
+    V, labels, q1, q2 = draws(bits, levels)
+    variances = sample_variance(V, bits, levels=tables(bits, levels))
+    predicted = gradient_variance(V, labels, MODEL, variances, sampling)
+
+    def gradient(outer: NDArray, inner: NDArray) -> NDArray:
+        return outer * (inner @ MODEL - labels)[..., None]
+
+    exact = gradient(V, V)
+    drawn = gradient(q1, q2)
+    if sampling == "symmetric":
+        drawn = (drawn + gradient(q2, q1)) / 2
+    distances = ((drawn - exact) ** 2).sum(axis=-1)
+    rest = predicted == 0  # a sample whose values all lie on levels
+    assert (distances[:, rest] == 0).all()
+    error = distances.std(axis=0, ddof=1) / np.sqrt(COPIES)
+    z = (distances.mean(axis=0) - predicted)[~rest] / error[~rest]
+    assert np.abs(z).max() < stats.norm.isf(ALARM / 2 / SAMPLES)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -101,7 +169,7 @@ def test_single_sampled_gradient_misses_by_the_predicted_bias(bits: int) -> None
     V, labels, q1, _ = draws(bits)
     exact = reference.full_precision_gradient(V, labels, MODEL)
     single = gradients(q1, q1, labels)
-    bias = quantization_variance(V, bits).mean(axis=0) * MODEL
+    bias = sample_variance(V, bits).mean(axis=0) * MODEL
     assert not mean_differs(single, exact + bias)
     if bits <= 4:
         assert mean_differs(single, exact)
