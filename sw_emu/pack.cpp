@@ -26,6 +26,10 @@ constexpr uint32_t kPairs = kGroup / 2;
 constexpr int kPositionBits = 31;
 constexpr uint32_t kPositionCentre = 1u << (kPositionBits - 1);
 constexpr uint32_t kTopBase = (1u << zipml::kGridBits) - 1;
+/// A level counts from -1 in units of 2^kLevelShift positions.
+constexpr int kLevelShift = kPositionBits - 1 - zipml::kLevelFractionBits;
+constexpr uint32_t kMaxLevels = (1u << (zipml::kMaxBits - 1)) + 1;
+constexpr int32_t kLevelOne = 1 << zipml::kLevelFractionBits;
 
 /// Where a group's lanes lie: one sample, or, where few of its lanes are left, several samples.
 struct Place {
@@ -93,6 +97,49 @@ ZIPML_INLINE uint32_t FractionOf(uint32_t position, uint32_t bits) {
   return position - (BaseOf(position) >> (zipml::kMaxBits - bits) << (32 - bits));
 }
 
+/// Position of a level.
+ZIPML_INLINE uint32_t PositionOf(int16_t level) {
+  return static_cast<uint32_t>(level + kLevelOne) << kLevelShift;
+}
+
+/// Where 64 values lie between the levels of their tables: base, distance to the level below, and
+/// the interval's width in units of a level.
+/// \param levels  of the first lane; `stride` from one level to the next
+ZIPML_INLINE void Locate(const uint32_t *position, const int16_t *levels, uint32_t stride,
+                         uint32_t bits, uint8_t *base, uint32_t *fraction, uint32_t *width) {
+  const uint32_t top = 1u << (bits - 1);
+  uint32_t clipped[kGroup];
+  // a level's position is a multiple of 2^kLevelShift, so the bits below that do not tell which
+  // levels lie below a value: 16-bit lanes, twice as many at a time
+  int16_t place[kGroup], count[kGroup], low[kGroup], high[kGroup];
+  for (uint32_t j = 0; j < kGroup; ++j) {
+    low[j] = levels[j];
+    high[j] = levels[top * stride + j];
+    count[j] = 0;
+  }
+  for (uint32_t j = 0; j < kGroup; ++j) {
+    const uint32_t least = PositionOf(low[j]), most = PositionOf(high[j]);
+    const uint32_t raised = position[j] > least ? position[j] : least;
+    clipped[j] = raised < most ? raised : most;
+  }
+  for (uint32_t j = 0; j < kGroup; ++j) {
+    place[j] = static_cast<int16_t>(static_cast<int32_t>(clipped[j] >> kLevelShift) - kLevelOne);
+  }
+  for (uint32_t i = 1; i < top; ++i) {
+    const int16_t *level = levels + i * stride;
+    for (uint32_t j = 0; j < kGroup; ++j) {
+      const bool below = level[j] <= place[j];
+      const int16_t nearer = level[j] < high[j] ? level[j] : high[j];
+      count[j] = static_cast<int16_t>(count[j] + below);
+      low[j] = below ? level[j] : low[j];
+      high[j] = below ? high[j] : nearer;
+    }
+  }
+  for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(count[j]);
+  for (uint32_t j = 0; j < kGroup; ++j) fraction[j] = clipped[j] - PositionOf(low[j]);
+  for (uint32_t j = 0; j < kGroup; ++j) width[j] = static_cast<uint32_t>(high[j] - low[j]);
+}
+
 /// Bit `shift` of each of 64 bytes, lane j in bit j: a multiplication moves eight bits together.
 ZIPML_INLINE uint64_t Gather(const void *bytes, int shift) {
   uint64_t word = 0;
@@ -118,6 +165,7 @@ struct Packer {
   uint32_t whole_lanes;
   uint32_t rest_log2;
   double rest_mid[kGroup], rest_divisor[kGroup];
+  int16_t rest_levels[kMaxLevels * kGroup];
 
   explicit Packer(const ZipmlPacking &p) : packing(p), max_bits(0) {
     uint32_t planes = 0;
@@ -141,6 +189,53 @@ struct Packer {
       rest_mid[j] = lane < p.columns ? p.mid[lane] : 0.0;
       rest_divisor[j] = lane < p.columns ? p.divisor[lane] : 1.0;
     }
+    if (p.format != zipml::kLevels) return;
+    for (uint32_t i = 0; i <= 1u << (max_bits - 1); ++i) {
+      for (uint32_t j = 0; j < kGroup; ++j) {
+        const uint32_t lane = whole_lanes + (j & ((1u << rest_log2) - 1));
+        // padding, -1, is its own lowest level and below all others: no bit is set
+        const int32_t padding = i == 0 ? -kLevelOne : kLevelOne;
+        rest_levels[i * kGroup + j] =
+            static_cast<int16_t>(lane < p.features ? p.levels[i * p.features + lane] : padding);
+      }
+    }
+  }
+};
+
+/// What is the same for every value of a lane.
+struct Lanes {
+  const double *mid;
+  const double *divisor;
+  const int16_t *levels;  // `level_stride` from one level to the next; only of kLevels
+  uint32_t level_stride;
+};
+
+/// Dithers of one precision, one a byte: 1 where a random number below the interval's width is
+/// below the fraction. `scale(random, lane)` brings a random number into the interval of a lane.
+template <typename TScale>
+ZIPML_INLINE void Draw(const uint32_t (&random)[4][kPairs], const uint32_t *fraction, TScale scale,
+                       uint16_t *first, uint16_t *second) {
+  for (uint32_t k = 0; k < kPairs; ++k) {
+    const uint32_t even = fraction[2 * k], odd = fraction[2 * k + 1];
+    // neither side exceeds 2^31, so the sign of their difference tells which is less
+    first[k] = static_cast<uint16_t>((scale(random[0][k], 2 * k) - even) >> 31 |
+                                     (scale(random[2][k], 2 * k + 1) - odd) >> 31 << 8);
+    second[k] = static_cast<uint16_t>((scale(random[1][k], 2 * k) - even) >> 31 |
+                                      (scale(random[3][k], 2 * k + 1) - odd) >> 31 << 8);
+  }
+}
+
+/// Random numbers of the uniform grid: all intervals are 2^(32 - bits) wide.
+struct UniformScale {
+  uint32_t bits;
+  ZIPML_INLINE uint32_t operator()(uint32_t random, uint32_t) const { return random >> bits; }
+};
+
+/// Random numbers of tables of levels: floor(random * width * 2^kLevelShift / 2^32).
+struct LevelScale {
+  const uint32_t *width;
+  ZIPML_INLINE uint32_t operator()(uint32_t random, uint32_t lane) const {
+    return static_cast<uint32_t>(static_cast<uint64_t>(random) * width[lane] >> (32 - kLevelShift));
   }
 };
 
@@ -148,50 +243,54 @@ struct Packer {
 /// \param x    -1, which sets no bit, where a lane is padding
 /// \param out  uint64 of the group's first sample in the first plane
 template <typename TValue>
-ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const double *mid,
-                            const double *divisor, const Place &place, uint64_t *out) {
+ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const Lanes &lanes,
+                            const Place &place, uint64_t *out) {
   const ZipmlPacking &p = packer.packing;
+  const bool uniform = p.format == zipml::kBitPlanes;
   const uint32_t row_words = packer.row_words;
   const uint64_t plane_words = packer.plane_words;
   const auto store = [&](uint64_t word) {
     for (uint32_t s = 0; s < place.samples; ++s) {
-      const uint32_t lanes = 1u << place.lanes_log2;
-      out[s * row_words] = word << (kGroup - lanes) >> (kGroup - lanes);
-      word = word >> (lanes - 1) >> 1;
+      const uint32_t left = kGroup - (1u << place.lanes_log2);
+      out[s * row_words] = word << left >> left;
+      word = word >> (kGroup - 1 - left) >> 1;
     }
     out += plane_words;
   };
   // one short loop for each step: GCC vectorizes each of them, and not their fusion
   float value[kGroup];
-  uint32_t position[kGroup];
+  uint32_t position[kGroup], fraction[kGroup], width[kGroup];
   uint8_t base[kGroup];
-  for (uint32_t j = 0; j < kGroup; ++j) value[j] = Normalize(x[j], mid[j], divisor[j]);
+  for (uint32_t j = 0; j < kGroup; ++j) value[j] = Normalize(x[j], lanes.mid[j], lanes.divisor[j]);
   for (uint32_t j = 0; j < kGroup; ++j) position[j] = Position(value[j]);
-  for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(BaseOf(position[j]));
+  if (uniform) {
+    for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(BaseOf(position[j]));
+  } else {
+    Locate(position, lanes.levels, lanes.level_stride, packer.max_bits, base, fraction, width);
+  }
+  const int least = uniform ? zipml::kGridBits : static_cast<int>(packer.max_bits) - 1;
   for (uint32_t plane = 0; plane < zipml::BasePlanes(packer.max_bits); ++plane) {
-    store(Gather(base, zipml::BaseWeight(static_cast<int>(plane))));
+    store(Gather(base, least - 1 - static_cast<int>(plane)));
   }
   for (uint32_t bits = packer.max_bits; bits >= 1; --bits) {
     if (!(p.precisions >> bits & 1)) continue;
+    if (uniform) {
+      for (uint32_t j = 0; j < kGroup; ++j) fraction[j] = FractionOf(position[j], bits);
+    }
     uint16_t first[kPairs], second[kPairs];  // two lanes each, one a byte
     if (p.nearest) {
-      for (uint32_t k = 0; k < kPairs; ++k) {
-        // a fraction of one half and above has one of its two leading bits set
-        const uint32_t even = FractionOf(position[2 * k], bits) >> (31 - bits);
-        const uint32_t odd = FractionOf(position[2 * k + 1], bits) >> (31 - bits);
-        first[k] = static_cast<uint16_t>((even != 0) | (odd != 0) << 8);
+      uint8_t *dither = reinterpret_cast<uint8_t *>(first);
+      for (uint32_t j = 0; j < kGroup; ++j) {
+        const uint32_t whole = uniform ? 1u << (32 - bits) : width[j] << kLevelShift;
+        dither[j] = fraction[j] >= whole - fraction[j];
       }
     } else {
       uint32_t random[4][kPairs];
       Philox(place, p.draw, bits, p.seed, random);
-      for (uint32_t k = 0; k < kPairs; ++k) {
-        const uint32_t even = FractionOf(position[2 * k], bits);
-        const uint32_t odd = FractionOf(position[2 * k + 1], bits);
-        // neither side exceeds 2^31, so the sign of their difference tells which is less
-        first[k] = static_cast<uint16_t>(((random[0][k] >> bits) - even) >> 31 |
-                                         ((random[2][k] >> bits) - odd) >> 31 << 8);
-        second[k] = static_cast<uint16_t>(((random[1][k] >> bits) - even) >> 31 |
-                                          ((random[3][k] >> bits) - odd) >> 31 << 8);
+      if (uniform) {
+        Draw(random, fraction, UniformScale{bits}, first, second);
+      } else {
+        Draw(random, fraction, LevelScale{width}, first, second);
       }
     }
     store(Gather(first, 0));
@@ -208,13 +307,16 @@ ZIPML_INLINE void PackSamples(const Packer &packer, const TValue *x, uint32_t sa
   for (uint32_t s = 0; s < samples; ++s) {
     for (uint32_t lane = 0; lane < packer.whole_lanes; lane += kGroup) {
       const Place place = {sample + s, lane, 6, 1};
-      PackGroup(packer, x + s * p.row_stride + lane, p.mid + lane, p.divisor + lane, place,
+      const int16_t *levels = p.format == zipml::kLevels ? p.levels + lane : nullptr;
+      const Lanes lanes = {p.mid + lane, p.divisor + lane, levels, p.features};
+      PackGroup(packer, x + s * p.row_stride + lane, lanes, place,
                 out + s * packer.row_words + lane / kGroup);
     }
   }
   if (packer.whole_lanes == p.features) return;
   const uint32_t rest = p.columns - packer.whole_lanes;
   const uint32_t step = kGroup >> packer.rest_log2;
+  const Lanes lanes = {packer.rest_mid, packer.rest_divisor, packer.rest_levels, kGroup};
   for (uint32_t s = 0; s < samples; s += step) {
     TValue values[kGroup];
     for (TValue &value : values) value = -1;
@@ -226,7 +328,7 @@ ZIPML_INLINE void PackSamples(const Packer &packer, const TValue *x, uint32_t sa
       if (p.features > p.columns) row[rest] = 1;
     }
     const Place place = {sample + s, packer.whole_lanes, packer.rest_log2, count};
-    PackGroup(packer, values, packer.rest_mid, packer.rest_divisor, place,
+    PackGroup(packer, values, lanes, place,
               out + s * packer.row_words + packer.whole_lanes / kGroup);
   }
 }

@@ -20,6 +20,8 @@ typedef struct {
   uint32_t precisions;    /* bit b is set: dither planes of b bits are stored */
   uint32_t dither_planes; /* of one precision: 1 or 2 */
   uint32_t nearest;       /* not 0: round to nearest instead of drawing */
+  const int16_t *levels;  /* only of kLevels, of its one precision: level i of feature j is
+                             levels[i * features + j], kLevelFractionBits fraction bits */
 } ZipmlPacking;
 
 /* Packs the blocks first_block .. last_block - 1. `x` is the row of the first sample of

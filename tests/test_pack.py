@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +38,18 @@ def bits_into_words(lanes_first: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(packed).view("<u8")
 
 
-def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int) -> np.ndarray:
+def random_tables(rows: int, bits: int, seed: int = 0) -> np.ndarray:
+    """int16 (rows, levels): some reach -1 and 1, some do not; some have ties, some are constant."""
+    rng = np.random.default_rng(seed)
+    one, count = 1 << 14, (1 << (bits - 1)) + 1
+    tables = np.sort(rng.integers(-one, one + 1, (rows, count)), axis=1)
+    tables[::2, 0], tables[::2, -1] = -one, one
+    tables[::3] = np.sort(rng.choice(tables[::3, ::2].ravel(), tables[::3].shape), axis=1)
+    tables[::7] = rng.integers(-one, one + 1)
+    return tables.astype(np.int16)
+
+
+def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int, levels) -> np.ndarray:
     """All words of a data set of values ``V``, from the layout's definition."""
     shape = (layout.blocks * layout.block_samples, layout.chunks * layout.lanes)
     if layout.value_format == "float32":
@@ -44,10 +58,10 @@ def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int) -> np.n
         return rows.view("<u8").reshape(layout.blocks, -1)
     u = q.positions(V)
     top = max(layout.bits)
-    base = q.base(u, top)
+    base = q.base(u, top, levels)
     planes = [base >> (top - 2 - p) & 1 for p in range(top - 1)]
     for bits in sorted(layout.bits, reverse=True):
-        planes.extend(q.dithers(u, bits, seed, draw, layout.sampling))
+        planes.extend(q.dithers(u, bits, seed, draw, layout.sampling, levels=levels))
     lanes = np.zeros((len(planes), *shape), dtype=np.uint8)
     for plane, bit in zip(lanes, planes, strict=True):
         plane[: len(V), : V.shape[1]] = bit
@@ -57,7 +71,7 @@ def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int) -> np.n
 
 def check_against_numpy(packed: PackedDataset, X: np.ndarray) -> None:
     V = packed.normalization.transform(X)
-    expected = expected_planes(V, packed.layout, packed.seed, packed.draw)
+    expected = expected_planes(V, packed.layout, packed.seed, packed.draw, packed.levels)
     assert np.array_equal(packed.planes, expected)
 
 
@@ -93,6 +107,151 @@ def test_float32_format(word_bits, columns):
     check_against_numpy(packed, X)
     assert np.array_equal(packed.values(), packed.normalization.transform(X))
     assert packed.layout.bytes_per_epoch() == packed.planes.nbytes
+
+
+@pytest.mark.filterwarnings("ignore:.*were clipped")
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+@pytest.mark.parametrize("columns", [1, 14, 63, 64, 65, 90, 200])
+def test_compiled_packing_with_levels_is_numpy_bit_for_bit(word_bits, sampling, columns):
+    for dtype in (np.float32, np.float64):
+        X, y = data(37, columns, dtype)
+        for bits in (1, 2, 3, 4, 8):
+            for rows in (1, columns + 1, columns):
+                intercept = rows != columns
+                tables = random_tables(rows, bits, seed=bits)
+                packed = pack(
+                    *(X, y),
+                    **{"word_bits": word_bits, "batch": 4, "seed": SEED, "draw": 7},
+                    **{"bits": bits, "sampling": sampling, "intercept": intercept},
+                    levels=tables,
+                )
+                assert packed.layout.value_format == "levels"
+                assert packed.layout.level_tables == rows
+                assert np.array_equal(packed.levels, tables)
+                check_against_numpy(packed, X)
+                V = packed.normalization.transform(X)
+                reference = q.quantize(V, bits, sampling, SEED, 7, levels=tables)
+                codes, values = packed.unpack(), packed.values()
+                if sampling != "double":
+                    codes, values = (codes,), (values,)
+                feature = np.arange(packed.layout.features) if rows > 1 else 0
+                for got, code, expected in zip(values, codes, reference, strict=True):
+                    assert np.array_equal(code, expected)
+                    assert got.dtype == np.float32
+                    assert np.array_equal(got, tables[feature, expected] / 2.0**14)
+
+
+@pytest.mark.filterwarnings("ignore:.*were clipped")
+@given(
+    samples=st.integers(1, 60),
+    columns=st.integers(1, 140),
+    bits=st.integers(1, 8),
+    sampling=st.sampled_from(q.SAMPLINGS),
+    word_bits=st.sampled_from(WORD_BITS),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    pooled=st.booleans(),
+    seed=st.integers(0, 2**64 - 1),
+    threads=st.integers(1, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_tables(samples, columns, bits, sampling, word_bits, dtype, pooled, seed, threads):
+    X, y = data(samples, columns, dtype, seed=samples)
+    options = {"bits": bits, "sampling": sampling, "word_bits": word_bits, "threads": threads}
+    tables = random_tables(1 if pooled else columns + 1, bits, seed % 1000)
+    packed = pack(X, y, **options, batch=2, seed=seed, levels=tables)
+    check_against_numpy(packed, X)
+    V = packed.normalization.transform(X)
+    assert packed.clipped == ((tables[:, 0] / 2.0**14 > V) | (tables[:, -1] / 2.0**14 < V)).sum()
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+def test_tables_of_the_uniform_grid_are_the_uniform_format(bits, sampling):
+    X, y = data(100, 70)
+    uniform = pack(X, y, bits=bits, sampling=sampling, block_samples=32)
+    for rows in (1, 71):
+        tables = np.tile(q.levels(bits), (rows, 1))
+        packed = pack(X, y, bits=bits, sampling=sampling, block_samples=32, levels=tables)
+        assert packed.clipped == 0
+        assert np.array_equal(packed.planes, uniform.planes)
+        assert np.array_equal(packed.values(), uniform.values())
+
+
+def test_levels_are_reused_and_stored(tmp_path):
+    X, y = data(100, 12)
+    tables = random_tables(13, 3)
+    tables[:, 0], tables[:, -1] = -(1 << 14), 1 << 14  # every value is between them
+    packed = pack(X, y, bits=3, levels=tables, seed=3)
+    again = packed.redraw(X, 8)
+    assert np.array_equal(again.levels, tables)
+    assert np.array_equal(again.planes, pack(X, y, bits=3, levels=tables, seed=3, draw=8).planes)
+    assert not np.array_equal(again.planes, packed.planes)
+    new = pack(X[:20], y[:20], bits=3, levels=packed.levels, normalization=packed.normalization)
+    assert np.array_equal(new.levels, tables)
+    assert pack(X, y, levels=pack(X, y).levels).levels is None
+    with pytest.raises(ValueError, match="read-only"):
+        packed.levels[0, 0] = 1
+    for original in (packed, pack(X, y, bits=3, levels=tables[:1])):
+        original.save(tmp_path / "set")
+        for mmap in (True, False):
+            loaded = PackedDataset.load(tmp_path / "set", mmap=mmap)
+            assert_same(loaded, original)
+            assert np.array_equal(loaded.values(), original.values())
+            assert np.array_equal(loaded.redraw(X, 8).levels, original.levels)
+
+
+def test_tables_that_are_fitted(monkeypatch):
+    """What ``pack`` asks of fit_levels, without what fit_levels does."""
+    calls = []
+
+    def fit_levels(X, normalization, bits, per_column=True, method="auto", threads=None):
+        calls.append((X, bits, per_column, threads))
+        return np.tile(q.check_levels([q.levels(bits)], bits, 1), (13 if per_column else 1, 1))
+
+    module = types.ModuleType("zipml_pynq.levels")
+    module.fit_levels = fit_levels
+    monkeypatch.setitem(sys.modules, "zipml_pynq.levels", module)
+    X, y = data(100, 12)
+    optimal = pack(X, y, bits=3, levels="optimal", threads=1)
+    pooled = pack(X, y, levels="global", value_format="levels")
+    assert (optimal.layout.level_tables, pooled.layout.level_tables) == (13, 1)
+    assert [call[1:] for call in calls] == [(3, True, 1), (4, False, None)]
+    assert np.array_equal(calls[0][0], X)
+
+
+def test_values_outside_the_ends_of_a_table_are_clipped_and_counted():
+    fitted = q.Normalization.fit([[-1], [1]], [0, 1])
+    X = np.array([[-3], [-1], [-0.75], [-0.5], [0], [0.5], [0.75], [3]])
+    with pytest.warns(RuntimeWarning, match="5 value"):
+        packed = pack(X, X[:, 0], bits=2, levels=[[-0.5, 0, 0.5], [0, 0, 1]], normalization=fitted)
+    assert packed.clipped == 5
+    expected = [-0.5, -0.5, -0.5, -0.5, 0, 0.5, 0.5, 0.5]
+    assert packed.values()[0][:, 0].tolist() == expected
+    assert (packed.values()[1][:, 1] == 1).all()
+    with pytest.warns(RuntimeWarning, match="13 value"):  # and the intercept of every sample
+        pack(X, X[:, 0], bits=2, levels=[[-0.5, 0, 0.5], [0, 0, 0.5]], normalization=fitted)
+
+
+def test_what_tables_take_of_the_accelerator():
+    layout = Layout(1000, 65, 64, 32, (4,), "double", "levels", 65)
+    assert (layout.lanes, layout.chunks, layout.level_count) == (64, 2, 9)
+    assert (layout.base_planes, layout.stored_planes, layout.planes(4, "single")) == (3, 5, 4)
+    assert layout.dither_offset() == 3 * 64
+    assert layout.block_stride == layout.planes() * 64
+    assert layout.block_words() == layout.block_words(4, "single") == 64
+    assert layout.max_block_samples == CONFIG.level_block_words // 2
+    several = Layout(1000, 65, 64, 32, (1, 4), "double")
+    assert [several.block_words(b) for b in (1, 4)] == [2 * 64, 5 * 64]
+    assert several.block_words(4, "single") == 4 * 64
+    assert several.level_count == 0
+    # one memory a lane of a quarter of a word; whole tables lie behind each other
+    for word_bits in WORD_BITS:
+        most = CONFIG.level_table // 129 * word_bits // CONFIG.level_parts
+        assert Layout(9, most, word_bits, 8, (8,), "double", "levels", most).level_tables == most
+        with pytest.raises(ArgumentError, match=rf"levels had one table a feature: {most + 1} tab"):
+            Layout(9, most + 1, word_bits, 8, (8,), "double", "levels", most + 1)
+        Layout(9, most + 1, word_bits, 8, (8,), "double", "levels", 1)
 
 
 @given(
@@ -417,6 +576,14 @@ FLOATS = {"value_format": "float32", "bits": (32,), "sampling": "single"}
         ({"bits": "4"}, "bits was '4'; it must be an integer"),
         ({"sampling": "plain"}, "sampling was 'plain'; allowed are 'double', 'single', 'nearest'"),
         ({"value_format": "int8"}, "value_format was 'int8'; allowed are 'bitplanes', 'float32'"),
+        ({"level_tables": 1}, "level_tables was 1; the format 'bitplanes' with 5 features has 0"),
+        ({"value_format": "levels"}, "level_tables was 0; the format 'levels' .* has 1 or 5"),
+        ({"value_format": "levels", "level_tables": 4}, "level_tables was 4; .* has 1 or 5"),
+        ({"value_format": "levels", "bits": (2, 4), "level_tables": 1}, "has one precision"),
+        (
+            {"value_format": "levels", "level_tables": 1, "block_samples": 1025},
+            "block_samples was 1025; a block of each plane .* 1025 words.*1024: at most 1024 sam",
+        ),
         ({"value_format": "float32"}, r"the format 'float32' has bits \(32,\) and sampling"),
     ],
 )
@@ -479,6 +646,40 @@ def test_pack_errors(options, message):
         pack(X, y, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": "best"}, "levels was 'best'; allowed are 'uniform', 'optimal', 'global'"),
+        ({"levels": "optimal", "bits": (2, 4)}, r"bits was \(2, 4\); .*one precision: levels of"),
+        ({"levels": "uniform", "value_format": "levels"}, "levels was 'uniform'; value_format"),
+        ({"levels": "global", "value_format": "float32"}, "levels was 'global'; value_format"),
+        ({"levels": [[0]], "value_format": "float32"}, "levels was 'an array'; value_format"),
+        ({"levels": [0, 1]}, r"levels had shape \(2,\); allowed are \(1, 9\) and \(7, 9\)"),
+        ({"levels": np.zeros((6, 9))}, r"levels had shape \(6, 9\); allowed are \(1, 9\)"),
+        ({"levels": np.zeros((7, 8))}, r"levels had shape \(7, 8\); .*: 9 levels at 4 bit"),
+        ({"levels": [["x"] * 9]}, "levels had dtype <U1"),
+        ({"levels": np.ones((1, 9), bool)}, "levels had dtype bool"),
+        ({"levels": [[np.nan] * 9]}, r"levels was nan in row 0, level 0; allowed is -1\.\.1"),
+        ({"levels": [[0.0] * 8 + [1.1]]}, r"levels was 1.1 in row 0, level 8; allowed is -1\.\.1"),
+        ({"levels": [[-16385] * 9]}, r"levels was -16385 in .*; allowed is -16384\.\.16384"),
+        ({"levels": [[0, 5, 4] + [9] * 6]}, "levels went from 5 down to 4 in row 0; each row"),
+        ({"levels": "optimal", "sampling": "plain"}, "sampling was 'plain'"),
+        ({"levels": "global", "block_samples": 1040}, "block_samples was 1040"),
+    ],
+)
+def test_wrong_levels(options, message):
+    X, y = data(20, 6)
+    with pytest.raises(ArgumentError, match=message):
+        pack(X, y, **options)
+
+
+def test_too_many_tables_are_refused_before_they_are_fitted():
+    X, y = data(3, 300)
+    message = "301 tables of 129 levels are 2451 in each of 16 memories, .* 2048; .*levels='global'"
+    with pytest.raises(ArgumentError, match=message):
+        pack(X, y, bits=8, levels="optimal")
+
+
 def test_pack_checks_the_data():
     X, y = data(20, 6)
     with pytest.raises(ArgumentError, match=r"y had 19 label\(s\), X 20 row\(s\)"):
@@ -512,6 +713,7 @@ def test_a_batch_that_cannot_fit_is_named_with_the_largest_that_would():
         ({"batch": 5}, "batch was 5; it must divide block_samples, 16"),
         ({"seed": -1}, "seed was -1"),
         ({"normalization": q.Normalization([0], [1], 0, 1)}, "normalization was for 2 features"),
+        ({"levels": np.zeros((1, 9), np.int16)}, "levels was ndarray; the format 'bitplanes' has"),
     ],
 )
 def test_a_data_set_that_does_not_fit_its_layout(changes, message):
@@ -523,6 +725,20 @@ def test_a_data_set_that_does_not_fit_its_layout(changes, message):
     }
     with pytest.raises(ArgumentError, match=message):
         PackedDataset(**{**fields, **changes})
+
+
+@pytest.mark.filterwarnings("ignore:.*were clipped")
+def test_tables_that_do_not_fit_their_layout():
+    X, y = data(10, 5)
+    packed = pack(X, y, levels=random_tables(6, 4))
+    for levels, message in (
+        (None, "levels was NoneType"),
+        (packed.levels.astype(np.int32), "levels was .*int32.*needs int16"),
+        (packed.levels[:1], r"levels was .*\(1, 9\)\); this layout needs int16 \(6, 9\)"),
+        (packed.levels[:, ::-1], "levels went from .* each row must ascend"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            replace(packed, levels=levels)
 
 
 # ---- files -------------------------------------------------------------------------------------
@@ -544,7 +760,11 @@ def assert_same(a: PackedDataset, b: PackedDataset) -> None:
     assert a.layout == b.layout
     assert a.normalization == b.normalization
     assert (a.seed, a.draw, a.batch, a.clipped) == (b.seed, b.draw, b.batch, b.clipped)
-    for left, right in ((a.planes, b.planes), (a.labels, b.labels)):
+    assert (a.levels is None) == (b.levels is None)
+    pairs = [(a.planes, b.planes), (a.labels, b.labels)]
+    if a.levels is not None:
+        pairs.append((a.levels, b.levels))
+    for left, right in pairs:
         assert left.dtype == right.dtype
         assert np.array_equal(left, right)
 
@@ -688,7 +908,7 @@ def rewrite(path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h["__metadata__"].update(version="2"), "format version 2; .* reads version 1"),
+        (lambda h: h["__metadata__"].update(version="1"), "format version 1; .* reads version 2"),
         (lambda h: h["__metadata__"].update(format="pt"), "no packed data set: its metadata"),
         (lambda h: h.pop("__metadata__"), "no packed data set: its metadata"),
         (lambda h: h["__metadata__"].update(seed="1"), "altered: its checksum"),
@@ -732,6 +952,36 @@ def test_what_does_not_fit_together_is_refused_without_checksum_too(path, key, v
         PackedDataset.load(path, verify=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*were clipped")
+def test_tables_of_levels_are_covered_by_every_check(tmp_path):
+    X, y = data(50, 12)
+    path = tmp_path / "set"
+    pack(X, y, bits=3, levels=random_tables(13, 3)).save(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        assert file.get_slice("levels").get_dtype() == "I16"
+        assert file.metadata()["level_tables"] == "13"
+        assert file.metadata()["value_format"] == "levels"
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    place = start + json.loads(whole[8:start])["levels"]["data_offsets"][0]
+    damaged = bytearray(whole)
+    damaged[place] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(PackedFileError, match="altered: its checksum"):
+        PackedDataset.load(path)
+    for change in (
+        lambda h: h["__metadata__"].update(level_tables="0"),
+        lambda h: h["__metadata__"].update(level_tables="1"),
+        lambda h: h["__metadata__"].update(value_format="bitplanes"),
+        lambda h: h["levels"].update(dtype="U16"),
+        lambda h: h["__metadata__"].pop("level_tables"),
+    ):
+        path.write_bytes(whole)
+        rewrite(path, change)
+        with pytest.raises(PackedFileError, match="altered: "):
+            PackedDataset.load(path, verify=False)
+
+
 def test_a_foreign_tensor_is_refused(path):
     rewrite(path, lambda h: h.update(more={"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}))
     with pytest.raises(PackedFileError, match="altered"):
@@ -768,3 +1018,12 @@ def test_masked_entries_are_refused():
     with pytest.raises(ArgumentError, match="X had masked entries"):
         pack(masked, y)
     pack(np.ma.masked_array(X), y)
+
+
+def test_bits_with_levels_are_the_same_on_every_machine():
+    X = (np.arange(60, dtype=np.float32) ** 2 % 17).reshape(12, 5)
+    table = [[-16384, -9000, -9000, 1, 16384]]
+    packed = pack(X, np.arange(12), bits=3, batch=4, seed=2017, draw=1, levels=table)
+    assert hashlib.sha256(packed.planes.tobytes()).hexdigest() == (
+        "006d5605f5926657356ded4b832d49e0f1f35090b11aa80a19f273145961213b"
+    )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import norm
 
 from zipml_pynq import quantize as q
 from zipml_pynq.errors import ArgumentError
@@ -102,7 +103,7 @@ def test_levels_are_kept_exactly(bits, sampling):
     V = np.tile(grid, (50, 1)).astype(np.float32)
     for codes in q.quantize(V, bits, sampling, seed=3):
         assert np.array_equal(codes, np.tile(np.arange(grid.size), (50, 1)))
-    assert np.array_equal(q.quantization_variance(grid, bits), np.zeros(grid.size))
+    assert np.array_equal(q.sample_variance(grid, bits), np.zeros(grid.size))
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -143,7 +144,7 @@ def test_samples_are_unbiased_with_the_predicted_variance(bits):
     samples = 40_000
     values = np.array([-0.97, -0.5001, -0.1, 0.003, 0.3333, 0.71, 0.995])
     V = np.tile(values, (samples, 1))
-    variance = q.quantization_variance(values, bits)
+    variance = q.sample_variance(values, bits)
     h = 2.0 / 2 ** (bits - 1)
     f = (values + 1) / h % 1
     fourth = f * (1 - f) * (1 - 3 * f * (1 - f)) * h**4
@@ -154,6 +155,102 @@ def test_samples_are_unbiased_with_the_predicted_variance(bits):
         assert np.abs(z).max() < SIGMAS
         error = ((drawn - values) ** 2).mean(axis=0) - variance
         assert (np.abs(error) < SIGMAS * np.sqrt((fourth - variance**2) / samples) + 1e-8).all()
+
+
+def tables_with_ties(rows: int, bits: int, rng: np.random.Generator) -> np.ndarray:
+    """int16 (rows, levels) from -1 to 1; in every other row half of the levels come twice."""
+    one, count = 1 << 14, (1 << (bits - 1)) + 1
+    tables = rng.integers(-one, one + 1, (rows, count))
+    tables[::2, 1::2] = tables[::2, : count // 2 * 2 : 2]
+    tables[:, 0], tables[:, -1] = -one, one
+    return np.sort(tables, axis=1).astype(np.int16)
+
+
+positions_in_tables = st.one_of(
+    st.integers(0, 2**31),
+    st.builds(
+        lambda level, step: min(max((level << 16) + step, 0), 2**31),
+        st.integers(0, 2**15),
+        st.integers(-2, 2),
+    ),
+)
+
+
+@given(st.data(), st.integers(1, 5))
+@settings(deadline=None)
+def test_interval_of_a_table_in_exact_arithmetic(data, bits):
+    count = 2 ** (bits - 1) + 1
+    level = st.integers(-(2**14), 2**14)
+    table = sorted(data.draw(st.lists(level, min_size=count, max_size=count)))
+    ends = [(level + 2**14) << 16 for level in table]
+    position = data.draw(st.one_of(positions_in_tables, st.sampled_from(ends)))
+    below, fraction, width = (
+        int(part[0, 0])
+        for part in q.interval(np.array([[position]], np.uint32), bits, np.int16([table]))
+    )
+    inside = min(max(position, ends[0]), ends[-1])
+    assert below == sum(end <= inside for end in ends[1:-1])
+    assert width == ends[below + 1] - ends[below]
+    assert ends[below] + fraction == inside
+    assert 0 <= fraction <= width
+
+
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_dither_of_a_table_compares_the_scaled_random_number(bits):
+    random = [philox_by_hand((5, 1, 9, bits), (11, 22))[word] for word in (0, 2)]
+    rng = np.random.default_rng(bits)
+    for width in (1, 2, 5, 100, *rng.integers(1, 2**15 + 1, 20).tolist(), 2**15):
+        table = np.full((1, 2 ** (bits - 1) + 1), width - 2**14, dtype=np.int16)
+        table[0, 0] = -(2**14)
+        scaled = [r * (width << 16) >> 32 for r in random]
+        for offset, expected in ((-1, 0), (0, 0), (1, 1)):
+            u = np.zeros((1, 4), dtype=np.uint32)
+            u[0, 2:] = [max(s + offset, 0) for s in scaled]
+            (drawn,) = q.dithers(u, bits, 11 | 22 << 32, 9, "single", 5, table)
+            assert drawn[0, 2:].tolist() == [expected, expected]
+
+
+def test_nearest_with_a_table():
+    table = np.array([[-0.5, -0.25, -0.25, 0.5, 1.0]])
+    levels = q.check_levels(table, 3, 1)
+    V = np.array([[-1.0, -0.5, -0.38, -0.375, -0.25, 0.1249, 0.125, 0.75, 0.7499, 1.0]]).T
+    (codes,) = q.quantize(V, 3, "nearest", levels=levels)
+    nearest = [-0.5, -0.5, -0.5, -0.25, -0.25, -0.25, 0.5, 1.0, 0.5, 1.0]
+    assert (q.decode(levels, codes)[:, 0] / 2.0**14).tolist() == nearest
+    assert np.array_equal(q.sample_variance(table.T, 3, levels), np.zeros((5, 1)))
+
+
+#: Chance that a seed drawn at random fails the test below, shared out evenly over its comparisons.
+FALSE_ALARM = 1e-4
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("pooled", [True, False])
+def test_samples_from_tables_are_unbiased_with_the_predicted_variance(bits, pooled):
+    """Means, variances and covariances of 40,000 draws; all three are normal to a good measure."""
+    rng = np.random.default_rng(100 * bits + pooled)
+    samples, features = 40_000, 24
+    levels = tables_with_ties(1 if pooled else features, bits, rng)
+    # not closer to a level than a tenth of the interval, so that many draws go either way
+    low = q.interval(q.positions(rng.uniform(-1, 1, (1, features))), bits, levels)[0]
+    ends = [q.decode(levels, low + np.uint32(i))[0] / 2.0**14 for i in (0, 1)]
+    values = ends[0] + rng.uniform(0.1, 0.9, features) * (ends[1] - ends[0])
+    V = np.tile(values, (samples, 1))
+    variance = (ends[1] - values) * (values - ends[0])
+    np.testing.assert_allclose(q.sample_variance(V[:1], bits, levels)[0], variance, atol=1e-8)
+    drawn = [
+        q.decode(levels, codes) / 2.0**14 - values
+        for codes in q.quantize(V, bits, "double", seed=bits, levels=levels)
+    ]
+    fourth = variance * ((ends[1] - ends[0]) ** 2 - 3 * variance)
+    sigmas = norm.isf(FALSE_ALARM / 2 / (5 * features))
+    # positions are exact to 2^-31, far below what is resolved here
+    for error in drawn:
+        assert (np.abs(error.mean(axis=0)) < sigmas * np.sqrt(variance / samples) + 1e-9).all()
+        spread = np.sqrt((fourth - variance**2).clip(0) / samples)
+        assert (np.abs((error**2).mean(axis=0) - variance) < sigmas * spread + 1e-9).all()
+    covariance = (drawn[0] * drawn[1]).mean(axis=0)
+    assert (np.abs(covariance) < sigmas * variance / np.sqrt(samples) + 1e-12).all()
 
 
 def test_dithers_are_independent():

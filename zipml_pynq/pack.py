@@ -12,7 +12,7 @@ import secrets
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,18 @@ from zipml_pynq.quantize import (
     check_choice,
     check_data,
     check_int,
+    check_levels,
     column_range,
-    levels,
+    decode,
 )
+from zipml_pynq.quantize import levels as uniform_levels
 
-BITPLANES, FLOAT32 = "bitplanes", "float32"
+BITPLANES, FLOAT32, LEVELS = "bitplanes", "float32", "levels"
+_FORMATS: dict[str, int] = {
+    BITPLANES: CONFIG.format_bit_planes,
+    FLOAT32: CONFIG.format_float32,
+    LEVELS: CONFIG.format_levels,
+}
 #: How a data set stored with the key's sampling can be read: by these names.
 READABLE: dict[str, tuple[str, ...]] = {
     "double": ("double", "plain", "symmetric", "single"),
@@ -44,7 +51,7 @@ READABLE: dict[str, tuple[str, ...]] = {
 }
 
 FILE_FORMAT = "zipml-pynq packed data set"
-FILE_VERSION = 1
+FILE_VERSION = 2
 #: Values below which threads cost more than they save.
 _THREAD_VALUES = 1 << 18
 
@@ -66,11 +73,13 @@ class Layout:
     block_samples : int
         Samples whose planes are stored together.
     bits : tuple of int
-        Stored precisions, ascending; (32,) for the format "float32".
+        Stored precisions, ascending; one for the format "levels", (32,) for "float32".
     sampling : str
         Stored dithers of each precision: "double", "single" or "nearest".
     value_format : str
-        "bitplanes" or "float32".
+        "bitplanes" (of the uniform grid), "float32", or "levels" (bit-planes of codes).
+    level_tables : int
+        Tables of levels: 1 or one a feature for the format "levels", 0 for the others.
 
     Raises
     ------
@@ -85,10 +94,11 @@ class Layout:
     bits: tuple[int, ...]
     sampling: str
     value_format: str = BITPLANES
+    level_tables: int = 0
 
     def __post_init__(self) -> None:
         check_int("samples", self.samples, 1, CONFIG.max_samples)
-        check_choice("value_format", self.value_format, (BITPLANES, FLOAT32))
+        check_choice("value_format", self.value_format, tuple(_FORMATS))
         _check_word_bits(self.word_bits)
         check_choice("sampling", self.sampling, SAMPLINGS)
         if self.value_format == FLOAT32:
@@ -99,24 +109,56 @@ class Layout:
                 )
         elif self.bits != _bits_tuple(self.bits):
             raise ArgumentError(f"bits was {self.bits!r}; it must ascend without repetition")
+        elif self.value_format == LEVELS and len(self.bits) != 1:
+            raise ArgumentError(
+                f"bits was {self.bits!r}; a data set with tables of levels has one precision: "
+                "levels of different precisions are not nested, so they share no base planes"
+            )
         if check_int("features", self.features, 0, 1 << 31) not in range(1, self.max_features + 1):
             raise ArgumentError(
                 f"features was {self.features}; allowed is 1..{self.max_features} "
                 f"(words of {self.word_bits} bits, format '{self.value_format}')"
             )
+        self._check_tables()
         check_int("block_samples", self.block_samples, 1, CONFIG.block_samples)
-        words = self.planes() * self.block_samples * self.chunks
+        words = self.block_words()
         if words > self.limits.block_words:
+            planes = f"{self.planes()} plane(s)" if self.value_format != LEVELS else "each plane"
             raise ArgumentError(
-                f"block_samples was {self.block_samples}; a block of {self.planes()} plane(s) of "
+                f"block_samples was {self.block_samples}; a block of {planes} of "
                 f"{self.chunks} word(s) a sample would have {words} words, and the accelerator "
                 f"holds {self.limits.block_words}: at most {self.max_block_samples} samples"
+            )
+
+    def _check_tables(self) -> None:
+        allowed = (1, self.features) if self.value_format == LEVELS else (0,)
+        if check_int("level_tables", self.level_tables, 0, 1 << 31) not in allowed:
+            raise ArgumentError(
+                f"level_tables was {self.level_tables}; the format '{self.value_format}' with "
+                f"{self.features} features has {' or '.join(map(str, allowed))}"
+            )
+        if self.level_tables <= 1:
+            return
+        # one memory serves the same lane of every part of a word (CONFIG.level_parts)
+        memories = self.word_bits // CONFIG.level_parts
+        tables = _ceil_divide(self.features, memories)
+        if tables * self.level_count > CONFIG.level_table:
+            raise ArgumentError(
+                f"levels had one table a feature: {self.features} tables of {self.level_count} "
+                f"levels are {tables * self.level_count} in each of {memories} memories, and a "
+                f"memory holds {CONFIG.level_table}; what helps is levels='global' (one table), "
+                "fewer bits, wider words or fewer features"
             )
 
     @property
     def lanes(self) -> int:
         """Values in one word."""
-        return self.word_bits if self.value_format == BITPLANES else self.word_bits // 32
+        return self.word_bits // 32 if self.value_format == FLOAT32 else self.word_bits
+
+    @property
+    def level_count(self) -> int:
+        """Levels of one table; 0 where there are none."""
+        return (1 << (self.bits[-1] - 1)) + 1 if self.value_format == LEVELS else 0
 
     @property
     def limits(self) -> Limits:
@@ -141,13 +183,13 @@ class Layout:
     @property
     def max_block_samples(self) -> int:
         """Most samples of this shape in a block, at the largest stored precision."""
-        room = self.limits.block_words // (self.planes() * self.chunks)
+        room = self.limits.block_words // (self._counted_planes() * self.chunks)
         return int(min(room, CONFIG.block_samples))
 
     @property
     def base_planes(self) -> int:
         """Stored planes that all precisions share."""
-        return self.bits[-1] - 1 if self.value_format == BITPLANES else 0
+        return 0 if self.value_format == FLOAT32 else self.bits[-1] - 1
 
     @property
     def stored_planes(self) -> int:
@@ -189,7 +231,20 @@ class Layout:
         """Planes streamed at ``bits`` (None: the largest) and ``sampling`` (None: as stored)."""
         bits = self._check_stored(bits)
         dithers = self.dither_planes(sampling)
-        return bits - 1 + dithers if self.value_format == BITPLANES else 1
+        return 1 if self.value_format == FLOAT32 else bits - 1 + dithers
+
+    def _counted_planes(self, bits: int | None = None, sampling: str | None = None) -> int:
+        """Planes of a block that share one memory of the accelerator."""
+        planes = self.planes(bits, sampling)
+        return 1 if self.value_format == LEVELS else planes
+
+    def block_words(self, bits: int | None = None, sampling: str | None = None) -> int:
+        """What a block takes of ``limits.block_words``, streamed as in :meth:`planes`.
+
+        All streamed planes count; with tables of levels one does, because the accelerator keeps
+        each plane in a memory of its own.
+        """
+        return self._counted_planes(bits, sampling) * self.block_samples * self.chunks
 
     def streamed_words(self, bits: int | None = None, sampling: str | None = None) -> int:
         """Words of planes streamed in one epoch, padding included."""
@@ -230,6 +285,7 @@ def plan_layout(
     batch: int = 16,
     block_samples: int | None = None,
     value_format: str = BITPLANES,
+    level_tables: int = 0,
 ) -> Layout:
     """The layout that :func:`pack` chooses: the largest blocks that fit, evened out.
 
@@ -239,6 +295,8 @@ def plan_layout(
         Shape of the data, the intercept column included.
     bits, sampling, word_bits, batch, block_samples, value_format
         As in :func:`pack`; ``bits`` ascending.
+    level_tables : int
+        As in :class:`Layout`.
 
     Raises
     ------
@@ -248,7 +306,9 @@ def plan_layout(
     check_int("batch", batch, 1, CONFIG.max_batch)
 
     def layout(size: int) -> Layout:
-        return Layout(samples, features, word_bits, size, bits, sampling, value_format)
+        return Layout(
+            samples, features, word_bits, size, bits, sampling, value_format, level_tables
+        )
 
     largest = layout(1).max_block_samples
     if batch > largest:
@@ -285,7 +345,11 @@ class PackedDataset:
     batch : int
         Batch that the blocks were made for; any divisor of ``layout.block_samples`` works.
     clipped : int
-        Values that lay outside the normalization's range, and labels beyond fixed point.
+        Values that lay outside the normalization's range or the ends of their table of levels, and
+        labels beyond fixed point.
+    levels : ndarray, int16, (layout.level_tables, layout.level_count), or None
+        Read-only; the tables of the format "levels": ``levels[feature, code]``, or
+        ``levels[0, code]``, is a value with ``CONFIG.level_fraction_bits`` fraction bits.
     """
 
     planes: NDArray[np.uint64] = field(repr=False)
@@ -296,13 +360,21 @@ class PackedDataset:
     draw: int
     batch: int
     clipped: int = 0
+    levels: NDArray[np.int16] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         layout = self.layout
-        shapes = {
+        shapes: dict[str, tuple[type, tuple[int, ...]]] = {
             "planes": (np.uint64, (layout.blocks, layout.block_stride * layout.word_bits // 64)),
             "labels": (np.int32, (layout.blocks * layout.block_samples,)),
         }
+        if layout.level_tables:
+            shapes["levels"] = (np.int16, (layout.level_tables, layout.level_count))
+        elif self.levels is not None:
+            raise ArgumentError(
+                f"levels was {type(self.levels).__name__}; the format '{layout.value_format}' has "
+                "none: leave it out"
+            )
         for name, (dtype, shape) in shapes.items():
             a = getattr(self, name)
             if not isinstance(a, np.ndarray) or a.dtype != dtype or a.shape != shape:
@@ -313,6 +385,8 @@ class PackedDataset:
             view = np.ascontiguousarray(a) if not a.flags.c_contiguous else a.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
+        if self.levels is not None:
+            check_levels(self.levels, layout.bits[0], layout.features)
         if self.normalization.features != layout.features:
             raise ArgumentError(
                 f"normalization was for {self.normalization.features} features; "
@@ -381,12 +455,20 @@ class PackedDataset:
             layout.planes(bits, sampling)  # checks them
             rows = self.planes.reshape(-1, layout.chunks * layout.word_bits // 64)
             return rows.view(np.float32)[: layout.samples, : layout.features].copy()
-        grid = levels(layout._check_stored(bits)).astype(np.float32)
+        if self.levels is None:
+            table = uniform_levels(layout._check_stored(bits))[None, :]
+        else:
+            table = self.levels / float(1 << CONFIG.level_fraction_bits)
+        table = table.astype(np.float32)
         codes = self.unpack(bits, sampling)
-        return (grid[codes[0]], grid[codes[1]]) if isinstance(codes, tuple) else grid[codes]
+        if isinstance(codes, tuple):
+            return decode(table, codes[0]), decode(table, codes[1])
+        return decode(table, codes)
 
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
+
+        Tables of levels are kept.
 
         Parameters
         ----------
@@ -409,9 +491,11 @@ class PackedDataset:
                 f"X had {a.shape[0]} row(s); this data set has {self.layout.samples}"
             )
         column_range("X", a)
-        planes = _pack_planes(a, self.normalization, self.layout, self.seed, draw, threads)
+        planes = _pack_planes(
+            a, self.normalization, self.layout, self.seed, draw, self.levels, threads
+        )
         # what no draw changes: base planes; everything where nothing is drawn
-        drawn = self.layout.value_format == BITPLANES and self.layout.sampling != "nearest"
+        drawn = self.layout.value_format != FLOAT32 and self.layout.sampling != "nearest"
         fixed = self.layout.base_planes if drawn else self.layout.stored_planes
         words = fixed * self.layout.block_samples * self.layout.chunks * self.layout.word_bits // 64
         differing = (planes[:, :words] != self.planes[:, :words]).any(axis=1)
@@ -423,16 +507,7 @@ class PackedDataset:
                 "X was not what this data set was packed from: rows "
                 f"{block * size}..{last} have other base planes"
             )
-        return PackedDataset(
-            planes,
-            self.labels,
-            self.layout,
-            self.normalization,
-            self.seed,
-            int(draw),
-            self.batch,
-            self.clipped,
-        )
+        return replace(self, planes=planes, draw=int(draw))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this data set to ``path``, a safetensors file, all or nothing.
@@ -458,6 +533,8 @@ class PackedDataset:
                 [self.normalization.label_mid, self.normalization.label_half], dtype=np.float64
             ),
         }
+        if self.levels is not None:
+            tensors["levels"] = self.levels
         metadata = {
             "format": FILE_FORMAT,
             "version": str(FILE_VERSION),
@@ -468,6 +545,7 @@ class PackedDataset:
             "bits": " ".join(map(str, self.layout.bits)),
             "sampling": self.layout.sampling,
             "value_format": self.layout.value_format,
+            "level_tables": str(self.layout.level_tables),
             "intercept": str(int(self.normalization.intercept)),
             "seed": str(self.seed),
             "draw": str(self.draw),
@@ -513,6 +591,8 @@ class PackedDataset:
         metadata = header.pop("__metadata__")
         tensors: dict[str, NDArray] = {}
         for name, dtype in _TENSORS.items():
+            if name == "levels" and metadata.get("level_tables") == "0":
+                continue
             entry = header.pop(name, None)
             if entry is None or entry["dtype"] != _SAFETENSORS_DTYPES[dtype] or 0 in entry["shape"]:
                 raise PackedFileError(f"'{path}' was altered: no tensor '{name}' of {dtype}")
@@ -533,6 +613,7 @@ class PackedDataset:
                 bits=tuple(int(b) for b in metadata["bits"].split()),
                 sampling=metadata["sampling"],
                 value_format=metadata["value_format"],
+                level_tables=int(metadata["level_tables"]),
             )
             label_mid, label_half = tensors["label_range"]
             normalization = Normalization(
@@ -551,20 +632,27 @@ class PackedDataset:
                 int(metadata["draw"]),
                 int(metadata["batch"]),
                 int(metadata["clipped"]),
+                tensors.get("levels"),
             )
         except (KeyError, ValueError) as error:
             raise PackedFileError(f"'{path}' was altered: {error}") from error
 
 
-#: Tensors of a file and their types.
+#: Tensors of a file and their types; "levels" only where there are tables.
 _TENSORS: dict[str, np.dtype] = {
     "planes": np.dtype("<u8"),
     "labels": np.dtype("<i4"),
     "mid": np.dtype("<f8"),
     "half": np.dtype("<f8"),
     "label_range": np.dtype("<f8"),
+    "levels": np.dtype("<i2"),
 }
-_SAFETENSORS_DTYPES = {np.dtype("<u8"): "U64", np.dtype("<i4"): "I32", np.dtype("<f8"): "F64"}
+_SAFETENSORS_DTYPES = {
+    np.dtype("<u8"): "U64",
+    np.dtype("<i4"): "I32",
+    np.dtype("<i2"): "I16",
+    np.dtype("<f8"): "F64",
+}
 
 
 def _checksum(tensors: dict[str, NDArray], metadata: dict[str, str]) -> str:
@@ -636,6 +724,7 @@ def _pack_planes(
     layout: Layout,
     seed: int,
     draw: int,
+    level_table: NDArray[np.int16] | None,
     threads: int | None,
 ) -> NDArray[np.uint64]:
     """Planes (blocks, uint64 words of a block) of checked raw samples."""
@@ -650,7 +739,12 @@ def _pack_planes(
         (layout.blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64
     )
     mid, divisor = normalization.mid, normalization.divisor
-    stored = layout.bits if layout.value_format == BITPLANES else ()
+    stored = () if layout.value_format == FLOAT32 else layout.bits
+    lanes = None  # tables transposed: neighbouring features lie side by side
+    if level_table is not None:
+        lanes = np.ascontiguousarray(
+            np.broadcast_to(level_table.T, (layout.level_count, layout.features))
+        )
     packing = ffi.new(
         "ZipmlPacking *",
         {
@@ -665,12 +759,11 @@ def _pack_planes(
             "samples": layout.samples,
             "block_samples": layout.block_samples,
             "word_bits": layout.word_bits,
-            "format": CONFIG.format_bit_planes
-            if layout.value_format == BITPLANES
-            else CONFIG.format_float32,
+            "format": _FORMATS[layout.value_format],
             "precisions": sum(1 << bits for bits in stored),
             "dither_planes": layout.dither_planes(),
             "nearest": layout.sampling == "nearest",
+            "levels": ffi.NULL if lanes is None else _pointer("const int16_t *", lanes),
         },
     )
 
@@ -696,6 +789,35 @@ def _pack_planes(
     return planes
 
 
+def _level_source(
+    levels: Any, value_format: str, bits: tuple[int, ...], features: int
+) -> str | NDArray[np.int16]:
+    """``levels`` of :func:`pack`, checked: a name, or a table."""
+    if levels is None:
+        levels = "uniform"
+    if not isinstance(levels, str):
+        source: str | NDArray[np.int16] = "explicit"
+    else:
+        source = check_choice("levels", levels, ("uniform", "optimal", "global"))
+    if value_format == FLOAT32 and source != "uniform":
+        raise ArgumentError(
+            f"levels was {levels if isinstance(levels, str) else 'an array'!r}; value_format "
+            "'float32' has no levels: leave it out"
+        )
+    if value_format == LEVELS and source == "uniform":
+        raise ArgumentError(
+            "levels was 'uniform'; value_format 'levels' needs 'optimal', 'global' or an array"
+        )
+    if source == "uniform":
+        return source
+    if len(bits) != 1:
+        raise ArgumentError(
+            f"bits was {bits!r}; a data set with tables of levels has one precision: levels of "
+            "different precisions are not nested, so they share no base planes"
+        )
+    return source if isinstance(levels, str) else check_levels(levels, bits[0], features)
+
+
 def pack(
     X: ArrayLike,
     y: ArrayLike,
@@ -710,6 +832,7 @@ def pack(
     intercept: bool = True,
     normalization: Normalization | None = None,
     value_format: str = BITPLANES,
+    levels: str | ArrayLike | None = "uniform",
     threads: int | None = None,
 ) -> PackedDataset:
     """Normalize, quantize and lay out a data set for the accelerator.
@@ -741,7 +864,14 @@ def pack(
         default fitted to ``X`` and ``y``.
     value_format : str
         "bitplanes", or "float32" for the full-precision accelerator: then ``bits`` and
-        ``sampling`` must be left out (or 32 and "single").
+        ``sampling`` must be left out (or 32 and "single"). "levels" is what ``levels`` makes of
+        the default.
+    levels : str or array_like, (1 or features, 2^(bits-1) + 1)
+        Where the levels lie: "uniform" (or None) is the grid; "optimal" minimizes the variance of
+        each column's samples, "global" that of all columns with one table
+        (:func:`zipml_pynq.levels.fit_levels`); an array, such as another data set's ``levels``, is
+        taken as :func:`zipml_pynq.quantize.check_levels` states. Other than "uniform" allows one
+        precision; values outside the ends of a table are clipped like those outside the range.
     threads : int, optional
         By default one for each available core. The result does not depend on it.
 
@@ -754,7 +884,7 @@ def pack(
     ArgumentError
         An argument is outside what is allowed, or one batch does not fit the accelerator.
     """
-    check_choice("value_format", value_format, (BITPLANES, FLOAT32))
+    check_choice("value_format", value_format, tuple(_FORMATS))
     if value_format == FLOAT32:
         stored: tuple[int, ...] = (32,)
         given = (32,) if bits is None else tuple(np.atleast_1d(np.asarray(bits)))
@@ -771,38 +901,53 @@ def pack(
     check_int("seed", seed, 0, (1 << 64) - 1)
     check_int("draw", draw, 0, (1 << 32) - 1)
     a, labels = check_data(X, y)
-    clipped = 0
+    fitted = normalization is None
     if normalization is None:
         normalization = Normalization.fit(a, labels, intercept)
-    else:
-        if not isinstance(normalization, Normalization):
-            raise ArgumentError(
-                f"normalization was {type(normalization).__name__}; it must be a Normalization"
-            )
-        clipped = normalization.out_of_range(a)
+    elif not isinstance(normalization, Normalization):
+        raise ArgumentError(
+            f"normalization was {type(normalization).__name__}; it must be a Normalization"
+        )
+    features = normalization.features
+    source = _level_source(levels, value_format, stored, features)
+    level_tables = 0
+    if not isinstance(source, str):
+        value_format, level_tables = LEVELS, len(source)
+    elif source != "uniform":
+        value_format, level_tables = LEVELS, features if source == "optimal" else 1
     layout = plan_layout(
         a.shape[0],
-        normalization.features,
+        features,
         bits=stored,
         sampling=sampling,
         word_bits=word_bits,
         batch=batch,
         block_samples=block_samples,
         value_format=value_format,
+        level_tables=level_tables,
     )
+    table = None if isinstance(source, str) else source
+    # what was fitted to these data reaches all of them
+    clipped = 0 if fitted and table is None else normalization.out_of_range(a, table)
+    if isinstance(source, str) and source != "uniform":
+        from zipml_pynq.levels import fit_levels  # which needs a normalization, so packs nothing
+
+        table = fit_levels(
+            a, normalization, stored[0], per_column=source == "optimal", threads=threads
+        )
     fixed = np.rint(normalization.transform_labels(labels) * MODEL_ONE)
     limit = float((1 << 31) - 1)
     clipped += int((np.abs(fixed) > limit).sum())
     if clipped:
         warnings.warn(
-            f"{clipped} value(s) of X and y lie outside the range of the normalization and "
-            "were clipped",
+            f"{clipped} value(s) of X and y lie outside the range of the normalization or of "
+            "their levels and were clipped",
             RuntimeWarning,
             stacklevel=2,
         )
     padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
     padded[: layout.samples] = np.clip(fixed, -limit, limit)
-    planes = _pack_planes(a, normalization, layout, seed, draw, threads)
+    planes = _pack_planes(a, normalization, layout, seed, draw, table, threads)
     return PackedDataset(
-        planes, padded, layout, normalization, int(seed), int(draw), int(batch), clipped
+        planes, padded, layout, normalization, int(seed), int(draw), int(batch), clipped, table
     )

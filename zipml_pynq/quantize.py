@@ -18,6 +18,8 @@ from zipml_pynq.errors import ArgumentError
 SAMPLINGS: tuple[str, ...] = ("double", "single", "nearest")
 #: A position is 0 at -1 and 2^31 at +1.
 POSITION_BITS = 31
+#: Fraction bits of a level in a table.
+LEVEL_FRACTION_BITS: int = CONFIG.level_fraction_bits
 #: Rows that are worked on at a time, so that intermediate arrays stay in the cache.
 _CHUNK_VALUES = 1 << 16
 
@@ -250,10 +252,11 @@ class Normalization:
         column_range("X", a)
         values = np.empty((a.shape[0], self.features), dtype=np.float32)
         for rows in _chunks(a):
-            values[rows, : self.columns] = self._normalize(a[rows])
-        if self.intercept:
-            values[:, -1] = 1
+            values[rows] = self._with_intercept(self._normalize(a[rows]))
         return values
+
+    def _with_intercept(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.pad(values, ((0, 0), (0, int(self.intercept))), constant_values=1)
 
     def _normalize(self, a: NDArray[np.floating]) -> NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -272,17 +275,28 @@ class Normalization:
         column_range("V", v)
         return _spread(self.mid, self.half, v[:, : self.columns])
 
-    def out_of_range(self, X: ArrayLike) -> int:
-        """How many values of ``X`` (N, columns) lie outside the fitted range of their column."""
+    def out_of_range(self, X: ArrayLike, levels: NDArray[np.int16] | None = None) -> int:
+        """How many values of ``X`` (N, columns) lie outside the fitted range of their column.
+
+        With ``levels`` (see :func:`interval`), also those between the ends of the range and those
+        of their table; an intercept that its table does not reach counts once a sample.
+        """
         a = self.check(X)
-        low, high = column_range("X", a)
+        # all that is compared grows with x: if the extremes of a column are within, all of it is
+        if not self._outside(np.stack(column_range("X", a)), levels):
+            return 0
+        return sum(self._outside(a[rows], levels) for rows in _chunks(a))
+
+    def _outside(self, a: NDArray[np.floating], levels: NDArray[np.int16] | None) -> int:
         with np.errstate(over="ignore"):
-            if (high - self.mid <= self.half).all() and (self.mid - low <= self.half).all():
-                return 0
-            return sum(
-                int((np.abs(a[rows].astype(np.float64) - self.mid) > self.half).sum())
-                for rows in _chunks(a)
-            )
+            outside = np.abs(a.astype(np.float64) - self.mid) > self.half
+        if levels is None:
+            return int(outside.sum())
+        u = positions(self._with_intercept(self._normalize(a)))
+        ends = _level_positions(levels[:, [0, -1]])
+        clipped = (u < ends[:, 0]) | (u > ends[:, 1])
+        clipped[:, : self.columns] |= outside
+        return int(clipped.sum())
 
     def transform_labels(self, y: ArrayLike) -> NDArray[np.float64]:
         """Labels (N,) normalized like the columns; constant labels become 0."""
@@ -361,22 +375,117 @@ def positions(V: ArrayLike) -> NDArray[np.uint32]:
     return np.rint((np.clip(v, -1.0, 1.0) + 1.0) * half).astype(np.uint32)
 
 
-def base(u: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
-    """Index of the level at or below each position, clipped to ``2^(bits-1) - 1``."""
+def check_levels(levels: ArrayLike, bits: int, features: int) -> NDArray[np.int16]:
+    """A table of levels as int16 (rows, 2^(bits-1) + 1), in units of 2^-``LEVEL_FRACTION_BITS``.
+
+    Parameters
+    ----------
+    levels : array_like, (rows, 2^(bits-1) + 1)
+        One row for all features, or one a feature, each ascending (ties are allowed). Integers are
+        in those units; floats are in [-1, 1], rounded to them.
+    bits : int
+        1..8.
+    features : int
+        Features of the data, the intercept included.
+
+    Raises
+    ------
+    ArgumentError
+        Not numeric, not finite, of another shape, outside [-1, 1] or not ascending.
+    """
+    count = (1 << (check_bits(bits) - 1)) + 1
+    table = np.asarray(levels)
+    if table.dtype.kind not in "iuf":
+        raise ArgumentError(
+            f"levels had dtype {table.dtype}; it must hold integers (of 2^-{LEVEL_FRACTION_BITS}) "
+            "or floats in [-1, 1]"
+        )
+    if table.ndim != 2 or table.shape[0] not in (1, features) or table.shape[1] != count:
+        raise ArgumentError(
+            f"levels had shape {table.shape}; allowed are (1, {count}) and ({features}, {count}): "
+            f"{count} levels at {bits} bit(s), one row for all features or one a feature"
+        )
+    one = 1 << LEVEL_FRACTION_BITS if table.dtype.kind in "iu" else 1
+    outside = ~((table >= -one) & (table <= one))  # true of NaN, too
+    if outside.any():
+        row, index = np.argwhere(outside)[0]
+        raise ArgumentError(
+            f"levels was {table[row, index]} in row {row}, level {index}; allowed is -{one}..{one}"
+        )
+    if table.dtype.kind == "f":
+        table = np.rint(table.astype(np.float64) * (1 << LEVEL_FRACTION_BITS))
+    table = table.astype(np.int16)
+    descending = table[:, 1:] < table[:, :-1]
+    if descending.any():
+        row, index = np.argwhere(descending)[0]
+        raise ArgumentError(
+            f"levels went from {table[row, index]} down to {table[row, index + 1]} in row {row}; "
+            "each row must ascend"
+        )
+    return table
+
+
+def decode(levels: NDArray, codes: NDArray[np.integer]) -> NDArray:
+    """``levels[row, code]`` of codes (..., features): row 0, or the feature's own."""
+    return levels[np.arange(len(levels)), codes]
+
+
+def _level_positions(levels: NDArray[np.int16]) -> NDArray[np.uint32]:
+    """Positions of a table's levels: multiples of 2^16, 0 at -1 and 2^31 at +1."""
+    one = np.int32(1 << LEVEL_FRACTION_BITS)
+    shift = np.uint32(POSITION_BITS - 1 - LEVEL_FRACTION_BITS)
+    return (levels.astype(np.int32) + one).astype(np.uint32) << shift
+
+
+def interval(
+    u: NDArray[np.uint32], bits: int, levels: NDArray[np.int16] | None = None
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+    """The interval between two levels that each position lies in.
+
+    Parameters
+    ----------
+    u : ndarray, uint32, (..., features)
+        Positions.
+    bits : int
+        1..8.
+    levels : ndarray, int16, (1 or features, 2^(bits-1) + 1), optional
+        As :func:`check_levels` returns it; by default the uniform grid. Positions outside a
+        table's ends are clipped to them.
+
+    Returns
+    -------
+    base, fraction, width : ndarray, uint32, of the shape of ``u``
+        Index of the level at or below each position, 0..2^(bits-1) - 1; distance from it,
+        0..width inclusive; and the interval's width, in steps of positions.
+    """
     check_bits(bits)
-    top = np.uint32((1 << CONFIG.grid_bits) - 1)
-    finest = np.minimum(u >> np.uint32(POSITION_BITS - CONFIG.grid_bits), top)
-    return finest >> np.uint32(MAX_BITS - bits)
+    if levels is None:
+        top = np.uint32((1 << CONFIG.grid_bits) - 1)
+        finest = np.minimum(u >> np.uint32(POSITION_BITS - CONFIG.grid_bits), top)
+        below = finest >> np.uint32(MAX_BITS - bits)
+        fractions = u - (below << np.uint32(32 - bits))
+        return below, fractions, np.full_like(u, 1 << (32 - bits))
+    ends = _level_positions(levels)
+    inside = np.clip(u, ends[:, 0], ends[:, -1])
+    below = np.zeros(u.shape, dtype=np.uint32)
+    for index in range(1, ends.shape[1] - 1):
+        below += ends[:, index] <= inside
+    low = decode(ends, below)
+    return below, inside - low, decode(ends, below + np.uint32(1)) - low
 
 
-def fraction(u: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
-    """Distance of each position from its base, 0 to 2^(32-bits), the whole interval, inclusive."""
-    return u - (base(u, bits) << np.uint32(32 - bits))
+def base(
+    u: NDArray[np.uint32], bits: int, levels: NDArray[np.int16] | None = None
+) -> NDArray[np.uint32]:
+    """The first of :func:`interval`: index of the level at or below each position."""
+    return interval(u, bits, levels)[0]
 
 
-def nearest(u: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
-    """The dither that rounds to the nearest level, halves up."""
-    return (fraction(u, bits) >= np.uint32(1 << (31 - bits))).astype(np.uint32)
+def fraction(
+    u: NDArray[np.uint32], bits: int, levels: NDArray[np.int16] | None = None
+) -> NDArray[np.uint32]:
+    """The second of :func:`interval`: distance of each position from its base."""
+    return interval(u, bits, levels)[1]
 
 
 def philox(
@@ -414,12 +523,14 @@ def dithers(
     draw: int = 0,
     sampling: str = "double",
     first_sample: int = 0,
+    levels: NDArray[np.int16] | None = None,
 ) -> tuple[NDArray[np.uint32], ...]:
     """The dither bits of positions: one array, or two independent ones for "double".
 
-    ``1 iff R < fraction``, R uniform on the interval's 2^(32-bits) steps, so that base + dither is
-    an unbiased sample of the value. R depends on nothing but seed, draw, bits and the indices of
-    sample and feature: any split of the work gives the same bits.
+    ``1 iff floor(R * width / 2^32) < fraction``, R uniform on 0..2^32 - 1, so that base + dither is
+    an unbiased sample of the value: exactly on the uniform grid, within 2^-32 of the interval with
+    ``levels``. R depends on nothing but seed, draw, bits and the indices of sample and feature: any
+    split of the work gives the same bits. "nearest" rounds to the closer level, halves up.
 
     Parameters
     ----------
@@ -435,6 +546,8 @@ def dithers(
         "double", "single" (the first of the two of "double") or "nearest".
     first_sample : int
         Index of the first row in its data set.
+    levels : ndarray, int16, optional
+        See :func:`interval`.
 
     Returns
     -------
@@ -447,17 +560,18 @@ def dithers(
     if u.ndim != 2:
         raise ArgumentError(f"u had shape {u.shape}; it must be (samples, features)")
     check_int("first_sample", first_sample, 0, (1 << 32) - u.shape[0])
+    _, fractions, width = interval(u, bits, levels)
     if sampling == "nearest":
-        return (nearest(u, bits),)
+        return ((fractions >= width - fractions).astype(np.uint32),)
     sample = np.arange(first_sample, first_sample + u.shape[0], dtype=np.uint64)[:, None]
     pair = np.arange((u.shape[1] + 1) // 2, dtype=np.uint64)[None, :]
     even1, even2, odd1, odd2 = philox((sample, pair, draw, bits), (seed & 0xFFFFFFFF, seed >> 32))
     drawn = [(even1, odd1), (even2, odd2)][: 2 if sampling == "double" else 1]
-    fractions = fraction(u, bits)
     result = []
     for halves in drawn:
         random = np.stack(halves, axis=-1).reshape(u.shape[0], -1)[:, : u.shape[1]]
-        result.append((random >> np.uint32(bits) < fractions).astype(np.uint32))
+        scaled = random.astype(np.uint64) * width >> np.uint64(32)
+        result.append((scaled < fractions).astype(np.uint32))
     return tuple(result)
 
 
@@ -468,27 +582,32 @@ def quantize(
     seed: int = 0,
     draw: int = 0,
     first_sample: int = 0,
+    levels: NDArray[np.int16] | None = None,
 ) -> tuple[NDArray[np.int16], ...]:
     """Codes of values: level indices 0..2^(bits-1), Q1 and, for "double", an independent Q2.
 
-    Parameters are those of :func:`dithers`; ``V`` is (N, n), clipped to [-1, 1].
-    ``levels(bits)[code]`` is the sampled value.
+    Parameters are those of :func:`dithers`; ``V`` is (N, n), clipped to [-1, 1] and to the ends of
+    ``levels``. The sampled value is the code's level: of :func:`levels`, or :func:`decode` of the
+    table.
 
     Returns
     -------
     tuple of ndarray, int16, (N, n)
     """
     u = positions(V)
-    floor = base(u, bits)
-    drawn = dithers(u, bits, seed, draw, sampling, first_sample)
+    floor = base(u, bits, levels)
+    drawn = dithers(u, bits, seed, draw, sampling, first_sample, levels)
     return tuple((floor + d).astype(np.int16) for d in drawn)
 
 
-def quantization_variance(V: ArrayLike, bits: int) -> NDArray[np.float64]:
-    """Variance of one stochastic sample of each value: f (1 - f) h^2 at fraction f, interval h.
+def sample_variance(
+    V: ArrayLike, bits: int, levels: NDArray[np.int16] | None = None
+) -> NDArray[np.float64]:
+    """Variance of one stochastic sample of each value: its distances from both levels, multiplied.
 
-    0 on the levels themselves, h^2 / 4 in the middle between two.
+    That is f (1 - f) h^2 at fraction f of an interval of width h: 0 on the levels themselves,
+    h^2 / 4 in the middle between two. ``levels`` as in :func:`interval`.
     """
-    f = fraction(positions(V), bits) / float(1 << (32 - bits))
-    h = 2.0 / (1 << (bits - 1))
-    return f * (1.0 - f) * h**2
+    _, fractions, width = interval(positions(V), bits, levels)
+    one = float(1 << (POSITION_BITS - 1))
+    return fractions / one * ((width - fractions) / one)
