@@ -38,6 +38,8 @@ from zipml_pynq.quantize import (
 from zipml_pynq.quantize import levels as uniform_levels
 
 BITPLANES, FLOAT32, LEVELS = "bitplanes", "float32", "levels"
+#: Kinds of levels that :func:`pack` fits.
+LEVEL_CHOICES = ("uniform", "optimal", "global")
 _FORMATS: dict[str, int] = {
     BITPLANES: CONFIG.format_bit_planes,
     FLOAT32: CONFIG.format_float32,
@@ -798,7 +800,7 @@ def _level_source(
     if not isinstance(levels, str):
         source: str | NDArray[np.int16] = "explicit"
     else:
-        source = check_choice("levels", levels, ("uniform", "optimal", "global"))
+        source = check_choice("levels", levels, LEVEL_CHOICES)
     if value_format == FLOAT32 and source != "uniform":
         raise ArgumentError(
             f"levels was {levels if isinstance(levels, str) else 'an array'!r}; value_format "
