@@ -64,9 +64,7 @@ def _check_weights(weights: ArrayLike | None, size: int) -> NDArray[np.float64] 
         return None
     w = np.ascontiguousarray(check_array("weights", weights, 1), dtype=np.float64)
     if w.size != size:
-        raise ArgumentError(
-            f"weights had {w.size} entries; one for each of {size} values is needed"
-        )
+        raise ArgumentError(f"weights had {w.size} entries; one a value, {size}, are needed")
     bad = ~((w >= 0) & np.isfinite(w))
     if bad.any():
         i = int(bad.argmax())
