@@ -327,7 +327,7 @@ def _exact_row(values: NDArray[np.float32], k: int) -> NDArray[np.int16]:
 
 
 def _run(work: Any, pieces: list[Any], threads: int) -> list[Any]:
-    if threads == 1 or len(pieces) == 1:
+    if threads == 1 or len(pieces) < 2:
         return [work(piece) for piece in pieces]
     with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
         return list(pool.map(work, pieces))
