@@ -26,6 +26,9 @@ constexpr double kGap = 1e-12;
 /// A multiplier that exceeds the cost by more drowns the cost in its rounding.
 constexpr double kMultiplierLimit = 1e3;
 constexpr int kMaxSteps = 400;
+/// Values are scaled to about this power of two: sums of 2^32 squares stay far below overflow, and
+/// products of small differences as far above underflow as can be.
+constexpr int kRangeExponent = 400;
 /// The multiplier is first looked for with so many candidates, and so many for each level.
 constexpr int64_t kCoarse = 4096;
 constexpr int64_t kCoarsePerLevel = 64;
@@ -395,27 +398,29 @@ Path Solve(const Problem &problem, int64_t links) {
   return Search<kPoints>(problem, links, multiplier, false).path;
 }
 
-/// The power of two that brings `size` to [0.5, 1), as two factors: one may be out of range.
+/// The power of two that brings `size` to [0.5, 1) times 2^target, as two factors: one alone may be
+/// out of range.
 struct Scale {
   double first, second;
 
-  explicit Scale(double size) {
+  Scale(double size, int target) {
     int exponent = 0;
     std::frexp(size, &exponent);
-    first = std::ldexp(1.0, -exponent / 2);
-    second = std::ldexp(1.0, -exponent - (-exponent / 2));
+    const int change = target - exponent;
+    first = std::ldexp(1.0, change / 2);
+    second = std::ldexp(1.0, change - change / 2);
   }
   double operator()(double value) const { return value * first * second; }
 };
 
-/// Different values with positive weight and both ends, scaled to a range and weights of about 1.
+/// Different values with positive weight and both ends, scaled to known exponents.
 /// \param origin  index of each candidate in values
 Problem Points(const double *values, const double *weights, int64_t n,
                std::vector<int64_t> &origin) {
-  const Scale scale(values[n - 1] / 2 - values[0] / 2);
+  const Scale scale(values[n - 1] / 2 - values[0] / 2, kRangeExponent);
   double largest = 1;
   if (weights != nullptr) largest = *std::max_element(weights, weights + n);
-  const Scale weight_scale(largest);
+  const Scale weight_scale(largest, 0);
   Problem problem;
   problem.x.reserve(static_cast<size_t>(n));
   problem.weight.reserve(static_cast<size_t>(n));
