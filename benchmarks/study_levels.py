@@ -1,7 +1,7 @@
 """``make study-levels``: uniform against variance-optimal levels, by bits and data set.
 
-Every contender trains for the same epochs at the same batch, with the best of a few multiples of
-its default first step (:mod:`zipml_pynq.step`), float32 SGD too. Results:
+Every contender trains for the same epochs at the same batch, without delay, with the best of a few
+multiples of its default first step (:mod:`zipml_pynq.step`), float32 SGD too. Results:
 ``benchmarks/results/levels_study.json``, ``.md`` and ``.png``.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from zipml_pynq import datasets, reference
 from zipml_pynq.devices import load_overlay
-from zipml_pynq.errors import DivergenceError
+from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
 from zipml_pynq.quantize import Normalization
@@ -31,7 +33,7 @@ BITS = range(2, 9)
 KINDS = ("uniform", "optimal")
 DRAWS = ("once", "fresh")
 #: Multiples of the default first step that every contender tries.
-MULTIPLES = (0.5, 1.0, 2.0, 4.0)
+MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 BATCH = 16
 #: Words of the emulated accelerator: the widest, which holds the largest tables.
 WORD_BITS = 512
@@ -41,32 +43,33 @@ NEAR = 0.01
 
 @dataclass(frozen=True)
 class Problem:
-    """A data set in raw units and the epochs to train."""
+    """A data set in raw units, the epochs to train, and how many seeds of draws."""
 
     name: str
     X: NDArray[np.float32]
     y: NDArray[np.float32]
-    epochs: int
+    epochs: int = 25
+    seeds: int = 5
 
 
 def problems() -> Iterator[Problem]:
     """The data sets; real ones where their files are at hand."""
     plain = datasets.synthetic_regression(100)
-    yield Problem("Synthetic 100", plain.X_train, plain.y_train, 25)
-    skewed = datasets.synthetic_regression(50, skew=1.5)
-    yield Problem("skewed synthetic 50", skewed.X_train, skewed.y_train, 25)
+    yield Problem("Synthetic 100", plain.X_train, plain.y_train)
+    skewed = datasets.synthetic_regression(50, skew=1.0)
+    yield Problem("skewed synthetic 50", skewed.X_train, skewed.y_train)
     for name in ("cadata", "cpusmall"):
         if not (DATA / f"{name}.npz").exists():
             print(f"{name}: skipped, {name}.npz is not here (set ZIPML_DATA)")
             continue
         data = datasets.load_npz(DATA / f"{name}.npz")
-        yield Problem(name, data.X_train, data.y_train, 25)
+        yield Problem(name, data.X_train, data.y_train)
     if not (DATA / "mnist.npz").exists():
         print("MNIST: skipped, mnist.npz is not here (set ZIPML_DATA)")
         return
     with np.load(DATA / "mnist.npz") as archive:
         images = archive["X_train"].reshape(60000, -1).astype(np.float32)
-        yield Problem("MNIST", images, archive["y_train"].astype(np.float32), 15)
+        yield Problem("MNIST", images, archive["y_train"].astype(np.float32), 10, 1)
 
 
 class Study:
@@ -113,15 +116,28 @@ class Study:
             **options,
         )
 
-    def quantized(self, bits: int, kind: str, draws: str) -> dict[str, float]:
-        packed = self.pack(bits=bits, levels=kind)
+    def quantized(self, bits: int, kind: str, draws: str) -> dict[str, Any]:
+        """The median over the seeds of the best loss of each."""
+        runs = [self.one_seed(bits, kind, draws, seed) for seed in range(self.problem.seeds)]
+        return {
+            "loss": statistics.median(run["loss"] for run in runs),
+            "losses": [run["loss"] for run in runs],
+            "step_multiples": [run["step_multiple"] for run in runs],
+            "variance": runs[0]["variance"],
+            "bytes": runs[0]["bytes"],
+        }
+
+    def one_seed(self, bits: int, kind: str, draws: str, seed: int) -> dict[str, float]:
+        packed = self.pack(bits=bits, levels=kind, seed=seed)
         fresh = draws == "fresh"
-        plan = make_plan(packed, epochs=self.problem.epochs, fresh=fresh)
+        plan = make_plan(packed, epochs=self.problem.epochs, delay=0, fresh=fresh)
         redraw = (lambda draw: packed.redraw(self.problem.X, draw)) if fresh else None
 
         def run(multiple: float) -> NDArray[np.float64] | None:
             try:
-                own = make_plan(packed, epochs=self.problem.epochs, step=multiple * plan.step)
+                own = make_plan(
+                    packed, epochs=self.problem.epochs, delay=0, step=multiple * plan.step
+                )
                 return driver.train(packed, own, redraw=redraw).model
             except DivergenceError:
                 return None
@@ -139,13 +155,21 @@ class Study:
 
 
 def least_bits(rows: list[dict[str, Any]], kind: str, draws: str, limit: float) -> int | None:
-    """The fewest bits whose loss is at most ``limit``."""
-    good = [
-        row["bits"]
-        for row in rows
-        if row["levels"] == kind and row["draws"] == draws and row["loss"] <= limit
-    ]
-    return min(good, default=None)
+    """The fewest bits from which on every loss is at most ``limit``."""
+    own = [row for row in rows if row["levels"] == kind and row["draws"] == draws]
+    bad = [row["bits"] for row in own if row["loss"] > limit]
+    least = max(bad, default=BITS[0] - 1) + 1
+    return least if least in BITS else None
+
+
+def equal_bits(rows: list[dict[str, Any]], bits: int) -> float | None:
+    """Uniform bits, interpolated, that have the variance of so many optimal ones."""
+    variance = {(row["bits"], row["levels"]): row["variance"] for row in rows}
+    wanted = np.log(variance[bits, "optimal"])
+    uniform = [np.log(variance[b, "uniform"]) for b in BITS]
+    if wanted < uniform[-1]:
+        return None
+    return float(np.interp(-wanted, -np.array(uniform), list(BITS)))
 
 
 def study(problem: Problem) -> dict[str, Any]:
@@ -169,6 +193,7 @@ def study(problem: Problem) -> dict[str, Any]:
         "samples": samples,
         "features": features,
         "epochs": problem.epochs,
+        "seeds": problem.seeds,
         "float32": exact,
         "rows": rows,
         "least_bits": least,
@@ -180,11 +205,12 @@ def markdown(reports: list[dict[str, Any]]) -> str:
     lines = [
         "# Uniform against variance-optimal levels",
         "",
-        f"`make study-levels`, software emulation, batch {BATCH}, double sampling (symmetric), "
-        "inverse schedule, the best of "
+        f"`make study-levels`, software emulation, batch {BATCH}, double sampling (symmetric), no "
+        "delay, inverse schedule, the best of "
         f"{', '.join(f'{m:g}' for m in MULTIPLES)} times the default first step for every "
-        "contender. Losses are training losses as multiples of float32's; variance is the mean "
-        "quantization variance of a value, in squared normalized units.",
+        "contender. Losses are training losses as multiples of float32's, medians over seeds of "
+        "the draws; variance is the mean quantization variance of a value, in squared normalized "
+        "units. Least bits are those from which on every loss is within 1 % of float32's.",
         "",
         "## Least bits within 1 % of float32, and the bytes that they move",
         "",
@@ -199,11 +225,22 @@ def markdown(reports: list[dict[str, Any]]) -> str:
                 f"| {report['name']} | {draws} | {shown[0]} | {shown[1]} "
                 f"| {f'{ratio:.2f}' if ratio else '-'} |"
             )
+    lines += [
+        "",
+        "## Uniform bits with the variance of optimal ones",
+        "",
+        "| data set | " + " | ".join(f"{b} optimal" for b in BITS[:-2]) + " |",
+        "|---|" + "---:|" * len(BITS[:-2]),
+    ]
+    for report in reports:
+        equal = [equal_bits(report["rows"], b) for b in BITS[:-2]]
+        shown = [f"{e:.1f}" if e else "over 8" for e in equal]
+        lines.append(f"| {report['name']} | " + " | ".join(shown) + " |")
     for report in reports:
         lines += [
             "",
             f"## {report['name']}, {report['samples']:,} x {report['features']}, "
-            f"{report['epochs']} epochs",
+            f"{report['epochs']} epochs, {report['seeds']} seed(s)",
             "",
             "| bits | variance, uniform | optimal | loss, drawn once, uniform | optimal "
             "| loss, fresh draws, uniform | optimal |",
@@ -251,6 +288,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--only", help="a part of the names of the data sets to run")
     options = parser.parse_args()
+    warnings.simplefilter(
+        "ignore", ZipmlWarning
+    )  # of steps that are too large, which are tried too
     reports = [study(p) for p in problems() if not options.only or options.only in p.name]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "levels_study.json").write_text(json.dumps(reports, indent=1) + "\n")

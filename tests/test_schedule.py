@@ -217,7 +217,7 @@ def test_tables_of_levels_stream_at_line_rate_from_3_bits_on(
 
 
 def test_worked_example_with_tables_of_levels() -> None:
-    # 90 features are 6 quarters of a word: 96 cells a batch; 4 bits are 5 planes of 2 words a sample
+    # 90 features are 6 quarters of a word: 96 cells a batch; 5 planes of 2 words a sample
     at = layout(value_format="levels", level_tables=90, block_samples=400)
     assert choose_delay(at, 4, "symmetric", 16) == 1
     schedule = epoch_schedule(at, Mode(4, "symmetric", 16, 1))

@@ -38,7 +38,7 @@ LEVELS = ("uniform", "own", "one")
 
 
 def tables(bits: int, levels: str) -> NDArray[np.int16] | None:
-    """Levels bunched together around 0 or at the ends, another way in each feature; None: uniform."""
+    """Levels bunched together around 0 or at the ends, as each feature has it; None: uniform."""
     if levels == "uniform":
         return None
     grid = np.linspace(-1, 1, (1 << (bits - 1)) + 1)

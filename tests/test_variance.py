@@ -43,7 +43,8 @@ def test_predicted_noise_is_what_is_measured(data, levels):
 
 def test_the_fewest_bits_that_do_are_proposed():
     proposal = propose_quantization(PLAIN.X_train, PLAIN.y_train, target=0.3)
-    assert proposal.reached and proposal.noise <= 0.3
+    assert proposal.reached
+    assert proposal.noise <= 0.3
     table = {(c.bits, c.levels): c for c in proposal.candidates}
     assert set(table) == {(b, kind) for b in range(1, 9) for kind in LEVEL_CHOICES}
     assert all(table[proposal.bits - 1, kind].noise > 0.3 for kind in LEVEL_CHOICES)
@@ -63,7 +64,8 @@ def test_skewed_columns_need_fewer_bits_with_levels_of_their_own():
     optimal = propose_quantization(SKEWED.X_train, SKEWED.y_train, levels=["optimal"])
     assert optimal.bits < uniform.bits
     either = propose_quantization(SKEWED.X_train, SKEWED.y_train)
-    assert either.bits == optimal.bits and either.levels != "uniform"
+    assert either.bits == optimal.bits
+    assert either.levels != "uniform"
 
 
 def test_a_target_out_of_reach_is_told():
@@ -75,7 +77,8 @@ def test_a_target_out_of_reach_is_told():
 def test_labels_without_noise_or_signal():
     X = np.tile(np.linspace(-1, 1, 9)[:, None], (8, 1))
     constant = propose_quantization(X, np.zeros(72), bits=[4], levels=["uniform"])
-    assert constant.reached and constant.noise == 0  # nothing to learn, and nothing in the way
+    assert constant.reached
+    assert constant.noise == 0  # nothing to learn, and nothing in the way
 
 
 def test_variance_of_one_precision_out_of_several():

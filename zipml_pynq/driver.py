@@ -805,7 +805,7 @@ class _Training:
                 if (
                     packed.normalization != self.packed.normalization
                     or not np.array_equal(packed.labels, self.packed.labels)
-                    or not np.array_equal(packed.levels, self.packed.levels)
+                    or not np.array_equal(np.asarray(packed.levels), np.asarray(self.packed.levels))
                 ):
                     raise ArgumentError(
                         f"redraw({epoch}) returned another normalization, other levels or other "
