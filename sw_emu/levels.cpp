@@ -26,6 +26,8 @@ constexpr double kGap = 1e-12;
 /// A multiplier that exceeds the cost by more drowns the cost in its rounding.
 constexpr double kMultiplierLimit = 1e3;
 constexpr int kMaxSteps = 400;
+/// Steps in which the number of links found tells the next multiplier.
+constexpr int kGuesses = 4;
 /// Values are scaled to about this power of two: sums of 2^32 squares stay far below overflow, and
 /// products of small differences as far above underflow as can be.
 constexpr int kRangeExponent = 400;
@@ -331,6 +333,7 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
     const double count = static_cast<double>(links);
     multiplier = 2 * few.cost / (count * count * count);  // what uniform values have
   }
+  bool on_chord = false;
   for (int step = 0; step < kMaxSteps; ++step) {
     Path path = relaxed.Shortest(multiplier);
     const int64_t excess = path.Links() - links;
@@ -339,9 +342,14 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
       best = std::move(path);
       if (multiplier <= kMultiplierLimit * best.cost || best.cost == 0) break;
       multiplier = best.cost;
+      on_chord = false;
       continue;
     }
     const double ratio = static_cast<double>(links + excess) / static_cast<double>(links);
+    // Both few and many cost this much. If nothing costs less, they are what Splice() asks for.
+    const double chord = few.cost + multiplier * static_cast<double>(few.Links());
+    const bool proven = on_chord && path.cost + multiplier * static_cast<double>(path.Links()) >=
+                                        chord * (1 - kGap);
     if (excess < 0) {
       few_multiplier = std::min(few_multiplier, multiplier);
       if (path.Links() > few.Links() || path.cost < few.cost) few = std::move(path);
@@ -353,11 +361,15 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
     spliced.cost = relaxed.Cost(spliced);
     if (best.at.empty() || spliced.cost < best.cost) best = std::move(spliced);
     if (best.cost - lower <= kGap * best.cost) break;
-    if (many_multiplier == 0 || std::isinf(few_multiplier)) {
+    if (proven && multiplier <= kMultiplierLimit * best.cost) break;
+    const bool bracketed = many_multiplier > 0 && !std::isinf(few_multiplier);
+    on_chord = false;
+    if (!bracketed && step < kGuesses) {
       multiplier *= ratio * ratio * ratio;  // costs of smooth data fall like links^-2
-    } else if (step % 3 == 2) {
+    } else if (bracketed && step % 3 == 2) {
       multiplier = std::sqrt(few_multiplier) * std::sqrt(many_multiplier);
     } else {
+      on_chord = true;
       multiplier = (few.cost - many.cost) / static_cast<double>(many.Links() - few.Links());
     }
   }
