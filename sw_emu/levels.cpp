@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #include "clones.h"
@@ -324,11 +325,16 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
   few.at = {0, problem.Gaps()};
   few.cost = relaxed.Cost(few);
   if (links == 1) return {few, 0};
-  for (int64_t i = 0; i <= problem.Gaps(); ++i) many.at.push_back(i);
-  many.cost = relaxed.Cost(many);
-  if (links == problem.Gaps()) return {many, 0};
+  const auto all = [&] {
+    Path path;
+    path.at.resize(problem.x.size());
+    std::iota(path.at.begin(), path.at.end(), int64_t{0});
+    path.cost = relaxed.Cost(path);
+    return path;
+  };
+  if (links == problem.Gaps()) return {all(), 0};
   // few and many are of least cost + multiplier * links for these multipliers
-  double few_multiplier = std::numeric_limits<double>::infinity(), many_multiplier = 0, lower = 0;
+  double few_multiplier = std::numeric_limits<double>::infinity(), many_multiplier = 0;
   if (multiplier <= 0) {
     const double count = static_cast<double>(links);
     multiplier = 2 * few.cost / (count * count * count);  // what uniform values have
@@ -337,7 +343,6 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
   for (int step = 0; step < kMaxSteps; ++step) {
     Path path = relaxed.Shortest(multiplier);
     const int64_t excess = path.Links() - links;
-    lower = std::max(lower, path.cost + multiplier * static_cast<double>(excess));
     if (excess == 0) {
       best = std::move(path);
       if (multiplier <= kMultiplierLimit * best.cost || best.cost == 0) break;
@@ -345,11 +350,13 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
       on_chord = false;
       continue;
     }
+    if (many.at.empty()) many = all();  // here, for most searches end before they need it
     const double ratio = static_cast<double>(links + excess) / static_cast<double>(links);
     // Both few and many cost this much. If nothing costs less, they are what Splice() asks for.
     const double chord = few.cost + multiplier * static_cast<double>(few.Links());
-    const bool proven = on_chord && path.cost + multiplier * static_cast<double>(path.Links()) >=
-                                        chord * (1 - kGap);
+    const double lower = path.cost + multiplier * static_cast<double>(excess);
+    bool proven = on_chord &&
+                  path.cost + multiplier * static_cast<double>(path.Links()) >= chord * (1 - kGap);
     if (excess < 0) {
       few_multiplier = std::min(few_multiplier, multiplier);
       if (path.Links() > few.Links() || path.cost < few.cost) few = std::move(path);
@@ -360,8 +367,8 @@ Solution Search(const Problem &problem, int64_t links, double multiplier, bool c
     Path spliced = Splice(few, many, links);
     spliced.cost = relaxed.Cost(spliced);
     if (best.at.empty() || spliced.cost < best.cost) best = std::move(spliced);
-    if (best.cost - lower <= kGap * best.cost) break;
-    if (proven && multiplier <= kMultiplierLimit * best.cost) break;
+    proven = proven || best.cost - lower <= kGap * best.cost;
+    if (best.cost == 0 || (proven && multiplier <= kMultiplierLimit * best.cost)) break;
     const bool bracketed = many_multiplier > 0 && !std::isinf(few_multiplier);
     on_chord = false;
     if (!bracketed && step < kGuesses) {
@@ -460,11 +467,15 @@ Path Merge(const Problem &problem, int64_t links) {
   const size_t wanted = static_cast<size_t>(links);
   std::vector<Gap> gaps;
   Path path;
+  gaps.reserve(problem.x.size());
   for (int64_t i = 0; i < problem.Gaps(); ++i) gaps.push_back(GapAt<true>(problem, i));
-  for (int64_t i = 0; i <= problem.Gaps(); ++i) path.at.push_back(i);
+  path.at.resize(problem.x.size());
+  std::iota(path.at.begin(), path.at.end(), int64_t{0});
   const size_t kept = (wanted - 1) / 2;
   std::vector<Gap> pairs;
   std::vector<double> costs;
+  pairs.reserve(gaps.size() / 2);
+  costs.reserve(gaps.size() / 2);
   while (gaps.size() > wanted) {
     const size_t count = gaps.size() / 2;
     pairs.clear();
