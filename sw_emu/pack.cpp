@@ -142,15 +142,19 @@ ZIPML_INLINE void Locate(const uint32_t *position, const int16_t *levels, uint32
   for (uint32_t j = 0; j < kGroup; ++j) width[j] = static_cast<uint32_t>(high[j] - low[j]);
 }
 
-/// Bit `shift` of each of 64 bytes, lane j in bit j: a multiplication moves eight bits together.
+/// Bit `shift` of each of 64 bytes, lane j in bit j: three shifts move eight bits together.
 ZIPML_INLINE uint64_t Gather(const void *bytes, int shift) {
-  uint64_t word = 0;
+  uint64_t eight[kGroup / 8], word;
+  uint8_t gathered[kGroup / 8];
+  std::memcpy(eight, bytes, sizeof eight);
   for (uint32_t g = 0; g < kGroup / 8; ++g) {
-    uint64_t eight;
-    std::memcpy(&eight, static_cast<const char *>(bytes) + 8 * g, sizeof eight);
-    const uint64_t ones = (eight >> shift) & 0x0101010101010101u;
-    word |= (ones * 0x0102040810204080u) >> 56 << (8 * g);
+    uint64_t ones = (eight[g] >> shift) & 0x0101010101010101u;
+    ones |= ones >> 7;
+    ones |= ones >> 14;
+    ones |= ones >> 28;
+    gathered[g] = static_cast<uint8_t>(ones);
   }
+  std::memcpy(&word, gathered, sizeof word);
   return word;
 }
 

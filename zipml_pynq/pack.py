@@ -29,6 +29,7 @@ from zipml_pynq.quantize import (
     check_bits,
     check_choice,
     check_data,
+    check_finite_labels,
     check_int,
     check_levels,
     column_range,
@@ -54,6 +55,8 @@ READABLE: dict[str, tuple[str, ...]] = {
 
 FILE_FORMAT = "zipml-pynq packed data set"
 FILE_VERSION = 2
+#: Labels that are worked on at a time, so that intermediate arrays stay in the cache.
+_LABELS = 1 << 14
 
 
 def _ceil_divide(a: int, b: int) -> int:
@@ -918,9 +921,14 @@ def pack(
         table = fit_levels(
             a, normalization, stored[0], per_column=source == "optimal", threads=threads
         )
-    fixed = np.rint(normalization.transform_labels(labels) * MODEL_ONE)
+    check_finite_labels(labels)
+    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
     limit = float((1 << 31) - 1)
-    clipped += int((np.abs(fixed) > limit).sum())
+    for start in range(0, layout.samples, _LABELS):
+        rows = slice(start, start + _LABELS)
+        fixed = np.rint(normalization.transform_labels(labels[rows]) * MODEL_ONE)
+        clipped += int((np.abs(fixed) > limit).sum())
+        padded[: layout.samples][rows] = np.clip(fixed, -limit, limit)
     if clipped:
         warnings.warn(
             f"{clipped} value(s) of X and y lie outside the range of the normalization or of "
@@ -928,8 +936,6 @@ def pack(
             RuntimeWarning,
             stacklevel=2,
         )
-    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
-    padded[: layout.samples] = np.clip(fixed, -limit, limit)
     planes = _pack_planes(a, normalization, layout, seed, draw, table, threads)
     return PackedDataset(
         planes, padded, layout, normalization, int(seed), int(draw), int(batch), clipped, table

@@ -83,10 +83,8 @@ def check_array(
         raise ArgumentError(f"{name} had shape {a.shape}; it must have {ndim} dimension(s)")
     if a.size == 0:
         raise ArgumentError(f"{name} had shape {a.shape}; it must not be empty")
-    return _as_floats(a) if convert else a
-
-
-def _as_floats(a: NDArray) -> NDArray[np.floating]:
+    if not convert:
+        return a
     if a.dtype.kind == "f" and a.dtype.itemsize <= 4:
         return a.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # what long double holds beyond float64 is found as infinity
@@ -104,7 +102,8 @@ def float_rows(
     """The rows ``first`` .. ``last - 1`` of ``a`` as compiled code takes them, in parts.
 
     float32 and float64 with contiguous, aligned rows are one part, without a copy. All else is
-    copied, converted as by :func:`check_array`, a few rows at a time.
+    copied a few rows at a time: to float32 if that is exact, so that what is computed in float64
+    from there is the same, and to float64 if not.
 
     Parameters
     ----------
@@ -124,11 +123,13 @@ def float_rows(
         and a.strides[1] in ((size,) if a.shape[1] > 1 else a.strides)
     )
     step = -(-_CHUNK_VALUES // a.shape[1] // multiple) * multiple
-    for start in range(first, last, last - first if direct else step):
-        if direct:
-            yield start, a[first:last]
-        else:
-            yield start, np.ascontiguousarray(_as_floats(a[start : min(start + step, last)]))
+    if direct:
+        yield first, a[first:last]
+        return
+    dtype = np.float32 if np.can_cast(a.dtype, np.float32) else np.float64
+    for start in range(first, last, step):
+        with np.errstate(over="ignore"):  # of long double, as in check_array
+            yield start, np.ascontiguousarray(a[start : min(start + step, last)], dtype=dtype)
 
 
 def pointer(kind: str, array: NDArray) -> Any:
@@ -205,7 +206,8 @@ def column_range(name: str, a: NDArray, threads: int | None = None) -> tuple[NDA
     return np.min(lows, axis=0) + 0.0, np.max(highs, axis=0) + 0.0
 
 
-def _check_finite_labels(y: NDArray[np.floating]) -> None:
+def check_finite_labels(y: NDArray[np.floating]) -> None:
+    """Raises :class:`ArgumentError`, with the row, if one of the labels is NaN or infinite."""
     bad = ~np.isfinite(y)
     if bad.any():
         row = int(bad.argmax())
@@ -306,7 +308,7 @@ class Normalization:
         """
         X, y = check_data(X, y, convert=False)
         mid, half = _centre(*column_range("X", X, threads))
-        _check_finite_labels(y)
+        check_finite_labels(y)
         low, high = np.float64(y.min()), np.float64(y.max())
         label_mid, label_half = _centre(np.array([low]), np.array([high]))
         return cls(mid, half, label_mid[0], label_half[0], intercept)
@@ -422,7 +424,7 @@ class Normalization:
     def transform_labels(self, y: ArrayLike) -> NDArray[np.float64]:
         """Labels (N,) normalized like the columns; constant labels become 0."""
         a = check_array("y", y, 1)
-        _check_finite_labels(a)
+        check_finite_labels(a)
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = (a.astype(np.float64) - self.label_mid) / _divisor(np.array(self.label_half))
         scaled[np.isnan(scaled)] = 0
