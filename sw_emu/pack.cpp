@@ -3,6 +3,8 @@
 // other.
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <vector>
 
 #include "clones.h"
 #include "zipml/arithmetic.hpp"
@@ -140,15 +142,19 @@ ZIPML_INLINE void Locate(const uint32_t *position, const int16_t *levels, uint32
   for (uint32_t j = 0; j < kGroup; ++j) width[j] = static_cast<uint32_t>(high[j] - low[j]);
 }
 
-/// Bit `shift` of each of 64 bytes, lane j in bit j: a multiplication moves eight bits together.
+/// Bit `shift` of each of 64 bytes, lane j in bit j: three shifts move eight bits together.
 ZIPML_INLINE uint64_t Gather(const void *bytes, int shift) {
-  uint64_t word = 0;
+  uint64_t eight[kGroup / 8], word;
+  uint8_t gathered[kGroup / 8];
+  std::memcpy(eight, bytes, sizeof eight);
   for (uint32_t g = 0; g < kGroup / 8; ++g) {
-    uint64_t eight;
-    std::memcpy(&eight, static_cast<const char *>(bytes) + 8 * g, sizeof eight);
-    const uint64_t ones = (eight >> shift) & 0x0101010101010101u;
-    word |= (ones * 0x0102040810204080u) >> 56 << (8 * g);
+    uint64_t ones = (eight[g] >> shift) & 0x0101010101010101u;
+    ones |= ones >> 7;
+    ones |= ones >> 14;
+    ones |= ones >> 28;
+    gathered[g] = static_cast<uint8_t>(ones);
   }
+  std::memcpy(&word, gathered, sizeof word);
   return word;
 }
 
@@ -388,7 +394,110 @@ ZIPML_CLONES void UnpackGroup(const uint64_t *base, uint64_t plane_words, uint32
   for (uint32_t j = 0; j < lanes; ++j) codes[j] = static_cast<int16_t>(code[j]);
 }
 
+/// Rows that are worked on as one, so that narrow rows fill vectors too: a multiple of 8 of them,
+/// where rows follow each other without a gap.
+uint32_t FoldedRows(const ZipmlSamples &samples) {
+  const uint32_t columns = samples.columns;
+  const bool gapless = samples.row_stride == static_cast<int64_t>(columns);
+  return gapless && columns < 256 ? (63 / columns + 1) * 8 : 1;
+}
+
+/// Widens the ranges of `width` values by four rows, or as many times by one (`next` is 0). True
+/// if one of them is not a number, which comparisons pass over.
+template <typename TValue>
+ZIPML_INLINE bool Widen(const TValue *row, int64_t next, uint32_t width, TValue *__restrict low,
+                        TValue *__restrict high) {
+  const TValue *row1 = row + next, *row2 = row1 + next, *row3 = row2 + next;
+  uint32_t unordered = 0;
+  for (uint32_t j = 0; j < width; ++j) {
+    const TValue a = row[j], b = row1[j], c = row2[j], d = row3[j];
+    // a pair is unordered if either of the two is not a number
+    unordered |= static_cast<uint32_t>(__builtin_isunordered(a, b)) |
+                 static_cast<uint32_t>(__builtin_isunordered(c, d));
+    const TValue low01 = a < b ? a : b, low23 = c < d ? c : d;
+    const TValue high01 = a > b ? a : b, high23 = c > d ? c : d;
+    const TValue least = low01 < low23 ? low01 : low23;
+    const TValue most = high01 > high23 ? high01 : high23;
+    low[j] = least < low[j] ? least : low[j];
+    high[j] = most > high[j] ? most : high[j];
+  }
+  return unordered != 0;
+}
+
+template <typename TValue>
+ZIPML_INLINE bool ColumnRange(const ZipmlSamples &samples, double *low, double *high) {
+  const TValue *row = static_cast<const TValue *>(samples.x);
+  const uint32_t columns = samples.columns;
+  const uint32_t folded = FoldedRows(samples);
+  const uint32_t width = folded * columns;
+  const int64_t next = folded * samples.row_stride;
+  const TValue infinity = std::numeric_limits<TValue>::infinity();
+  std::vector<TValue> lows(width, infinity), highs(width, -infinity);
+  bool unordered = false;
+  uint64_t left = samples.rows;
+  for (; left >= 4 * folded; left -= 4 * folded, row += 4 * next) {
+    unordered |= Widen(row, next, width, lows.data(), highs.data());
+  }
+  for (; left > 0; --left, row += samples.row_stride) {
+    unordered |= Widen(row, 0, columns, lows.data(), highs.data());
+  }
+  for (uint32_t j = 0; j < columns; ++j) {
+    low[j] = lows[j];
+    high[j] = highs[j];
+  }
+  for (uint32_t j = columns; j < width; ++j) {
+    const uint32_t column = j % columns;
+    if (lows[j] < low[column]) low[column] = lows[j];
+    if (highs[j] > high[column]) high[column] = highs[j];
+  }
+  return unordered;
+}
+
+template <typename TValue>
+ZIPML_INLINE uint64_t CountOutside(const ZipmlSamples &samples, const double *mid,
+                                   const double *half) {
+  const TValue *row = static_cast<const TValue *>(samples.x);
+  const uint32_t columns = samples.columns;
+  const uint32_t folded = FoldedRows(samples);
+  std::vector<double> mids, halves;
+  for (uint32_t i = 0; i < folded; ++i) {
+    mids.insert(mids.end(), mid, mid + columns);
+    halves.insert(halves.end(), half, half + columns);
+  }
+  uint64_t count = 0;
+  for (uint64_t left = samples.rows; left > 0;) {
+    const uint32_t rows = left >= folded ? folded : 1;
+    uint32_t outside = 0;
+    for (uint32_t j = 0; j < rows * columns; ++j) {
+      outside += __builtin_fabs(static_cast<double>(row[j]) - mids[j]) > halves[j];
+    }
+    count += outside;
+    row += rows * samples.row_stride;
+    left -= rows;
+  }
+  return count;
+}
+
+ZIPML_CLONES uint32_t ColumnRangeAny(const ZipmlSamples &samples, double *low, double *high) {
+  return samples.x_bytes == sizeof(float) ? ColumnRange<float>(samples, low, high)
+                                          : ColumnRange<double>(samples, low, high);
+}
+
+ZIPML_CLONES uint64_t CountOutsideAny(const ZipmlSamples &samples, const double *mid,
+                                      const double *half) {
+  return samples.x_bytes == sizeof(float) ? CountOutside<float>(samples, mid, half)
+                                          : CountOutside<double>(samples, mid, half);
+}
+
 }  // namespace
+
+uint32_t zipml_column_range(const ZipmlSamples *samples, double *low, double *high) {
+  return ColumnRangeAny(*samples, low, high);
+}
+
+uint64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half) {
+  return CountOutsideAny(*samples, mid, half);
+}
 
 void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block,
                 uint32_t last_block, uint64_t *planes) {

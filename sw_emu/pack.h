@@ -1,7 +1,23 @@
-/* Packing of samples into blocks of bit-planes, and back: docs/data.md. */
+/* Ranges of columns, and packing of samples into blocks of bit-planes and back: docs/data.md. */
 #ifndef ZIPML_PACK_H
 #define ZIPML_PACK_H
 #include <stdint.h>
+
+/* Samples as they come: rows of `columns` values, `row_stride` values apart. */
+typedef struct {
+  const void *x;
+  int64_t row_stride;
+  uint64_t rows;
+  uint32_t columns;
+  uint32_t x_bytes; /* of one value: 4 (float) or 8 (double) */
+} ZipmlSamples;
+
+/* Smallest and largest value of each column; infinite where a value is, and not 0 is returned if a
+   value is not a number. */
+uint32_t zipml_column_range(const ZipmlSamples *samples, double *low, double *high);
+
+/* How many values are further than half[column] from mid[column]. */
+uint64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half);
 
 /* What is the same for every block of a data set. Sizes are not checked here: the caller did. */
 typedef struct {

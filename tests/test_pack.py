@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import tracemalloc
 import types
 import warnings
 from dataclasses import replace
@@ -366,6 +367,60 @@ def test_any_memory_order_of_the_samples():
     )
     same = np.broadcast_to(X[3], (200, 33))
     assert not pack(same, y).unpack()[0][:, :-1].var()
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.bool_, np.uint8, np.int16, np.uint32, np.int64, np.float16, ">f8", np.longdouble]
+)
+def test_other_types_are_packed_as_their_conversion_is(dtype, monkeypatch):
+    monkeypatch.setattr(q, "_CHUNK_VALUES", 1000)  # many parts
+    rng = np.random.default_rng(3)
+    X = rng.integers(0, 2 if dtype == np.bool_ else 200, (700, 20)).astype(dtype)
+    converted = q.check_array("X", X, 2)
+    assert converted.dtype == (np.float32 if dtype == np.float16 else np.float64)
+    y = X[:, 0]
+    for threads in (1, 3):
+        packed = pack(X, y, block_samples=64, threads=threads)
+        expected = pack(converted, y, block_samples=64)
+        assert packed.normalization == expected.normalization
+        assert np.array_equal(packed.planes, expected.planes)
+        assert np.array_equal(packed.labels, expected.labels)
+    assert np.array_equal(packed.redraw(X, 3).planes, expected.redraw(converted, 3).planes)
+
+
+@pytest.mark.parametrize("kind", ["raw", "npy", "uint8", "every other row and column"])
+def test_no_second_copy_of_the_samples(kind, tmp_path):
+    """What is allocated at any time is the packed data set and a few megabytes."""
+    samples, columns = 100_000, 100
+    X = np.random.default_rng(0).integers(0, 256, (samples, columns), dtype=np.uint8)
+    path = tmp_path / "samples"
+    stored = X if kind == "uint8" else X.astype(np.float32)
+    if kind == "npy":
+        np.save(path.with_suffix(".npy"), stored)
+        mapped = np.load(path.with_suffix(".npy"), mmap_mode="r")
+    else:
+        if kind.startswith("every"):
+            stored = np.repeat(np.repeat(stored, 2, axis=0), 2, axis=1)
+        stored.tofile(path)
+        mapped = np.memmap(path, stored.dtype, "r", shape=stored.shape)
+        if kind.startswith("every"):
+            mapped = mapped[::2, ::2]
+    del stored
+    y = np.arange(samples, dtype=np.float32)
+    expected = pack(X, y, bits=2)
+    tracemalloc.start()
+    try:
+        packed = pack(mapped, y, bits=2)
+        allocated = tracemalloc.get_traced_memory()[1]
+        again = pack(mapped, y, bits=2, normalization=packed.normalization)
+        twice = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(packed.planes, expected.planes)
+    assert np.array_equal(again.planes, expected.planes)
+    output = packed.planes.nbytes + packed.labels.nbytes
+    assert allocated < output + 4e6 < X.size
+    assert twice < 2 * output + 4e6
 
 
 def test_edges_constants_and_values_out_of_range():

@@ -388,6 +388,51 @@ def test_new_data_leave_the_range_and_are_counted():
     assert q.positions([2.0, -2.0]).tolist() == [2**31, 0]
 
 
+@given(
+    matrices.map(lambda a: np.tile(a, (7, 1))),
+    st.integers(1, 30),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_compiled_ranges_are_those_of_numpy(X, rows, columns, threads, gaps):
+    X = np.resize(X, (rows, columns + 1))
+    X = X[:, :-1] if gaps else np.ascontiguousarray(X[:, :-1])
+    low, high = q.column_range("X", X, threads)
+    assert low.dtype == high.dtype == np.float64
+    assert np.array_equal(low, X.min(axis=0))
+    assert np.array_equal(high, X.max(axis=0))
+    assert not np.signbit(low[low == 0]).any()
+    n = q.Normalization(X[0], np.abs(X[-1] / 2), 0, 1)
+    with np.errstate(over="ignore"):
+        outside = np.abs(X.astype(np.float64) - n.mid) > n.half
+    assert n.out_of_range(X, threads=threads) == outside.sum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("columns", [1, 3, 13, 64, 255, 256, 300])
+def test_every_value_is_looked_at(columns, dtype):
+    """Wherever it lies in the blocks of the compiled pass, and on its own side of zero."""
+    rng = np.random.default_rng(columns)
+    X = rng.normal(size=(2100 // columns + 40, columns)).astype(dtype)
+    wide = np.zeros((len(X), columns + 3), dtype)
+    for a in (X, wide[:, 1:-2]):
+        a[:] = X
+        for row in (0, 1, len(X) // 2, len(X) - 2, len(X) - 1):
+            for column in {0, columns // 2, columns - 1}:
+                for value in (np.nan, np.inf, -np.inf, 50, -50):
+                    kept, a[row, column] = a[row, column], value
+                    if np.isfinite(value):
+                        low, high = q.column_range("X", a, 1)
+                        assert (low[column] if value < 0 else high[column]) == value
+                    else:
+                        message = rf"X was {value} in row {row}, column {column}; every"
+                        with pytest.raises(ArgumentError, match=message):
+                            q.column_range("X", a, 1)
+                    a[row, column] = kept
+
+
 def test_many_rows_are_worked_on_in_parts():
     rng = np.random.default_rng(5)
     X = rng.normal(size=(3 * q._CHUNK_VALUES // 4, 5)).astype(np.float32)

@@ -11,7 +11,6 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,14 @@ from zipml_pynq.quantize import (
     check_bits,
     check_choice,
     check_data,
+    check_finite_labels,
     check_int,
     check_levels,
     column_range,
     decode,
+    float_rows,
+    in_threads,
+    pointer,
 )
 from zipml_pynq.quantize import levels as uniform_levels
 
@@ -54,8 +57,8 @@ READABLE: dict[str, tuple[str, ...]] = {
 
 FILE_FORMAT = "zipml-pynq packed data set"
 FILE_VERSION = 2
-#: Values below which threads cost more than they save.
-_THREAD_VALUES = 1 << 18
+#: Labels that are worked on at a time, so that intermediate arrays stay in the cache.
+_LABELS = 1 << 14
 
 
 def _ceil_divide(a: int, b: int) -> int:
@@ -435,7 +438,7 @@ class PackedDataset:
         for dither in range(count):
             out = np.empty((self.layout.samples, self.layout.features), dtype=np.int16)
             lib.zipml_unpack(
-                _pointer("const uint64_t *", self.planes),
+                pointer("const uint64_t *", self.planes),
                 self.layout.word_bits,
                 self.layout.features,
                 self.layout.block_samples,
@@ -443,7 +446,7 @@ class PackedDataset:
                 self.layout.dither_offset(bits) + dither * plane_words,
                 bits,
                 self.layout.samples,
-                _pointer("int16_t *", out),
+                pointer("int16_t *", out),
             )
             codes.append(out)
         return codes[0] if count == 1 else (codes[0], codes[1])
@@ -492,7 +495,7 @@ class PackedDataset:
             raise ArgumentError(
                 f"X had {a.shape[0]} row(s); this data set has {self.layout.samples}"
             )
-        column_range("X", a)
+        column_range("X", a, threads)
         planes = _pack_planes(
             a, self.normalization, self.layout, self.seed, draw, self.levels, threads
         )
@@ -716,12 +719,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, start
 
 
-def _pointer(kind: str, array: NDArray) -> Any:
-    return ffi.cast(kind, array.ctypes.data)
-
-
 def _pack_planes(
-    X: NDArray[np.floating],
+    X: NDArray,
     normalization: Normalization,
     layout: Layout,
     seed: int,
@@ -730,13 +729,6 @@ def _pack_planes(
     threads: int | None,
 ) -> NDArray[np.uint64]:
     """Planes (blocks, uint64 words of a block) of checked raw samples."""
-    itemsize = X.itemsize
-    if (
-        (X.shape[1] > 1 and X.strides[1] != itemsize)
-        or X.strides[0] % itemsize != 0
-        or not X.flags.aligned
-    ):
-        X = np.ascontiguousarray(X)
     planes = np.empty(
         (layout.blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64
     )
@@ -747,47 +739,41 @@ def _pack_planes(
         lanes = np.ascontiguousarray(
             np.broadcast_to(level_table.T, (layout.level_count, layout.features))
         )
-    packing = ffi.new(
-        "ZipmlPacking *",
-        {
-            "mid": _pointer("const double *", mid),
-            "divisor": _pointer("const double *", divisor),
-            "row_stride": X.strides[0] // itemsize,
-            "seed": seed,
-            "draw": draw,
-            "x_bytes": itemsize,
-            "columns": normalization.columns,
-            "features": layout.features,
-            "samples": layout.samples,
-            "block_samples": layout.block_samples,
-            "word_bits": layout.word_bits,
-            "format": _FORMATS[layout.value_format],
-            "precisions": sum(1 << bits for bits in stored),
-            "dither_planes": layout.dither_planes(),
-            "nearest": layout.sampling == "nearest",
-            "levels": ffi.NULL if lanes is None else _pointer("const int16_t *", lanes),
-        },
-    )
+    fields = {
+        "mid": pointer("const double *", mid),
+        "divisor": pointer("const double *", divisor),
+        "seed": seed,
+        "draw": draw,
+        "columns": normalization.columns,
+        "features": layout.features,
+        "samples": layout.samples,
+        "block_samples": layout.block_samples,
+        "word_bits": layout.word_bits,
+        "format": _FORMATS[layout.value_format],
+        "precisions": sum(1 << bits for bits in stored),
+        "dither_planes": layout.dither_planes(),
+        "nearest": layout.sampling == "nearest",
+        "levels": ffi.NULL if lanes is None else pointer("const int16_t *", lanes),
+    }
+
+    size = layout.block_samples
 
     def work(first: int, last: int) -> None:
-        lib.zipml_pack(
-            packing,
-            _pointer("const void *", X[first * layout.block_samples :]),
-            first,
-            last,
-            _pointer("uint64_t *", planes[first:]),
-        )
+        end = min(last * size, layout.samples)
+        for start, rows in float_rows(X, first * size, end, multiple=size):
+            layout_of_rows = {
+                "row_stride": rows.strides[0] // rows.itemsize,
+                "x_bytes": rows.itemsize,
+            }
+            lib.zipml_pack(
+                ffi.new("ZipmlPacking *", {**fields, **layout_of_rows}),
+                pointer("const void *", rows),
+                start // size,
+                _ceil_divide(start + len(rows), size),
+                pointer("uint64_t *", planes[start // size :]),
+            )
 
-    if threads is None:
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        threads = min(available, _ceil_divide(X.size, _THREAD_VALUES))
-    threads = min(check_int("threads", threads, 1, 1024), layout.blocks)
-    if threads == 1:
-        work(0, layout.blocks)
-    else:
-        bounds = [layout.blocks * i // threads for i in range(threads + 1)]
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, bounds[:-1], bounds[1:]))
+    in_threads(work, layout.blocks, X.size, threads)
     return planes
 
 
@@ -902,10 +888,10 @@ def pack(
     _check_word_bits(word_bits)
     check_int("seed", seed, 0, (1 << 64) - 1)
     check_int("draw", draw, 0, (1 << 32) - 1)
-    a, labels = check_data(X, y)
+    a, labels = check_data(X, y, convert=False)
     fitted = normalization is None
     if normalization is None:
-        normalization = Normalization.fit(a, labels, intercept)
+        normalization = Normalization.fit(a, labels, intercept, threads)
     elif not isinstance(normalization, Normalization):
         raise ArgumentError(
             f"normalization was {type(normalization).__name__}; it must be a Normalization"
@@ -930,16 +916,21 @@ def pack(
     )
     table = None if isinstance(source, str) else source
     # what was fitted to these data reaches all of them
-    clipped = 0 if fitted and table is None else normalization.out_of_range(a, table)
+    clipped = 0 if fitted and table is None else normalization.out_of_range(a, table, threads)
     if isinstance(source, str) and source != "uniform":
         from zipml_pynq.levels import fit_levels  # which needs a normalization, so packs nothing
 
         table = fit_levels(
             a, normalization, stored[0], per_column=source == "optimal", threads=threads
         )
-    fixed = np.rint(normalization.transform_labels(labels) * MODEL_ONE)
+    check_finite_labels(labels)
+    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
     limit = float((1 << 31) - 1)
-    clipped += int((np.abs(fixed) > limit).sum())
+    for start in range(0, layout.samples, _LABELS):
+        rows = slice(start, start + _LABELS)
+        fixed = np.rint(normalization.transform_labels(labels[rows]) * MODEL_ONE)
+        clipped += int((np.abs(fixed) > limit).sum())
+        padded[: layout.samples][rows] = np.clip(fixed, -limit, limit)
     if clipped:
         warnings.warn(
             f"{clipped} value(s) of X and y lie outside the range of the normalization or of "
@@ -947,8 +938,6 @@ def pack(
             RuntimeWarning,
             stacklevel=2,
         )
-    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
-    padded[: layout.samples] = np.clip(fixed, -limit, limit)
     planes = _pack_planes(a, normalization, layout, seed, draw, table, threads)
     return PackedDataset(
         planes, padded, layout, normalization, int(seed), int(draw), int(batch), clipped, table

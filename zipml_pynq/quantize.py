@@ -6,11 +6,16 @@ bits in compiled code; this module is what it is tested against.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, MAX_BITS
 from zipml_pynq.errors import ArgumentError
 
@@ -22,6 +27,10 @@ POSITION_BITS = 31
 LEVEL_FRACTION_BITS: int = CONFIG.level_fraction_bits
 #: Rows that are worked on at a time, so that intermediate arrays stay in the cache.
 _CHUNK_VALUES = 1 << 16
+#: Values below which threads cost more than they save.
+_THREAD_VALUES = 1 << 18
+
+T = TypeVar("T")
 
 
 def check_int(name: str, value: object, low: int, high: int) -> int:
@@ -45,10 +54,17 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def check_array(name: str, array: ArrayLike, ndim: int) -> NDArray[np.floating]:
+def check_array(
+    name: str, array: ArrayLike, ndim: int, convert: bool = True
+) -> NDArray[np.floating]:
     """``array`` as native float32 or float64 of ``ndim`` dimensions, copied only to convert it.
 
     Values are not looked at. float16 becomes float32; integers and booleans become float64.
+
+    Parameters
+    ----------
+    convert : bool
+        False: check only; what works on parts of the array converts each part by itself.
 
     Raises
     ------
@@ -67,43 +83,131 @@ def check_array(name: str, array: ArrayLike, ndim: int) -> NDArray[np.floating]:
         raise ArgumentError(f"{name} had shape {a.shape}; it must have {ndim} dimension(s)")
     if a.size == 0:
         raise ArgumentError(f"{name} had shape {a.shape}; it must not be empty")
+    if not convert:
+        return a
     if a.dtype.kind == "f" and a.dtype.itemsize <= 4:
         return a.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # what long double holds beyond float64 is found as infinity
         return a.astype(np.float64, copy=False)
 
 
-def _chunks(a: NDArray[np.floating]) -> list[slice]:
+def _chunks(a: NDArray) -> list[slice]:
     rows = max(1, _CHUNK_VALUES // a.shape[1])
     return [slice(start, start + rows) for start in range(0, a.shape[0], rows)]
 
 
-def column_range(name: str, a: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
+def float_rows(
+    a: NDArray, first: int, last: int, multiple: int = 1
+) -> Iterator[tuple[int, NDArray[np.floating]]]:
+    """The rows ``first`` .. ``last - 1`` of ``a`` as compiled code takes them, in parts.
+
+    float32 and float64 with contiguous, aligned rows are one part, without a copy. All else is
+    copied a few rows at a time: to float32 if that is exact, so that what is computed in float64
+    from there is the same, and to float64 if not.
+
+    Parameters
+    ----------
+    multiple : int
+        Each part but the last has a multiple of so many rows.
+
+    Yields
+    ------
+    start, rows : int and ndarray, float32 or float64
+        ``a[start : start + len(rows)]``.
+    """
+    size = a.dtype.itemsize
+    direct = (
+        a.dtype in (np.float32, np.float64)
+        and a.flags.aligned
+        and a.strides[0] % size == 0
+        and a.strides[1] in ((size,) if a.shape[1] > 1 else a.strides)
+    )
+    step = -(-_CHUNK_VALUES // a.shape[1] // multiple) * multiple
+    if direct:
+        yield first, a[first:last]
+        return
+    dtype = np.float32 if np.can_cast(a.dtype, np.float32) else np.float64
+    for start in range(first, last, step):
+        with np.errstate(over="ignore"):  # of long double, as in check_array
+            yield start, np.ascontiguousarray(a[start : min(start + step, last)], dtype=dtype)
+
+
+def pointer(kind: str, array: NDArray) -> Any:
+    """The data of ``array`` for compiled code; the caller keeps the array alive."""
+    return ffi.cast(kind, array.ctypes.data)
+
+
+def in_threads(
+    work: Callable[[int, int], T], items: int, values: int, threads: int | None
+) -> list[T]:
+    """Results of ``work(first, last)`` over ranges that make up ``items``, one a thread.
+
+    ``threads`` None: one for each available core, but no more than ``values`` are worth.
+    """
+    if threads is None:
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        threads = min(available, -(-values // _THREAD_VALUES))
+    threads = min(check_int("threads", threads, 1, 1024), items)
+    if threads == 1:
+        return [work(0, items)]
+    bounds = [items * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def _samples(rows: NDArray[np.floating]) -> Any:
+    return ffi.new(
+        "ZipmlSamples *",
+        {
+            "x": pointer("const void *", rows),
+            "row_stride": rows.strides[0] // rows.itemsize,
+            "rows": rows.shape[0],
+            "columns": rows.shape[1],
+            "x_bytes": rows.itemsize,
+        },
+    )
+
+
+def column_range(name: str, a: NDArray, threads: int | None = None) -> tuple[NDArray, NDArray]:
     """Smallest and largest value of each column of ``a`` (N, m), both float64 (m,).
+
+    ``a.min(axis=0)`` and ``a.max(axis=0)``, compiled, in one pass.
 
     Raises
     ------
     ArgumentError
         A value is NaN or infinite; names its row and column.
     """
-    low = np.full(a.shape[1], np.inf)
-    high = np.full(a.shape[1], -np.inf)
-    for rows in _chunks(a):
-        # minimum and maximum hand on NaN, so their results tell of every value
-        chunk_low = a[rows].min(axis=0).astype(np.float64)
-        chunk_high = a[rows].max(axis=0).astype(np.float64)
-        if not (np.isfinite(chunk_low).all() and np.isfinite(chunk_high).all()):
-            row, column = np.argwhere(~np.isfinite(a[rows]))[0]
-            raise ArgumentError(
-                f"{name} was {a[rows][row, column]} in row {rows.start + row}, column {column}; "
-                "every value must be finite"
+
+    def work(first: int, last: int) -> tuple[NDArray, NDArray]:
+        low = np.full(a.shape[1], np.inf)
+        high = np.full(a.shape[1], -np.inf)
+        part_low, part_high = np.empty_like(low), np.empty_like(high)
+        for start, rows in float_rows(a, first, last):
+            unordered = lib.zipml_column_range(
+                _samples(rows), pointer("double *", part_low), pointer("double *", part_high)
             )
-        np.minimum(low, chunk_low, out=low)
-        np.maximum(high, chunk_high, out=high)
-    return low, high
+            if unordered or not (np.isfinite(part_low) & np.isfinite(part_high)).all():
+                for part in _chunks(rows):
+                    finite = np.isfinite(rows[part])
+                    if not finite.all():
+                        row, column = np.argwhere(~finite)[0]
+                        raise ArgumentError(
+                            f"{name} was {rows[part][row, column]} in row "
+                            f"{start + part.start + row}, column {column}; "
+                            "every value must be finite"
+                        )
+            np.minimum(low, part_low, out=low)
+            np.maximum(high, part_high, out=high)
+        return low, high
+
+    lows, highs = zip(*in_threads(work, a.shape[0], a.size, threads), strict=True)
+    # of the two zeros, always the same: which one a minimum gives depends on the order
+    return np.min(lows, axis=0) + 0.0, np.max(highs, axis=0) + 0.0
 
 
-def _check_finite_labels(y: NDArray[np.floating]) -> None:
+def check_finite_labels(y: NDArray[np.floating]) -> None:
+    """Raises :class:`ArgumentError`, with the row, if one of the labels is NaN or infinite."""
     bad = ~np.isfinite(y)
     if bad.any():
         row = int(bad.argmax())
@@ -190,17 +294,21 @@ class Normalization:
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
-    def fit(cls, X: ArrayLike, y: ArrayLike, intercept: bool = True) -> Normalization:
+    def fit(
+        cls, X: ArrayLike, y: ArrayLike, intercept: bool = True, threads: int | None = None
+    ) -> Normalization:
         """The normalization that maps each column of ``X`` (N, columns) and ``y`` (N,) to [-1, 1].
+
+        ``threads``: by default one for each available core.
 
         Raises
         ------
         ArgumentError
             ``X`` or ``y`` is empty, not numeric, of a wrong shape or not finite.
         """
-        X, y = check_data(X, y)
-        mid, half = _centre(*column_range("X", X))
-        _check_finite_labels(y)
+        X, y = check_data(X, y, convert=False)
+        mid, half = _centre(*column_range("X", X, threads))
+        check_finite_labels(y)
         low, high = np.float64(y.min()), np.float64(y.max())
         label_mid, label_half = _centre(np.array([low]), np.array([high]))
         return cls(mid, half, label_mid[0], label_half[0], intercept)
@@ -220,9 +328,9 @@ class Normalization:
         """``half``, and infinity where it is 0."""
         return _divisor(self.half)
 
-    def check(self, X: ArrayLike) -> NDArray[np.floating]:
-        """``X`` as :func:`check_array` returns it, if its width is that of this normalization."""
-        a = check_array("X", X, 2)
+    def check(self, X: ArrayLike) -> NDArray:
+        """``X`` as :func:`check_array` passes it, unconverted, if it has this many columns."""
+        a = check_array("X", X, 2, convert=False)
         if a.shape[1] != self.columns:
             raise ArgumentError(
                 f"X had {a.shape[1]} column(s); this normalization was fitted to {self.columns}"
@@ -258,7 +366,7 @@ class Normalization:
     def _with_intercept(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.pad(values, ((0, 0), (0, int(self.intercept))), constant_values=1)
 
-    def _normalize(self, a: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _normalize(self, a: NDArray) -> NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
             values = ((a.astype(np.float64) - self.mid) / self.divisor).astype(np.float32)
         # a constant column stays 0 even if the difference overflowed, infinity over infinity
@@ -275,7 +383,12 @@ class Normalization:
         column_range("V", v)
         return _spread(self.mid, self.half, v[:, : self.columns])
 
-    def out_of_range(self, X: ArrayLike, levels: NDArray[np.int16] | None = None) -> int:
+    def out_of_range(
+        self,
+        X: ArrayLike,
+        levels: NDArray[np.int16] | None = None,
+        threads: int | None = None,
+    ) -> int:
         """How many values of ``X`` (N, columns) lie outside the fitted range of their column.
 
         With ``levels`` (see :func:`interval`), also those between the ends of the range and those
@@ -283,11 +396,21 @@ class Normalization:
         """
         a = self.check(X)
         # all that is compared grows with x: if the extremes of a column are within, all of it is
-        if not self._outside(np.stack(column_range("X", a)), levels):
+        if not self._outside(np.stack(column_range("X", a, threads)), levels):
             return 0
-        return sum(self._outside(a[rows], levels) for rows in _chunks(a))
+        if levels is not None:
+            return sum(self._outside(a[rows], levels) for rows in _chunks(a))
 
-    def _outside(self, a: NDArray[np.floating], levels: NDArray[np.int16] | None) -> int:
+        def work(first: int, last: int) -> int:
+            limits = pointer("double *", self.mid), pointer("double *", self.half)
+            return sum(
+                lib.zipml_count_outside(_samples(rows), *limits)
+                for _, rows in float_rows(a, first, last)
+            )
+
+        return sum(in_threads(work, a.shape[0], a.size, threads))
+
+    def _outside(self, a: NDArray, levels: NDArray[np.int16] | None) -> int:
         with np.errstate(over="ignore"):
             outside = np.abs(a.astype(np.float64) - self.mid) > self.half
         if levels is None:
@@ -301,7 +424,7 @@ class Normalization:
     def transform_labels(self, y: ArrayLike) -> NDArray[np.float64]:
         """Labels (N,) normalized like the columns; constant labels become 0."""
         a = check_array("y", y, 1)
-        _check_finite_labels(a)
+        check_finite_labels(a)
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = (a.astype(np.float64) - self.label_mid) / _divisor(np.array(self.label_half))
         scaled[np.isnan(scaled)] = 0
@@ -341,9 +464,14 @@ class Normalization:
         return self.inverse_labels(z)
 
 
-def check_data(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """``X`` (N, columns) and ``y`` (N,) as :func:`check_array` returns them, of equal length."""
-    a, b = check_array("X", X, 2), check_array("y", y, 1)
+def check_data(
+    X: ArrayLike, y: ArrayLike, convert: bool = True
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """``X`` (N, columns) and ``y`` (N,) as :func:`check_array` returns them, of equal length.
+
+    ``convert`` is that of ``X``; ``y`` is always converted.
+    """
+    a, b = check_array("X", X, 2, convert), check_array("y", y, 1)
     if a.shape[0] != b.shape[0]:
         raise ArgumentError(
             f"y had {b.shape[0]} label(s), X {a.shape[0]} row(s); one a row is needed"
