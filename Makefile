@@ -7,7 +7,7 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.py sw_emu/tb/*.cpp \
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp \
 	sw_emu/*.cpp sw_emu/*.h sw_emu/tb/*.cpp)
 
-.PHONY: demo test test-bench test-python test-pynq31 lint format bench clean
+.PHONY: demo test test-bench test-python test-pynq31 lint format bench study-levels clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -96,8 +96,14 @@ format: $(VENV)/.built-test
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
+# Beside QUIVER where ZIPML_QUIVER names a checkout of its repository.
 bench: $(VENV)/.built-test
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/levels.py
+
+study-levels: $(VENV)/.built-test
+	$(BIN)/python benchmarks/study_levels.py
 
 clean:
 	rm -rf build $(VENV) $(VENV)31 demo

@@ -13,10 +13,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zipml_pynq.levels import LevelHistogram, fit_levels, optimal_levels, rounding_variance
 from zipml_pynq.pack import Layout, PackedDataset, pack
 from zipml_pynq.plan import Plan, make_plan
 from zipml_pynq.quantize import Normalization
 from zipml_pynq.result import TrainResult
+from zipml_pynq.variance import propose_quantization, quantization_variance
 
 if TYPE_CHECKING:
     from zipml_pynq.devices import EmulatedDevice, LoadedOverlay, load_overlay
@@ -34,15 +36,21 @@ _NEED_PYNQ = {
 __all__ = [
     "EmulatedDevice",
     "Layout",
+    "LevelHistogram",
     "LoadedOverlay",
     "Normalization",
     "PackedDataset",
     "Plan",
     "SgdDriver",
     "TrainResult",
+    "fit_levels",
     "load_overlay",
     "make_plan",
+    "optimal_levels",
     "pack",
+    "propose_quantization",
+    "quantization_variance",
+    "rounding_variance",
 ]
 
 
