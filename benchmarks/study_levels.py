@@ -277,7 +277,7 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
         axis.axhline(NEAR, color="black", linewidth=0.6)
         axis.set_title(report["name"], fontsize=10)
         axis.set_xlabel("bits")
-    axes[0][0].set_ylabel("training loss above float32's, as a share of it")
+    axes[0][0].set_ylabel("training loss above float32's, as a share of it", fontsize=8)
     axes[0][0].legend(fontsize=7)
     figure.savefig(path, dpi=130)
 

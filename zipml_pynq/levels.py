@@ -384,7 +384,7 @@ def fit_levels(
     if threads is None:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     threads = check_int("threads", threads, 1, 1024)
-    column_range("X", a)  # every value is finite
+    column_range("X", a, threads)  # every value is finite
     if method == "auto":
         method = "exact" if per_column and a.shape[0] <= EXACT_VALUES else "histogram"
     varying = np.flatnonzero(normalization.half > 0)
