@@ -1,6 +1,8 @@
-# The bit-plane kernel or its 32-bit baseline through the classic Tcl flow:
+# A kernel through the classic Tcl flow (vitis_hls of 2023.2 and later):
 #   vitis_hls -f run_hls.tcl -tclargs TOP WORD_BITS PART PERIOD_NS STAGE...
-# with TOP zipml_sgd or zipml_sgd_f32 and STAGE out of csim, csynth, cosim, export.
+# with STAGE out of csim, csynth, cosim, export. The project is made in the current folder;
+# `make -C overlay hls` calls this for a board and says where. hls_config.cfg has the same settings
+# for the unified flow, and tests/test_hls_scripts.py compares the two.
 # Not run here: there is no vendor tool on the development machines.
 set here [file dirname [file normalize [info script]]]
 set arguments $argv
@@ -14,32 +16,43 @@ if {[llength $arguments] < 5} {
 }
 lassign $arguments top word_bits part period
 set stages [lrange $arguments 4 end]
-if {$top ni {zipml_sgd zipml_sgd_f32}} {
-  error "TOP was '$top'; allowed are zipml_sgd and zipml_sgd_f32"
-}
-if {$word_bits ni {64 128 512}} {
-  error "WORD_BITS was '$word_bits'; allowed are 64, 128 and 512"
-}
-foreach stage $stages {
-  if {$stage ni {csim csynth cosim export}} {
-    error "STAGE was '$stage'; allowed are csim, csynth, cosim and export"
+
+# A choice out of a list, or an error that names the list.
+proc require {name value allowed} {
+  if {$value ni $allowed} {
+    error "$name was '$value'; allowed are [join $allowed {, }]"
   }
+}
+
+# What each top function needs of the bench, which is one for all of them.
+set bench_flags [dict create \
+  zipml_sgd {} \
+  zipml_sgd_f32 {-DZIPML_BENCH_FLOAT} \
+  zipml_sgd_levels {-DZIPML_BENCH_LEVELS}]
+require TOP $top [dict keys $bench_flags]
+require WORD_BITS $word_bits {64 128 512}
+foreach stage $stages {
+  require STAGE $stage {csim csynth cosim export}
 }
 
 set flags "-I$here/include -DZIPML_WORD_BITS=$word_bits"
 set bench "$flags -DZIPML_BENCH_QUICK -Wno-unknown-pragmas"
-if {$top eq "zipml_sgd_f32"} {
-  append bench " -DZIPML_BENCH_FLOAT"
+foreach flag [dict get $bench_flags $top] {
+  append bench " $flag"
 }
 
 open_project -reset "${top}_$word_bits"
 set_top $top
 add_files "$here/src/$top.cpp" -cflags $flags
 add_files -tb "$here/tb/zipml_sgd_tb.cpp" -cflags $bench
+# Every board gets a Vivado IP, the Alveo card too (overlay/vitis/package_xo.tcl): registers,
+# ap_ctrl_hs and port widths are then the same everywhere.
 open_solution -reset solution -flow_target vivado
 set_part $part
 create_clock -period $period -name default
-config_interface -m_axi_addr64
+set_clock_uncertainty 12%
+# Ports keep the widths of their arguments: the schedule counts on them.
+config_interface -m_axi_addr64 -m_axi_latency 64 -m_axi_max_widen_bitwidth 0
 foreach stage $stages {
   switch $stage {
     csim { csim_design }

@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
+import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,14 @@ def board():
     yield make
     for device in made:
         assert device.free_bytes == device.memory_bytes
+
+
+@pytest.fixture(scope="session")
+def build_tree(tmp_path_factory):
+    """A copy of what the build scripts need, so that nothing is built in the sources."""
+    root = Path(__file__).resolve().parent.parent
+    copy = tmp_path_factory.mktemp("tree")
+    ignore = shutil.ignore_patterns("build", "__pycache__")
+    for folder in ("hls", "overlay"):
+        shutil.copytree(root / folder, copy / folder, ignore=ignore)
+    return copy

@@ -1,8 +1,7 @@
-"""The package as an installation: imports, entry points, and what the vendor's tools are told."""
+"""The package as an installation: imports and entry points."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -63,66 +62,3 @@ def test_source_distribution_is_complete(tmp_path: Path) -> None:
         packed = {name.partition("/")[2] for name in tar.getnames()}
     wanted = {n for n in tracked.stdout.splitlines() if not n.startswith(".")}
     assert wanted - packed == set()
-
-
-def run_tcl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """hls/run_hls.tcl in a real interpreter, each vendor command recorded instead of run."""
-    commands = (
-        "open_project set_top add_files open_solution set_part create_clock config_interface "
-        "csim_design csynth_design cosim_design export_design"
-    )
-    prelude = "".join(
-        f"proc {name} args {{ puts [list {name} {{*}}$args] }}\n" for name in commands.split()
-    )
-    script = ROOT / "hls" / "run_hls.tcl"
-    code = f"{prelude}set argv [list {' '.join(arguments)}]\nsource {{{script}}}\n"
-    return subprocess.run(["tclsh"], input=code, capture_output=True, text=True, timeout=60)
-
-
-needs_tcl = pytest.mark.skipif(shutil.which("tclsh") is None, reason="no Tcl interpreter here")
-
-
-@needs_tcl
-@pytest.mark.parametrize("top", ["zipml_sgd", "zipml_sgd_f32"])
-def test_hls_script(top: str) -> None:
-    part = "xc7z020clg400-1"
-    stages = ["csim", "csynth", "cosim", "export"]
-    run = run_tcl("-f", "run_hls.tcl", "-tclargs", top, "64", part, "10", *stages)
-    record = [line.split(" ", 1) for line in run.stdout.splitlines()]
-    names = [name for name, *_ in record]
-    assert names[-4:] == ["csim_design", "csynth_design", "cosim_design", "export_design"]
-    assert ["set_top", top] in record
-    assert ["set_part", part] in record
-    files = re.findall(r"\S+\.cpp", run.stdout)
-    assert len(files) == 2
-    assert all(Path(file).is_file() for file in files)
-    for folder in re.findall(r"-I(\S+)", run.stdout):
-        assert Path(folder).is_dir()
-    assert ("-DZIPML_BENCH_FLOAT" in run.stdout) == (top == "zipml_sgd_f32")
-    assert f"-vendor zipml -library hls -ipname {top} -version 1.0" in run.stdout
-
-
-@needs_tcl
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["zipml_sgd", "64", "part", "10"], "usage"),
-        (["zipml", "64", "part", "10", "csim"], "TOP was 'zipml'"),
-        (["zipml_sgd", "32", "part", "10", "csim"], "WORD_BITS was '32'"),
-        (["zipml_sgd", "64", "part", "10", "sim"], "STAGE was 'sim'"),
-    ],
-)
-def test_hls_script_refuses(arguments: list[str], message: str) -> None:
-    run = run_tcl("-tclargs", *arguments)
-    assert message in run.stderr
-    assert run.stdout == ""
-
-
-def test_hls_configuration_names_files_that_exist() -> None:
-    text = (ROOT / "hls" / "hls_config.cfg").read_text()
-    settings = dict(re.findall(r"^([\w.]+)=(.*)$", text, flags=re.MULTILINE))
-    for key in ("syn.file", "tb.file"):
-        assert (ROOT / "hls" / settings[key]).is_file()
-    assert settings["syn.top"] == settings["package.ip.name"] == "zipml_sgd"
-    source = (ROOT / "hls" / settings["syn.file"]).read_text()
-    assert f"void {settings['syn.top']}(" in source

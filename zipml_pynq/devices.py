@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from pynq.buffer import PynqBuffer
 from pynq.interrupt import _InterruptController
 
-from zipml_pynq import hwh
+from zipml_pynq import bitstreams, hwh
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.driver import SgdDriver, find_driver
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
@@ -596,14 +596,16 @@ def load_overlay(
     Parameters
     ----------
     source : str
-        Path of a bitstream with its ``.hwh`` beside it, or "emulated" for the emulated board.
+        "emulated" for the emulated board; a board's name, for the bitstream that was built for it
+        ("pynq-z2", see :func:`zipml_pynq.bitstreams.find`); or the path of a bitstream with its
+        ``.hwh`` beside it.
     device : pynq.Device, optional
         Where to load it; by default pynq's active device, or a new EmulatedDevice.
     name : str, optional
         Path of the IP, for overlays with more than one.
     **options
-        Only with "emulated" and no device: parameters of :class:`EmulatedDevice`, e.g.
-        ``word_bits=128``.
+        With "emulated" and no device: parameters of :class:`EmulatedDevice`, e.g.
+        ``word_bits=128``. With a board's name: ``value_format="levels"``.
 
     Returns
     -------
@@ -614,6 +616,8 @@ def load_overlay(
     ------
     OverlayMismatchError
         See :func:`zipml_pynq.driver.find_driver`.
+    OverlayNotBuiltError
+        Nobody has built a bitstream for that board; the message says how.
 
     Examples
     --------
@@ -626,7 +630,10 @@ def load_overlay(
         elif options:
             raise ArgumentError(f"{', '.join(options)} were given with a device; allowed is one")
         source = device.overlay_path
-    elif options:
-        raise ArgumentError(f"{', '.join(options)} are for the emulated board only")
+    else:
+        if bitstreams.target_name(source) is not None:
+            source = str(bitstreams.find(source, options.pop("value_format", "bitplanes")))
+        if options:
+            raise ArgumentError(f"{', '.join(options)} are for the emulated board only")
     overlay = pynq.Overlay(source, device=device)
     return LoadedOverlay(overlay, find_driver(overlay, name))

@@ -28,6 +28,10 @@ class OverlayMismatchError(DeviceError):
     """The overlay holds no ZipML IP, or one of another interface version, width or limits."""
 
 
+class OverlayNotBuiltError(DeviceError, FileNotFoundError):
+    """There is no bitstream for the board; the message says how to build one."""
+
+
 class DeviceBufferError(DeviceError):
     """A buffer is of another device, too short, of the wrong dtype or not from ``allocate``."""
 

@@ -1,0 +1,37 @@
+# The Zynq UltraScale+ processing system of the KV260: registers through HPM0_FPD, memory through
+# HP0 and HP1. Returns what common/design.tcl connects. `preset` is 1 where Vivado has the board's
+# files.
+proc create_processing_system {clock_mhz preset} {
+  set name zynq_ultra_ps_e_0
+  set cell [create_bd_cell -type ip -vlnv xilinx.com:ip:zynq_ultra_ps_e $name]
+  if {$preset} {
+    apply_bd_automation -rule xilinx.com:bd_rule:zynq_ultra_ps_e \
+      -config [list apply_board_preset 1] $cell
+  } else {
+    # pynq programs the dividers of PL0 that follow from this crystal
+    set_property CONFIG.PSU__PSS_REF_CLK__FREQMHZ 33.333 $cell
+  }
+  # Vivado counts ports differently: M_AXI_GP0 is HPM0_FPD, S_AXI_GP2 is HP0_FPD, S_AXI_GP3 HP1_FPD
+  set_property -dict [list \
+    CONFIG.PSU__FPGA_PL0_ENABLE 1 \
+    CONFIG.PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ $clock_mhz \
+    CONFIG.PSU__USE__M_AXI_GP0 1 \
+    CONFIG.PSU__USE__M_AXI_GP1 0 \
+    CONFIG.PSU__USE__M_AXI_GP2 0 \
+    CONFIG.PSU__USE__S_AXI_GP2 1 \
+    CONFIG.PSU__SAXIGP2__DATA_WIDTH 128 \
+    CONFIG.PSU__USE__S_AXI_GP3 1 \
+    CONFIG.PSU__SAXIGP3__DATA_WIDTH 128 \
+    CONFIG.PSU__USE__IRQ0 1] $cell
+  return [dict create \
+    clock $name/pl_clk0 \
+    reset $name/pl_resetn0 \
+    clocked [list $name/maxihpm0_fpd_aclk $name/saxihp0_fpd_aclk $name/saxihp1_fpd_aclk] \
+    control $name/M_AXI_HPM0_FPD \
+    space $name/Data \
+    base 0xA0000000 \
+    memory [list $name/S_AXI_HP0_FPD $name/S_AXI_HP1_FPD] \
+    segments [list $name/SAXIGP2/HP0_DDR_LOW $name/SAXIGP3/HP1_DDR_LOW] \
+    memory_range 2G \
+    interrupt $name/pl_ps_irq0]
+}

@@ -1,0 +1,9 @@
+# Written by python -m zipml_pynq.bitstreams; do not edit.
+PART := xc7z020clg400-1
+BOARD_PART := tul.com.tw:pynq-z2:part0:*
+PLATFORM :=
+DEVICE := Pynq-Z2
+WORD_BITS := 64
+CLOCK_MHZ := 100
+PERIOD_NS := 10.000
+SUFFIXES := .bit .hwh

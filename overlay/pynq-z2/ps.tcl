@@ -1,0 +1,40 @@
+# The Zynq-7000 processing system of the PYNQ-Z2: registers through GP0, memory through HP0 and HP1.
+# Returns what common/design.tcl connects. `preset` is 1 where Vivado has the board's files.
+proc create_processing_system {clock_mhz preset} {
+  set name processing_system7_0
+  set cell [create_bd_cell -type ip -vlnv xilinx.com:ip:processing_system7 $name]
+  apply_bd_automation -rule xilinx.com:bd_rule:processing_system7 \
+    -config [list make_external "FIXED_IO, DDR" apply_board_preset $preset \
+      Master Disable Slave Disable] $cell
+  if {!$preset} {
+    # The two facts of the board that this design depends on: pynq programs the dividers of FCLK0
+    # that follow from the crystal, and the memory ports reach as far as there is memory.
+    set_property -dict [list \
+      CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ 50 \
+      CONFIG.PCW_UIPARAM_DDR_BUS_WIDTH {16 Bit}] $cell
+  }
+  # pynq sets the ports to these widths when it loads the bitstream
+  set_property -dict [list \
+    CONFIG.PCW_EN_CLK0_PORT 1 \
+    CONFIG.PCW_EN_RST0_PORT 1 \
+    CONFIG.PCW_FPGA0_PERIPHERAL_FREQMHZ $clock_mhz \
+    CONFIG.PCW_USE_M_AXI_GP0 1 \
+    CONFIG.PCW_USE_M_AXI_GP1 0 \
+    CONFIG.PCW_USE_S_AXI_HP0 1 \
+    CONFIG.PCW_S_AXI_HP0_DATA_WIDTH 64 \
+    CONFIG.PCW_USE_S_AXI_HP1 1 \
+    CONFIG.PCW_S_AXI_HP1_DATA_WIDTH 64 \
+    CONFIG.PCW_USE_FABRIC_INTERRUPT 1 \
+    CONFIG.PCW_IRQ_F2P_INTR 1] $cell
+  return [dict create \
+    clock $name/FCLK_CLK0 \
+    reset $name/FCLK_RESET0_N \
+    clocked [list $name/M_AXI_GP0_ACLK $name/S_AXI_HP0_ACLK $name/S_AXI_HP1_ACLK] \
+    control $name/M_AXI_GP0 \
+    space $name/Data \
+    base 0x40000000 \
+    memory [list $name/S_AXI_HP0 $name/S_AXI_HP1] \
+    segments [list $name/S_AXI_HP0/HP0_DDR_LOWOCM $name/S_AXI_HP1/HP1_DDR_LOWOCM] \
+    memory_range 512M \
+    interrupt $name/IRQ_F2P]
+}
