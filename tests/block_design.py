@@ -10,6 +10,7 @@ depends on has to be set.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -424,24 +425,25 @@ class BlockDesign:
                 if [s.segment for s in placed].count(segment) != 1:
                     yield f"{segment} is not placed once in {space}"
             ordered = sorted(placed, key=lambda s: s.offset)
-            for low, high in zip(ordered, ordered[1:], strict=False):
+            for low, high in itertools.pairwise(ordered):
                 if low.offset + low.size > high.offset:
                     yield f"{low.segment} and {high.segment} overlap in {space}"
 
     def _interrupts(self) -> Iterable[str]:
         """The way that pynq follows: processing system, controller, kernel."""
+        controllers = self.cells("axi_intc")
+        if not controllers:
+            yield "there is no interrupt controller"
+        for cell in controllers:
+            if str(self.driver(f"{cell}/intr")).partition("/")[0] not in self.kernels():
+                yield f"{cell} serves no kernel"
         for cell, ip in self.ips.items():
-            wanted = "axi_intc" if ip.memory else self.kernels() if "axi_intc" in cell else None
-            for name, pin in ip.pins.items():
-                if wanted is None or pin.kind != "intr" or pin.output:
-                    continue
-                source = str(self.driver(f"{cell}/{name}")).partition("/")[0]
-                if source not in self.cells("axi_intc") and source not in self.kernels():
-                    yield f"{cell}/{name} is driven by no controller and no kernel"
-        for cell in self.ips:
-            ip = self.ips[cell]
-            if ip.memory and not any(pin.kind == "intr" for pin in ip.pins.values()):
+            takes = [n for n, pin in ip.pins.items() if pin.kind == "intr" and not pin.output]
+            if ip.memory and not takes:
                 yield f"{cell} takes no interrupt"
+            for name in takes if ip.memory else []:
+                if str(self.driver(f"{cell}/{name}")).partition("/")[0] not in controllers:
+                    yield f"{cell}/{name} is driven by no controller"
 
     def _external(self) -> Iterable[str]:
         for cell, ip in self.ips.items():

@@ -12,30 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("hls/src/*"), *ROOT.glob("hls/include/zipml/*")])
-TOPS = ["zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels"]
-
-#: Pragmas of UG1399 that the kernels use, with their options.
-PRAGMAS = {
-    "INTERFACE": {
-        "mode",
-        "port",
-        "bundle",
-        "offset",
-        "depth",
-        "latency",
-        "num_read_outstanding",
-        "max_read_burst_length",
-        "max_write_burst_length",
-    },
-    "PIPELINE": {"II"},
-    "UNROLL": set(),
-    "INLINE": {"off"},
-    "DATAFLOW": set(),
-    "LOOP_TRIPCOUNT": {"min", "max"},
-    "ARRAY_PARTITION": {"variable", "type", "dim"},
-    "BIND_STORAGE": {"variable", "type", "impl"},
-    "DEPENDENCE": {"variable", "type", "direction", "distance", "dependent"},
-}
+TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels")
 
 
 def code(path: Path) -> str:
@@ -62,17 +39,6 @@ def test_every_loop_has_a_label_and_a_trip_count(path: Path) -> None:
             governed = re.match(r"(\s*#pragma HLS [^\n]*\n)+", body)
             assert governed, f"{path.name}:{i + 1}: no pragma under the loop"
             assert re.search(r"LOOP_TRIPCOUNT|UNROLL", governed.group()), f"{path.name}:{i + 1}"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_pragmas_are_documented_ones(path: Path) -> None:
-    text = code(path)
-    for name, options in re.findall(r"#pragma HLS (\w+)([^\n]*)", text):
-        assert name in PRAGMAS, f"{path.name}: {name}"
-        keys = {o.split("=")[0] for o in re.sub(r"\s*=\s*", "=", options).split()}
-        assert keys <= PRAGMAS[name], f"{path.name}: {name} {options}"
-    for variable in re.findall(r"variable\s*=\s*(\w+)", text):
-        assert len(re.findall(rf"\b{variable}\b", text)) > 1, f"{path.name}: {variable}"
 
 
 @pytest.mark.parametrize("top", TOPS)
