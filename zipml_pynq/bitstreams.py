@@ -107,13 +107,7 @@ def target_name(name: str) -> str | None:
     return None
 
 
-def find(
-    board: str,
-    value_format: str = "bitplanes",
-    *,
-    overlay: Path = OVERLAY,
-    packaged: Path = PACKAGED,
-) -> Path:
+def find(board: str, value_format: str = "bitplanes") -> Path:
     """The bitstream of a board: built here, shipped with the package, or named by a link file.
 
     Parameters
@@ -122,8 +116,6 @@ def find(
         A name of the board: "pynq-z2", "kv260", "u50", or the one that pynq uses.
     value_format : {"bitplanes", "float32", "levels"}
         Which kernel.
-    overlay, packaged : Path
-        Folders to look in.
 
     Returns
     -------
@@ -144,16 +136,16 @@ def find(
         raise ArgumentError(f"board was {board!r}; allowed are {tuple(TARGETS)}")
     kernel = kernel_name(value_format)
     suffixes = TARGETS[slug].suffixes
-    for folder in (overlay / slug / "build", packaged / slug):
+    for folder in (OVERLAY / slug / "build", PACKAGED / slug):
         if all((folder / f"{kernel}{suffix}").is_file() for suffix in suffixes):
             check_stamp(folder / f"{kernel}.json")
             return folder / f"{kernel}{suffixes[0]}"
-    links = {suffix: linked(packaged / f"{kernel}{suffix}.link", slug) for suffix in suffixes}
+    links = {suffix: linked(PACKAGED / f"{kernel}{suffix}.link", slug) for suffix in suffixes}
     if all(links.values()):
         for suffix, link in links.items():
             assert link is not None
-            download(*link, packaged / slug / f"{kernel}{suffix}")
-        return packaged / slug / f"{kernel}{suffixes[0]}"
+            download(*link, PACKAGED / slug / f"{kernel}{suffix}")
+        return PACKAGED / slug / f"{kernel}{suffixes[0]}"
     raise OverlayNotBuiltError(
         f"nobody has built {kernel} for the {TARGETS[slug].board.name} yet. On a machine with the "
         "vendor's tools (2023.2 or later) and this project's sources:\n"

@@ -1,0 +1,239 @@
+"""Bitstreams are found by board; until somebody has built them, the error says how."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import pynq
+import pytest
+
+from tests.test_package import ROOT
+from zipml_pynq import _engine, bitstreams, load_overlay
+from zipml_pynq.bitstreams import TARGETS, find, kernel_name, target_name
+from zipml_pynq.errors import ArgumentError, DeviceError, OverlayMismatchError, OverlayNotBuiltError
+from zipml_pynq.schedule import BOARDS
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """An overlay folder and a package without bitstreams."""
+    folders = {"overlay": tmp_path / "overlay", "packaged": tmp_path / "packaged"}
+    for name, folder in folders.items():
+        folder.mkdir()
+        monkeypatch.setattr(bitstreams, name.upper(), folder)
+    return folders
+
+
+def build(folder: Path, *names: str) -> Path:
+    """Files as a build leaves them, with their stamp; returns the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sums = {}
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+        sums[name] = hashlib.md5(name.encode()).hexdigest()
+    first = folder / names[0]
+    first.with_suffix(".json").write_text(json.dumps({"git": "1234abcd", "md5": sums}))
+    return first
+
+
+def test_boards_are_those_of_the_schedule() -> None:
+    assert [target.board for target in TARGETS.values()] == list(BOARDS.values())
+
+
+@pytest.mark.parametrize("slug", TARGETS)
+def test_boards_are_found_by_every_name(slug: str) -> None:
+    target = TARGETS[slug]
+    for name in (slug, target.board.name, slug.upper(), *target.devices):
+        assert target_name(name) == slug
+    assert target_name(f"{slug}.bit") is None
+
+
+@pytest.mark.parametrize("slug", TARGETS)
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.usefixtures("places")
+def test_without_a_build_the_error_says_how(slug: str, value_format: str) -> None:
+    with pytest.raises(OverlayNotBuiltError) as error:
+        find(slug, value_format)
+    command = f"make -C overlay BOARD={slug} KERNEL={kernel_name(value_format)}"
+    assert command in str(error.value)
+    assert isinstance(error.value, DeviceError | FileNotFoundError)
+    assert (ROOT / "docs" / "boards.md").is_file()
+    dry = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert dry.returncode == 0, dry.stderr
+
+
+@pytest.mark.usefixtures("places")
+def test_loading_a_board_says_so_too() -> None:
+    with pytest.raises(OverlayNotBuiltError, match="BOARD=pynq-z2 KERNEL=zipml_sgd_levels"):
+        load_overlay("Pynq-Z2", value_format="levels")
+    with pytest.raises(ArgumentError, match="value_format was 'float16'"):
+        load_overlay("kv260", value_format="float16")
+
+
+def test_loading_a_board_loads_what_was_built(
+    monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]
+) -> None:
+    first = build(places["overlay"] / "kv260" / "build", "zipml_sgd.bit", "zipml_sgd.hwh")
+    loaded = []
+
+    class Stop(Exception):
+        pass
+
+    def overlay(path: str, device: object) -> None:
+        loaded.append(path)
+        raise Stop
+
+    monkeypatch.setattr(pynq, "Overlay", overlay)
+    with pytest.raises(Stop):
+        load_overlay("kv260")
+    assert loaded == [str(first)]
+    with pytest.raises(ArgumentError, match="word_bits"):
+        load_overlay("kv260", word_bits=64)
+
+
+def test_what_was_built_here_comes_first(places: dict[str, Path]) -> None:
+    names = ("zipml_sgd_f32.bit", "zipml_sgd_f32.hwh")
+    shipped = build(places["packaged"] / "pynq-z2", *names)
+    assert find("pynq-z2", "float32") == shipped
+    built = build(places["overlay"] / "pynq-z2" / "build", *names)
+    assert find("pynq-z2", "float32") == built
+    (built.with_suffix(".hwh")).unlink()  # a bitstream without it is of no use
+    assert find("pynq-z2", "float32") == shipped
+
+
+def test_an_xclbin_is_enough_for_alveo(places: dict[str, Path]) -> None:
+    built = build(places["overlay"] / "u50" / "build", "zipml_sgd.xclbin")
+    assert find("u50") == built
+
+
+def test_files_of_two_builds_are_refused(places: dict[str, Path]) -> None:
+    built = build(places["overlay"] / "kv260" / "build", "zipml_sgd.bit", "zipml_sgd.hwh")
+    built.with_suffix(".hwh").write_text("of another build")
+    with pytest.raises(OverlayMismatchError, match=r"zipml_sgd\.hwh is not the file"):
+        find("kv260")
+
+
+def test_unknown_boards_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="board was 'zcu102'"):
+        find("zcu102")
+
+
+# ---- Link files --------------------------------------------------------------------------------
+
+
+def link_script() -> ModuleType:
+    """overlay/common/link.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("link", ROOT / "overlay" / "common" / "link.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def linked(places: dict[str, Path], tmp_path: Path) -> Path:
+    """A build that is on the web, here in a folder, and named by link files; returns the folder."""
+    web = tmp_path / "web"
+    built = build(web, "zipml_sgd.bit", "zipml_sgd.hwh")
+    device = TARGETS["pynq-z2"].devices[0]
+    link_script().add(built.with_suffix(".json"), device, web.as_uri(), places["packaged"])
+    return web
+
+
+def test_links_are_followed_by_board_and_md5(linked: Path, places: dict[str, Path]) -> None:
+    found = find("pynq-z2")
+    assert found.read_bytes() == b"zipml_sgd.bit"
+    assert found.with_suffix(".hwh").read_bytes() == b"zipml_sgd.hwh"
+    assert found.is_relative_to(places["packaged"])
+    shutil.rmtree(linked)  # fetched once
+    assert find("pynq-z2") == found
+    with pytest.raises(OverlayNotBuiltError):
+        find("kv260")
+
+
+def test_what_is_not_what_the_link_says_is_not_kept(linked: Path, places: dict[str, Path]) -> None:
+    (linked / "zipml_sgd.hwh").write_text("something else")
+    with pytest.raises(OverlayMismatchError, match="was expected"):
+        find("pynq-z2")
+    assert not (places["packaged"] / "pynq-z2" / "zipml_sgd.hwh").exists()
+
+
+def test_pynqutils_reads_our_links(linked: Path, places: dict[str, Path]) -> None:
+    """The tool that installs overlays for other projects finds the same by the board's name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses pkg_resources
+        from pynqutils.setup_utils.deliver_notebooks import _find_remote_overlay_res
+    for suffix in (".bit", ".hwh"):
+        link = places["packaged"] / f"zipml_sgd{suffix}.link"
+        entry = _find_remote_overlay_res("Pynq-Z2", str(link))
+        assert (entry["url"], entry["md5sum"]) == bitstreams.linked(link, "pynq-z2")
+
+
+def test_uncommitted_sources_are_not_linked(tmp_path: Path) -> None:
+    stamp = tmp_path / "zipml_sgd.json"
+    stamp.write_text(json.dumps({"git": "1234abcd-dirty", "md5": {"zipml_sgd.bit": "0"}}))
+    with pytest.raises(SystemExit, match="never committed"):
+        link_script().add(stamp, "Pynq-Z2", "file:///", tmp_path)
+
+
+def test_nothing_is_shipped_that_nobody_built() -> None:
+    assert [path.name for path in bitstreams.PACKAGED.glob("*.link")] == []
+
+
+# ---- Notebooks ---------------------------------------------------------------------------------
+
+
+def test_pynq_delivers_our_notebooks(tmp_path: Path) -> None:
+    """Installed, the notebooks are found by the entry point, by pynq's own manager."""
+    source, target = tmp_path / "source", tmp_path / "installed"
+    ignore = shutil.ignore_patterns("build", "__pycache__", "*.so", "*.egg-info", ".*")
+    for folder in ("zipml_pynq", "notebooks", "sw_emu"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, source / name)
+    setup = "from setuptools import setup; setup()"  # nothing is compiled for this
+    arguments = ["-q", "build_py", "-d", str(target), "egg_info", "-e", str(target)]
+    subprocess.run([sys.executable, "-c", setup, *arguments], cwd=source, check=True)
+    shutil.copy(_engine.__file__, target / "zipml_pynq")  # compiled before
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from importlib.metadata import entry_points\n"
+        "from pynqutils.setup_utils import ExtensionsManager, deliver_notebooks\n"
+        "assert 'zipml_pynq.notebooks' in {p.value for p in entry_points(group='pynq.notebooks')}\n"
+        "found = [e for e in ExtensionsManager('pynq.notebooks').list if e.name == 'zipml-pynq']\n"
+        "path = ExtensionsManager.extension_path(found[0].module_name)\n"
+        f"deliver_notebooks('Pynq-Z2', path, {str(tmp_path)!r}, found[0].name, folder=True)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=target, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    delivered = {path.name for path in (tmp_path / "zipml-pynq").iterdir()}
+    assert delivered == {path.name for path in ROOT.glob("notebooks/*.ipynb")}
+
+
+# ---- Room --------------------------------------------------------------------------------------
+
+
+def test_memory_table_is_current() -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    assert script["table"]() in (ROOT / "docs" / "boards.md").read_text()
+    # docs/kernel.md counts these two by hand
+    text = (ROOT / "docs" / "kernel.md").read_text()
+    assert f"\n{script['block_rams'](64, 'bitplanes'):g} of 140" in text
+    assert f"\n{script['block_rams'](64, 'levels'):g} of 140" in text
+    # docs/boards.md has the KV260 with the ring in block RAM
+    boards = " ".join((ROOT / "docs" / "boards.md").read_text().split())
+    kept = [f"{script['block_rams'](128, f, ('block buffer',)):g}" for f in script["VLNV"]]
+    told = "comes to {}, `zipml_sgd_f32` to {} and `zipml_sgd_levels` to {} of 144"
+    assert told.format(*kept) in boards
