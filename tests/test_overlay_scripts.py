@@ -64,6 +64,9 @@ def problems(run: Run, slug: str, board_files: str = "") -> list[str]:
         found.append(f"clocks are {told}")
     if not run.all("get_board_parts") or f"-part {target.part}" not in str(run.commands[0]):
         found.append("neither board files nor the part are asked for")
+    project = run.one("create_project").arguments[2]
+    if not (Path(project).parent / "clock_mhz").is_file():
+        found.append("the clock that was made is not written down")
     wanted = ["validate_bd_design", "save_bd_design", "generate_target", "make_wrapper"]
     if [name for name in run.names if name in wanted] != wanted:
         found.append("the stage does not end with files that can be synthesized")
@@ -128,7 +131,9 @@ HARMLESS = (
     "CONFIG.PSU__USE__M_AXI_GP2 0",
     "CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ 50",
     "CONFIG.PSU__PSS_REF_CLK__FREQMHZ",
+    "CONFIG.PSU__CRL_APB__PL0_REF_CTRL__SRCSEL IOPLL",
     "puts ",
+    "close ",
 )
 
 
@@ -323,6 +328,13 @@ def test_benches_of_the_classic_flow(classic: Build) -> None:
     assert classic.make("csim", "cosim").returncode == 0
     names = [c.name for c in read_record(classic.record) if c.name.endswith("_design")]
     assert names == ["csim_design", "csynth_design", "cosim_design"]
+
+
+def test_the_stamp_has_the_clock_that_was_made(classic: Build) -> None:
+    run = classic.make("BOARD=kv260", VENDOR_CLOCK="249.997")
+    assert "WARNING: the kernel's clock is 249.997 MHz, not 300 MHz" in run.stdout
+    stamp = json.loads((classic.overlay / "kv260" / "build" / "zipml_sgd.json").read_text())
+    assert stamp["clock_mhz"] == 249.997
 
 
 def test_missed_timing_is_no_bitstream(classic: Build) -> None:

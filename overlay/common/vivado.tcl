@@ -25,12 +25,27 @@ proc design {} {
   create_bd_design $kernel
   source $here/../$board/ps.tcl
   source $here/design.tcl
-  connect_design [create_processing_system $clock_mhz [expr {$board_files ne ""}]] $kernel
+  set ps [create_processing_system $clock_mhz [expr {$board_files ne ""}]]
+  connect_design $ps $kernel
   validate_bd_design
+  note_clock [dict get $ps frequency]
   save_bd_design
   generate_target all [get_files $kernel.bd]
   make_wrapper -files [get_files $kernel.bd] -top -import
   set_property top ${kernel}_wrapper [current_fileset]
+}
+
+# A processing system divides its clocks from a PLL and does not meet every frequency. What it makes
+# is written down for the stamp; timing is judged at it.
+proc note_clock {frequency} {
+  global out clock_mhz
+  set actual [get_property {*}$frequency]
+  if {abs($actual - $clock_mhz) > 0.01 * $clock_mhz} {
+    puts "WARNING: the kernel's clock is $actual MHz, not $clock_mhz MHz"
+  }
+  set file [open $out/clock_mhz w]
+  puts $file $actual
+  close $file
 }
 
 proc bitstream {} {

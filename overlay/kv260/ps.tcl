@@ -11,9 +11,11 @@ proc create_processing_system {clock_mhz preset} {
     # pynq programs the dividers of PL0 that follow from this crystal
     set_property CONFIG.PSU__PSS_REF_CLK__FREQMHZ 33.333 $cell
   }
+  # pynq sets a clock's dividers and leaves it on the PLL that the boot image chose: the IO PLL.
   # Vivado counts ports differently: M_AXI_GP0 is HPM0_FPD, S_AXI_GP2 is HP0_FPD, S_AXI_GP3 HP1_FPD
   set_property -dict [list \
     CONFIG.PSU__FPGA_PL0_ENABLE 1 \
+    CONFIG.PSU__CRL_APB__PL0_REF_CTRL__SRCSEL IOPLL \
     CONFIG.PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ $clock_mhz \
     CONFIG.PSU__USE__M_AXI_GP0 1 \
     CONFIG.PSU__USE__M_AXI_GP1 0 \
@@ -25,6 +27,7 @@ proc create_processing_system {clock_mhz preset} {
     CONFIG.PSU__USE__IRQ0 1] $cell
   return [dict create \
     clock $name/pl_clk0 \
+    frequency [list CONFIG.PSU__CRL_APB__PL0_REF_CTRL__ACT_FREQMHZ $cell] \
     reset $name/pl_resetn0 \
     clocked [list $name/maxihpm0_fpd_aclk $name/saxihp0_fpd_aclk $name/saxihp1_fpd_aclk] \
     control $name/M_AXI_HPM0_FPD \

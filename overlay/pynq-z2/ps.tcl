@@ -28,6 +28,7 @@ proc create_processing_system {clock_mhz preset} {
     CONFIG.PCW_IRQ_F2P_INTR 1] $cell
   return [dict create \
     clock $name/FCLK_CLK0 \
+    frequency [list CONFIG.PCW_ACT_FPGA0_PERIPHERAL_FREQMHZ $cell] \
     reset $name/FCLK_RESET0_N \
     clocked [list $name/M_AXI_GP0_ACLK $name/S_AXI_HP0_ACLK $name/S_AXI_HP1_ACLK] \
     control $name/M_AXI_GP0 \

@@ -7,6 +7,7 @@
 #
 # VENDOR_BOARD_FILES  what get_board_parts finds, by default nothing
 # VENDOR_SLACK        worst slack of the implementation in ns, by default 0.1
+# VENDOR_CLOCK        what a processing system makes of the clock, by default what was asked for
 
 proc record {name arguments} {
   set file [open $::env(VENDOR_RECORD) a]
@@ -52,6 +53,7 @@ command create_bd_cell { return [lindex $args end] }
 proc get_property {property object} {
   switch -glob $property {
     PROGRESS { return [expr {$object eq "synth_1" ? "0%" : "100%"}] }
+    CONFIG.*ACT_* { return [setting VENDOR_CLOCK $::clock_mhz] }
     STATS.* { return [setting VENDOR_SLACK 0.1] }
     STATUS { return "write_bitstream Complete!" }
     default { error "no property $property here" }
