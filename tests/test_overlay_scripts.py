@@ -51,8 +51,8 @@ def design(
 
 def problems(run: Run, slug: str, board_files: str = "") -> list[str]:
     """What is wrong with a run of the design stage and with the design that it made."""
-    if run.failed:
-        return [run.errors]
+    if run.failed or run.names.count("create_project") != 1:
+        return [run.errors or "no project is made"]
     block_design = BlockDesign(run.commands, TARGETS[slug].board.word_bits)
     found = block_design.problems() + unknown_options(run.commands)
     target = TARGETS[slug]
