@@ -363,6 +363,11 @@ def _rules(use: Use) -> Iterator[str]:
         yield "min is more than max"
     if use.name == "unroll" and "skip_exit_check" in use.flags and "factor" not in options:
         yield "skip_exit_check needs a factor"
+    if use.name == "dataflow":
+        # the canonical form: declarations and calls, nothing else (message HLS 214-114)
+        for statement in use.block.statements:
+            if re.search(r"[^=!<>]=(?!=)|^(if|for|while|return|\{)|^(\w+:)", statement):
+                yield f"a dataflow region holds {statement.split('(')[0].strip()!r}"
     names = [other.name for other in use.block.pragmas]
     if use.name == "pipeline" and ("dataflow" in names or "unroll" in names):
         yield "a loop is pipelined, unrolled or a dataflow region"

@@ -130,9 +130,10 @@ def test_unknown_boards_are_refused() -> None:
 # ---- Link files --------------------------------------------------------------------------------
 
 
-def link_script() -> ModuleType:
-    """overlay/common/link.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("link", ROOT / "overlay" / "common" / "link.py")
+def build_script(name: str) -> ModuleType:
+    """A module of overlay/common, which is no part of the package."""
+    path = ROOT / "overlay" / "common" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -146,7 +147,7 @@ def linked(places: dict[str, Path], tmp_path: Path) -> Path:
     web = tmp_path / "web"
     built = build(web, "zipml_sgd.bit", "zipml_sgd.hwh")
     device = TARGETS["pynq-z2"].devices[0]
-    link_script().add(built.with_suffix(".json"), device, web.as_uri(), places["packaged"])
+    build_script("link").add(built.with_suffix(".json"), device, web.as_uri(), places["packaged"])
     return web
 
 
@@ -179,11 +180,18 @@ def test_pynqutils_reads_our_links(linked: Path, places: dict[str, Path]) -> Non
         assert (entry["url"], entry["md5sum"]) == bitstreams.linked(link, "pynq-z2")
 
 
+def test_stamps_have_the_id_of_the_sources() -> None:
+    run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if run.returncode != 0 or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    assert build_script("stamp").git_id().removesuffix("-dirty") == run.stdout.strip()
+
+
 def test_uncommitted_sources_are_not_linked(tmp_path: Path) -> None:
     stamp = tmp_path / "zipml_sgd.json"
     stamp.write_text(json.dumps({"git": "1234abcd-dirty", "md5": {"zipml_sgd.bit": "0"}}))
     with pytest.raises(SystemExit, match="never committed"):
-        link_script().add(stamp, "Pynq-Z2", "file:///", tmp_path)
+        build_script("link").add(stamp, "Pynq-Z2", "file:///", tmp_path)
 
 
 def test_nothing_is_shipped_that_nobody_built() -> None:

@@ -277,7 +277,7 @@ def test_from_kernel_to_bitstream(slug: str, kernel: str, classic: Build) -> Non
     nothing = hashlib.md5(b"").hexdigest()  # what the stand-ins write
     assert stamp["md5"] == {f"{kernel}.bit": nothing, f"{kernel}.hwh": nothing}
     reports = {Path(name).name for name in stamp["reports"]}
-    assert reports == {"timing.rpt", "utilization.rpt", "clocks.rpt"}
+    assert reports == {"csynth.rpt", "timing.rpt", "utilization.rpt", "clocks.rpt"}
     assert all((folder / name).is_file() for name in stamp["reports"])
 
     again = classic.make(f"BOARD={slug}", f"KERNEL={kernel}")

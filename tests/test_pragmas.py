@@ -66,6 +66,10 @@ MISTAKES = [
     (STAGES, "HLS DATAFLOW\n", "HLS DATAFLOW\n    #pragma HLS PIPELINE II=1\n",
      "pipelined, unrolled or a dataflow region"),
     (STAGES, "HLS DATAFLOW", "HLS INTERFACE mode=m_axi port=planes", "stands in a loop"),
+    (STAGES, "    ReadLabels(labels, r,", "    next_labels[0] = 0;\n    ReadLabels(labels, r,",
+     "a dataflow region holds 'next_labels"),
+    (STAGES, "    ReadLabels(labels, r,", "    if (round) ReadLabels(labels, r,",
+     "a dataflow region holds 'if'"),
     (STAGES, "constexpr int kModel", "#pragma HLS PIPELINE II = 1\nconstexpr int kModel",
      "stands in a other"),
     # ports

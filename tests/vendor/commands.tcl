@@ -31,7 +31,7 @@ proc command {name {body {}}} {
 
 foreach name {
   set_top add_files open_solution set_part create_clock set_clock_uncertainty config_interface
-  csim_design csynth_design cosim_design
+  csim_design cosim_design
   set_property update_ip_catalog create_bd_design apply_bd_automation connect_bd_net
   connect_bd_intf_net assign_bd_address validate_bd_design save_bd_design generate_target
   make_wrapper wait_on_run reset_run open_run
@@ -78,6 +78,7 @@ command launch_runs {
 foreach name {report_timing_summary report_utilization report_clocks} {
   command $name { make [lindex $args end] }
 }
+command csynth_design { make $::opened/solution/syn/report/csynth.rpt }
 command export_design { make $::opened/solution/impl/ip/component.xml }
 command package_xo { make [lindex $args end] }
 
