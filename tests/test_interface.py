@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pynq.pl_server.embedded_device import bit2bin
 
 from zipml_pynq import hwh, interface
 from zipml_pynq.constants import CONFIG, WORD_BITS
-from zipml_pynq.errors import ArgumentError
+from zipml_pynq.errors import ArgumentError, OverlayMismatchError
 from zipml_pynq.native import load_build
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -277,10 +278,23 @@ def test_tables_in_the_documentation_are_current(table):
 
 
 def test_shipped_handoffs_are_current():
-    files = {path.name: path.read_text() for path in hwh.OVERLAYS.glob("*.hwh")}
+    files = {path.name: path.read_bytes() for path in hwh.OVERLAYS.iterdir()}
     assert files == hwh.shipped()
-    bits = {path.stem: path.stat().st_size for path in hwh.OVERLAYS.glob("*.bit")}
-    assert bits == {name.removesuffix(".hwh"): 0 for name in files}
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("value_format", interface.VLNV)
+def test_bitstreams_say_which_kernel_they_are(word_bits, value_format):
+    """Through pynq's own reading of a ``.bit``: what it sends to a board is understood there."""
+    data = bit2bin(hwh.bitstream(word_bits, value_format))
+    assert hwh.read_configuration(data) == (word_bits, value_format)
+
+
+@pytest.mark.parametrize("damage", [b"", b"abcd" * 20, b"zipml emulated bitstream x 64   "])
+def test_other_bitstreams_are_refused(damage):
+    words = b"".join(damage[i : i + 4][::-1] for i in range(0, len(damage), 4))
+    with pytest.raises(OverlayMismatchError, match="none for an emulated board"):
+        hwh.read_configuration(words)
 
 
 def test_writing_them_again_gives_the_same_bytes(tmp_path):

@@ -381,27 +381,22 @@ class EmulatedDevice(pynq.Device):
         inject_hang: bool = False,
     ) -> None:
         super().__init__(f"zipml-emulated-{next(self._numbers)}")
-        check_build(word_bits, value_format)
         if clock_mhz is not None and not clock_mhz > 0:
             raise ArgumentError(f"clock_mhz was {clock_mhz!r}; it must be positive")
         if memory_bytes > hwh.MEMORY_RANGE:
             raise ArgumentError(f"memory_bytes was {memory_bytes}; at most {hwh.MEMORY_RANGE} fit")
         self.name = "zipml_emulated"
         self.capabilities = {"REGISTER_RW": True}
-        self.word_bits = word_bits
-        self.value_format = value_format
-        self._interface = INTERFACES[value_format]
         self.coherent = coherent
         self.clock_mhz = clock_mhz
         self.inject_hang = inject_hang
-        self.bus_error: str | None = None
         self._build = load_build(engine)
         self._heap = Heap(memory_bytes)
         # untouched pages of it cost nothing
         self.memory: NDArray[np.uint8] = np.zeros(memory_bytes, np.uint8)
         self._removed = threading.Event()
         self._worker: threading.Thread | None = None
-        self._reset()
+        self.configure(word_bits, value_format)
 
     @property
     def engine(self) -> str:
@@ -430,25 +425,36 @@ class EmulatedDevice(pynq.Device):
         parser.clock_dict = {}
         return parser
 
-    def download(self, bitstream: Any, parser: Any = None) -> None:
-        """Load the overlay: a reset of the kernel, which ends a hang."""
+    def configure(self, word_bits: int, value_format: str) -> None:
+        """Put a kernel in the place of the one that is there, which ends a hang.
+
+        Raises
+        ------
+        ArgumentError
+            No kernel has this width and format.
+        """
+        check_build(word_bits, value_format)
         self._removed.set()
         if self._worker is not None:
             self._worker.join()  # the kernel that is replaced must not write any more
-        self.bus_error = None
         self._removed = threading.Event()
-        self._reset()
+        self.word_bits = word_bits
+        self.value_format = value_format
+        self._interface = INTERFACES[value_format]
+        self.bus_error: str | None = None
+        self.registers = RegisterFile(
+            self._interface, self._launch, lambda: self._interrupts.update()
+        )
+        self._interrupts = InterruptController(lambda: self.registers.interrupt)
+
+    def download(self, bitstream: Any, parser: Any = None) -> None:
+        """Load the overlay: the same kernel anew."""
+        self.configure(self.word_bits, self.value_format)
         for entry in (parser.interrupt_controllers if parser is not None else {}).values():
             # pynq looks for the processor's interrupt line among the kernel's UIO devices, but
             # first among those that it has open
             _InterruptController._uio_devices[entry["raw_irq"]] = self._interrupts
         self.post_download(bitstream, parser, self.name)
-
-    def _reset(self) -> None:
-        self.registers = RegisterFile(
-            self._interface, self._launch, lambda: self._interrupts.update()
-        )
-        self._interrupts = InterruptController(lambda: self.registers.interrupt)
 
     def close(self) -> None:
         """Nothing to close; pynq 3.1 calls this when an overlay is freed."""

@@ -5,21 +5,27 @@ The design described here is the smallest that carries the kernel: a Zynq UltraS
 system, one SmartConnect for the registers, one for the memory ports, and a reset block. It is as
 Vivado would export it, as far as ``pynqmetadata`` reads; a real board's ``.hwh`` comes from Vivado.
 
+The bitstream beside it is a ``.bit`` file whose configuration data say in one line which kernel it
+is: that is all that an emulated board needs to know, and all that pynq sends to a remote one.
+
 ``python -m zipml_pynq.hwh`` writes the files that the package ships again.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from zipml_pynq.constants import WORD_BITS
+from zipml_pynq.errors import ArgumentError, OverlayMismatchError
 from zipml_pynq.interface import (
     BUNDLE_BITS,
     CONTROL_BUNDLE,
     INTERFACES,
+    VALUE_FORMATS,
     VLNV,
     Interface,
     check_build,
@@ -591,21 +597,75 @@ def hwh(word_bits: int, value_format: str, *, interrupt_controller: bool = False
     return "\n".join(lines) + "\n"
 
 
-def shipped() -> dict[str, str]:
-    """Text of every ``.hwh`` that the package ships, by file name."""
-    return {
-        f"{overlay_name(word_bits, value_format)}.hwh": hwh(word_bits, value_format)
-        for value_format in VLNV
-        for word_bits in WORD_BITS
-    }
+# ---- Bitstreams ------------------------------------------------------------------------------
+
+#: First words of an emulated bitstream's configuration data.
+MAGIC = "zipml emulated bitstream"
+
+
+def bitstream(word_bits: int, value_format: str) -> bytes:
+    """The ``.bit`` of an emulated design: the header that pynq reads, and one line of data."""
+    check_build(word_bits, value_format)
+    data = f"{MAGIC} {VLNV[value_format]} {word_bits}".encode()
+    data += b" " * (-len(data) % 4)
+    name = overlay_name(word_bits, value_format)
+    header = struct.pack(">H9sH", 9, bytes.fromhex("0ff00ff00ff00ff000"), 1)
+    for key, text in (
+        (b"a", f"{name};UserID=0XFFFFFFFF;Version=emulated"),
+        (b"b", "emulated"),
+        (b"c", "2000/01/01"),  # not today: the files are the same whenever they are written
+        (b"d", "00:00:00"),
+    ):
+        header += key + struct.pack(">H", len(text) + 1) + text.encode() + b"\0"
+    return header + b"e" + struct.pack(">I", len(data)) + data
+
+
+def read_configuration(data: bytes) -> tuple[int, str]:
+    """Word width and value format in the configuration data of an emulated bitstream.
+
+    Parameters
+    ----------
+    data : bytes
+        As pynq gives it to a board: the data of the ``.bit``, the bytes of each word swapped.
+
+    Raises
+    ------
+    OverlayMismatchError
+        It is not one that :func:`bitstream` wrote.
+    """
+    words = b"".join(data[i : i + 4][::-1] for i in range(0, min(len(data), 256), 4))
+    _, _, rest = words.decode("ascii", "replace").partition(MAGIC)
+    try:
+        vlnv, width = rest.split()
+        found = int(width), VALUE_FORMATS[vlnv]
+        check_build(*found)
+    except (ValueError, KeyError, ArgumentError) as error:
+        raise OverlayMismatchError(
+            f"the bitstream, {len(data)} bytes, is none for an emulated board; those are shipped "
+            "in zipml_pynq/overlays, and bitstreams for hardware run on hardware"
+        ) from error
+    return found
+
+
+# ---- Files -----------------------------------------------------------------------------------
+
+
+def shipped() -> dict[str, bytes]:
+    """Contents of every file that the package ships, by name."""
+    files = {}
+    for value_format in VLNV:
+        for word_bits in WORD_BITS:
+            name = overlay_name(word_bits, value_format)
+            files[f"{name}.hwh"] = hwh(word_bits, value_format).encode()
+            files[f"{name}.bit"] = bitstream(word_bits, value_format)
+    return files
 
 
 def write(folder: Path = OVERLAYS) -> None:
-    """Write the shipped overlays: every ``.hwh``, and the empty ``.bit`` that pynq asks for."""
+    """Write the shipped overlays: every ``.hwh`` and the ``.bit`` beside it."""
     folder.mkdir(exist_ok=True)
-    for name, text in shipped().items():
-        (folder / name).write_text(text)
-        (folder / name).with_suffix(".bit").write_bytes(b"")
+    for name, contents in shipped().items():
+        (folder / name).write_bytes(contents)
 
 
 if __name__ == "__main__":
