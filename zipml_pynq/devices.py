@@ -25,7 +25,7 @@ from pynq.interrupt import _InterruptController
 
 from zipml_pynq import bitstreams, hwh
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.driver import SgdDriver, find_driver
+from zipml_pynq.driver import SgdDriver, device_errors, find_driver
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
 from zipml_pynq.interface import (
     AP_DONE,
@@ -641,5 +641,6 @@ def load_overlay(
             source = str(bitstreams.find(source, options.pop("value_format", "bitplanes")))
         if options:
             raise ArgumentError(f"{', '.join(options)} are for the emulated board only")
-    overlay = pynq.Overlay(source, device=device)
+    with device_errors(device):
+        overlay = pynq.Overlay(source, device=device)
     return LoadedOverlay(overlay, find_driver(overlay, name))

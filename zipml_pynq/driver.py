@@ -12,9 +12,11 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import grpc
 import numpy as np
 import pynq
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -25,6 +27,7 @@ from zipml_pynq.divergence import judged
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceBufferError,
+    DeviceConnectionError,
     DeviceError,
     KernelStatusError,
     KernelTimeoutError,
@@ -193,8 +196,7 @@ class _Slot:
         size = layout.block_samples
         labels = packed.labels[segment.first * size : segment.stop * size]
         self.labels.view(np.ndarray)[: len(labels)] = labels
-        self.planes.sync_to_device()
-        self.labels.sync_to_device()
+        _to_device(self.planes, self.labels)
         self.content = (packed, segment.first, segment.stop)
 
 
@@ -225,6 +227,64 @@ def _owner(buffer: Any) -> Any:
 def _quarantine(device: Any) -> list[Any]:
     """Buffers of ``device`` that a kernel may still write to. They live as long as the device."""
     return vars(device).setdefault("_zipml_quarantine", [])
+
+
+def _to_device(*buffers: Any) -> None:
+    """Show the device what the host wrote."""
+    for buffer in buffers:
+        with device_errors(getattr(buffer, "device", None)):
+            buffer.sync_to_device()
+
+
+def _from_device(buffer: Any) -> None:
+    """Show the host what the device wrote."""
+    with device_errors(getattr(buffer, "device", None)):
+        buffer.sync_from_device()
+
+
+def _free(buffers: list[Any], keep: int = 0) -> None:
+    """Free all but the first ``keep`` buffers of a list and take them off it."""
+    while len(buffers) > keep:
+        buffer = buffers.pop()
+        with device_errors(getattr(buffer, "device", None)):
+            buffer.freebuffer()
+
+
+# ---- Errors of the device --------------------------------------------------------------------
+
+#: What pynq raises for a call to a device that failed: over a wire, and otherwise.
+DEVICE_ERRORS = (grpc.RpcError, RuntimeError)
+
+
+def device_error(error: Exception, device: Any) -> DeviceError:
+    """One of ``DEVICE_ERRORS`` as an error of this package."""
+    if not isinstance(error, grpc.RpcError):
+        return DeviceError(str(error))
+    code, details = error.code(), error.details()
+    board = f"the board at {getattr(device, 'ip_addr', None)}:{getattr(device, 'port', None)}"
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return OutOfDeviceMemoryError(f"{board}: {details}")
+    if code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    ):
+        return DeviceConnectionError(
+            f"{board} does not answer ({details}); what was on it is lost: when it is there again, "
+            "load the overlay again"
+        )
+    return DeviceError(f"{board} refused ({code.name}): {details}")
+
+
+@contextmanager
+def device_errors(device: Any) -> Iterator[None]:
+    """Turn errors of accesses to ``device`` into errors of this package."""
+    try:
+        yield
+    except DeviceError:
+        raise
+    except DEVICE_ERRORS as error:
+        raise device_error(error, device) from error
 
 
 # ---- The driver ------------------------------------------------------------------------------
@@ -268,6 +328,25 @@ class SgdDriver(pynq.DefaultIP):
         return offsets
 
     # ---- registers ----------------------------------------------------------------------------
+
+    # these two are called often: no context manager
+    def read(self, offset: int = 0) -> int:
+        """One word of the control port."""
+        try:
+            return self.mmio.read(offset)
+        except DeviceError:
+            raise
+        except DEVICE_ERRORS as error:
+            raise device_error(error, self.device) from error
+
+    def write(self, offset: int, value: int | bytes) -> None:
+        """Write words to the control port."""
+        try:
+            self.mmio.write(offset, value)
+        except DeviceError:
+            raise
+        except DEVICE_ERRORS as error:
+            raise device_error(error, self.device) from error
 
     @property
     def capability(self) -> Capability:
@@ -395,9 +474,15 @@ class SgdDriver(pynq.DefaultIP):
             The memory does not hold it.
         """
         try:
-            return pynq.allocate(shape, dtype, target=self.device)
-        except OutOfDeviceMemoryError:
+            buffer = pynq.allocate(shape, dtype, target=self.device)
+            if getattr(buffer, "buffer_id", None) == "":
+                # the remote client of pynq does not look at what the board said
+                raise MemoryError("the board gave none")
+            return buffer
+        except DeviceError:
             raise
+        except grpc.RpcError as error:
+            raise device_error(error, self.device) from error
         except (MemoryError, RuntimeError, OSError) as error:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raise OutOfDeviceMemoryError(
@@ -427,27 +512,35 @@ class SgdDriver(pynq.DefaultIP):
         if buffer is not owner and not isinstance(buffer, PynqBuffer):
             # a slice of a remote buffer has the address of the whole
             raise DeviceBufferError(f"{name} was a slice of a remote buffer; use the whole buffer")
-        return int(buffer.device_address)
+        with device_errors(self.device):
+            return int(buffer.device_address)
 
     def _release(self, buffers: list[Any]) -> None:
         """Free buffers, but keep them back while the kernel may still write to them."""
         if not buffers:
             return
+        try:
+            self._free_when_idle(buffers)
+        except DeviceConnectionError:
+            # they are gone with the connection; whoever frees them would ask in vain, and wait
+            for buffer in buffers:
+                buffer.freed = True
+
+    def _free_when_idle(self, buffers: list[Any]) -> None:
         deadline = time.monotonic() + GRACE
         try:
             while not self._is_idle() and time.monotonic() < deadline:
                 time.sleep(POLL_LONGEST)
         finally:
             if self._is_idle():
-                for buffer in buffers:
-                    buffer.freebuffer()
+                _free(buffers)
             else:
                 _quarantine(self.device).extend(buffers)
                 warnings.warn(
                     f"the kernel still runs: {sum(b.nbytes for b in buffers)} bytes of device "
                     "memory are kept back until it is idle or the overlay is loaded again",
                     ZipmlWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
 
     def reclaim(self) -> int:
@@ -460,8 +553,7 @@ class SgdDriver(pynq.DefaultIP):
         """
         kept = _quarantine(self.device)
         if kept and self._is_idle():
-            while kept:
-                kept.pop().freebuffer()
+            _free(kept)
         return sum(buffer.nbytes for buffer in kept)
 
     # ---- runs ---------------------------------------------------------------------------------
@@ -743,7 +835,7 @@ class _Training:
         if packed.levels is not None:
             levels = self._allocate(packed.levels.size, "levels")
             levels.view(np.ndarray)[:] = packed.levels.ravel()
-            levels.sync_to_device()
+            _to_device(levels)
             self.constants["levels"] = levels
         self.slots, capacity = self._allocate_slots()
         self.segments = segments(
@@ -778,8 +870,7 @@ class _Training:
                 return [self._allocate_slot(capacity) for _ in range(number)], capacity
             except OutOfDeviceMemoryError as error:
                 failure = error
-                while len(self.buffers) > mark:
-                    self.buffers.pop().freebuffer()
+                _free(self.buffers, mark)
         number, capacity = attempts[-1]
         block = layout.block_stride * (layout.word_bits // 8) + 4 * layout.block_samples
         raise OutOfDeviceMemoryError(
@@ -825,7 +916,7 @@ class _Training:
     def _start(self, call: _Call, slot: _Slot) -> None:
         rows = self.plan.schedule_table()[call.epoch : call.epoch + call.epochs]
         self.schedule.view(np.ndarray)[: call.epochs] = rows
-        self.schedule.sync_to_device()
+        _to_device(self.schedule)
         self.driver.write_registers(
             {
                 "planes": slot.planes,
@@ -845,7 +936,7 @@ class _Training:
         model = self.model.view(np.ndarray)
         model[:] = 0
         model[:features] = start
-        self.model.sync_to_device()
+        _to_device(self.model)
         history = np.empty((self.plan.epochs, features), np.int32)
         calls = self._calls()
         number = 0
@@ -857,13 +948,13 @@ class _Training:
             self.driver.wait(self.timeout)
             self._account()
             if not call.segment.hold:
-                self.history.sync_from_device()
+                _from_device(self.history)
                 rows = self.history.view(np.ndarray)[: call.epochs, :features]
                 history[call.epoch : call.epoch + call.epochs] = rows
                 self._report(call.epoch + call.epochs)
             call = upcoming
             number += 1
-        self.model.sync_from_device()
+        _from_device(self.model)
         return TrainResult.from_fixed(
             model[:features].copy(), history, word_bits=self.layout.word_bits, **self.totals
         )

@@ -24,6 +24,10 @@ class DeviceError(ZipmlError, RuntimeError):
     """Base class of everything that goes wrong between driver and device."""
 
 
+class DeviceConnectionError(DeviceError, ConnectionError):
+    """The connection to a remote board broke, and what was on the board is lost."""
+
+
 class OverlayMismatchError(DeviceError):
     """The overlay holds no ZipML IP, or one of another interface version, width or limits."""
 
