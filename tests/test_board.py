@@ -1,4 +1,5 @@
 """The emulated board over the wire: the real pynq client, the real gRPC, on loopback."""
+# ruff: noqa: E402 (what pynq 3.1 lacks is imported after the check for it)
 
 from __future__ import annotations
 
@@ -41,6 +42,8 @@ from zipml_pynq.errors import (
     ZipmlWarning,
 )
 
+# pynq's own, on pydantic 2
+pytestmark = pytest.mark.filterwarnings("ignore:The `:DeprecationWarning:pynq")
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = 4096
 
@@ -70,7 +73,7 @@ def serve():
     yield start
     for server in servers:
         boards = list(server.boards.values())
-        server.stop(grace=0.2)
+        server.stop(grace=0)
         for board in boards:
             assert not board.buffers
             assert board.device.free_bytes == board.device.memory_bytes
@@ -127,13 +130,16 @@ def until(condition, seconds=5.0):
 
 
 @pytest.mark.parametrize("word_bits", [64, 128, 512])
-@pytest.mark.parametrize("options", CASES, ids=str)
-def test_training_over_the_wire_gives_the_references_bits(remote, word_bits, options):
-    case = random_case(7, word_bits=word_bits, l2=0.1, samples=75, **options)
-    (overlay, driver), _ = remote(word_bits, case.packed.layout.value_format)
-    assert type(driver) is SgdDriver
-    assert driver is overlay.zipml_sgd_0
-    check_same(driver.train(case.packed, case.plan, model=case.model), case)
+def test_training_over_the_wire_gives_the_references_bits(serve, connect, word_bits):
+    """All on one connection, each format's overlay loaded over the one before."""
+    device = connect(serve().port)
+    for options in CASES:
+        case = random_case(7, word_bits=word_bits, l2=0.1, samples=75, **options)
+        path = overlay_path(word_bits, case.packed.layout.value_format)
+        overlay, driver = load_overlay(path, device=device)
+        assert type(driver) is SgdDriver
+        assert driver is overlay.zipml_sgd_0
+        check_same(driver.train(case.packed, case.plan, model=case.model), case)
 
 
 @pytest.mark.parametrize("value_format", interface.VLNV)
@@ -286,7 +292,7 @@ def test_a_server_that_is_killed(processes, connect):
     # with a server there again, loading the overlay is all that is needed
     server, _ = start_board("--port", str(port), "--memory-mib", "4")
     processes.append(server)
-    until(lambda: answers(driver))
+    until(lambda: answers(driver), 20)
     with pytest.raises(DeviceError, match="no overlay is loaded"):
         driver.read(0)
     driver = load_overlay(overlay_path(), device=device).driver
@@ -336,7 +342,7 @@ def test_a_client_that_is_killed(tmp_path, processes, serve):
         board.free(name)
 
 
-LOAD_AT = """load_overlay(sys.argv[2], device=device)"""
+#: Makes the same client connect to a port that pynq does not know.
 LOAD_AT = (
     "(setattr(pynq.Device, 'active_device', "
     "pynq.pl_server.remote_device.RemoteDevice(0, '127.0.0.1', port={}))"
@@ -409,11 +415,13 @@ def test_ten_thousand_register_accesses_and_a_gigabyte_of_buffers(remote):
                     assert (buffer[1:] == pattern[1:]).all()
 
     accesses(100)
-    buffers(2)
+    buffers(9)
     before = resident_bytes()
     accesses(10_000)
+    assert resident_bytes() - before < 16 << 20
     buffers(64)
-    assert resident_bytes() - before < 48 << 20
+    # messages come and go, and the allocators of libc and gRPC keep some of that for the next
+    assert resident_bytes() - before < 256 << 20
     board = only_board(server)
     assert not board.buffers
     assert board.device.free_bytes == board.device.memory_bytes
@@ -462,21 +470,17 @@ def test_register_map_and_clocks(remote):
     assert pytest.approx(250, rel=0.01) == Clocks.fclk1_mhz
 
 
-@pytest.mark.parametrize(
-    ("address", "length", "what"),
-    [
+def test_addresses_without_registers(serve, connect):
+    device = connect(serve().port)
+    for address, length, what in (
         (0x43C0_0000, 4, "no register is at address 0x43c00000"),
         (hwh.BASE_ADDRESS, 4, "no overlay is loaded"),
         (0xFF5E_0002, 4, "cannot be mapped"),
         (0xFF5E_0000, 1 << 30, "cannot be mapped"),
         (0xFF5E_0000, 0, "cannot be mapped"),
-    ],
-)
-def test_addresses_without_registers(serve, connect, address, length, what):
-    device = connect(serve().port)
-    with pytest.raises(RuntimeError, match=what):
-        device.mmap(address, length).read(0)
-    if length == 4:
+    ):
+        with pytest.raises(RuntimeError, match=what):
+            device.mmap(address, length).read(0)
         with pytest.raises(RuntimeError, match=what):
             device.mmap(address, length).write(0, 1)
 
@@ -526,19 +530,26 @@ def test_files_come_back_as_they_were_sent(serve, connect):
         device.read_file("/etc/passwd")  # nor read
 
 
-@pytest.mark.parametrize(
-    "path", ["/../etc/passwd", "/lib/firmware/../../etc/x", "etc/x", "/a/..", "", "/a\0b", "/" * 9999]
-)
-def test_paths_that_lead_elsewhere_are_refused(serve, connect, path):
+def test_paths_that_lead_elsewhere_are_refused(serve, connect):
     device = connect(serve().port)
-    for call in (
-        device.exists_file,
-        device.read_file,
-        lambda name: device.write_file(name or "../x", b"data"),
-    ):
-        with pytest.raises(grpc.RpcError) as error:
-            call(path)
-        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    paths = [
+        "/../etc/passwd",
+        "/lib/firmware/../../etc/x",
+        "etc/x",
+        "/a/..",
+        "",
+        "/a\0b",
+        "/" * 9999,
+    ]
+    for path in paths:
+        for call in (
+            device.exists_file,
+            device.read_file,
+            lambda name: device.write_file(name or "../x", b"data"),
+        ):
+            with pytest.raises(grpc.RpcError) as error:
+                call(path)
+            assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_files_are_limited(serve, connect, monkeypatch):

@@ -604,9 +604,9 @@ def load_overlay(
     source : str
         "emulated" for the emulated board; a board's name, for the bitstream that was built for it
         ("pynq-z2", see :func:`zipml_pynq.bitstreams.find`); or the path of a bitstream with its
-        ``.hwh`` beside it.
+        ``.hwh`` beside it, or of an ``.xclbin`` for a card with XRT.
     device : pynq.Device, optional
-        Where to load it; by default pynq's active device, or a new EmulatedDevice.
+        Where to load it; by default pynq's active device, the first card, or a new EmulatedDevice.
     name : str, optional
         Path of the IP, for overlays with more than one.
     **options
@@ -641,6 +641,10 @@ def load_overlay(
             source = str(bitstreams.find(source, options.pop("value_format", "bitplanes")))
         if options:
             raise ArgumentError(f"{', '.join(options)} are for the emulated board only")
+    if device is None and source.endswith(".xclbin"):
+        from zipml_pynq.xrt import AlveoDevice
+
+        device = AlveoDevice()
     with device_errors(device):
         overlay = pynq.Overlay(source, device=device)
     return LoadedOverlay(overlay, find_driver(overlay, name))

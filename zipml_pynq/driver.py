@@ -305,6 +305,7 @@ class SgdDriver(pynq.DefaultIP):
         self._interface = INTERFACES[self._value_format]
         self._parameters: dict[str, Any] = description.get("parameters") or {}
         self._offsets = self._resolve_offsets()
+        self._banks = self._resolve_banks()
         self._known: Capability | None = None
         self._scalars = dict.fromkeys(self._interface.scalars, 0)
         self._bound: dict[str, weakref.ref[Any] | None] = dict.fromkeys(self._interface.pointers)
@@ -317,15 +318,26 @@ class SgdDriver(pynq.DefaultIP):
             return dict(self._interface.offsets)
         offsets = {}
         for argument in self._interface.arguments:
-            for name in word_names(argument)[:1]:
-                if name not in self._registers:
-                    raise OverlayMismatchError(
-                        f"the overlay's IP {self._fullpath} has no register {name!r}: its .hwh is "
-                        "of another register interface than this package's "
-                        f"{CONFIG.interface_version:#010x}"
-                    )
-                offsets[argument.name] = int(self._registers[name]["address_offset"])
+            # a .hwh has a register for each word, an .xclbin one for each argument
+            for name in (word_names(argument)[0], argument.name):
+                if name in self._registers:
+                    offsets[argument.name] = int(self._registers[name]["address_offset"])
+                    break
+            else:
+                raise OverlayMismatchError(
+                    f"the overlay's IP {self._fullpath} has no register {name!r}: its .hwh is of "
+                    "another register interface than this package's "
+                    f"{CONFIG.interface_version:#010x}"
+                )
         return offsets
+
+    def _resolve_banks(self) -> dict[str | None, Any]:
+        """Memory of each pointer, where the metadata tell which bank its port is connected to."""
+        return {
+            name: self.device.get_memory_by_name(self._registers[name]["memory"])
+            for name in self._interface.pointers
+            if "memory" in (self._registers or {}).get(name, {})
+        }
 
     # ---- registers ----------------------------------------------------------------------------
 
@@ -465,8 +477,18 @@ class SgdDriver(pynq.DefaultIP):
 
     # ---- buffers ------------------------------------------------------------------------------
 
-    def allocate(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
+    def allocate(
+        self, shape: int | tuple[int, ...], dtype: DTypeLike, pointer: str | None = None
+    ) -> Any:
         """A buffer in the device's contiguous memory; ``freebuffer()`` gives it back.
+
+        Parameters
+        ----------
+        shape, dtype
+            Of the array.
+        pointer : str, optional
+            Name of the pointer that the buffer is for. On a card with memory banks it has to lie in
+            the one that the pointer's port is connected to; elsewhere it does not matter.
 
         Raises
         ------
@@ -474,7 +496,7 @@ class SgdDriver(pynq.DefaultIP):
             The memory does not hold it.
         """
         try:
-            buffer = pynq.allocate(shape, dtype, target=self.device)
+            buffer = pynq.allocate(shape, dtype, target=self._banks.get(pointer, self.device))
             if getattr(buffer, "buffer_id", None) == "":
                 # the remote client of pynq does not look at what the board said
                 raise MemoryError("the board gave none")
@@ -504,6 +526,12 @@ class SgdDriver(pynq.DefaultIP):
             raise DeviceBufferError(
                 f"{name} was a buffer of device {getattr(device, 'tag', None)!r}; allowed are "
                 f"buffers of {self.device.tag!r}"
+            )
+        bank = self._banks.get(name)
+        if bank is not None and getattr(owner, "memory", None) != bank:
+            raise DeviceBufferError(
+                f"{name} was a buffer outside of {bank.desc['tag']}, the memory bank that its port "
+                f"is connected to; allocate(.., pointer={name!r}) gives one there"
             )
         if buffer.dtype != DTYPES[name]:
             raise DeviceBufferError(f"{name} had dtype {buffer.dtype}; allowed is {DTYPES[name]}")
@@ -847,7 +875,7 @@ class _Training:
         self.totals = dict.fromkeys(("words", "cycles", "saturations"), 0)
 
     def _allocate(self, shape: int | tuple[int, ...], name: str) -> Any:
-        buffer = self.driver.allocate(shape, DTYPES[name])
+        buffer = self.driver.allocate(shape, DTYPES[name], name)
         self.buffers.append(buffer)
         return buffer
 
