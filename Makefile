@@ -7,12 +7,13 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.py sw_emu/tb/*.cpp \
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp \
 	sw_emu/*.cpp sw_emu/*.h sw_emu/tb/*.cpp)
 
-.PHONY: demo test test-bench test-python test-pynq31 lint format bench study-levels clean
+.PHONY: demo test test-bench test-cross test-python test-pynq31 lint format bench study-levels \
+	clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
 
-test: lint test-bench test-python test-pynq31
+test: lint test-bench test-cross test-python test-pynq31
 
 test-python: $(VENV)/.built-test
 	$(BIN)/python -m pytest
@@ -21,7 +22,7 @@ test-python: $(VENV)/.built-test
 # own, on the extensions that the first one built.
 test-pynq31: $(VENV)/.built-test $(VENV)31/.ready
 	$(VENV)31/bin/python -m pytest tests/test_devices.py tests/test_driver.py tests/test_interface.py \
-		tests/test_bitstreams.py tests/test_hwh_structure.py
+		tests/test_bitstreams.py tests/test_hwh_structure.py tests/test_board.py tests/test_xrt.py
 
 $(VENV)31/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)31
@@ -83,6 +84,30 @@ build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
 		$(options) $(subject) hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
 	build/tb/$*
 	@touch $@
+
+# ---- packing and engine on Arm -----------------------------------------------------------------
+# A board builds them for itself, without any vendor header: built here as there (the flags are those
+# of sw_emu/extension.py), run under qemu, the same bits as this machine's. Linked statically, so that
+# no libraries of the target have to be installed.
+CROSS_aarch64 := aarch64-linux-gnu-g++ qemu-aarch64
+CROSS_armhf := arm-linux-gnueabihf-g++ qemu-arm
+CROSS_BUILD := -std=c++14 -O3 -ffp-contract=off -Wall -Wextra -Werror -Ihls/include -Isw_emu \
+	sw_emu/tb/checksum.cpp $(filter-out sw_emu/kernel%,$(wildcard sw_emu/*.cpp))
+
+test-cross: cross-aarch64 cross-armhf
+
+build/cross/host.txt: $(NATIVE)
+	@mkdir -p build/cross
+	$(CXX) $(CROSS_BUILD) -o build/cross/host
+	build/cross/host > $@.new && mv $@.new $@
+
+cross-%: build/cross/host.txt
+	@for tool in $(CROSS_$*); do command -v $$tool > /dev/null || { \
+		echo "test-cross: $* skipped, because $$tool is not installed"; exit 0; }; done; \
+	set -ex -- $(CROSS_$*); \
+	$$1 $(CROSS_BUILD) -static -o build/cross/$*; \
+	$$2 build/cross/$* > build/cross/$*.txt; \
+	cmp build/cross/host.txt build/cross/$*.txt
 
 # ---- checks ------------------------------------------------------------------------------------
 

@@ -1,0 +1,201 @@
+// Packs and trains a set of cases and prints a hash for each, so that two machines can be compared:
+// `make test-cross` does so for this one, AArch64 and 32-bit Arm. No vendor header is needed, only
+// what is built on a board as well.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <vector>
+
+#include "zipml/config.hpp"
+
+extern "C" {
+#include "../engine.h"
+#include "../pack.h"
+}
+
+namespace {
+
+/// xorshift64*: the same numbers everywhere.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
+  uint32_t Bits() {
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    return static_cast<uint32_t>(state_ * 0x2545F4914F6CDD1Du >> 32);
+  }
+  /// In [-1, 1), with 24 bits: exact in float and in double.
+  double Value() { return std::ldexp(static_cast<double>(Bits() >> 8), -23) - 1; }
+
+ private:
+  uint64_t state_;
+};
+
+/// FNV-1a over the bytes of integers, the lowest first, whatever the machine's order is.
+class Hash {
+ public:
+  template <typename T>
+  void Add(const std::vector<T> &values) {
+    for (const T value : values) Add(static_cast<uint64_t>(value), sizeof(T));
+  }
+  void Add(uint64_t value, unsigned bytes) {
+    for (unsigned i = 0; i < bytes; ++i) {
+      state_ = (state_ ^ (value >> (8 * i) & 0xFF)) * 0x100000001B3u;
+    }
+  }
+  uint64_t Value() const { return state_; }
+
+ private:
+  uint64_t state_ = 0xCBF29CE484222325u;
+};
+
+struct Case {
+  zipml::ValueFormat format;
+  uint32_t word_bits;
+  uint32_t bits;
+  uint32_t sampling;  // as in the register; nearest is single sampling of other values
+  bool nearest;
+  uint32_t x_bytes;
+  uint32_t delay;
+};
+
+uint32_t CeilDivide(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+/// Packs `c` and trains on it, once in two epochs and once leaving its last batches pending; false
+/// if the engine refused it.
+bool Run(const Case &c, uint64_t seed, Hash *hash) {
+  Random random(seed);
+  const bool is_float = c.format == zipml::kFloat32;
+  const uint32_t lanes = is_float ? c.word_bits / 32 : c.word_bits;
+  const uint32_t columns = 3 * lanes / 2 + 5, features = columns + 1;
+  const uint32_t chunks = CeilDivide(features, lanes);
+  const uint32_t batch = 4, block_samples = 12, samples = 43;
+  const uint32_t blocks = CeilDivide(samples, block_samples);
+  const uint32_t dithers = c.sampling == 0 ? 1 : 2;
+  const uint32_t planes = is_float ? 1 : c.bits - 1 + dithers;
+  const uint32_t stride = planes * block_samples * chunks;
+
+  std::vector<double> mid(columns), divisor(columns);
+  for (uint32_t j = 0; j < columns; ++j) {
+    mid[j] = random.Value();
+    divisor[j] = j % 7 == 0 ? INFINITY : 1.25 + random.Value();
+  }
+  std::vector<double> doubles(samples * columns);
+  std::vector<float> floats(samples * columns);
+  for (size_t i = 0; i < doubles.size(); ++i) {
+    floats[i] = static_cast<float>(doubles[i] = random.Value());
+  }
+  std::vector<int16_t> levels;  // level after level
+  std::vector<int32_t> tables;  // feature after feature
+  if (c.format == zipml::kLevels) {
+    const uint32_t count = (1u << (c.bits - 1)) + 1;
+    levels.resize(count * features);
+    tables.resize(count * features);
+    const int32_t one = 1 << zipml::kLevelFractionBits;
+    for (uint32_t j = 0; j < features; ++j) {
+      for (uint32_t i = 0; i < count; ++i) {
+        // rises from -1 to 1, by steps that differ
+        const int32_t jitter = i == 0 || i == count - 1 ? 0 : random.Bits() % (one / count + 1);
+        const int32_t level = static_cast<int32_t>(2 * one * i / (count - 1)) - one + jitter;
+        levels[i * features + j] = static_cast<int16_t>(level);
+        tables[j * count + i] = level;
+      }
+    }
+  }
+
+  ZipmlPacking packing = {};
+  packing.mid = mid.data();
+  packing.divisor = divisor.data();
+  packing.row_stride = columns;
+  packing.seed = seed;
+  packing.draw = 3;
+  packing.x_bytes = c.x_bytes;
+  packing.columns = columns;
+  packing.features = features;
+  packing.samples = samples;
+  packing.block_samples = block_samples;
+  packing.word_bits = c.word_bits;
+  packing.format = c.format;
+  packing.precisions = is_float ? 0 : 1u << c.bits;
+  packing.dither_planes = dithers;
+  packing.nearest = c.nearest;
+  packing.levels = levels.data();
+  const void *x = c.x_bytes == 4 ? static_cast<const void *>(floats.data()) : doubles.data();
+  std::vector<uint64_t> words(blocks * stride * (c.word_bits / 64));
+  zipml_pack(&packing, x, 0, blocks, words.data());
+  hash->Add(words);
+
+  std::vector<int32_t> labels(blocks * block_samples);
+  for (uint32_t i = 0; i < samples; ++i) {
+    labels[i] = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kModelFractionBits));
+  }
+  const uint32_t entries = chunks * lanes, epochs = 2;
+  std::vector<uint32_t> schedule = {1u << 23, 1u << 12, 1u << 22, 0};
+  for (const bool hold : {false, true}) {
+    std::vector<int32_t> model(entries + 2 * c.delay * batch), history(epochs * entries);
+    for (uint32_t j = 0; j < features; ++j) {
+      model[j] = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kModelFractionBits));
+    }
+    ZipmlArguments arguments = {};
+    arguments.planes = words.data();
+    arguments.labels = labels.data();
+    arguments.model = model.data();
+    arguments.history = history.data();
+    arguments.schedule = schedule.data();
+    arguments.levels = tables.data();
+    arguments.samples = samples;
+    arguments.features = features;
+    arguments.batch = batch;
+    arguments.block_samples = block_samples;
+    arguments.block_stride = stride;
+    arguments.dither_offset = is_float ? 0 : (c.bits - 1) * block_samples * chunks;
+    arguments.bits = c.bits;
+    arguments.sampling = c.sampling;
+    arguments.epochs = hold ? 1 : epochs;
+    arguments.delay = c.delay;
+    arguments.flags = hold;
+    arguments.level_tables = c.format == zipml::kLevels ? features : 0;
+    ZipmlResults results = {};
+    zipml_engine_run(c.word_bits, c.format, &arguments, &results);
+    if (results.status != 1) {
+      std::fprintf(stderr, "status %u\n", static_cast<unsigned>(results.status));
+      return false;
+    }
+    hash->Add(model);
+    hash->Add(history);
+    hash->Add(results.words, 8);
+    hash->Add(results.cycles, 8);
+    hash->Add(results.saturations, 4);
+  }
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  unsigned number = 0;
+  for (const zipml::ValueFormat format : {zipml::kBitPlanes, zipml::kFloat32, zipml::kLevels}) {
+    for (const uint32_t word_bits : {64u, 128u, 512u}) {
+      for (uint32_t bits = 1; bits <= zipml::kMaxBits; ++bits) {
+        // rounded to nearest, drawn once, and twice with either estimator
+        for (uint32_t kind = 0; kind < 4; ++kind) {
+          const bool is_float = format == zipml::kFloat32;
+          if (is_float && (kind != 1 || bits > 2)) continue;
+          const Case c = {
+              format,    word_bits,          is_float ? 32 : bits, kind < 2 ? 0 : kind - 1,
+              kind == 0, bits % 2 ? 8u : 4u, (bits + kind) % 4};
+          Hash hash;
+          if (!Run(c, ++number, &hash)) return 1;
+          std::printf("format %u, %u-bit words, %u bits, sampling %u%s, delay %u: %016llx\n",
+                      static_cast<unsigned>(format), static_cast<unsigned>(word_bits),
+                      static_cast<unsigned>(c.bits), static_cast<unsigned>(c.sampling),
+                      c.nearest ? " (nearest)" : "", static_cast<unsigned>(c.delay),
+                      static_cast<unsigned long long>(hash.Value()));
+        }
+      }
+    }
+  }
+  std::printf("%u cases\n", number);
+  return 0;
+}
