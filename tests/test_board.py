@@ -311,6 +311,20 @@ def answers(driver):
     return True
 
 
+def test_a_server_that_falls_silent(processes, connect, monkeypatch):
+    """pynq's calls have no time limit of their own."""
+    monkeypatch.setattr("zipml_pynq.driver.CALL_TIMEOUT", 0.5)
+    server, port = start_board("--port", "0", "--clock-mhz", "0.001")
+    processes.append(server)
+    driver = load_overlay(overlay_path(), device=connect(port)).driver
+    case = random_case(7)
+    threading.Timer(0.3, server.send_signal, [signal.SIGSTOP]).start()
+    began = time.monotonic()
+    with pytest.raises(DeviceConnectionError, match="Deadline Exceeded"):
+        driver.train(case.packed, case.plan, model=case.model, timeout=60)
+    assert time.monotonic() - began < 5
+
+
 def test_a_client_that_is_killed(tmp_path, processes, serve):
     server = serve(clock_mhz=0.001, clients=1)
     client = subprocess.Popen(

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, requires
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,16 @@ def test_pynq_finds_the_driver_by_itself() -> None:
     """pynq.Overlay imports the modules of this group before it binds drivers."""
     names = {point.value for point in entry_points(group="pynq.lib")}
     assert "zipml_pynq.driver" in names
+
+
+def test_installing_it_pulls_what_a_board_has_room_for() -> None:
+    """Everything else is in an extra. grpcio comes with pynq; pycparser is pinned for pynq 3.1."""
+    needed = {
+        re.match(r"[\w.-]+", line)[0].lower()  # type: ignore[index]
+        for line in requires("zipml_pynq") or []
+        if "extra ==" not in line
+    }
+    assert needed - {"pycparser"} == {"numpy", "scipy", "cffi", "pynq", "safetensors"}
 
 
 def test_source_distribution_is_complete(tmp_path: Path) -> None:

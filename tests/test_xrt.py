@@ -8,6 +8,7 @@ and the emulated board's kernel.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import sys
 from types import SimpleNamespace
@@ -279,7 +280,6 @@ def loaded(card, tmp_path):
 # ---- Tests  ----------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
 @pytest.mark.parametrize("options", CASES, ids=str)
 def test_training_gives_the_references_bits(loaded, options):
     case = random_case(7, word_bits=512, l2=0.1, samples=75, **options)
@@ -372,6 +372,12 @@ def test_failures_are_this_packages_errors(card, loaded, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyxrt", None)
     with pytest.raises(DeviceError, match="Python module is missing"):
         load_overlay("zipml.xclbin")
+
+
+def test_without_an_event_loop(loaded):
+    """XrtDevice asks for one; asyncio.run() leaves the thread without."""
+    asyncio.run(asyncio.sleep(0))
+    assert loaded().driver.capability.word_bits == 512
 
 
 def test_xrt_is_not_needed_to_import_this(monkeypatch):

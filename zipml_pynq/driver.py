@@ -86,6 +86,9 @@ GRACE = 1.0
 POLL_SHORTEST, POLL_LONGEST = 20e-6, 2e-3
 #: An interrupt that got lost delays :meth:`SgdDriver.wait_async` by at most so many seconds.
 INTERRUPT_CHECK = 0.25
+#: Seconds after which a call to a remote board that does not answer fails: an access or allocation;
+#: the transfer of a buffer.
+CALL_TIMEOUT, TRANSFER_TIMEOUT = 30.0, 600.0
 #: A call keeps at most so many bytes of history on the device (but at least one epoch).
 HISTORY_BYTES = 4 << 20
 
@@ -250,6 +253,12 @@ def _free(buffers: list[Any], keep: int = 0) -> None:
             buffer.freebuffer()
 
 
+def _forget(buffers: list[Any]) -> None:
+    """Give up buffers of a board that does not answer: their destructors would ask in vain."""
+    while buffers:
+        buffers.pop().freed = True
+
+
 # ---- Errors of the device --------------------------------------------------------------------
 
 #: What pynq raises for a call to a device that failed: over a wire, and otherwise.
@@ -287,6 +296,30 @@ def device_errors(device: Any) -> Iterator[None]:
         raise device_error(error, device) from error
 
 
+class _TimeLimit(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+):
+    """Limits the time of every call that has no limit of its own."""
+
+    def intercept_unary_unary(self, call: Any, details: Any, request: Any) -> Any:
+        return call(details._replace(timeout=details.timeout or CALL_TIMEOUT), request)
+
+    def intercept_stream_unary(self, call: Any, details: Any, requests: Any) -> Any:
+        return call(details._replace(timeout=details.timeout or TRANSFER_TIMEOUT), requests)
+
+    intercept_unary_stream = intercept_stream_unary
+
+
+def limit_calls(device: Any) -> None:
+    """Let no call to a remote board last for ever, as pynq's do; other devices are left alone."""
+    if device.has_capability("REMOTE") and not hasattr(device, "_zipml_limited"):
+        channel = grpc.intercept_channel(device.client.channel, _TimeLimit())
+        device._stub = {name: type(stub)(channel) for name, stub in device._stub.items()}
+        device._zipml_limited = True
+
+
 # ---- The driver ------------------------------------------------------------------------------
 
 
@@ -300,6 +333,7 @@ class SgdDriver(pynq.DefaultIP):
     bindto: ClassVar[list[str]] = list(VLNV.values())
 
     def __init__(self, description: dict[str, Any]) -> None:
+        limit_calls(description.get("device") or pynq.Device.active_device)
         super().__init__(description)
         self._value_format = VALUE_FORMATS[description["type"]]
         self._interface = INTERFACES[self._value_format]
@@ -547,20 +581,17 @@ class SgdDriver(pynq.DefaultIP):
         """Free buffers, but keep them back while the kernel may still write to them."""
         if not buffers:
             return
-        try:
-            self._free_when_idle(buffers)
-        except DeviceConnectionError:
-            # they are gone with the connection; whoever frees them would ask in vain, and wait
-            for buffer in buffers:
-                buffer.freed = True
-
-    def _free_when_idle(self, buffers: list[Any]) -> None:
         deadline = time.monotonic() + GRACE
+        lost = False
         try:
             while not self._is_idle() and time.monotonic() < deadline:
                 time.sleep(POLL_LONGEST)
+        except DeviceConnectionError:
+            lost = True  # the next call will tell
         finally:
-            if self._is_idle():
+            if lost:
+                _forget(buffers)
+            elif self._is_idle():
                 _free(buffers)
             else:
                 _quarantine(self.device).extend(buffers)
@@ -568,7 +599,7 @@ class SgdDriver(pynq.DefaultIP):
                     f"the kernel still runs: {sum(b.nbytes for b in buffers)} bytes of device "
                     "memory are kept back until it is idle or the overlay is loaded again",
                     ZipmlWarning,
-                    stacklevel=4,
+                    stacklevel=3,
                 )
 
     def reclaim(self) -> int:
@@ -820,6 +851,9 @@ class SgdDriver(pynq.DefaultIP):
         try:
             run = _Training(self, packed, plan, redraw, progress, timeout, buffers)
             result = run.run(start)
+        except DeviceConnectionError:
+            _forget(buffers)
+            raise
         finally:
             self._release(buffers)
             self._in_use = []

@@ -8,6 +8,7 @@ binds none. docs/remote.md tells what of this has run where.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 from typing import Any
 
@@ -19,6 +20,7 @@ from pynq.pl_server import xrt_device
 from pynq.pl_server.xclbin_parser import XclBin
 from pynq.pl_server.xrt_device import XrtDevice, XrtMemory
 
+from zipml_pynq.driver import device_errors
 from zipml_pynq.errors import DeviceError
 
 
@@ -105,7 +107,12 @@ class AlveoDevice(XrtDevice):
         self._card = self._xrt.xrtDeviceOpen(index)
         if not self._card:
             raise DeviceError(f"there is no card {index}")
-        super().__init__(index)
+        try:
+            asyncio.get_event_loop_policy().get_event_loop()
+        except RuntimeError:  # XrtDevice asks for one, and asyncio.run() leaves none behind
+            asyncio.set_event_loop(asyncio.new_event_loop())
+        with device_errors(self):
+            super().__init__(index)
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> XclBin:
         """Parse the ``.xclbin``."""
@@ -114,7 +121,8 @@ class AlveoDevice(XrtDevice):
     def download(self, bitstream: Any, parser: Any = None) -> None:
         """Load the ``.xclbin``."""
         self._close_units()
-        self.handle.load_xclbin(bitstream.bitfile_name)
+        with device_errors(self):
+            self.handle.load_xclbin(bitstream.bitfile_name)
         pynq.Device.post_download(self, bitstream, parser, self.name)
 
     # ---- registers ----------------------------------------------------------------------------
