@@ -27,16 +27,22 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 from pynq.pl_server.remote_device import BS_FPGA_MAN, BS_FPGA_MAN_FLAGS, FIRMWARE, PYNQ_PORT
-from pynq.remote import (
-    buffer_pb2,
-    buffer_pb2_grpc,
-    gpio_pb2,
-    gpio_pb2_grpc,
-    mmio_pb2,
-    mmio_pb2_grpc,
-    remote_device_pb2,
-    remote_device_pb2_grpc,
-)
+
+try:
+    from pynq.remote import (
+        buffer_pb2,
+        buffer_pb2_grpc,
+        gpio_pb2,
+        gpio_pb2_grpc,
+        mmio_pb2,
+        mmio_pb2_grpc,
+        remote_device_pb2,
+        remote_device_pb2_grpc,
+    )
+except ImportError as error:
+    raise ImportError(
+        f"serving a board needs pynq 4.0, which has all of PYNQ.remote: {error}"
+    ) from error
 
 from zipml_pynq import hwh
 from zipml_pynq.devices import DEFAULT_MEMORY_BYTES, EmulatedBuffer, EmulatedDevice
@@ -623,7 +629,8 @@ class BoardServer:
             add(service(self._board), self._server)
         self.host = host
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
+            address = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+            self.port = self._server.add_insecure_port(f"{address}:{port}")
         except RuntimeError as error:
             raise DeviceError(
                 f"cannot listen at {host}:{port}; is a board served there?"
