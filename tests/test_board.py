@@ -18,13 +18,25 @@ import grpc
 import numpy as np
 import pynq
 import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import FieldDescriptor
 
 pytest.importorskip("pynq.remote.gpio_pb2", reason="pynq 3.1 has a part of PYNQ.remote only")
 
 from pynq.pl_server import global_state, remote_device
 from pynq.pl_server.remote_device import FIRMWARE, RemoteDevice, RemoteGPIO
 from pynq.ps import Clocks
-from pynq.remote import mmio_pb2, mmio_pb2_grpc, remote_device_pb2, remote_device_pb2_grpc
+from pynq.remote import (
+    buffer_pb2,
+    gpio_pb2,
+    mmio_pb2,
+    mmio_pb2_grpc,
+    remote_device_pb2,
+    remote_device_pb2_grpc,
+)
+from pynq.remote.selftest.context import Context
+from pynq.remote.selftest.results import Results
+from pynq.remote.selftest.steps import STEPS
 
 from tests.cases import random_case
 from tests.test_driver import CASES, check_same, memory_for
@@ -189,6 +201,18 @@ def test_clients_do_not_disturb_each_other(serve, connect):
         thread.join(30)
     for i, case in enumerate(cases):
         check_same(results[i], case)
+
+
+def test_pynqs_own_selftest(serve, connect):
+    """All of it but what needs an AXI GPIO or RF converters in the overlay."""
+    port = serve().port
+    connect(port).client.channel.close()  # the device that pynq takes for active is of no use here
+    context = Context("127.0.0.1", port, overlay_path())
+    results = Results()
+    for _, module in STEPS[:-2]:
+        module.run(context, results)
+    context.dev.client.channel.close()
+    assert (results.failed, results.passed) == (0, 10)
 
 
 # ---- As a user starts it  --------------------------------------------------------------------
@@ -617,6 +641,69 @@ def test_calls_that_pynq_does_not_make(serve, connect):
     assert stub.shutdown(remote_device_pb2.ShutdownRequest()).status
     with pytest.raises(grpc.RpcError, match="partial"):
         stub.set_bitstream_attrs(remote_device_pb2.SetBitstreamAttrsRequest(partial=True))
+
+
+def test_nonsense_is_refused_or_harmless(serve, connect):
+    """Whatever is asked, the answer is one that was meant, and the next call works."""
+    server = serve()
+    device = connect(server.port)
+    load_overlay(overlay_path(), device=device)
+    rng = np.random.default_rng(5)
+    refused = []
+    values = {
+        FieldDescriptor.TYPE_STRING: [
+            "",
+            "1",
+            "338",
+            "/tmp/x",
+            "a0000000+1000",
+            "ff5e0000+-4",
+            "é",
+        ],
+        FieldDescriptor.TYPE_BYTES: [b"", b"1", b"12345678", bytes(1000)],
+        FieldDescriptor.TYPE_BOOL: [False, True],
+        FieldDescriptor.TYPE_INT32: [0, 1, -1, 100, 338, 2**31 - 1, -(2**31)],
+        FieldDescriptor.TYPE_UINT64: [0, 4, 0xA000_0000, 0xFF5E_0000, 2**32, 2**64 - 1],
+    }
+    allowed = {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+    for module, name in (
+        (remote_device_pb2, "RemoteDevice"),
+        (mmio_pb2, "Mmio"),
+        (buffer_pb2, "RemoteBuffer"),
+        (gpio_pb2, "Gpio"),
+    ):
+        service = module.DESCRIPTOR.services_by_name[name]
+        for method in service.methods:
+            request = message_factory.GetMessageClass(method.input_type)
+            answer = message_factory.GetMessageClass(method.output_type)
+            kinds = ("stream", "unary"), ("unary", "stream")
+            kind = f"{kinds[0][not method.client_streaming]}_{kinds[1][method.server_streaming]}"
+            call = getattr(device.client.channel, kind)(
+                f"/{service.full_name}/{method.name}", request.SerializeToString, answer.FromString
+            )
+            for _ in range(30):
+                fields = {
+                    field.name: values[field.type][rng.integers(len(values[field.type]))]
+                    for field in method.input_type.fields
+                }
+                message = request(**fields)
+                try:
+                    found = call(iter([message] * 2) if method.client_streaming else message)
+                    if method.server_streaming:
+                        list(found)
+                except grpc.RpcError as error:
+                    refused.append((error.code(), method.name, fields, error.details()))
+    assert len(refused) > 50
+    assert [what for what in refused if what[0] not in allowed] == []
+    board = only_board(server)
+    for name in list(board.buffers):
+        board.free(name)
+    driver = load_overlay(overlay_path(), device=device).driver
+    assert driver.capability.word_bits == 64
 
 
 # ---- The server  -----------------------------------------------------------------------------

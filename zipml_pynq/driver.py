@@ -270,7 +270,7 @@ def device_error(error: Exception, device: Any) -> DeviceError:
     if not isinstance(error, grpc.RpcError):
         return DeviceError(str(error))
     code, details = error.code(), error.details()
-    board = f"the board at {getattr(device, 'ip_addr', None)}:{getattr(device, 'port', None)}"
+    board = f"the board at {device.ip_addr}:{device.port}" if device is not None else "the board"
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return OutOfDeviceMemoryError(f"{board}: {details}")
     if code in (
