@@ -91,7 +91,7 @@ build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
 # no libraries of the target have to be installed.
 CROSS_aarch64 := aarch64-linux-gnu-g++ qemu-aarch64
 CROSS_armhf := arm-linux-gnueabihf-g++ qemu-arm
-CROSS_BUILD := -std=c++14 -O3 -ffp-contract=off -Wall -Wextra -Werror -Ihls/include -Isw_emu \
+CROSS_BUILD := -std=c++14 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -Ihls/include -Isw_emu \
 	sw_emu/tb/checksum.cpp $(filter-out sw_emu/kernel%,$(wildcard sw_emu/*.cpp))
 
 test-cross: cross-aarch64 cross-armhf

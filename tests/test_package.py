@@ -44,7 +44,7 @@ def test_pynq_finds_the_driver_by_itself() -> None:
 def test_installing_it_pulls_what_a_board_has_room_for() -> None:
     """Everything else is in an extra. grpcio comes with pynq; pycparser is pinned for pynq 3.1."""
     needed = {
-        re.match(r"[\w.-]+", line)[0].lower()  # type: ignore[index]
+        line.replace("<", ">").partition(">")[0].strip()
         for line in requires("zipml_pynq") or []
         if "extra ==" not in line
     }
