@@ -21,16 +21,20 @@ struct Decoding {
 };
 
 /// One bit of kLanes values. Set: +factor, clear: -factor. No multiplier.
-/// \tparam kWidth  bits of the planes port
-template <int kWidth>
+/// \tparam kWidth    bits of the planes port
+/// \tparam kFetches  samples whose hinge is in doubt are read again at full precision
+template <int kWidth, bool kFetches = false>
 struct BitPlaneFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   using word_t = ap_uint<kWidth>;
   using cell_t = word_t;
   using dot_t = ap_int<55>;       // 2^7 * 2^31 * 2^15
   using gradient_t = ap_int<48>;  // 2^8 * 2^39
-  static constexpr ValueFormat kFormat = kBitPlanes;
+  static constexpr ValueFormat kFormat = kFetches ? kRefetch : kBitPlanes;
+  static constexpr bool kPlaneByPlane = true;
+  static constexpr bool kRefetches = kFetches;
   static constexpr int kWordLanes = kWidth;
+  static constexpr int kFullLanes = kWidth / 32;
   static constexpr int kLanes = kWidth;
   static constexpr int kPartsLog2 = 0;
   static constexpr bool kPairs = false;
@@ -62,7 +66,10 @@ struct FloatFormat {
   using dot_t = ap_int<55>;
   using gradient_t = ap_int<48>;
   static constexpr ValueFormat kFormat = kFloat32;
+  static constexpr bool kPlaneByPlane = false;
+  static constexpr bool kRefetches = false;
   static constexpr int kWordLanes = kWidth / 32;
+  static constexpr int kFullLanes = kWidth / 32;
   static constexpr int kLanes = kWordLanes;
   static constexpr int kPartsLog2 = 0;
   static constexpr bool kPairs = false;
@@ -92,7 +99,10 @@ template <int kWidth>
 struct LevelFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   static constexpr ValueFormat kFormat = kLevels;
+  static constexpr bool kPlaneByPlane = false;
+  static constexpr bool kRefetches = false;
   static constexpr int kWordLanes = kWidth;
+  static constexpr int kFullLanes = kWidth / 32;
   static constexpr int kPartsLog2 = kLevelPartsLog2;
   static constexpr int kLanes = kWidth >> kPartsLog2;
   static constexpr bool kPairs = true;

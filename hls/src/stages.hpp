@@ -2,18 +2,20 @@
 // and the whole is a plain sequential program: without its pragmas it computes the same model.
 //
 //   ReadWords, ReadLabels   one block from memory to on-chip buffers, in bursts
-//   TrainBlock              dot products of one batch beside the update of an earlier one
-//   TrainAndRecord          TrainBlock, with an epoch's step before and its history row behind it
+//   TrainSlots              dot products of one batch beside the update of an earlier one
+//   Refetch                 samples whose hinge is in doubt, read again at full precision
+//   TrainAndRecord          the slots of a block, an epoch's step before, its history row behind
 //   LoadModel, LoadLevels   from memory, before the first block
 //   Run                     loads, lets blocks of all epochs stream through, stores it
 //
-// TrainBlock is one loop at II = 1. Its feedback paths (coefficient, model) are long; the slot is
+// TrainSlots is one loop at II = 1. Its feedback paths (coefficient, model) are long; the slot is
 // lengthened by bubbles until every value is ready before it is used (zipml/schedule.hpp), and the
 // DEPENDENCE pragmas promise those distances to the compiler, which reports an II above 1 where the
 // promise is not enough, and never a wrong result. docs/schedule.md has the arithmetic.
 #pragma once
 
 #include "formats.hpp"
+#include "zipml/random.hpp"
 #include "zipml/schedule.hpp"
 
 namespace zipml {
@@ -22,8 +24,9 @@ constexpr int kModelVersions = 3;
 constexpr int kCoefficientEntries = (kMaxDelay + 1) * kMaxBatch;
 
 // The DEPENDENCE pragmas below take literals only.
-static_assert(kResidualLatency == 32, "distance= of coefficient_* and ring in TrainBlock");
-static_assert(kUpdateLatency == 8, "distance= of model and master in TrainBlock");
+static_assert(kResidualLatency == 32, "distance= of coefficient_* and ring in TrainSlots");
+static_assert(kPolynomialDistance == 16, "distance= of product and sum in TrainSlots");
+static_assert(kUpdateLatency == 8, "distance= of model and master in TrainSlots");
 
 /// The registers of one run, as the kernel receives them.
 struct Registers {
@@ -40,14 +43,28 @@ struct Registers {
   uint32_t skip;
   uint32_t pending;
   uint32_t flags;
+  uint32_t loss;
+  uint32_t degree;
+  uint32_t range_log2;
+  uint32_t model_bits;
+  uint32_t model_shift;
+  uint32_t gradient_bits;
+  uint32_t seed;
+  uint32_t first_update;
+  uint32_t first_block;
+  uint32_t block_step;
   uint32_t level_tables;
 };
+
+/// On-chip copies of the table of a loss's derivative; polynomials have their coefficients there.
+constexpr int kDerivativeEntries = (1 << kDerivativeTableLog2) + 1;
 
 /// What follows from the registers once they are valid.
 struct Geometry {
   uint32_t chunks;  // words of one row of one plane
   uint32_t cells;   // of one row: what is trained on in a cycle each
   uint32_t base_planes;
+  uint32_t dithers;
   uint32_t planes;   // streamed: base and dithers
   uint32_t passes;   // over the cells of a batch: one for each plane, or one for all of them
   uint32_t batches;  // of the data set, the last one ragged
@@ -58,6 +75,7 @@ struct Geometry {
   uint32_t slot_cells;     // of all passes
   uint32_t slot_cycles;    // slot_cells and the bubbles
   uint32_t bursts;         // of one block
+  uint32_t full_words;     // of one sample at full precision
   uint32_t level_stride;   // levels from one cell's tables to the next one's; 0: they share one
   Overlap overlap;
   Decoding decoding;
@@ -67,23 +85,28 @@ struct Geometry {
 /// a dataflow region in which only TrainAndRecord may touch it.
 enum Position {
   kBlock,       // the block that trains next
+  kBlockCount,  // blocks of its epoch that are done
   kEpoch,       // its epoch
-  kStepNow,     // step / batch of that epoch
-  kDecayNow,    // decay of that epoch
+  kStepNow,     // columns of the schedule for that epoch
+  kStepNegativeNow,
+  kDecayNow,
+  kGradientShiftNow,
   kSlot,        // slots since the start of the epoch
+  kDotted,      // batches of this block that are dotted
   kDotRing,     // place in the ring of the batch that is dotted next
   kUpdateRing,  // place in the ring of the batch that is updated next
   kPrevious,    // version of the model before the latest slot
   kCurrent,     // latest version of the model
-  kNextSample,  // index of the first sample of the batch that is dotted next
+  kDotVersion,  // version that the latest slot's dot products read
+  kUpdate,      // number of the next update
   kSaturations,
+  kOutside,
+  kClipped,
+  kRefetched,
   kPositions
 };
 
 enum Counter { kWordsStreamed, kCycles, kCounters };
-
-/// Columns of the schedule buffer, a row an epoch.
-enum ScheduleColumn { kStep, kDecay, kScheduleColumns };
 
 /// Rows of the arrays that hold a model: one a cell.
 template <class Format>
@@ -99,6 +122,10 @@ uint32_t CellsOf(uint32_t features) {
 /// Levels of one table.
 inline uint32_t LevelCount(uint32_t bits) { return (1u << (bits - 1)) + 1; }
 
+inline bool QuantizedBitsValid(uint32_t bits) {
+  return bits == 0 || (bits >= kMinQuantizedBits && bits <= kMaxQuantizedBits);
+}
+
 template <class Format>
 uint32_t CheckRegisters(const Registers &r) {
   #pragma HLS INLINE off
@@ -108,7 +135,7 @@ uint32_t CheckRegisters(const Registers &r) {
   if (r.features == 0 || r.features > (lanes << MaxChunksLog2(Format::kFormat)))
     return kStatusFeatures;
   if (floats ? r.bits != 32 : (r.bits == 0 || r.bits > kMaxBits)) return kStatusBits;
-  if (r.sampling > (floats ? kSingle : kDoubleSymmetric)) return kStatusSampling;
+  if (r.sampling > (floats ? kSingle : kIndependent)) return kStatusSampling;
   if (r.batch == 0 || r.batch > kMaxBatch) return kStatusBatch;
   if (r.epochs == 0 || r.epochs > kMaxEpochs) return kStatusEpochs;
   if (r.delay > kMaxDelay) return kStatusDelay;
@@ -120,8 +147,16 @@ uint32_t CheckRegisters(const Registers &r) {
     if (r.level_tables != 1 && cells * LevelCount(r.bits) > (1u << Format::kTableLog2))
       return kStatusLevels;
   }
-  const bool plane_by_plane = Format::kFormat == kBitPlanes;
-  const uint32_t passes = plane_by_plane ? BasePlanes(r.bits) + DitherPlanes(r.sampling) : 1;
+  const bool polynomial = r.loss == kPolynomial;
+  if (r.loss > kPolynomial || polynomial != (r.sampling == kIndependent)) return kStatusLoss;
+  if (r.range_log2 > kMaxRangeLog2) return kStatusLoss;
+  if (polynomial && (!Format::kPlaneByPlane || r.degree == 0 || r.degree > kMaxDegree)) return kStatusLoss;
+  if (polynomial && r.batch * chunks < kPolynomialDistance) return kStatusLoss;
+  if (Format::kRefetches && r.loss != kHinge) return kStatusLoss;
+  if (!QuantizedBitsValid(r.model_bits) || !QuantizedBitsValid(r.gradient_bits))
+    return kStatusQuantize;
+  const uint32_t dithers = DitherPlanes(r.sampling, r.degree);
+  const uint32_t passes = Format::kPlaneByPlane ? BasePlanes(r.bits) + dithers : 1;
   if (r.block_samples == 0 || r.block_samples > kBlockSamples) return kStatusBlock;
   if (r.block_samples % r.batch != 0) return kStatusBlock;
   // at most 2^12 * 2^11 * 2^4: no overflow
@@ -132,9 +167,16 @@ uint32_t CheckRegisters(const Registers &r) {
     return kStatusRing;
   }
 
-  if ((r.flags & ~static_cast<uint32_t>(kFlagHold)) != 0) return kStatusPartial;
-  if (r.flags != 0 || r.skip != 0 || r.pending != 0) {
+  const uint32_t blocks = (r.samples - 1) / r.block_samples + 1;
+  if (r.first_block >= blocks || r.block_step == 0 || r.block_step > blocks) return kStatusOrder;
+  const bool hold = (r.flags & kFlagHold) != 0;
+  if ((r.flags & ~static_cast<uint32_t>(kFlagHold | kFlagWeights)) != 0) return kStatusPartial;
+  if (hold || r.skip != 0 || r.pending != 0) {
     if (r.epochs != 1 || r.pending > r.delay) return kStatusPartial;
+    // blocks in their order; and a quantized model is handed on as it is only where it is the
+    // latest
+    if (r.first_block != 0 || r.block_step != 1) return kStatusPartial;
+    if (r.model_bits != 0 && r.delay > 1) return kStatusPartial;
     if (r.skip >= r.block_samples / r.batch) return kStatusPartial;
     if ((r.skip + r.pending) != 0 && (r.skip + r.pending) * r.batch >= r.samples)
       return kStatusPartial;
@@ -149,8 +191,9 @@ Geometry GeometryOf(const Registers &r) {
   g.chunks = (r.features + Format::kWordLanes - 1) / Format::kWordLanes;
   g.cells = CellsOf<Format>(r.features);
   g.base_planes = Format::kFormat == kFloat32 ? 0 : BasePlanes(r.bits);
-  g.planes = g.base_planes + DitherPlanes(r.sampling);
-  g.passes = Format::kFormat == kBitPlanes ? g.planes : 1;
+  g.dithers = DitherPlanes(r.sampling, r.degree);
+  g.planes = g.base_planes + g.dithers;
+  g.passes = Format::kPlaneByPlane ? g.planes : 1;
   g.batches = (r.samples - 1) / r.batch + 1;
   g.blocks = (r.samples - 1) / r.block_samples + 1;
   g.block_batches = r.block_samples / r.batch;
@@ -160,15 +203,18 @@ Geometry GeometryOf(const Registers &r) {
   g.overlap = OverlapOf(r.delay);
   g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, g.overlap);
   g.bursts = g.base_planes == 0 || r.dither_offset == g.base_planes * g.plane_words ? 1 : 2;
+  g.full_words = (r.features + Format::kFullLanes - 1) / Format::kFullLanes;
   g.level_stride = Format::kTableLog2 != 0 && r.level_tables != 1 ? LevelCount(r.bits) : 0;
   g.decoding.base_mask = (1u << g.base_planes) - 1;
   g.decoding.single = r.sampling == kSingle;
   return g;
 }
 
-/// The block after this one; the first follows the last.
-inline uint32_t NextBlock(const Geometry &g, uint32_t block) {
-  return block + 1 == g.blocks ? 0 : block + 1;
+/// The block after this one, in the order of the registers. (Where step and number of blocks have
+/// no common factor, which the host sees to, every block comes once before the first comes again.)
+inline uint32_t NextBlock(const Registers &r, const Geometry &g, uint32_t block) {
+  const uint32_t left = g.blocks - r.block_step;
+  return block >= left ? block - left : block + r.block_step;
 }
 
 /// Where a buffer of planes side by side keeps a streamed plane.
@@ -187,7 +233,7 @@ void ReadWords(
   #pragma HLS INLINE off
   constexpr bool kSideBySide = Format::kBufferPlanes != 1;
   const uint32_t block = next[0];
-  next[0] = NextBlock(g, block);
+  next[0] = NextBlock(r, g, block);
   const uint64_t address = static_cast<uint64_t>(block) * r.block_stride;
   const uint32_t all = g.planes * g.plane_words;
   // the base planes are the first ones; the dithers of the precision follow at once or further on
@@ -219,17 +265,30 @@ READ_SECOND:
   }
 }
 
+/// Words of one sample in the labels' memory.
+inline uint32_t LabelColumns(const Registers &r) { return (r.flags & kFlagWeights) != 0 ? 2 : 1; }
+
+/// Labels of the next block, and the weights of its samples: 1 where they have none.
 inline void ReadLabels(const int32_t *labels, Registers r, Geometry g, uint32_t next[1],
-                       int32_t block_labels[kBlockSamples]) {
+                       int32_t block_labels[kBlockSamples], int32_t block_weights[kBlockSamples]) {
   #pragma HLS INLINE off
   const uint32_t block = next[0];
-  next[0] = NextBlock(g, block);
-  const uint64_t address = static_cast<uint64_t>(block) * r.block_samples;
+  next[0] = NextBlock(r, g, block);
+  const uint32_t columns = LabelColumns(r);
+  const uint64_t address = static_cast<uint64_t>(block) * r.block_samples * columns;
+  const int32_t one = 1 << kWeightFractionBits;
 READ_LABELS:
-  for (uint32_t i = 0; i < r.block_samples; ++i) {
+  for (uint32_t i = 0; i < r.block_samples * columns; ++i) {
     #pragma HLS PIPELINE II = 1
-    #pragma HLS LOOP_TRIPCOUNT min = 8 max = 4096
-    block_labels[i] = labels[address + i];
+    #pragma HLS LOOP_TRIPCOUNT min = 8 max = 8192
+    const int32_t value = labels[address + i];
+    const uint32_t sample = columns == 2 ? i >> 1 : i;
+    if (columns == 1 || (i & 1) == 0) {
+      block_labels[sample] = value;
+      if (columns == 1) block_weights[sample] = one;
+    } else {
+      block_weights[sample] = value;
+    }
   }
 }
 
@@ -240,28 +299,42 @@ inline uint32_t BlockBatches(const Registers &r, const Geometry &g, uint32_t blo
   return end - begin;
 }
 
-/// Slots that a block takes: those of its batches and, with the last block, those that drain the
-/// pipeline.
-inline uint32_t BlockSlots(const Registers &r, const Geometry &g, uint32_t block) {
+/// Slots that a block takes: those of its batches and, with the epoch's last block, those that
+/// drain the pipeline.
+inline uint32_t BlockSlots(const Registers &r, const Geometry &g, uint32_t block, bool closes) {
   const uint32_t slots = BlockBatches(r, g, block) * g.overlap.slots_per_batch;
-  const bool drains = block + 1 == g.blocks && r.delay != 0 && (r.flags & kFlagHold) == 0;
+  const bool drains = closes && r.delay != 0 && (r.flags & kFlagHold) == 0;
   return drains ? slots + g.overlap.lag : slots;
 }
 
-/// Cycles that reading one block takes.
-inline uint32_t ReadCycles(const Geometry &g) {
-  return g.planes * g.plane_words + g.bursts * kMemoryLatency;
+/// Cycles that reading one block takes: its words, or its labels beside them.
+inline uint32_t ReadCycles(const Registers &r, const Geometry &g) {
+  const uint32_t words = g.planes * g.plane_words + g.bursts * kMemoryLatency;
+  const uint32_t labels = LabelColumns(r) * r.block_samples + kMemoryLatency;
+  return words > labels ? words : labels;
 }
 
-/// Trains on one block. Slot k runs the dot products of batch k, cell after cell as they lie in
-/// `words`, and the update of batch k - lag out of the ring, a cell of the model after the other:
-/// for one cell the sum over samples and planes stays in registers, then its model entries change
-/// once.
+/// Cycles of one sample's refetch: its words, and the latencies before and behind them.
+inline uint32_t RefetchCycles(const Geometry &g) {
+  return g.full_words + kMemoryLatency + kResidualLatency;
+}
+
+/// First row of a block that this run trains on.
+inline uint32_t FirstRow(const Registers &r, uint32_t block) {
+  return block == 0 ? r.skip * r.batch : 0;
+}
+
+/// Trains through some slots of one block. Slot k runs the dot products of batch k, cell after cell
+/// as they lie in `words`, and the update of batch k - lag out of the ring, a cell of the model
+/// after the other: for one cell the sum over samples and planes stays in registers, then its model
+/// entries change once.
+/// \param slots  of this block; `position` says where they begin
 template <class Format>
-void TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
+void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
                                                    [1 << BlockWordsLog2(Format::kFormat)],
-                const int32_t block_labels[kBlockSamples], const Registers &r, const Geometry &g,
-                uint32_t block, uint32_t step, uint32_t decay,
+                const int32_t block_labels[kBlockSamples],
+                const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
+                uint32_t slots,
                 int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                 int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
                 typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
@@ -269,7 +342,9 @@ void TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
                 int32_t coefficient_second[kCoefficientEntries],
                 const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
-                uint32_t position[kPositions]) {
+                const int32_t derivative_first[kDerivativeEntries],
+                const int32_t derivative_second[kDerivativeEntries], uint64_t norms[kModelVersions],
+                bool in_doubt[kMaxBatch], uint32_t position[kPositions]) {
   #pragma HLS INLINE off
   typedef typename Format::cell_t cell_t;
   typedef typename Format::dot_t dot_t;
@@ -277,15 +352,24 @@ void TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
   constexpr int kLanes = Format::kLanes;
   constexpr int kVersionShift = CellsLog2<Format>();
   constexpr uint32_t kParts = 1u << Format::kPartsLog2;
-  constexpr bool kWeighted = Format::kFormat == kBitPlanes;
+  constexpr bool kPlaneByPlane = Format::kPlaneByPlane;
+  // groups of features, of which each draws random numbers of its own, that a cell holds or lies in
+  constexpr int kGroups = kLanes > static_cast<int>(kDrawFeatures) ? kLanes / kDrawFeatures : 1;
 
+  dot_t dot_base[kMaxBatch];
   dot_t dot_first[kMaxBatch];
-  dot_t dot_second[kMaxBatch];
+  int32_t product[kMaxBatch];
+  int32_t sum[kMaxBatch];
   gradient_t gradient[kLanes];
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
 
   const bool overlapped = g.overlap.slots_per_batch == 1;
-  const uint32_t cycles = BlockSlots(r, g, block) * g.slot_cycles;
+  const uint32_t cycles = slots * g.slot_cycles;
+  const uint32_t block = position[kBlock];
+  const uint32_t decay = position[kDecayNow];
+  const uint32_t gradient_shift = position[kGradientShiftNow];
+  const LossRegisters losses = {r.sampling, r.loss, r.range_log2, position[kStepNow],
+                                position[kStepNegativeNow]};
 
   // where the pipeline stands
   uint32_t slot = position[kSlot];
@@ -293,14 +377,17 @@ void TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
   uint32_t update_ring = position[kUpdateRing];
   uint32_t previous = position[kPrevious];
   uint32_t current = position[kCurrent];
-  uint32_t next_sample = position[kNextSample];
+  uint32_t update = position[kUpdate];
   uint32_t saturations = position[kSaturations];
+  uint32_t outside = position[kOutside];
+  uint32_t clipped = position[kClipped];
 
   // batches of this block that are still to be dotted; the slots behind them drain
-  uint32_t left = BlockBatches(r, g, block);
+  uint32_t left = BlockBatches(r, g, block) - position[kDotted];
   // where the slot stands: its cycle, the cell that is dotted, the cell that is updated with
   uint32_t t = 0;
-  uint32_t first_row = block == 0 ? r.skip * r.batch : 0;
+  uint32_t first_row = FirstRow(r, block) + position[kDotted] * r.batch;
+  const uint32_t block_sample = block * r.block_samples;
   uint32_t dot_pass = 0, dot_sample = 0, dot_cell = 0, dot_part = 0, dot_table = 0;
   uint32_t dot_address = first_row * g.chunks;
   uint32_t dot_ring_address = dot_ring * g.slot_cells;
@@ -308,7 +395,9 @@ void TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
   uint32_t update_row_address = update_ring * g.slot_cells;
   uint32_t update_address = update_row_address;
   dot_t row_first = 0, row_second = 0;
-  dot_t last_first = 0, last_second = 0;
+  dot_t last_base = 0, last_first = 0;
+  uint32_t dot_version = 0;
+  uint64_t norm = 0;
 
 TRAIN:
   for (uint32_t i = 0; i < cycles; ++i) {
@@ -320,8 +409,10 @@ TRAIN:
     #pragma HLS DEPENDENCE variable=ring type=inter direction=RAW distance=32 dependent=true
     #pragma HLS DEPENDENCE variable=coefficient_first type=inter direction=RAW distance=32 dependent=true
     #pragma HLS DEPENDENCE variable=coefficient_second type=inter direction=RAW distance=32 dependent=true
+    #pragma HLS DEPENDENCE variable=dot_base type=inter direction=RAW distance=2 dependent=true
     #pragma HLS DEPENDENCE variable=dot_first type=inter direction=RAW distance=2 dependent=true
-    #pragma HLS DEPENDENCE variable=dot_second type=inter direction=RAW distance=2 dependent=true
+    #pragma HLS DEPENDENCE variable=product type=inter direction=RAW distance=16 dependent=true
+    #pragma HLS DEPENDENCE variable=sum type=inter direction=RAW distance=16 dependent=true
     // clang-format on
     const bool busy = t < g.slot_cells;
     const bool dots = overlapped ? left != 0 : (slot & 1) == 0;
@@ -329,13 +420,13 @@ TRAIN:
     const uint32_t next_version = kModelVersions - previous - current;
     // previous == current while no update has run; any third version will do then
     const uint32_t write_version = previous == current ? (current == 0 ? 1 : 0) : next_version;
+    dot_version = g.overlap.versions == 2 ? previous : current;
 
     if (busy && dots) {
       const cell_t cell = Format::Fetch(words, dot_address, dot_part);
       ring[dot_ring_address] = cell;
 
-      const uint32_t version = g.overlap.versions == 2 ? previous : current;
-      const uint32_t entry = (version << kVersionShift) + dot_cell;
+      const uint32_t entry = (dot_version << kVersionShift) + dot_cell;
       int64_t sum_first = 0, sum_second = 0;
     DOT_LANES:
       for (int lane = 0; lane < kLanes; ++lane) {
@@ -351,41 +442,64 @@ TRAIN:
       }
 
       if (dot_cell == g.cells - 1) {
-        // a plane counts by its weight and for the sample that it belongs to, base planes for both
-        const bool both = Format::kPairs || dot_pass < g.base_planes;
-        const int weight = !kWeighted                 ? 0
-                           : dot_pass < g.base_planes ? BaseWeight(dot_pass)
-                                                      : DitherWeight(r.bits);
-        const dot_t weighted_first = ShiftLeft(row_first.to_int64(), weight);
-        const dot_t weighted_second = Format::kPairs ? row_second : weighted_first;
+        // base planes add up, then each dither plane completes the dot product of its own sample
+        const bool base = kPlaneByPlane && dot_pass < g.base_planes;
+        const uint32_t dither = kPlaneByPlane ? dot_pass - g.base_planes : 0;
+        const int weight = !kPlaneByPlane ? 0 : base ? BaseWeight(dot_pass) : DitherWeight(r.bits);
+        const dot_t weighted = ShiftLeft(row_first.to_int64(), weight);
         // a batch of one sample may add to the same entry in every cycle: forwarded past the memory
         const bool forward = r.batch == 1;
-        const dot_t old_first = forward ? last_first : dot_first[dot_sample];
-        const dot_t old_second = forward ? last_second : dot_second[dot_sample];
-        const bool adds_first = both || dot_pass == g.base_planes;
-        const bool adds_second = both || dot_pass == g.base_planes + 1;
+        const dot_t old_base = forward ? last_base : dot_base[dot_sample];
         const dot_t zero = 0;
-        const dot_t first =
-            (dot_pass == 0 ? zero : old_first) + (adds_first ? weighted_first : zero);
-        const dot_t second =
-            (dot_pass == 0 ? zero : old_second) + (adds_second ? weighted_second : zero);
-        dot_first[dot_sample] = first;
-        dot_second[dot_sample] = second;
-        last_first = first;
-        last_second = second;
+        const bool alone = dot_pass == 0 || (kPlaneByPlane && g.base_planes == 0);
+        const dot_t dot = (alone ? zero : old_base) + weighted;
+        if (base) {
+          dot_base[dot_sample] = dot;
+          last_base = dot;
+        }
+        const dot_t old_first = forward ? last_first : dot_first[dot_sample];
+        const dot_t first = dither == 0 ? dot : old_first;
+        const dot_t second = Format::kPairs ? row_second : dot;
+        if (!base && dither == 0) {
+          dot_first[dot_sample] = dot;
+          last_first = dot;
+        }
 
         // batches before the first one of this run keep the coefficients that came with them
         const bool carried = slot < r.pending;
-        if (dot_pass == g.passes - 1 && !carried) {
+        const uint32_t row = first_row + dot_sample;
+        const bool real = block_sample + row < r.samples;
+        const int32_t label = block_labels[row];
+        const bool last = dot_pass == g.passes - 1;
+        const bool polynomial = kPlaneByPlane && r.loss == kPolynomial;
+        if (polynomial && !base && !last && real && !carried) {
+          const int32_t margin = Margin(Format::kFormat, dot.to_int64(), label, saturations);
+          const Polynomial before = {product[dot_sample], sum[dot_sample]};
+          const Polynomial after = NextTerm(before, dither + 1, margin, r.range_log2,
+                                            derivative_first, saturations, outside);
+          product[dot_sample] = after.product;
+          sum[dot_sample] = after.sum;
+        }
+        if (last && !carried) {
+          const int32_t weight_of_sample = block_weights[row];
           Coefficients c = {0, 0};
-          if (next_sample + dot_sample < r.samples) {
-            const int32_t label = block_labels[first_row + dot_sample];
-            c = SampleCoefficients(Format::kFormat, r.sampling, first.to_int64(), second.to_int64(),
-                                   label, step, saturations);
+          bool doubt = false;
+          if (Format::kRefetches && real) {
+            doubt = InDoubt(Format::kFormat, r.bits, r.sampling, first.to_int64(),
+                            second.to_int64(), label, norms[dot_version]);
+          }
+          if (polynomial && real) {
+            const Polynomial value = {product[dot_sample], sum[dot_sample]};
+            c = PolynomialCoefficients(losses, value, label, weight_of_sample, saturations);
+          } else if (real && !doubt) {
+            c = SampleCoefficients(Format::kFormat, losses, first.to_int64(), second.to_int64(),
+                                   label, weight_of_sample, derivative_first, derivative_second,
+                                   saturations, outside);
           }
           const uint32_t place = dot_ring * r.batch + dot_sample;
           coefficient_first[place] = c.first;
           coefficient_second[place] = c.second;
+          if (Format::kRefetches) in_doubt[dot_sample] = doubt;
         }
       }
 
@@ -411,25 +525,34 @@ TRAIN:
       const cell_t cell = ring[update_address];
       const uint32_t place = update_ring * r.batch + update_sample;
       const Coefficients c = {coefficient_first[place], coefficient_second[place]};
-      const int64_t dither_first = FirstDitherCoefficient(r.sampling, c);
-      const int64_t dither_second = SecondDitherCoefficient(r.sampling, c);
       int64_t factor_first, factor_second;
       if (Format::kPairs) {
-        factor_first = dither_first;
-        factor_second = dither_second;
+        factor_first = DitherCoefficient(r.sampling, 0, g.dithers, c);
+        factor_second = DitherCoefficient(r.sampling, 1, g.dithers, c);
       } else {
         const bool base = update_pass < g.base_planes;
-        const int64_t factor = base                           ? BaseCoefficient(c)
-                               : update_pass == g.base_planes ? dither_first
-                                                              : dither_second;
-        const int weight = !kWeighted ? 0 : base ? BaseWeight(update_pass) : DitherWeight(r.bits);
+        const int64_t factor =
+            base ? BaseCoefficient(c)
+                 : DitherCoefficient(r.sampling, update_pass - g.base_planes, g.dithers, c);
+        const int weight = !kPlaneByPlane ? 0
+                           : base         ? BaseWeight(update_pass)
+                                          : DitherWeight(r.bits);
         factor_first = ShiftLeft(factor, weight);
         factor_second = 0;
       }
       const bool opens = update_sample == 0 && update_pass == 0;
       const bool closes = update_sample == r.batch - 1 && update_pass == g.passes - 1;
       const uint32_t new_entry = (write_version << kVersionShift) + update_cell;
-      uint32_t clamped = 0;
+      Draw model_draw[kGroups], gradient_draw[kGroups];
+    UPDATE_DRAWS:
+      for (int k = 0; k < kGroups; ++k) {
+        #pragma HLS UNROLL
+        const uint32_t group = (update_cell * kLanes >> kDrawFeaturesLog2) + k;
+        model_draw[k] = DrawOf(r.seed, update, group, kModelStream);
+        gradient_draw[k] = DrawOf(r.seed, update, group, kGradientStream);
+      }
+      uint32_t clamped = 0, cut = 0;
+      uint64_t sizes = 0;
     UPDATE_LANES:
       for (int lane = 0; lane < kLanes; ++lane) {
         #pragma HLS UNROLL
@@ -439,17 +562,28 @@ TRAIN:
         gradient[lane] = opens ? gradient_t(term) : gradient_t(gradient[lane] + term);
         if (closes) {
           // padding lanes stay zero, whatever bits their planes hold
-          const bool real = update_cell * kLanes + lane < r.features;
-          uint32_t lane_clamped = 0;
-          const int32_t entry = real ? UpdateEntry(Format::kFormat, master[update_cell][lane],
-                                                   gradient[lane].to_int64(), decay, lane_clamped)
-                                     : 0;
-          master[update_cell][lane] = entry;
-          model[new_entry][lane] = entry;
-          clamped += lane_clamped;
+          const uint32_t feature = update_cell * kLanes + lane;
+          const bool real = feature < r.features;
+          const uint32_t in_group = feature & (kDrawFeatures - 1);
+          const int draw = lane >> kDrawFeaturesLog2;
+          int32_t new_master = 0, new_model = 0;
+          if (real) {
+            const int64_t rounded =
+                QuantizedGradient(gradient[lane].to_int64(), gradient_shift, r.gradient_bits,
+                                  LaneRandom(gradient_draw[draw], in_group), cut);
+            new_master =
+                UpdateEntry(Format::kFormat, master[update_cell][lane], rounded, decay, clamped);
+            new_model = QuantizedEntry(new_master, r.model_shift, r.model_bits,
+                                       LaneRandom(model_draw[draw], in_group), cut);
+          }
+          master[update_cell][lane] = new_master;
+          model[new_entry][lane] = new_model;
+          if (Format::kRefetches) sizes += Magnitude(new_model);
         }
       }
       saturations += clamped;
+      clipped += cut;
+      norm = update_cell == 0 && opens ? sizes : norm + sizes;
 
       if (++update_pass == g.passes) {
         update_pass = 0;
@@ -473,11 +607,12 @@ TRAIN:
       previous = current;
       if (updates) {
         current = write_version;
+        ++update;
         update_ring = update_ring + 1 == g.overlap.ring_batches ? 0 : update_ring + 1;
+        if (Format::kRefetches) norms[write_version] = norm;
       }
       if (dots) {
         --left;
-        next_sample += r.batch;
         first_row += r.batch;
         dot_ring = dot_ring + 1 == g.overlap.ring_batches ? 0 : dot_ring + 1;
       }
@@ -492,47 +627,149 @@ TRAIN:
   }
 
   position[kSlot] = slot;
+  position[kDotted] = BlockBatches(r, g, block) - left;
   position[kDotRing] = dot_ring;
   position[kUpdateRing] = update_ring;
   position[kPrevious] = previous;
   position[kCurrent] = current;
-  position[kNextSample] = next_sample;
+  position[kDotVersion] = dot_version;
+  position[kUpdate] = update;
   position[kSaturations] = saturations;
+  position[kOutside] = outside;
+  position[kClipped] = clipped;
 }
 
-/// Copies the model from memory into version 0 and the update side's copy, entry by entry.
+/// Reads the samples of a batch that are in doubt again, as float32, and puts their exact
+/// coefficients in place. Called between two slots, for it takes as long as there are such samples.
+/// \param first_row  of the batch in its block
+/// \param ring_place of the batch
 template <class Format>
-void LoadModel(const int32_t *memory, uint32_t entries,
+void Refetch(const typename Format::word_t *full, const int32_t block_labels[kBlockSamples],
+             const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
+             uint32_t first_row, uint32_t ring_place,
+             const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+             int32_t coefficient_first[kCoefficientEntries],
+             int32_t coefficient_second[kCoefficientEntries],
+             const int32_t derivative_first[kDerivativeEntries],
+             const int32_t derivative_second[kDerivativeEntries], const bool in_doubt[kMaxBatch],
+             uint32_t position[kPositions]) {
+  #pragma HLS INLINE off
+  constexpr uint32_t kFullLanes = Format::kFullLanes;
+  constexpr uint32_t kFullParts = Format::kLanes / Format::kFullLanes;
+  const uint32_t block_sample = position[kBlock] * r.block_samples;
+  const uint32_t entry = position[kDotVersion] << CellsLog2<Format>();
+  const LossRegisters losses = {r.sampling, r.loss, r.range_log2, position[kStepNow],
+                                position[kStepNegativeNow]};
+  uint32_t saturations = position[kSaturations];
+  uint32_t outside = position[kOutside];
+  uint32_t refetched = position[kRefetched];
+REFETCH:
+  for (uint32_t s = 0; s < r.batch; ++s) {
+    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
+    const uint32_t row = first_row + s;
+    if (block_sample + row >= r.samples || !in_doubt[s]) continue;
+    const uint64_t address = static_cast<uint64_t>(block_sample + row) * g.full_words;
+    uint32_t cell = 0, part = 0;
+    typename Format::dot_t dot = 0;
+  REFETCH_WORDS:
+    for (uint32_t i = 0; i < g.full_words; ++i) {
+      #pragma HLS PIPELINE II = 1
+      #pragma HLS LOOP_TRIPCOUNT min = 1 max = 2048
+      const typename Format::word_t word = full[address + i];
+      int64_t words_sum = 0;
+    REFETCH_LANES:
+      for (uint32_t lane = 0; lane < kFullLanes; ++lane) {
+        #pragma HLS UNROLL
+        const uint32_t bits =
+            static_cast<uint32_t>(word.range(32 * lane + 31, 32 * lane).to_uint());
+        const int64_t value = FixedFromFloatBits(bits);
+        const int64_t weight = model[entry + cell][part * kFullLanes + lane];
+        words_sum += RoundShift(value * weight, kFloatProductShift);
+      }
+      dot = dot + words_sum;
+      if (++part == kFullParts) {
+        part = 0;
+        ++cell;
+      }
+    }
+    const Coefficients c = SampleCoefficients(
+        Format::kFormat, losses, dot.to_int64(), dot.to_int64(), block_labels[row],
+        block_weights[row], derivative_first, derivative_second, saturations, outside);
+    coefficient_first[ring_place * r.batch + s] = c.first;
+    coefficient_second[ring_place * r.batch + s] = c.second;
+    ++refetched;
+  }
+  position[kSaturations] = saturations;
+  position[kOutside] = outside;
+  position[kRefetched] = refetched;
+}
+
+/// Copies the model from memory into version 0, quantized if it is to be, and the update side's
+/// copy, entry by entry. The random numbers are those of the update before the first one, so that a
+/// run that is cut between two updates goes on with the model that it would have had.
+template <class Format>
+void LoadModel(const int32_t *memory, uint32_t entries, const Registers &r,
                int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-               int32_t master[1 << CellsLog2<Format>()][Format::kLanes]) {
+               int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+               uint64_t norms[kModelVersions], uint32_t &clipped) {
   #pragma HLS INLINE off
   uint32_t cell = 0, lane = 0;
+  uint64_t norm = 0;
 LOAD_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
     const int32_t entry = memory[i];
-    model[cell][lane] = entry;
+    const Draw draw = DrawOf(r.seed, r.first_update - 1, i >> kDrawFeaturesLog2, kModelStream);
+    const uint32_t random = LaneRandom(draw, i & (kDrawFeatures - 1));
+    const int32_t quantized = QuantizedEntry(entry, r.model_shift, r.model_bits, random, clipped);
+    model[cell][lane] = quantized;
     master[cell][lane] = entry;
+    norm += Magnitude(quantized);
     if (++lane == Format::kLanes) {
       lane = 0;
       ++cell;
     }
   }
+  norms[0] = norm;
 }
 
-/// Copies one version of the model to memory, and zeros behind its last feature.
+/// Copies the table of a loss's derivative, or the coefficients of its polynomial.
+inline void LoadDerivative(const int32_t *memory, uint32_t count,
+                           int32_t derivative_first[kDerivativeEntries],
+                           int32_t derivative_second[kDerivativeEntries]) {
+  #pragma HLS INLINE off
+LOAD_DERIVATIVE:
+  for (uint32_t i = 0; i < count; ++i) {
+    #pragma HLS PIPELINE II = 1
+    #pragma HLS LOOP_TRIPCOUNT min = 0 max = 1025
+    const int32_t entry = memory[i];
+    derivative_first[i] = entry;
+    derivative_second[i] = entry;
+  }
+}
+
+/// Numbers that a loss reads from memory.
+inline uint32_t DerivativeCount(const Registers &r) {
+  return r.loss == kTable ? kDerivativeEntries : r.loss == kPolynomial ? r.degree + 1 : 0;
+}
+
+/// Copies the model to memory, and zeros behind its last feature: the update side's copy, or a
+/// version of what the dot side reads.
 template <class Format>
-void StoreModel(const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-                uint32_t version, uint32_t features, uint32_t entries, int32_t *memory,
+void StoreModel(const int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+                const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                bool latest, uint32_t version, uint32_t features, uint32_t entries, int32_t *memory,
                 uint64_t offset) {
   #pragma HLS INLINE off
-  uint32_t cell = version << CellsLog2<Format>(), lane = 0;
+  uint32_t cell = 0, lane = 0;
+  const uint32_t first = version << CellsLog2<Format>();
 STORE_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
-    memory[offset + i] = i < features ? model[cell][lane] : 0;
+    const int32_t entry = latest ? master[cell][lane] : model[first + cell][lane];
+    memory[offset + i] = i < features ? entry : 0;
     if (++lane == Format::kLanes) {
       lane = 0;
       ++cell;
@@ -608,14 +845,15 @@ STORE_PENDING:
   }
 }
 
-/// TrainBlock within its epoch: takes the epoch's step before its first block, and writes the
-/// history row behind its last one. Counts what the schedule says that the block takes, while the
-/// next one is read.
+/// The slots of a block within its epoch: takes the epoch's row of the schedule before its first
+/// block, and writes the history row behind its last one. Counts what the schedule says that the
+/// block takes, while the next one is read.
 template <class Format>
 void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                                                        [1 << BlockWordsLog2(Format::kFormat)],
-                    const int32_t block_labels[kBlockSamples], const uint32_t *schedule,
-                    int32_t *history, Registers r, Geometry g,
+                    const int32_t block_labels[kBlockSamples],
+                    const int32_t block_weights[kBlockSamples], const uint32_t *schedule,
+                    int32_t *history, const typename Format::word_t *full, Registers r, Geometry g,
                     int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                     int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
                     typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
@@ -623,35 +861,67 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                     int32_t coefficient_second[kCoefficientEntries],
                     const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
-                    uint32_t position[kPositions], uint64_t counters[kCounters]) {
+                    const int32_t derivative_first[kDerivativeEntries],
+                    const int32_t derivative_second[kDerivativeEntries],
+                    uint64_t norms[kModelVersions], uint32_t position[kPositions],
+                    uint64_t counters[kCounters]) {
   #pragma HLS INLINE off
   const uint32_t block = position[kBlock];
   const uint32_t epoch = position[kEpoch];
-  const bool closes = block + 1 == g.blocks;
-  if (block == 0) {
-    position[kStepNow] = schedule[epoch * kScheduleColumns + kStep];
-    position[kDecayNow] = schedule[epoch * kScheduleColumns + kDecay];
+  const bool closes = position[kBlockCount] + 1 == g.blocks;
+  if (position[kBlockCount] == 0) {
+    const uint32_t row = epoch * kScheduleColumns;
+    position[kStepNow] = schedule[row + kStep];
+    position[kStepNegativeNow] = schedule[row + kStepNegative];
+    position[kDecayNow] = schedule[row + kDecay];
+    position[kGradientShiftNow] = schedule[row + kGradientShift];
     position[kSlot] = 0;
     position[kDotRing] = 0;
     position[kUpdateRing] = 0;
     position[kPrevious] = position[kCurrent];
-    position[kNextSample] = r.skip * r.batch;
   }
-  TrainBlock<Format>(words, block_labels, r, g, block, position[kStepNow], position[kDecayNow],
-                     model, master, ring, coefficient_first, coefficient_second, dot_levels,
-                     update_levels, position);
-  uint32_t cycles = BlockSlots(r, g, block) * g.slot_cycles + kPipelineDepth;
+  position[kDotted] = 0;
+  bool in_doubt[kMaxBatch];
+  const uint32_t slots = BlockSlots(r, g, block, closes);
+  uint32_t cycles = slots * g.slot_cycles + kPipelineDepth;
+  if (!Format::kRefetches) {
+    TrainSlots<Format>(words, block_labels, block_weights, r, g, slots, model, master, ring,
+                       coefficient_first, coefficient_second, dot_levels, update_levels,
+                       derivative_first, derivative_second, norms, in_doubt, position);
+  } else {
+  SLOTS:
+    for (uint32_t i = 0; i < slots; ++i) {
+      #pragma HLS LOOP_TRIPCOUNT min = 1 max = 4096
+      const uint32_t slot = position[kSlot];
+      const uint32_t dotted = position[kDotted];
+      const uint32_t ring_place = position[kDotRing];
+      TrainSlots<Format>(words, block_labels, block_weights, r, g, 1, model, master, ring,
+                         coefficient_first, coefficient_second, dot_levels, update_levels,
+                         derivative_first, derivative_second, norms, in_doubt, position);
+      // a slot of its own is a pipeline's fill and drain of its own
+      if (i != 0) cycles += kPipelineDepth;
+      if (position[kDotted] != dotted && slot >= r.pending) {
+        const uint32_t before = position[kRefetched];
+        Refetch<Format>(full, block_labels, block_weights, r, g,
+                        FirstRow(r, block) + dotted * r.batch, ring_place, model, coefficient_first,
+                        coefficient_second, derivative_first, derivative_second, in_doubt,
+                        position);
+        cycles += (position[kRefetched] - before) * RefetchCycles(g);
+      }
+    }
+  }
   if (closes && (r.flags & kFlagHold) == 0) {
     const uint32_t entries = g.chunks * Format::kWordLanes;
-    StoreModel<Format>(model, position[kCurrent], r.features, entries, history,
+    StoreModel<Format>(master, model, true, 0, r.features, entries, history,
                        static_cast<uint64_t>(epoch) * entries);
     cycles += entries + kMemoryLatency;
   }
   const bool last = closes && epoch + 1 == r.epochs;
-  const uint32_t read = last ? 0 : ReadCycles(g);
+  const uint32_t read = last ? 0 : ReadCycles(r, g);
   counters[kCycles] += cycles > read ? cycles : read;
   counters[kWordsStreamed] += g.planes * g.plane_words;
-  position[kBlock] = NextBlock(g, block);
+  position[kBlock] = NextBlock(r, g, block);
+  position[kBlockCount] = closes ? 0 : position[kBlockCount] + 1;
   position[kEpoch] = closes ? epoch + 1 : epoch;
 }
 
@@ -659,8 +929,9 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
 /// the end of an epoch too. Each stage counts for itself and alone touches what it writes.
 template <class Format>
 void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
-               const uint32_t *schedule, int32_t *history, Registers r, Geometry g, uint64_t rounds,
-               uint32_t next_words[1], uint32_t next_labels[1],
+               const uint32_t *schedule, int32_t *history, const typename Format::word_t *full,
+               Registers r, Geometry g, uint64_t rounds, uint32_t next_words[1],
+               uint32_t next_labels[1],
                int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
                typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
@@ -668,6 +939,8 @@ void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
                int32_t coefficient_second[kCoefficientEntries],
                const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
+               const int32_t derivative_first[kDerivativeEntries],
+               const int32_t derivative_second[kDerivativeEntries], uint64_t norms[kModelVersions],
                uint32_t position[kPositions], uint64_t counters[kCounters]) {
   #pragma HLS INLINE off
 BLOCKS:
@@ -677,24 +950,37 @@ BLOCKS:
     typename Format::word_t words[Format::kBufferPlanes][1 << BlockWordsLog2(Format::kFormat)];
     #pragma HLS ARRAY_PARTITION variable = words type = complete dim = 1
     int32_t block_labels[kBlockSamples];
+    int32_t block_weights[kBlockSamples];
     ReadWords<Format>(planes, r, g, next_words, words);
-    ReadLabels(labels, r, g, next_labels, block_labels);
-    TrainAndRecord<Format>(words, block_labels, schedule, history, r, g, model, master, ring,
-                           coefficient_first, coefficient_second, dot_levels, update_levels,
-                           position, counters);
+    ReadLabels(labels, r, g, next_labels, block_labels, block_weights);
+    TrainAndRecord<Format>(words, block_labels, block_weights, schedule, history, full, r, g, model,
+                           master, ring, coefficient_first, coefficient_second, dot_levels,
+                           update_levels, derivative_first, derivative_second, norms, position,
+                           counters);
   }
 }
 
+/// What a run reports beside its model.
+struct Outputs {
+  uint64_t words;
+  uint64_t cycles;
+  uint32_t saturations;
+  uint32_t outside;
+  uint32_t clipped;
+  uint32_t refetched;
+};
+
 /// The whole accelerator.
-/// \param levels  tables of levels, as many as the registers say; not read by other formats
+/// \param derivative  table or coefficients of the loss; not read by the others
+/// \param levels      tables of levels, as many as the registers say; not read by other formats
+/// \param full        float32 samples, blocks and rows as in `planes`; read by refetching formats
 template <class Format>
 uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32_t *model_memory,
-             int32_t *history, const uint32_t *schedule, const int32_t *levels, const Registers &r,
-             uint64_t &words, uint64_t &cycles, uint32_t &saturations) {
+             int32_t *history, const uint32_t *schedule, const int32_t *derivative,
+             const int32_t *levels, const typename Format::word_t *full, const Registers &r,
+             Outputs &out) {
   #pragma HLS INLINE
-  words = 0;
-  cycles = 0;
-  saturations = 0;
+  out = {0, 0, 0, 0, 0, 0};
   const uint32_t status = CheckRegisters<Format>(r);
   if (status != kStatusOk) return status;
 
@@ -719,39 +1005,56 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   int16_t update_levels[Format::kLanes][1 << Format::kTableLog2];
   #pragma HLS ARRAY_PARTITION variable = update_levels type = complete dim = 1
   #pragma HLS BIND_STORAGE variable = update_levels type = ram_t2p impl = bram
+  // two neighbours are read to interpolate between, for each of a sample's dot products
+  int32_t derivative_first[kDerivativeEntries];
+  #pragma HLS BIND_STORAGE variable = derivative_first type = ram_t2p impl = bram
+  int32_t derivative_second[kDerivativeEntries];
+  #pragma HLS BIND_STORAGE variable = derivative_second type = ram_t2p impl = bram
+  uint64_t norms[kModelVersions];
   uint32_t position[kPositions];
   uint64_t counters[kCounters];
 
   const Geometry g = GeometryOf<Format>(r);
   const uint32_t entries = g.chunks * Format::kWordLanes;
-  LoadModel<Format>(model_memory, entries, model, master);
+  uint32_t clipped = 0;
+  LoadModel<Format>(model_memory, entries, r, model, master, norms, clipped);
   if (r.pending != 0) {
     LoadPending(model_memory, entries, r.pending * r.batch, coefficient_first, coefficient_second);
   }
   counters[kWordsStreamed] = 0;
-  counters[kCycles] = 2 * (entries + kMemoryLatency) + ReadCycles(g);
+  counters[kCycles] = 2 * (entries + kMemoryLatency) + ReadCycles(r, g);
   if (r.pending != 0) counters[kCycles] += 2 * r.pending * r.batch + kMemoryLatency;
+  const uint32_t derivatives = DerivativeCount(r);
+  if (derivatives != 0) {
+    LoadDerivative(derivative, derivatives, derivative_first, derivative_second);
+    counters[kCycles] += derivatives + kMemoryLatency;
+  }
   if (Format::kTableLog2 != 0) {
     LoadLevels<Format>(levels, r.level_tables, LevelCount(r.bits), dot_levels, update_levels);
     counters[kCycles] += r.level_tables * LevelCount(r.bits) + kMemoryLatency;
   }
-  position[kBlock] = 0;
+  position[kBlock] = r.first_block;
+  position[kBlockCount] = 0;
   position[kEpoch] = 0;
   position[kCurrent] = 0;
+  position[kUpdate] = r.first_update;
   position[kSaturations] = 0;
+  position[kOutside] = 0;
+  position[kClipped] = clipped;
+  position[kRefetched] = 0;
 
-  uint32_t next_words[1] = {0};
-  uint32_t next_labels[1] = {0};
+  uint32_t next_words[1] = {r.first_block};
+  uint32_t next_labels[1] = {r.first_block};
   const uint64_t rounds = static_cast<uint64_t>(r.epochs) * g.blocks;
-  RunBlocks<Format>(planes, labels, schedule, history, r, g, rounds, next_words, next_labels, model,
-                    master, ring, coefficient_first, coefficient_second, dot_levels, update_levels,
-                    position, counters);
+  RunBlocks<Format>(planes, labels, schedule, history, full, r, g, rounds, next_words, next_labels,
+                    model, master, ring, coefficient_first, coefficient_second, dot_levels,
+                    update_levels, derivative_first, derivative_second, norms, position, counters);
 
   // with updates held back, the model that the next dot product would read
   const bool hold = (r.flags & kFlagHold) != 0;
-  const uint32_t version =
-      hold && g.overlap.versions == 2 ? position[kPrevious] : position[kCurrent];
-  StoreModel<Format>(model, version, r.features, entries, model_memory, 0);
+  const bool earlier = hold && g.overlap.versions == 2;
+  StoreModel<Format>(master, model, !earlier, position[kPrevious], r.features, entries,
+                     model_memory, 0);
   if (hold) {
     const uint32_t dotted = g.batches - r.skip;
     const uint32_t pending = r.delay < dotted ? r.delay : dotted;
@@ -764,9 +1067,8 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
       counters[kCycles] += 2 * pending * r.batch + kMemoryLatency;
     }
   }
-  words = counters[kWordsStreamed];
-  cycles = counters[kCycles];
-  saturations = position[kSaturations];
+  out = {counters[kWordsStreamed], counters[kCycles],  position[kSaturations],
+         position[kOutside],       position[kClipped], position[kRefetched]};
   return kStatusOk;
 }
 

@@ -7,7 +7,8 @@
 // then.
 //
 // -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline,
-// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels,
+// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels, -DZIPML_BENCH_REFETCH the one that
+// reads samples in doubt again,
 // -DZIPML_BENCH_ENGINE the engine behind the same interface (no stages to call), and
 // -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it copies whole ports of
 // the depth that the interface pragmas name, so buffers are as large then and pointers never null.
@@ -23,32 +24,19 @@
 
 #include "../src/stages.hpp"
 #include "../src/word_bits.hpp"
+#include "zipml/random.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;
 #elif defined(ZIPML_BENCH_LEVELS)
 typedef zipml::LevelFormat<ZIPML_WORD_BITS> format_t;
+#elif defined(ZIPML_BENCH_REFETCH)
+typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, true> format_t;
 #else
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> format_t;
 #endif
 
-#define ZIPML_PORTS                                                                        \
-  const format_t::word_t *planes, const int32_t *labels, int32_t *model, int32_t *history, \
-      const uint32_t *schedule
-#define ZIPML_SCALARS                                                                  \
-  uint32_t samples, uint32_t features, uint32_t batch, uint32_t block_samples,         \
-      uint32_t block_stride, uint32_t dither_offset, uint32_t bits, uint32_t sampling, \
-      uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags
-#define ZIPML_OUTPUTS                                                                           \
-  uint32_t *status, uint32_t *version, uint64_t *capability, uint64_t *words, uint64_t *cycles, \
-      uint32_t *saturations
-
-extern "C" {
-void zipml_sgd(ZIPML_PORTS, ZIPML_SCALARS, ZIPML_OUTPUTS);
-void zipml_sgd_f32(ZIPML_PORTS, ZIPML_SCALARS, ZIPML_OUTPUTS);
-void zipml_sgd_levels(ZIPML_PORTS, const int32_t *levels, ZIPML_SCALARS, uint32_t level_tables,
-                      ZIPML_OUTPUTS);
-}
+#include "tops.hpp"
 
 namespace {
 

@@ -41,22 +41,100 @@ inline int BaseWeight(int plane) { return kGridBits - 1 - plane; }
 inline int DitherWeight(int bits) { return kMaxBits - bits; }
 
 /// Base planes and dither planes that one precision streams.
+/// \param degree  of the polynomial, counts for independent samples alone
 inline uint32_t BasePlanes(uint32_t bits) { return bits - 1; }
-inline uint32_t DitherPlanes(uint32_t sampling) { return sampling == kSingle ? 1 : 2; }
+inline uint32_t DitherPlanes(uint32_t sampling, uint32_t degree) {
+  return sampling == kIndependent ? degree + 1 : sampling == kSingle ? 1 : 2;
+}
 
-/// Coefficient of one sample for one of its dot products: (dot - label) * step / batch.
-/// \param format what values are
-/// \param dot    sum over features of value times model entry, kModelFractionBits +
-///               ValueFractionBits fraction bits
-/// \param label  kModelFractionBits fraction bits
-/// \param step   step / batch, kStepFractionBits fraction bits
-inline int32_t SampleCoefficient(ValueFormat format, int64_t dot, int32_t label, uint32_t step,
-                                 uint32_t &saturations) {
-  const int value_shift = ValueFractionBits(format);
-  const int64_t exact = dot - static_cast<int64_t>(label) * (1 << value_shift);
-  const int64_t residual = Saturate(RoundShift(exact, value_shift), saturations);
+/// The margin y z of one dot product, y the sign of the label.
+/// \param dot  sum over features of value times model entry, kModelFractionBits +
+///             ValueFractionBits fraction bits
+inline int32_t Margin(ValueFormat format, int64_t dot, int32_t label, uint32_t &saturations) {
+  const int32_t z = Saturate(RoundShift(dot, ValueFractionBits(format)), saturations);
+  return label < 0 ? -z : z;
+}
+
+/// A tabulated derivative at a margin, interpolated; held at the ends beyond [-R, R], R =
+/// 2^range_log2, and counted there.
+inline int32_t TableDerivative(int32_t margin, uint32_t range_log2,
+                               const int32_t table[(1 << kDerivativeTableLog2) + 1],
+                               uint32_t &outside) {
+  const int shift = kModelFractionBits + static_cast<int>(range_log2) + 1 - kDerivativeTableLog2;
+  const int64_t range = static_cast<int64_t>(1) << (kModelFractionBits + range_log2);
+  const bool beyond = margin < -range || margin > range;
+  if (beyond) ++outside;
+  const int64_t inside = margin < -range ? -range : margin > range ? range : margin;
+  const uint64_t place = static_cast<uint64_t>(inside + range);
+  const uint32_t last = (1u << kDerivativeTableLog2) - 1;
+  const uint32_t found = static_cast<uint32_t>(place >> shift);
+  const uint32_t index = found > last ? last : found;
+  const int64_t fraction = static_cast<int64_t>(place - (static_cast<uint64_t>(index) << shift));
+  const int64_t left = table[index];
+  const int64_t right = table[index + 1];
+  return static_cast<int32_t>(left + RoundShift((right - left) * fraction, shift));
+}
+
+/// Derivative of a loss at one dot product, kModelFractionBits fraction bits.
+/// \param label    kModelFractionBits fraction bits; of a loss of the margin the sign counts
+/// \param table    of the loss kTable
+/// \param outside  counts margins outside [-R, R]
+inline int32_t LossDerivative(ValueFormat format, uint32_t loss, uint32_t range_log2, int64_t dot,
+                              int32_t label, const int32_t table[(1 << kDerivativeTableLog2) + 1],
+                              uint32_t &saturations, uint32_t &outside) {
+  if (loss == kLeastSquares) {
+    const int value_shift = ValueFractionBits(format);
+    const int64_t exact = dot - static_cast<int64_t>(label) * (1 << value_shift);
+    return Saturate(RoundShift(exact, value_shift), saturations);
+  }
+  const int64_t one = static_cast<int64_t>(1) << kModelFractionBits;
+  const int32_t margin = Margin(format, dot, label, saturations);
+  int32_t size;
+  if (loss == kHinge) {
+    size = margin < one ? static_cast<int32_t>(one) : 0;
+  } else if (loss == kSquaredHinge) {
+    size = margin < one ? Saturate(one - margin, saturations) : 0;
+  } else {
+    size = TableDerivative(margin, range_log2, table, outside);
+  }
+  return label < 0 ? size : -size;
+}
+
+/// A polynomial of independent margins while their planes arrive: sum_k p_k t_1 .. t_k.
+struct Polynomial {
+  int32_t product;  // t_1 .. t_k
+  int32_t sum;
+};
+
+/// The polynomial with its next factor, t = margin / R.
+/// \param term          from 1 to the degree
+/// \param coefficients  of the powers of t, kDerivativeFractionBits fraction bits
+inline Polynomial NextTerm(Polynomial before, uint32_t term, int32_t margin, uint32_t range_log2,
+                           const int32_t coefficients[(1 << kDerivativeTableLog2) + 1],
+                           uint32_t &saturations, uint32_t &outside) {
+  const int64_t range = static_cast<int64_t>(1) << (kModelFractionBits + range_log2);
+  if (margin < -range || margin > range) ++outside;
+  // twice the margin first, so that the shift is never 0
+  const int64_t t = RoundShift(static_cast<int64_t>(margin) * 2, static_cast<int>(range_log2) + 1);
+  Polynomial after;
+  after.product = term == 1
+                      ? static_cast<int32_t>(t)
+                      : Saturate(RoundShift(before.product * t, kModelFractionBits), saturations);
+  const int64_t sum = term == 1 ? coefficients[0] : before.sum;
+  const int64_t added = static_cast<int64_t>(coefficients[term]) * after.product;
+  after.sum = Saturate(sum + RoundShift(added, kDerivativeFractionBits), saturations);
+  return after;
+}
+
+/// Coefficient of one sample from its loss's derivative: derivative * weight * step / batch.
+/// \param weight  kWeightFractionBits fraction bits
+/// \param step    step / batch, kStepFractionBits fraction bits
+inline int32_t Coefficient(int32_t derivative, int32_t weight, uint32_t step,
+                           uint32_t &saturations) {
+  const int64_t exact = static_cast<int64_t>(derivative) * weight;
+  const int64_t weighted = Saturate(RoundShift(exact, kWeightFractionBits), saturations);
   const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
-  return Saturate(RoundShift(residual * static_cast<int64_t>(step), shift), saturations);
+  return Saturate(RoundShift(weighted * static_cast<int64_t>(step), shift), saturations);
 }
 
 /// The two coefficients of one sample, one for each of its dot products. Where only one dot product
@@ -66,32 +144,84 @@ struct Coefficients {
   int32_t second;  // from Q2
 };
 
-inline Coefficients SampleCoefficients(ValueFormat format, uint32_t sampling, int64_t dot_first,
-                                       int64_t dot_second, int32_t label, uint32_t step,
-                                       uint32_t &saturations) {
-  Coefficients c;
-  if (sampling == kDoubleSymmetric) {
-    c.first = SampleCoefficient(format, dot_first, label, step, saturations);
-    c.second = SampleCoefficient(format, dot_second, label, step, saturations);
-  } else {
-    const int64_t dot = sampling == kSingle ? dot_first : dot_second;
-    c.first = SampleCoefficient(format, dot, label, step, saturations);
-    c.second = c.first;
+/// What a run's samples have in common.
+struct LossRegisters {
+  uint32_t sampling;
+  uint32_t loss;
+  uint32_t range_log2;
+  uint32_t step;           // step / batch of samples with labels >= 0
+  uint32_t step_negative;  // of the others
+};
+
+/// Coefficients of one sample from its dot products, for every loss but the polynomial.
+/// \param table_first, table_second  the same table: hardware reads two places of each at once
+inline Coefficients SampleCoefficients(ValueFormat format, const LossRegisters &r,
+                                       int64_t dot_first, int64_t dot_second, int32_t label,
+                                       int32_t weight, const int32_t *table_first,
+                                       const int32_t *table_second, uint32_t &saturations,
+                                       uint32_t &outside) {
+  const uint32_t step = label < 0 ? r.step_negative : r.step;
+  Coefficients c = {0, 0};
+  if (r.sampling == kSingle || r.sampling == kDoubleSymmetric) {
+    const int32_t derivative = LossDerivative(format, r.loss, r.range_log2, dot_first, label,
+                                              table_first, saturations, outside);
+    c.first = Coefficient(derivative, weight, step, saturations);
   }
+  if (r.sampling == kDoublePlain || r.sampling == kDoubleSymmetric) {
+    const int32_t derivative = LossDerivative(format, r.loss, r.range_log2, dot_second, label,
+                                              table_second, saturations, outside);
+    c.second = Coefficient(derivative, weight, step, saturations);
+  }
+  if (r.sampling == kSingle) c.second = c.first;
+  if (r.sampling == kDoublePlain) c.first = c.second;
   return c;
 }
 
-/// What one set bit of a plane adds to twice the gradient (a clear bit subtracts it), before the
-/// plane's weight. Symmetric: Q1 c2 + Q2 c1. Plain and single: 2 Q1 c. A dither bit counts for its
-/// own sample alone; where samples are whole values, they count like their dithers.
-inline int64_t BaseCoefficient(Coefficients c) { return static_cast<int64_t>(c.first) + c.second; }
-
-inline int64_t FirstDitherCoefficient(uint32_t sampling, Coefficients c) {
-  return sampling == kDoubleSymmetric ? static_cast<int64_t>(c.second) : BaseCoefficient(c);
+/// Coefficients of one sample from its polynomial.
+inline Coefficients PolynomialCoefficients(const LossRegisters &r, const Polynomial &polynomial,
+                                           int32_t label, int32_t weight, uint32_t &saturations) {
+  const uint32_t step = label < 0 ? r.step_negative : r.step;
+  const int32_t derivative = label < 0 ? polynomial.sum : -polynomial.sum;
+  const int32_t c = Coefficient(derivative, weight, step, saturations);
+  return {c, c};
 }
 
-inline int64_t SecondDitherCoefficient(uint32_t sampling, Coefficients c) {
-  return sampling == kDoubleSymmetric ? static_cast<int64_t>(c.first) : 0;
+/// |value| of a model entry, which is symmetric.
+inline uint32_t Magnitude(int32_t value) {
+  return static_cast<uint32_t>(value < 0 ? -static_cast<int64_t>(value) : value);
+}
+
+/// Whether quantization may have moved a sample's margin to the other side of the hinge: a sample
+/// of a value is less than an interval of the grid away from it, so a dot product is off by less
+/// than that times the model's l1 norm.
+/// \param norm  sum of the magnitudes of the model's entries
+inline bool InDoubt(ValueFormat format, uint32_t bits, uint32_t sampling, int64_t dot_first,
+                    int64_t dot_second, int32_t label, uint64_t norm) {
+  const int64_t one = static_cast<int64_t>(1) << kModelFractionBits;
+  // twice the norm first: the interval is 2^(2 - bits)
+  const int64_t bound = static_cast<int64_t>(norm * 2 >> (bits - 1)) + 1;
+  bool doubt = false;
+  for (int i = 0; i < 2; ++i) {
+    const bool counts = i == 0 ? sampling != kDoublePlain : sampling != kSingle;
+    const int64_t z = RoundShift(i == 0 ? dot_first : dot_second, ValueFractionBits(format));
+    const int64_t gap = one - (label < 0 ? -z : z);
+    if (counts && gap <= bound && gap >= -bound) doubt = true;
+  }
+  return doubt;
+}
+
+/// What one set bit of a base plane adds to twice the gradient (a clear bit subtracts it), before
+/// the plane's weight. Symmetric: Q1 c2 + Q2 c1. Otherwise: 2 Q c, Q the one sample that counts.
+inline int64_t BaseCoefficient(Coefficients c) { return static_cast<int64_t>(c.first) + c.second; }
+
+/// The same of a dither plane: it counts for its own sample alone. Where samples are whole values,
+/// they count like their dithers.
+/// \param dither, dithers  which of how many
+inline int64_t DitherCoefficient(uint32_t sampling, uint32_t dither, uint32_t dithers,
+                                 Coefficients c) {
+  if (sampling == kDoubleSymmetric) return dither == 0 ? c.second : c.first;
+  const uint32_t outer = sampling == kIndependent ? dithers - 1 : 0;
+  return dither == outer ? BaseCoefficient(c) : 0;
 }
 
 /// New model entry: x - gradient - decay * x, rounded once, saturated.

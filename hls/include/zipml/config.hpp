@@ -26,6 +26,10 @@ constexpr int kDecayFractionBits = 28;
 constexpr int kDecayBits = 24;
 /// Fraction bits of a level in a table of levels (signed, 16 bits wide, so -1 and 1 fit).
 constexpr int kLevelFractionBits = 14;
+/// Fraction bits of a sample's weight (unsigned, 31 bits wide).
+constexpr int kWeightFractionBits = 16;
+/// Fraction bits of a loss's derivative, in a table or as the coefficients of a polynomial.
+constexpr int kDerivativeFractionBits = 24;
 /// Fraction bits of a float32 sample after conversion to fixed point in the float32 kernel.
 constexpr int kFloatFractionBits = 23;
 
@@ -33,7 +37,8 @@ constexpr int kFloatFractionBits = 23;
 enum ValueFormat : uint32_t {
   kBitPlanes = 1,  // bit-planes of the uniform grid
   kFloat32 = 2,
-  kLevels = 3,  // bit-planes of codes, decoded by tables of levels
+  kLevels = 3,   // bit-planes of codes, decoded by tables of levels
+  kRefetch = 4,  // bit-planes of the uniform grid, and the same samples as float32 behind them
 };
 
 /// Fraction bits of a value as the accelerator computes with it. (A float32 value has more; its
@@ -55,12 +60,12 @@ constexpr int MaxChunksLog2(ValueFormat format) { return format == kFloat32 ? 11
 /// Words of one block that are streamed at the chosen precision; with tables of levels, words of
 /// each plane.
 constexpr int BlockWordsLog2(ValueFormat format) {
-  return format == kBitPlanes ? 13 : format == kLevels ? 10 : 14;
+  return format == kFloat32 ? 14 : format == kLevels ? 10 : 13;
 }
 /// Words kept on chip between the dot products of a batch and its update; with tables of levels,
 /// parts of words (kLevelParts), all planes of a part together.
 constexpr int RingWordsLog2(ValueFormat format) {
-  return format == kBitPlanes ? 13 : format == kLevels ? 12 : 14;
+  return format == kFloat32 ? 14 : format == kLevels ? 12 : 13;
 }
 /// With tables of levels a word is trained on in so many parts, one a cycle: its lanes share
 /// multipliers and tables. Reading takes at least as long from 3 bits double sampled on.
@@ -75,6 +80,19 @@ constexpr int kBlockSamples = 1 << kBlockSamplesLog2;
 /// Largest delay in batches. (kMaxDelay + 1) * kMaxBatch coefficients are kept on chip.
 constexpr int kMaxDelay = 7;
 constexpr int kMaxEpochs = 1 << 16;
+/// Intervals of a table of a derivative; entries are one more, and are interpolated linearly.
+constexpr int kDerivativeTableLog2 = 10;
+/// Largest log2 of the range R: a derivative is tabulated, or approximated, on [-R, R].
+constexpr int kMaxRangeLog2 = 6;
+/// Dither planes that a block may stream: one for each independent sample of a value.
+constexpr int kMaxDithers = 8;
+/// Largest degree of a polynomial; each factor needs a sample of its own, the gradient one more.
+constexpr int kMaxDegree = kMaxDithers - 1;
+/// Least rows of words between two terms of one sample's polynomial: batch * chunks.
+constexpr int kPolynomialDistance = 16;
+/// Fewest and most bits of a quantized model or gradient.
+constexpr int kMinQuantizedBits = 2;
+constexpr int kMaxQuantizedBits = 16;
 /// Leaves room to count a ragged batch beyond the last sample in 32 bits.
 constexpr uint32_t kMaxSamples = 1u << 31;
 /// Sums are proven not to overflow up to this number of features (docs/arithmetic.md).
@@ -101,17 +119,20 @@ constexpr uint32_t kInterfaceVersion = 0x5A4D0001u;
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {
   kStatusOk = 1,
-  kStatusSamples = 2,   // none, or more than kMaxSamples
-  kStatusFeatures = 3,  // none, or more than the build's limit
-  kStatusBits = 4,      // outside 1..8 (bit planes) or not 32 (float32 kernel)
-  kStatusSampling = 5,  // not a Sampling, or double sampling on the float32 kernel
-  kStatusBatch = 6,     // 0 or over kMaxBatch
-  kStatusEpochs = 7,    // 0 or over kMaxEpochs
-  kStatusDelay = 8,     // over kMaxDelay
-  kStatusBlock = 9,     // block no multiple of the batch, over kBlockSamples or over kBlockWords
-  kStatusRing = 10,     // the batches in flight exceed kRingWords
-  kStatusPartial = 11,  // hold, pending or skip that do not fit together
-  kStatusLevels = 12,   // not one table or one a feature, or tables over kLevelTableLog2
+  kStatusSamples = 2,    // none, or more than kMaxSamples
+  kStatusFeatures = 3,   // none, or more than the build's limit
+  kStatusBits = 4,       // outside 1..8 (bit planes) or not 32 (float32 kernel)
+  kStatusSampling = 5,   // not a Sampling, or double sampling on the float32 kernel
+  kStatusBatch = 6,      // 0 or over kMaxBatch
+  kStatusEpochs = 7,     // 0 or over kMaxEpochs
+  kStatusDelay = 8,      // over kMaxDelay
+  kStatusBlock = 9,      // block no multiple of the batch, over kBlockSamples or over kBlockWords
+  kStatusRing = 10,      // the batches in flight exceed kRingWords
+  kStatusPartial = 11,   // hold, pending or skip that do not fit together
+  kStatusLevels = 12,    // not one table or one a feature, or tables over kLevelTableLog2
+  kStatusLoss = 13,      // unknown, or with a sampling, format or batch that does not go with it
+  kStatusQuantize = 14,  // bits of model or gradient outside their range
+  kStatusOrder = 15,     // an order of blocks that does not begin or step inside the data set
 };
 
 /// The `sampling` register.
@@ -119,11 +140,32 @@ enum Sampling : uint32_t {
   kSingle = 0,           // base + one dither: Q1 r(Q1); also deterministic (nearest) rounding
   kDoublePlain = 1,      // Q1 r(Q2)
   kDoubleSymmetric = 2,  // (Q1 r(Q2) + Q2 r(Q1)) / 2
+  kIndependent = 3,      // degree + 1 dithers: Q_{d+1} P(Q_1, .., Q_d), for kPolynomial
+};
+
+/// The `loss` register: whose derivative a sample's coefficient is. All but the first are losses of
+/// the margin m = y z, y the label's sign.
+enum Loss : uint32_t {
+  kLeastSquares = 0,  // z - y
+  kHinge = 1,         // -y where m < 1
+  kSquaredHinge = 2,  // -y max(0, 1 - m)
+  kTable = 3,         // -y t(m), t a table on [-R, R]: logistic and others
+  kPolynomial = 4,    // -y P(m), unbiased through independent samples
 };
 
 /// The `flags` register.
 enum Flags : uint32_t {
-  kFlagHold = 1,  // leave the last batches pending and write them behind the model instead
+  kFlagHold = 1,     // leave the last batches pending and write them behind the model instead
+  kFlagWeights = 2,  // a label is followed by its sample's weight
+};
+
+/// Columns of the schedule buffer, a row an epoch.
+enum ScheduleColumn {
+  kStep,          // step / batch of samples with labels >= 0
+  kStepNegative,  // of the others: class costs are in the steps
+  kDecay,
+  kGradientShift,  // log2 of the unit of a quantized gradient, in 2^-GradientFractionBits
+  kScheduleColumns
 };
 
 /// The `capability` register of a build with words of 2^word_bits_log2 bits; one byte a field.
