@@ -1,5 +1,5 @@
-// The interfaces of the top functions: for whoever calls them from outside of HLS. Words are a macro
-// parameter, since each width is a build of its own.
+// The interfaces of the top functions: for whoever calls them from outside of HLS. Words are a
+// macro parameter, since each width is a build of its own.
 #pragma once
 
 #include <cstdint>

@@ -7,11 +7,11 @@
 // then.
 //
 // -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline,
-// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels, -DZIPML_BENCH_REFETCH the one that
-// reads samples in doubt again,
-// -DZIPML_BENCH_ENGINE the engine behind the same interface (no stages to call), and
-// -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it copies whole ports of
-// the depth that the interface pragmas name, so buffers are as large then and pointers never null.
+// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels, -DZIPML_BENCH_REFETCH the one
+// that reads samples in doubt again, -DZIPML_BENCH_ENGINE the engine behind the same interface (no
+// stages to call), and -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it
+// copies whole ports of the depth that the interface pragmas name, so buffers are as large then and
+// pointers never null.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -24,6 +24,7 @@
 
 #include "../src/stages.hpp"
 #include "../src/word_bits.hpp"
+#include "tops.hpp"
 #include "zipml/random.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
@@ -36,13 +37,17 @@ typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, true> format_t;
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> format_t;
 #endif
 
-#include "tops.hpp"
+ZIPML_DECLARE_TOPS(format_t::word_t, )
 
 namespace {
 
 const bool kFloat = format_t::kFormat == zipml::kFloat32;
 const bool kLevels = format_t::kFormat == zipml::kLevels;
-const char *const kTopName = kFloat ? "zipml_sgd_f32" : kLevels ? "zipml_sgd_levels" : "zipml_sgd";
+const bool kRefetches = format_t::kRefetches;
+const char *const kTopName = kFloat       ? "zipml_sgd_f32"
+                             : kLevels    ? "zipml_sgd_levels"
+                             : kRefetches ? "zipml_sgd_refetch"
+                                          : "zipml_sgd";
 const uint32_t kLanes = format_t::kWordLanes;
 // fraction bits, as docs/arithmetic.md has them
 const int kValueBits = kLevels ? 14 : 7;
@@ -50,10 +55,12 @@ const int kGradientBits = 28 + kValueBits + 1;
 const int kGuard = 64;
 // depth= of the interface pragmas
 const size_t kDepthPlanes = 4096;
-const size_t kDepthLabels = 1024;
+const size_t kDepthLabels = 2048;
 const size_t kDepthModel = 2048;
 const size_t kDepthHistory = 4096;
-const size_t kDepthSchedule = 64;
+const size_t kDepthSchedule = 128;
+const size_t kDepthDerivative = 1025;
+const size_t kDepthFull = 4096;
 const size_t kDepthLevels = 16384;
 #ifdef ZIPML_BENCH_QUICK
 const bool kWholePorts = true;
@@ -101,10 +108,14 @@ struct Case {
   double step, l2;
   uint32_t label_range;  // labels lie within +-label_range / 2^24
   bool own_tables;       // a table of levels for each feature instead of one for all
+  uint32_t loss, degree, range_log2;
+  bool weights;
+  uint32_t model_bits, model_shift, gradient_bits, gradient_shift;
+  uint32_t first_block, block_step;
 };
 
 struct Outcome {
-  uint32_t status, version, saturations;
+  uint32_t status, version, saturations, outside, clipped, refetched;
   uint64_t capability, words, cycles;
 };
 
@@ -124,279 +135,434 @@ int64_t Clamp(int64_t a, uint32_t &count) {
   return a > limit ? limit : a < -limit ? -limit : a;
 }
 
-/// The formulas, one sample and one feature at a time.
+uint32_t Chunks(const Case &c) { return (c.features + kLanes - 1) / kLanes; }
+uint32_t Base(const Case &c) { return kFloat ? 0 : c.bits - 1; }
+uint32_t Dithers(const Case &c) {
+  return c.sampling == zipml::kIndependent ? c.degree + 1 : c.sampling == zipml::kSingle ? 1 : 2;
+}
+uint32_t Stored(const Case &c) { return Base(c) + c.extra_planes + Dithers(c); }
+uint32_t Batches(const Case &c) { return (c.samples + c.batch - 1) / c.batch; }
+uint32_t Blocks(const Case &c) { return (Batches(c) + c.block_batches - 1) / c.block_batches; }
+
+/// What planes and memory stand for.
+struct Truth {
+  std::vector<std::vector<int64_t> > values;  // of each independent sample: samples x features
+  std::vector<int64_t> full;                  // float32 samples, 23 fraction bits
+  std::vector<int32_t> labels, weights, derivative;
+};
+
+/// The formulas of docs/arithmetic.md and docs/losses.md, one sample and one feature at a time.
 class Reference {
  public:
-  Reference(const Case &c, const std::vector<int64_t> &first, const std::vector<int64_t> &second,
-            const std::vector<int32_t> &labels)
+  Reference(const Case &c, const Truth &truth)
       : saturations(0),
+        outside(0),
+        clipped(0),
+        refetched(0),
         model(c.features, 0),
         c_(c),
-        first_(first),
-        second_(second),
-        labels_(labels) {}
+        truth_(truth),
+        seen_(c.features, 0),
+        update_(0) {}
 
-  void Epoch(uint32_t step, uint32_t decay) {
-    std::deque<std::vector<int64_t> > waiting;
-    const uint32_t batches = (c_.samples + c_.batch - 1) / c_.batch;
-    for (uint32_t k = 0; k < batches; ++k) {
-      waiting.push_back(Gradient(k, step));
-      if (waiting.size() > c_.delay) {
-        Update(waiting.front(), decay);
-        waiting.pop_front();
-      }
-    }
-    for (; !waiting.empty(); waiting.pop_front()) Update(waiting.front(), decay);
+  void Start(const std::vector<int64_t> &model_values) {
+    model = model_values;
+    See(0xffffffffu);
   }
 
-  uint32_t saturations;
+  void Epoch(const uint32_t *schedule) {
+    std::deque<std::vector<int64_t> > waiting;
+    uint32_t block = c_.first_block;
+    for (uint32_t i = 0; i < Blocks(c_); ++i) {
+      const uint32_t first = block * c_.block_batches;
+      for (uint32_t k = first; k < std::min(first + c_.block_batches, Batches(c_)); ++k) {
+        waiting.push_back(Gradient(k, schedule));
+        if (waiting.size() > c_.delay) {
+          Update(waiting.front(), schedule);
+          waiting.pop_front();
+        }
+      }
+      refetched_of_block.push_back(refetched);
+      block = (block + c_.block_step) % Blocks(c_);
+    }
+    for (; !waiting.empty(); waiting.pop_front()) Update(waiting.front(), schedule);
+  }
+
+  uint32_t saturations, outside, clipped, refetched;
   std::vector<int64_t> model;
+  std::vector<uint32_t> refetched_of_block;  // in all, after each block of each epoch
 
  private:
-  int64_t Dot(const std::vector<int64_t> &q, uint32_t s) const {
+  /// The model as dot products see it.
+  void See(uint32_t update) {
+    for (uint32_t j = 0; j < c_.features; ++j) {
+      seen_[j] =
+          zipml::QuantizedEntry(static_cast<int32_t>(model[j]), c_.model_shift, c_.model_bits,
+                                Random(update, j, zipml::kModelStream), clipped);
+    }
+  }
+
+  static uint32_t Random(uint32_t update, uint32_t feature, uint32_t stream) {
+    return zipml::LaneRandom(zipml::DrawOf(kSeed, update, feature / 64, stream), feature % 64);
+  }
+
+  int64_t Dot(const std::vector<int64_t> &q, uint32_t s, bool cut) const {
     int64_t sum = 0;
     for (uint32_t j = 0; j < c_.features; ++j) {
-      const int64_t product = q[s * c_.features + j] * model[j];
-      sum += kFloat ? Round(product, 16) : product;
+      const int64_t product = q[s * c_.features + j] * seen_[j];
+      sum += cut ? Round(product, 16) : product;
     }
     return sum;
   }
 
-  int64_t Coefficient(int64_t dot, int32_t label, uint32_t step) {
-    const int64_t one = static_cast<int64_t>(1) << kValueBits;
-    const int64_t residual = Clamp(Round(dot - label * one, kValueBits), saturations);
-    return Clamp(Round(residual * step, 26), saturations);
+  int64_t MarginOf(int64_t dot, uint32_t s) {
+    const int64_t z = Clamp(Round(dot, kValueBits), saturations);
+    return truth_.labels[s] < 0 ? -z : z;
   }
 
-  std::vector<int64_t> Gradient(uint32_t batch, uint32_t step) {
+  int64_t Derivative(int64_t dot, uint32_t s) {
+    const int64_t label = truth_.labels[s], one = 1 << 24;
+    if (c_.loss == zipml::kLeastSquares) {
+      return Clamp(Round(dot - label * (static_cast<int64_t>(1) << kValueBits), kValueBits),
+                   saturations);
+    }
+    const int64_t margin = MarginOf(dot, s);
+    int64_t size = 0;
+    if (c_.loss == zipml::kHinge) {
+      size = margin < one ? one : 0;
+    } else if (c_.loss == zipml::kSquaredHinge) {
+      size = margin < one ? Clamp(one - margin, saturations) : 0;
+    } else {
+      const int64_t range = one << c_.range_log2;
+      if (std::abs(margin) > range) ++outside;
+      const int64_t place = std::min(std::max(margin, -range), range) + range;
+      const int64_t unit = 2 * range / 1024;
+      const int64_t index = std::min<int64_t>(place / unit, 1023);
+      const int64_t left = truth_.derivative[index], right = truth_.derivative[index + 1];
+      const int64_t product = (right - left) * (place - index * unit);
+      size = left + FloorDivide(product + unit / 2, unit);
+    }
+    return label < 0 ? size : -size;
+  }
+
+  int64_t PolynomialDerivative(uint32_t s) {
+    int64_t product = 0, sum = truth_.derivative[0];
+    for (uint32_t k = 1; k <= c_.degree; ++k) {
+      const int64_t margin = MarginOf(Dot(truth_.values[k - 1], s, false), s);
+      if (std::abs(margin) > static_cast<int64_t>(1) << (24 + c_.range_log2)) ++outside;
+      const int64_t t = c_.range_log2 == 0 ? margin : Round(margin, c_.range_log2);
+      product = k == 1 ? t : Clamp(Round(product * t, 24), saturations);
+      sum = Clamp(sum + Round(truth_.derivative[k] * product, 24), saturations);
+    }
+    return truth_.labels[s] < 0 ? sum : -sum;
+  }
+
+  int64_t Coefficient(int64_t derivative, uint32_t s, const uint32_t *schedule) {
+    const int64_t weighted = Clamp(Round(derivative * truth_.weights[s], 16), saturations);
+    return Clamp(Round(weighted * schedule[truth_.labels[s] < 0 ? 1 : 0], 26), saturations);
+  }
+
+  bool InDoubt(uint32_t s) const {
+    int64_t norm = 0;
+    for (int64_t entry : seen_) norm += std::abs(entry);
+    const int64_t bound = 2 * norm / (1 << (c_.bits - 1)) + 1;
+    for (uint32_t k = 0; k < 2; ++k) {
+      if (k == 0 ? c_.sampling == zipml::kDoublePlain : c_.sampling == zipml::kSingle) continue;
+      const int64_t z = Round(Dot(truth_.values[k], s, false), kValueBits);
+      if (std::abs((1 << 24) - (truth_.labels[s] < 0 ? -z : z)) <= bound) return true;
+    }
+    return false;
+  }
+
+  std::vector<int64_t> Gradient(uint32_t batch, const uint32_t *schedule) {
     std::vector<int64_t> g(c_.features, 0);
     for (uint32_t s = batch * c_.batch; s < (batch + 1) * c_.batch && s < c_.samples; ++s) {
+      const std::vector<int64_t> &first = truth_.values.front();
+      const std::vector<int64_t> &second = truth_.values.back();
+      const bool single = c_.sampling == zipml::kSingle;
+      const bool symmetric = c_.sampling == zipml::kDoubleSymmetric;
       int64_t c1, c2;
-      if (c_.sampling == zipml::kDoubleSymmetric) {
-        c1 = Coefficient(Dot(first_, s), labels_[s], step);
-        c2 = Coefficient(Dot(second_, s), labels_[s], step);
+      if (c_.sampling == zipml::kIndependent) {
+        c1 = c2 = Coefficient(PolynomialDerivative(s), s, schedule);
+      } else if (kRefetches && InDoubt(s)) {
+        ++refetched;
+        const int64_t dot = Dot(truth_.full, s, true);
+        c1 = c2 = Coefficient(Derivative(dot, s), s, schedule);
+        if (symmetric) c2 = Coefficient(Derivative(dot, s), s, schedule);
+      } else if (symmetric) {
+        c1 = Coefficient(Derivative(Dot(first, s, kFloat), s), s, schedule);
+        c2 = Coefficient(Derivative(Dot(second, s, kFloat), s), s, schedule);
       } else {
-        const std::vector<int64_t> &q = c_.sampling == zipml::kSingle ? first_ : second_;
-        c1 = c2 = Coefficient(Dot(q, s), labels_[s], step);
+        c1 = c2 = Coefficient(Derivative(Dot(single ? first : second, s, kFloat), s), s, schedule);
       }
       for (uint32_t j = 0; j < c_.features; ++j) {
-        const int64_t q1 = first_[s * c_.features + j];
-        const int64_t q2 = second_[s * c_.features + j];
+        const int64_t q1 = first[s * c_.features + j];
+        const int64_t q2 = second[s * c_.features + j];
         if (kFloat) {
           g[j] += Round(q1 * 2 * c1, 16);
-        } else if (c_.sampling == zipml::kDoubleSymmetric) {
+        } else if (symmetric) {
           g[j] += q1 * c2 + q2 * c1;
         } else {
-          g[j] += 2 * q1 * c1;
+          g[j] += 2 * (c_.sampling == zipml::kIndependent ? q2 : q1) * c1;
         }
       }
     }
     return g;
   }
 
-  void Update(const std::vector<int64_t> &g, uint32_t decay) {
+  void Update(const std::vector<int64_t> &g, const uint32_t *schedule) {
     for (uint32_t j = 0; j < c_.features; ++j) {
-      const int64_t shrink = Round(model[j] * decay, 24 + 28 - kGradientBits);
-      model[j] = Clamp(model[j] - Round(g[j] + shrink, kGradientBits - 24), saturations);
+      const int64_t gradient = zipml::QuantizedGradient(
+          g[j], schedule[3], c_.gradient_bits, Random(update_, j, zipml::kGradientStream), clipped);
+      const int64_t shrink = Round(model[j] * schedule[2], 24 + 28 - kGradientBits);
+      model[j] = Clamp(model[j] - Round(gradient + shrink, kGradientBits - 24), saturations);
     }
+    See(update_++);
   }
 
+  static const uint32_t kSeed = 20260102;
+  friend struct Data;
   const Case c_;
-  const std::vector<int64_t> &first_, &second_;
-  const std::vector<int32_t> &labels_;
+  const Truth &truth_;
+  std::vector<int64_t> seen_;
+  uint32_t update_;
 };
 
 float FloatValue(std::mt19937 &random) {
   return static_cast<float>(static_cast<int32_t>(random())) / 2147483648.0f;
 }
 
-/// The buffers of one case, and what its planes stand for.
+/// The buffers of one case, and what they stand for.
 struct Data {
-  Data(const Case &c, uint32_t chunks, uint32_t stored, uint32_t pending_entries)
+  static const uint32_t kSeed = 20260102;
+
+  Data(const Case &c, uint32_t pending_entries)
       : block_samples(c.batch * c.block_batches),
-        blocks((c.samples + block_samples - 1) / block_samples),
-        plane_words(block_samples * chunks),
-        block_stride(stored * plane_words),
-        entries(chunks * kLanes),
-        planes(static_cast<size_t>(blocks) * block_stride, kDepthPlanes),
-        labels(static_cast<size_t>(blocks) * block_samples, kDepthLabels),
-        model(entries + pending_entries, kDepthModel),
-        history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
-        schedule(2 * c.epochs, kDepthSchedule),
+        blocks(Blocks(c)),
+        plane_words(block_samples * Chunks(c)),
+        block_stride(Stored(c) * plane_words),
+        entries(Chunks(c) * kLanes),
+        full_words(kRefetches ? (c.features + format_t::kFullLanes - 1) / format_t::kFullLanes : 0),
         tables(!kLevels       ? 0
                : c.own_tables ? c.features
                               : 1),
         level_count(kLevels ? (1u << (c.bits - 1)) + 1 : 0),
+        derivatives(c.loss == zipml::kTable        ? 1025
+                    : c.loss == zipml::kPolynomial ? c.degree + 1
+                                                   : 0),
+        planes(static_cast<size_t>(blocks) * block_stride, kDepthPlanes),
+        full(static_cast<size_t>(blocks) * block_samples * full_words, kDepthFull),
+        labels(static_cast<size_t>(blocks) * block_samples * (c.weights ? 2 : 1), kDepthLabels),
+        model(entries + pending_entries, kDepthModel),
+        history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
+        derivative(derivatives, kDepthDerivative),
         levels(static_cast<size_t>(tables) * level_count, kDepthLevels),
-        first(static_cast<size_t>(c.samples) * c.features, 0),
-        second(first),
-        truth(c.samples) {}
+        schedule(4 * c.epochs, kDepthSchedule) {}
 
   bool intact() const {
-    return planes.intact() && labels.intact() && model.intact() && history.intact() &&
-           schedule.intact() && levels.intact();
+    return planes.intact() && full.intact() && labels.intact() && model.intact() &&
+           history.intact() && derivative.intact() && levels.intact() && schedule.intact();
   }
 
-  uint64_t levels_used() const { return static_cast<uint64_t>(tables) * level_count; }
-
-  uint32_t block_samples, blocks, plane_words, block_stride, entries;
-  Guarded<format_t::word_t> planes;
-  Guarded<int32_t> labels, model, history;
+  uint32_t block_samples, blocks, plane_words, block_stride, entries, full_words;
+  uint32_t tables, level_count, derivatives;
+  Guarded<format_t::word_t> planes, full;
+  Guarded<int32_t> labels, model, history, derivative, levels;
   Guarded<uint32_t> schedule;
-  uint32_t tables, level_count;
-  Guarded<int32_t> levels;
-  std::vector<int64_t> first, second;  // Q1 and Q2, samples x features
-  std::vector<int32_t> truth;          // labels of real samples
+  Truth truth;
 };
 
-uint32_t Chunks(const Case &c) { return (c.features + kLanes - 1) / kLanes; }
-uint32_t Base(const Case &c) { return kFloat ? 0 : c.bits - 1; }
-uint32_t Dithers(const Case &c) { return c.sampling == zipml::kSingle ? 1 : 2; }
-uint32_t Stored(const Case &c) { return Base(c) + c.extra_planes + Dithers(c); }
-
-/// Random planes, padding lanes and padded samples included, for neither may count; random labels,
-/// start model and schedule.
-void Fill(const Case &c, Data &d) {
-  std::mt19937 random(c.samples * 31 + c.features * 7 + c.bits);
-  const uint32_t chunks = Chunks(c), base = Base(c);
+/// Random planes, padding lanes and padded samples included, for neither may count.
+void FillPlanes(const Case &c, std::mt19937 &random, Data &d) {
+  const uint32_t base = Base(c), chunks = Chunks(c);
+  const size_t size = static_cast<size_t>(c.samples) * c.features;
+  d.truth.values.assign(Dithers(c), std::vector<int64_t>(size, 0));
   for (uint32_t block = 0; block < d.blocks; ++block) {
     for (uint32_t plane = 0; plane < Stored(c); ++plane) {
-      for (uint32_t s = 0; s < d.block_samples; ++s) {
-        const uint32_t sample = block * d.block_samples + s;
-        for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
-          format_t::word_t word = 0;
-          for (uint32_t lane = 0; lane < kLanes; ++lane) {
-            const uint32_t feature = chunk * kLanes + lane;
-            const bool real = sample < c.samples && feature < c.features;
-            const size_t i = static_cast<size_t>(sample) * c.features + feature;
-            if (kFloat) {
-              const float value = FloatValue(random);
-              uint32_t bits;
-              std::memcpy(&bits, &value, 4);
-              word.range(32 * lane + 31, 32 * lane) = bits;
-              if (real) d.first[i] = std::lround(static_cast<double>(value) * 8388608.0);
-            } else {
-              const bool bit = (random() >> 7 & 1) != 0;
-              word[lane] = bit;
-              // the uniform grid's own value, or the code that a table decodes
-              const int64_t sign = bit ? 1 : kLevels ? 0 : -1;
-              const int dither_unit = kLevels ? 1 : 1 << (8 - c.bits);
-              if (!real) continue;
-              if (plane < base) {
-                const int base_unit = 1 << (kLevels ? base - 1 - plane : 6 - plane);
-                d.first[i] += sign * base_unit;
-                d.second[i] += sign * base_unit;
-              } else if (plane == base + c.extra_planes) {
-                d.first[i] += sign * dither_unit;
-              } else if (plane == base + c.extra_planes + 1) {
-                d.second[i] += sign * dither_unit;
-              }
-            }
+      for (uint32_t place = 0; place < d.plane_words; ++place) {
+        const uint32_t sample = block * d.block_samples + place / chunks;
+        format_t::word_t word = 0;
+        for (uint32_t lane = 0; lane < kLanes; ++lane) {
+          const uint32_t feature = place % chunks * kLanes + lane;
+          const bool real = sample < c.samples && feature < c.features;
+          const size_t i = static_cast<size_t>(sample) * c.features + feature;
+          if (kFloat) {
+            const float value = FloatValue(random);
+            uint32_t bits;
+            std::memcpy(&bits, &value, 4);
+            word.range(32 * lane + 31, 32 * lane) = bits;
+            if (real) d.truth.values[0][i] = std::lround(static_cast<double>(value) * 8388608.0);
+            continue;
           }
-          d.planes[static_cast<size_t>(block) * d.block_stride + plane * d.plane_words +
-                   s * chunks + chunk] = word;
+          const bool bit = (random() >> 7 & 1) != 0;
+          word[lane] = bit;
+          if (!real) continue;
+          // the uniform grid's own value, or the code that a table decodes
+          const int64_t sign = bit ? 1 : kLevels ? 0 : -1;
+          if (plane < base) {
+            const int64_t unit = 1 << (kLevels ? base - 1 - plane : 6 - plane);
+            for (std::vector<int64_t> &values : d.truth.values) values[i] += sign * unit;
+          } else if (plane >= base + c.extra_planes) {
+            const int64_t unit = kLevels ? 1 : 1 << (8 - c.bits);
+            d.truth.values[plane - base - c.extra_planes][i] += sign * unit;
+          }
         }
-        if (plane == 0) {
-          const int64_t range = c.label_range;
-          const int32_t label = static_cast<int32_t>(random() % (2 * range + 1) - range);
-          d.labels[sample] = label;
-          if (sample < c.samples) d.truth[sample] = label;
-        }
+        d.planes[static_cast<size_t>(block) * d.block_stride + plane * d.plane_words + place] =
+            word;
       }
     }
   }
-  for (size_t i = 0; i < d.levels.size() && kLevels; ++i) {
+}
+
+/// Random float32 rows, not those of the planes, so that it shows which of the two were read.
+void FillFull(const Case &c, std::mt19937 &random, Data &d) {
+  d.truth.full.assign(static_cast<size_t>(c.samples) * c.features, 0);
+  for (size_t i = 0; i < static_cast<size_t>(d.blocks) * d.block_samples * d.full_words; ++i) {
+    format_t::word_t word = 0;
+    for (uint32_t lane = 0; lane < format_t::kFullLanes; ++lane) {
+      const float value = FloatValue(random);
+      uint32_t bits;
+      std::memcpy(&bits, &value, 4);
+      word.range(32 * lane + 31, 32 * lane) = bits;
+      const size_t sample = i / d.full_words;
+      const size_t feature = i % d.full_words * format_t::kFullLanes + lane;
+      if (sample < c.samples && feature < c.features) {
+        d.truth.full[sample * c.features + feature] =
+            std::lround(static_cast<double>(value) * 8388608.0);
+      }
+    }
+    d.full[i] = word;
+  }
+}
+
+/// Everything random: labels, weights, tables, start model, and a schedule.
+void Fill(const Case &c, Data &d) {
+  std::mt19937 random(c.samples * 31 + c.features * 7 + c.bits);
+  FillPlanes(c, random, d);
+  if (kRefetches) FillFull(c, random, d);
+  for (uint32_t s = 0; s < d.blocks * d.block_samples; ++s) {
+    const int64_t range = c.label_range;
+    const int32_t label = static_cast<int32_t>(random() % (2 * range + 1) - range);
+    const int32_t weight = c.weights ? static_cast<int32_t>(random() % 200000u) : 65536;
+    d.labels[c.weights ? 2 * s : s] = label;
+    if (c.weights) d.labels[2 * s + 1] = weight;
+    if (s >= c.samples) continue;
+    d.truth.labels.push_back(label);
+    d.truth.weights.push_back(weight);
+  }
+  for (uint32_t i = 0; i < d.derivatives; ++i) {
+    d.derivative[i] = static_cast<int32_t>(random() % 33554433u) - 16777216;
+    d.truth.derivative.push_back(d.derivative[i]);
+  }
+  for (size_t i = 0; i < static_cast<size_t>(d.tables) * d.level_count; ++i) {
     d.levels[i] = static_cast<int32_t>(random() % 32769) - 16384;
   }
-  for (size_t i = 0; i < d.first.size() && kLevels; ++i) {
+  for (size_t i = 0; i < static_cast<size_t>(c.samples) * c.features && kLevels; ++i) {
     const size_t table = d.tables == 1 ? 0 : i % c.features * d.level_count;
-    d.first[i] = d.levels[table + d.first[i]];
-    d.second[i] = d.levels[table + d.second[i]];
+    for (std::vector<int64_t> &values : d.truth.values) values[i] = d.levels[table + values[i]];
   }
   for (uint32_t i = 0; i < d.entries; ++i) {
     d.model[i] = i < c.features ? static_cast<int32_t>(random() % 16777216u) - 8388608 : 0;
   }
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
     const double step = c.step / (1 + epoch);
-    d.schedule[2 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
-    d.schedule[2 * epoch + 1] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
+    d.schedule[4 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
+    d.schedule[4 * epoch + 1] = static_cast<uint32_t>(0.6 * step / c.batch * 1073741824.0);
+    d.schedule[4 * epoch + 2] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
+    d.schedule[4 * epoch + 3] = c.gradient_shift;
   }
 }
 
 /// The top function that this bench is built for.
-void Top(ZIPML_PORTS, const int32_t *levels, ZIPML_SCALARS, uint32_t level_tables, Outcome &o) {
-#if defined(ZIPML_BENCH_LEVELS)
-  zipml_sgd_levels(planes, labels, model, history, schedule, levels, samples, features, batch,
-                   block_samples, block_stride, dither_offset, bits, sampling, epochs, delay, skip,
-                   pending, flags, level_tables, &o.status, &o.version, &o.capability, &o.words,
-                   &o.cycles, &o.saturations);
-#else
+void Top(ZIPML_PORTS(format_t::word_t), const int32_t *levels, const format_t::word_t *full,
+         ZIPML_SCALARS, uint32_t level_tables, Outcome &o) {
+  uint32_t *status = &o.status, *version = &o.version, *saturations = &o.saturations;
+  uint32_t *outside = &o.outside, *clipped = &o.clipped, *refetched = &o.refetched;
+  uint64_t *capability = &o.capability, *words = &o.words, *cycles = &o.cycles;
   static_cast<void>(levels);
+  static_cast<void>(full);
   static_cast<void>(level_tables);
-#if defined(ZIPML_BENCH_FLOAT)
-  zipml_sgd_f32
+#if defined(ZIPML_BENCH_LEVELS)
+  zipml_sgd_levels(ZIPML_PASS_PORTS, levels, ZIPML_PASS_SCALARS, level_tables, ZIPML_PASS_OUTPUTS);
+#elif defined(ZIPML_BENCH_REFETCH)
+  zipml_sgd_refetch(ZIPML_PASS_PORTS, full, ZIPML_PASS_SCALARS, ZIPML_PASS_OUTPUTS);
+#elif defined(ZIPML_BENCH_FLOAT)
+  zipml_sgd_f32(ZIPML_PASS_PORTS, ZIPML_PASS_SCALARS, ZIPML_PASS_OUTPUTS);
 #else
-  zipml_sgd
-#endif
-      (planes, labels, model, history, schedule, samples, features, batch, block_samples,
-       block_stride, dither_offset, bits, sampling, epochs, delay, skip, pending, flags, &o.status,
-       &o.version, &o.capability, &o.words, &o.cycles, &o.saturations);
+  zipml_sgd(ZIPML_PASS_PORTS, ZIPML_PASS_SCALARS, ZIPML_PASS_OUTPUTS);
 #endif
 }
 
 /// One start on blocks `block` and up, `samples` samples in them.
 Outcome Start(const Case &c, Data &d, uint32_t block, uint32_t samples, uint32_t epochs,
-              uint32_t skip, uint32_t pending, uint32_t flags) {
+              uint32_t skip, uint32_t pending, uint32_t flags, uint32_t first_update) {
   Outcome o;
+  const size_t sample = static_cast<size_t>(block) * d.block_samples;
   Top(d.planes.get() + static_cast<size_t>(block) * d.block_stride,
-      d.labels.get() + static_cast<size_t>(block) * d.block_samples, d.model.get(), d.history.get(),
-      d.schedule.get(), d.levels.get(), samples, c.features, c.batch, d.block_samples,
-      d.block_stride, (Base(c) + c.extra_planes) * d.plane_words, c.bits, c.sampling, epochs,
-      c.delay, skip, pending, flags, d.tables, o);
+      d.labels.get() + sample * (c.weights ? 2 : 1), d.model.get(), d.history.get(),
+      d.schedule.get(), d.derivative.get(), d.levels.get(), d.full.get() + sample * d.full_words,
+      samples, c.features, c.batch, d.block_samples, d.block_stride,
+      (Base(c) + c.extra_planes) * d.plane_words, c.bits, c.sampling, epochs, c.delay, skip,
+      pending, flags | (c.weights ? zipml::kFlagWeights : 0u), c.loss, c.degree, c.range_log2,
+      c.model_bits, c.model_shift, c.gradient_bits, Data::kSeed, first_update, c.first_block,
+      c.block_step, d.tables, o);
   return o;
 }
 
 /// Cycles of a whole run: docs/schedule.md.
-uint64_t ExpectedCycles(const Case &c, const Data &d) {
+uint64_t ExpectedCycles(const Case &c, const Data &d, const Reference &reference) {
   const zipml::Overlap o = zipml::OverlapOf(c.delay);
   const uint64_t planes = Base(c) + Dithers(c);
   const uint32_t passes = kLevels ? 1 : static_cast<uint32_t>(planes);
   const uint32_t cell = kLevels ? kLanes / 4 : kLanes;
   const uint64_t slot = zipml::SlotCycles(passes, c.batch, (c.features + cell - 1) / cell, o);
   const bool two_bursts = c.extra_planes != 0 && Base(c) != 0;
-  const uint64_t read = planes * d.plane_words + (two_bursts ? 128 : 64);
-  const uint64_t batches = (c.samples + c.batch - 1) / c.batch;
-  uint64_t epoch = 0, train = 0;
-  for (uint64_t block = 0; block < d.blocks; ++block) {
-    const uint64_t own = std::min<uint64_t>(c.block_batches, batches - block * c.block_batches);
-    train = own * o.slots_per_batch * slot + 48;
-    if (block + 1 == d.blocks) train += (c.delay == 0 ? 0 : o.lag * slot) + d.entries + 64;
-    epoch += std::max(train, read);
+  const uint64_t words = planes * d.plane_words + (two_bursts ? 128 : 64);
+  const uint64_t read = std::max<uint64_t>(words, d.block_samples * (c.weights ? 2 : 1) + 64);
+  uint64_t run = read + 2 * (d.entries + 64);
+  if (d.derivatives != 0) run += d.derivatives + 64;
+  if (kLevels) run += static_cast<uint64_t>(d.tables) * d.level_count + 64;
+  uint32_t before = 0;
+  for (uint32_t i = 0; i < c.epochs * d.blocks; ++i) {
+    const uint32_t block = (c.first_block + i % d.blocks * c.block_step) % d.blocks;
+    const uint64_t own = std::min(c.block_batches, Batches(c) - block * c.block_batches);
+    const bool closes = i % d.blocks + 1 == d.blocks;
+    const uint64_t slots = own * o.slots_per_batch + (closes && c.delay != 0 ? o.lag : 0);
+    uint64_t train = slots * slot + (kRefetches ? slots : 1) * 48;
+    train += (reference.refetched_of_block[i] - before) * (d.full_words + 64 + 32);
+    before = reference.refetched_of_block[i];
+    if (closes) train += d.entries + 64;
+    const bool last = i + 1 == c.epochs * d.blocks;
+    run += last ? train : std::max(train, read);
   }
-  const uint64_t tables = kLevels ? d.levels_used() + 64 : 0;
-  return read + c.epochs * epoch - std::max(train, read) + train + 2 * (d.entries + 64) + tables;
+  return run;
 }
 
 const char *Name(const Case &c) {
-  static char name[160];
-  std::snprintf(name, sizeof name, "samples %u features %u batch %u bits %u sampling %u delay %u",
-                c.samples, c.features, c.batch, c.bits, c.sampling, c.delay);
+  static char name[240];
+  std::snprintf(name, sizeof name,
+                "samples %u features %u batch %u bits %u sampling %u delay %u loss %u degree %u "
+                "weights %d model %u gradient %u order %u %u",
+                c.samples, c.features, c.batch, c.bits, c.sampling, c.delay, c.loss, c.degree,
+                c.weights, c.model_bits, c.gradient_bits, c.first_block, c.block_step);
   return name;
 }
 
 /// A run in one piece against the formulas.
 void RunCase(const Case &c) {
-  Data d(c, Chunks(c), Stored(c), 0);
+  Data d(c, 0);
   Fill(c, d);
-  Reference reference(c, d.first, d.second, d.truth);
-  for (uint32_t i = 0; i < c.features; ++i) reference.model[i] = d.model[i];
-  const Outcome o = Start(c, d, 0, c.samples, c.epochs, 0, 0, 0);
+  Reference reference(c, d.truth);
+  std::vector<int64_t> start(c.features);
+  for (uint32_t i = 0; i < c.features; ++i) start[i] = d.model[i];
+  reference.Start(start);
+  const Outcome o = Start(c, d, 0, c.samples, c.epochs, 0, 0, 0, 0);
   const char *name = Name(c);
   EXPECT(o.status == zipml::kStatusOk, "%s: status %u", name, o.status);
   EXPECT(o.version == zipml::kInterfaceVersion, "%s: version %x", name, o.version);
   EXPECT(d.intact(), "%s: guard words", name);
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
-    reference.Epoch(d.schedule[2 * epoch], d.schedule[2 * epoch + 1]);
+    reference.Epoch(&d.schedule[4 * epoch]);
     uint32_t wrong = 0;
     for (uint32_t i = 0; i < d.entries; ++i) {
       const int64_t expected = i < c.features ? reference.model[i] : 0;
@@ -409,21 +575,27 @@ void RunCase(const Case &c) {
   EXPECT(wrong == 0, "%s: %u entries of the model differ", name, wrong);
   EXPECT(o.saturations == reference.saturations, "%s: %u saturations, expected %u", name,
          o.saturations, reference.saturations);
+  EXPECT(o.outside == reference.outside, "%s: %u outside, expected %u", name, o.outside,
+         reference.outside);
+  EXPECT(o.clipped == reference.clipped, "%s: %u clipped, expected %u", name, o.clipped,
+         reference.clipped);
+  EXPECT(o.refetched == reference.refetched, "%s: %u refetched, expected %u", name, o.refetched,
+         reference.refetched);
   const uint64_t planes = Base(c) + Dithers(c);
   EXPECT(o.words == static_cast<uint64_t>(c.epochs) * d.blocks * planes * d.plane_words,
          "%s: words %llu", name, static_cast<unsigned long long>(o.words));
-  EXPECT(o.cycles == ExpectedCycles(c, d), "%s: cycles %llu, expected %llu", name,
-         static_cast<unsigned long long>(o.cycles),
-         static_cast<unsigned long long>(ExpectedCycles(c, d)));
+  const uint64_t cycles = ExpectedCycles(c, d, reference);
+  EXPECT(o.cycles == cycles, "%s: cycles %llu, expected %llu", name,
+         static_cast<unsigned long long>(o.cycles), static_cast<unsigned long long>(cycles));
 }
 
 /// A run of one epoch cut into segments of one new block each, with pending updates handed over,
 /// against the run in one piece.
 void RunSegments(const Case &c) {
-  Data whole(c, Chunks(c), Stored(c), 0);
+  Data whole(c, 0);
   Fill(c, whole);
-  Start(c, whole, 0, c.samples, 1, 0, 0, 0);
-  Data d(c, Chunks(c), Stored(c), 2 * c.delay * c.batch);
+  Start(c, whole, 0, c.samples, 1, 0, 0, 0, 0);
+  Data d(c, 2 * c.delay * c.batch);
   Fill(c, d);
   const char *name = Name(c);
   uint32_t pending = 0;
@@ -435,7 +607,8 @@ void RunSegments(const Case &c) {
     const bool hold = done + 1 < d.blocks;
     const uint32_t begin = block * d.block_samples;
     const uint32_t samples = std::min(c.samples, (done + 1) * d.block_samples) - begin;
-    const Outcome o = Start(c, d, block, samples, 1, skip, pending, hold ? +zipml::kFlagHold : 0u);
+    const Outcome o =
+        Start(c, d, block, samples, 1, skip, pending, hold ? +zipml::kFlagHold : 0u, oldest);
     EXPECT(o.status == zipml::kStatusOk, "%s: segment %u: status %u", name, done, o.status);
     pending = std::min(c.delay, (done + 1) * c.block_batches - oldest);
   }
@@ -450,7 +623,7 @@ void RunSegments(const Case &c) {
 #ifndef ZIPML_BENCH_ENGINE
 /// The reading stages alone: the streamed planes of every block, the first again after the last.
 void RunStages(const Case &c) {
-  Data d(c, Chunks(c), Stored(c), 0);
+  Data d(c, 0);
   Fill(c, d);
   const zipml::Registers r = {c.samples,
                               c.features,
@@ -464,20 +637,30 @@ void RunStages(const Case &c) {
                               c.delay,
                               0,
                               0,
+                              c.weights ? +zipml::kFlagWeights : 0u,
+                              c.loss,
+                              c.degree,
+                              c.range_log2,
                               0,
+                              0,
+                              0,
+                              0,
+                              0,
+                              c.first_block,
+                              c.block_step,
                               d.tables};
   const zipml::Geometry g = zipml::GeometryOf<format_t>(r);
   const size_t depth = 1 << zipml::BlockWordsLog2(format_t::kFormat);
   std::vector<format_t::word_t> words(format_t::kBufferPlanes * depth);
   typedef format_t::word_t plane_t[1 << zipml::BlockWordsLog2(format_t::kFormat)];
-  std::vector<int32_t> block_labels(zipml::kBlockSamples);
-  uint32_t next_words[1] = {0}, next_labels[1] = {0};
+  std::vector<int32_t> block_labels(zipml::kBlockSamples), block_weights(zipml::kBlockSamples);
+  uint32_t next_words[1] = {c.first_block}, next_labels[1] = {c.first_block};
   uint32_t wrong = 0;
   for (uint32_t round = 0; round < d.blocks + 1; ++round) {
-    const uint32_t block = round % d.blocks;
+    const uint32_t block = (c.first_block + round * c.block_step) % d.blocks;
     zipml::ReadWords<format_t>(d.planes.get(), r, g, next_words,
                                reinterpret_cast<plane_t *>(words.data()));
-    zipml::ReadLabels(d.labels.get(), r, g, next_labels, block_labels.data());
+    zipml::ReadLabels(d.labels.get(), r, g, next_labels, block_labels.data(), block_weights.data());
     for (uint32_t i = 0; i < g.planes * d.plane_words; ++i) {
       const bool dither = i >= Base(c) * d.plane_words;
       const uint32_t stored = i + (dither ? c.extra_planes * d.plane_words : 0);
@@ -488,28 +671,32 @@ void RunStages(const Case &c) {
       wrong += words[place] != d.planes[static_cast<size_t>(block) * d.block_stride + stored];
     }
     for (uint32_t i = 0; i < d.block_samples; ++i) {
-      wrong += block_labels[i] != d.labels[block * d.block_samples + i];
+      const size_t sample = static_cast<size_t>(block) * d.block_samples + i;
+      wrong += block_labels[i] != d.labels[c.weights ? 2 * sample : sample];
+      wrong += block_weights[i] != (c.weights ? d.labels[2 * sample + 1] : 65536);
     }
   }
   EXPECT(wrong == 0, "%s: %u words or labels differ after reading", Name(c), wrong);
 }
 #endif
 
-/// A register outside its range must be answered by its code, with no memory behind the pointers.
-void RunInvalid(const char *name, uint32_t expected, uint32_t samples, uint32_t features,
-                uint32_t batch, uint32_t block_samples, uint32_t bits, uint32_t sampling,
-                uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags,
-                uint32_t level_tables = 1) {
+/// Registers outside their range must be answered by their code, with no memory behind the
+/// pointers.
+void RunInvalid(const char *name, uint32_t expected, const zipml::Registers &r) {
   std::vector<format_t::word_t> planes(kWholePorts ? kDepthPlanes : 0);
+  std::vector<format_t::word_t> full(kWholePorts ? kDepthFull : 0);
   std::vector<int32_t> labels(kWholePorts ? kDepthLabels : 0);
   std::vector<int32_t> model(kWholePorts ? kDepthModel : 0, 7);
   std::vector<int32_t> history(kWholePorts ? kDepthHistory : 0, 7);
   std::vector<uint32_t> schedule(kWholePorts ? kDepthSchedule : 0);
+  std::vector<int32_t> derivative(kWholePorts ? kDepthDerivative : 0);
   std::vector<int32_t> levels(kWholePorts ? kDepthLevels : 0);
   Outcome o;
-  Top(planes.data(), labels.data(), model.data(), history.data(), schedule.data(), levels.data(),
-      samples, features, batch, block_samples, 0, 0, bits, sampling, epochs, delay, skip, pending,
-      flags, level_tables, o);
+  Top(planes.data(), labels.data(), model.data(), history.data(), schedule.data(),
+      derivative.data(), levels.data(), full.data(), r.samples, r.features, r.batch,
+      r.block_samples, r.block_stride, r.dither_offset, r.bits, r.sampling, r.epochs, r.delay,
+      r.skip, r.pending, r.flags, r.loss, r.degree, r.range_log2, r.model_bits, r.model_shift,
+      r.gradient_bits, r.seed, r.first_update, r.first_block, r.block_step, r.level_tables, o);
   EXPECT(std::count(model.begin(), model.end(), 7) == static_cast<int>(model.size()) &&
              std::count(history.begin(), history.end(), 7) == static_cast<int>(history.size()),
          "%s: memory was written", name);
@@ -517,46 +704,157 @@ void RunInvalid(const char *name, uint32_t expected, uint32_t samples, uint32_t 
   EXPECT(o.version == zipml::kInterfaceVersion, "%s: version", name);
   EXPECT(o.capability == zipml::Capability(ZIPML_WORD_BITS_LOG2, format_t::kFormat),
          "%s: capability", name);
-  EXPECT(o.words == 0 && o.cycles == 0 && o.saturations == 0, "%s: counters", name);
+  EXPECT(o.words == 0 && o.cycles == 0 && o.saturations == 0 && o.outside == 0 && o.clipped == 0 &&
+             o.refetched == 0,
+         "%s: counters", name);
 }
 
 void RunAllInvalid() {
   using namespace zipml;
-  const uint32_t b = kFloat ? 32 : 4;
   const uint32_t limit = kLanes << MaxChunksLog2(format_t::kFormat);
-  RunInvalid("all zero", kStatusSamples, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-  RunInvalid("no samples", kStatusSamples, 0, 8, 4, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("too many samples", kStatusSamples, kMaxSamples + 1, 8, 4, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("no features", kStatusFeatures, 8, 0, 4, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("too many features", kStatusFeatures, 8, limit + 1, 4, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("features wrap", kStatusFeatures, 8, 0xffffffffu, 4, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("bits 0", kStatusBits, 8, 8, 4, 8, 0, 0, 1, 1, 0, 0, 0);
-  RunInvalid("bits 9", kStatusBits, 8, 8, 4, 8, 9, 0, 1, 1, 0, 0, 0);
-  RunInvalid("sampling", kStatusSampling, 8, 8, 4, 8, b, 3, 1, 1, 0, 0, 0);
-  RunInvalid("batch 0", kStatusBatch, 8, 8, 0, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("batch limit", kStatusBatch, 8, 8, kMaxBatch + 1, 8, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("epochs 0", kStatusEpochs, 8, 8, 4, 8, b, 0, 0, 1, 0, 0, 0);
-  RunInvalid("epochs limit", kStatusEpochs, 8, 8, 4, 8, b, 0, kMaxEpochs + 1, 1, 0, 0, 0);
-  RunInvalid("delay", kStatusDelay, 8, 8, 4, 8, b, 0, 1, kMaxDelay + 1, 0, 0, 0);
-  RunInvalid("block 0", kStatusBlock, 8, 8, 4, 0, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("block no multiple", kStatusBlock, 8, 8, 4, 6, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("block samples", kStatusBlock, 8, 8, 4, kBlockSamples + 4, b, 0, 1, 1, 0, 0, 0);
-  RunInvalid("block words", kStatusBlock, 8, limit, 4, kBlockSamples, b, 0, 1, 1, 0, 0, 0);
+  zipml::Registers valid = {};
+  valid.samples = 80;
+  valid.features = 8;
+  valid.batch = 4;
+  valid.block_samples = 8;
+  valid.bits = kFloat ? 32 : 4;
+  valid.epochs = 1;
+  valid.delay = 1;
+  valid.loss = kRefetches ? kHinge : kLeastSquares;
+  valid.block_step = 1;
+  valid.level_tables = 1;
+  typedef uint32_t Registers::*register_t;
+  struct Fault {
+    const char *name;
+    uint32_t status;
+    register_t first;
+    uint32_t first_value;
+    register_t second;
+    uint32_t second_value;
+  };
+  const Fault faults[] = {
+      {"no samples", kStatusSamples, &Registers::samples, 0, &Registers::batch, 0},
+      {"too many samples", kStatusSamples, &Registers::samples, kMaxSamples + 1, &Registers::bits,
+       0},
+      {"no features", kStatusFeatures, &Registers::features, 0, &Registers::bits, 0},
+      {"too many features", kStatusFeatures, &Registers::features, limit + 1, &Registers::bits, 0},
+      {"features wrap", kStatusFeatures, &Registers::features, 0xffffffffu, &Registers::bits, 0},
+      {"bits 0", kStatusBits, &Registers::bits, 0, &Registers::sampling, 9},
+      {"bits 9", kStatusBits, &Registers::bits, 9, &Registers::sampling, 9},
+      {"sampling", kStatusSampling, &Registers::sampling, 4, &Registers::batch, 0},
+      {"batch 0", kStatusBatch, &Registers::batch, 0, &Registers::epochs, 0},
+      {"batch limit", kStatusBatch, &Registers::batch, kMaxBatch + 1, &Registers::epochs, 0},
+      {"epochs 0", kStatusEpochs, &Registers::epochs, 0, &Registers::delay, 9},
+      {"epochs limit", kStatusEpochs, &Registers::epochs, kMaxEpochs + 1, &Registers::delay, 9},
+      {"delay", kStatusDelay, &Registers::delay, kMaxDelay + 1, &Registers::loss, 9},
+      {"loss", kStatusLoss, &Registers::loss, 5, &Registers::block_samples, 0},
+      {"independent samples alone", kStatusLoss, &Registers::sampling,
+       kFloat ? +kSingle : +kIndependent, &Registers::loss, kFloat ? 5u : +kHinge},
+      {"polynomial alone", kStatusLoss, &Registers::loss, kPolynomial, &Registers::degree, 1},
+      {"range", kStatusLoss, &Registers::range_log2, kMaxRangeLog2 + 1, &Registers::block_samples,
+       0},
+      {"one model bit", kStatusQuantize, &Registers::model_bits, 1, &Registers::block_samples, 0},
+      {"gradient bits", kStatusQuantize, &Registers::gradient_bits, 17, &Registers::block_samples,
+       0},
+      {"block 0", kStatusBlock, &Registers::block_samples, 0, &Registers::flags, 4},
+      {"block no multiple", kStatusBlock, &Registers::block_samples, 6, &Registers::flags, 4},
+      {"block samples", kStatusBlock, &Registers::block_samples, kBlockSamples + 4,
+       &Registers::flags, 4},
+      {"block words", kStatusBlock, &Registers::features, limit, &Registers::block_samples,
+       kBlockSamples},
+      {"first block", kStatusOrder, &Registers::first_block, 10, &Registers::flags, 4},
+      {"block step 0", kStatusOrder, &Registers::block_step, 0, &Registers::flags, 4},
+      {"block step", kStatusOrder, &Registers::block_step, 11, &Registers::flags, 4},
+      {"unknown flag", kStatusPartial, &Registers::flags, 4, &Registers::flags, 4},
+      {"hold over epochs", kStatusPartial, &Registers::flags, kFlagHold, &Registers::epochs, 2},
+      {"pending over delay", kStatusPartial, &Registers::pending, 2, &Registers::delay, 1},
+      {"skip over block", kStatusPartial, &Registers::skip, 2, &Registers::delay, 1},
+      {"nothing left", kStatusPartial, &Registers::pending, 1, &Registers::samples, 4},
+      {"hold in another order", kStatusPartial, &Registers::flags, kFlagHold,
+       &Registers::first_block, 1},
+  };
+  zipml::Registers zero = {};
+  RunInvalid("all zero", kStatusSamples, zero);
+  for (const Fault &fault : faults) {
+    zipml::Registers r = valid;
+    r.*fault.second = fault.second_value;
+    r.*fault.first = fault.first_value;
+    RunInvalid(fault.name, fault.status, r);
+  }
+  zipml::Registers r = valid;
+  r.model_bits = 8;
+  r.delay = 2;
+  r.flags = kFlagHold;
+  RunInvalid("a quantized model held at a delay of 2", kStatusPartial, r);
   const uint32_t planes = kFloat || kLevels ? 1 : 4;
   const uint32_t room = 1u << BlockWordsLog2(format_t::kFormat);
   const uint32_t samples = room / planes / (limit / kLanes);
   if (samples > 0) {
-    RunInvalid("ring", kStatusRing, samples, limit, samples, samples, b, 0, 1, kMaxDelay, 0, 0, 0);
+    r = valid;
+    r.samples = r.batch = r.block_samples = samples;
+    r.features = limit;
+    r.delay = kMaxDelay;
+    RunInvalid("ring", kStatusRing, r);
   }
   if (kLevels) {
-    RunInvalid("tables", kStatusLevels, 8, 8, 4, 8, b, 0, 1, 1, 0, 0, 0, 2);
-    RunInvalid("tables too large", kStatusLevels, 8, limit, 4, 4, 8, 0, 1, 1, 0, 0, 0, limit);
+    r = valid;
+    r.level_tables = 2;
+    RunInvalid("tables", kStatusLevels, r);
+    r = valid;
+    r.features = r.level_tables = limit;
+    r.bits = 8;
+    RunInvalid("tables too large", kStatusLevels, r);
   }
-  RunInvalid("unknown flag", kStatusPartial, 8, 8, 4, 8, b, 0, 1, 1, 0, 0, 2);
-  RunInvalid("hold over epochs", kStatusPartial, 8, 8, 4, 8, b, 0, 2, 1, 0, 0, kFlagHold);
-  RunInvalid("pending over delay", kStatusPartial, 80, 8, 4, 8, b, 0, 1, 1, 0, 2, 0);
-  RunInvalid("skip over block", kStatusPartial, 80, 8, 4, 8, b, 0, 1, 1, 2, 0, 0);
-  RunInvalid("nothing left", kStatusPartial, 8, 8, 4, 8, b, 0, 1, 1, 1, 1, 0);
+  if (format_t::kPlaneByPlane && !kRefetches) {
+    r = valid;
+    r.loss = kPolynomial;
+    r.sampling = kIndependent;
+    r.batch = r.block_samples = 16;
+    RunInvalid("degree 0", kStatusLoss, r);
+    r.degree = kMaxDegree + 1;
+    RunInvalid("degree", kStatusLoss, r);
+    r.degree = 2;
+    r.batch = 8;
+    RunInvalid("polynomial of a small batch", kStatusLoss, r);
+  }
+  if (kRefetches) {
+    r = valid;
+    r.loss = kLeastSquares;
+    RunInvalid("refetch without a hinge", kStatusLoss, r);
+  }
+}
+
+/// A case without anything but least squares.
+Case Plain(uint32_t features, uint32_t batch, uint32_t bits, uint32_t sampling, uint32_t delay) {
+  Case c = {};
+  c.samples = batch * 7 + batch / 2;
+  c.features = features;
+  c.batch = batch;
+  c.block_batches = 2;
+  c.bits = bits;
+  c.sampling = sampling;
+  c.epochs = 2;
+  c.delay = delay;
+  c.step = 0.05;
+  c.l2 = 0.01;
+  c.label_range = 16777216;
+  c.loss = kRefetches ? zipml::kHinge : zipml::kLeastSquares;
+  c.block_step = 1;
+  return c;
+}
+
+/// Whatever the losses and the quantization of model and gradient can be combined with.
+void AddOptions(int number, Case &c) {
+  if (!kRefetches) c.loss = number % 4;
+  c.range_log2 = number % 3;
+  c.weights = number % 2 == 1;
+  c.model_bits = number % 3 == 0 ? 8 : 0;
+  c.model_shift = 18;
+  c.gradient_bits = number % 4 == 1 ? 6 : 0;
+  c.gradient_shift = kGradientBits - 10;
+  const uint32_t blocks = Blocks(c);
+  c.first_block = number % blocks;
+  c.block_step = blocks % 3 != 0 ? std::min(3u, blocks) : 1;
 }
 
 }  // namespace
@@ -577,24 +875,24 @@ int main() {
     for (uint32_t sampling = 0; sampling <= (kFloat ? 0u : 2u); ++sampling) {
       for (uint32_t n : features) {
         for (uint32_t batch : batches) {
+          if (n == 0) continue;
           // the full product is for the Python sweep; here every pair of neighbours meets
           const uint32_t delay = delays[cases % (sizeof delays / sizeof delays[0])];
-          if (n == 0) continue;
-          const Case c = {batch * 7 + batch / 2,
-                          n,
-                          batch,
-                          2,
-                          bits,
-                          sampling,
-                          2,
-                          delay,
-                          static_cast<uint32_t>(kFloat ? 0 : cases % 3),
-                          0.05,
-                          0.01,
-                          16777216,
-                          kLevels && cases % 2 == 0};
+          Case c = Plain(n, batch, bits, sampling, delay);
+          c.extra_planes = kFloat ? 0 : cases % 3;
+          c.own_tables = kLevels && cases % 2 == 0;
           RunCase(c);
-          if (cases % 3 == 0) RunSegments(c);
+          if (cases % 3 == 0) {
+            Case segmented = c;
+            segmented.weights = cases % 2 == 0;
+            if (c.delay <= 1) segmented.model_bits = 8;
+            segmented.model_shift = 18;
+            segmented.gradient_bits = 8;
+            segmented.gradient_shift = kGradientBits - 12;
+            RunSegments(segmented);
+          }
+          AddOptions(cases, c);
+          RunCase(c);
 #ifndef ZIPML_BENCH_ENGINE
           if (cases % 3 == 1) RunStages(c);
 #endif
@@ -603,10 +901,25 @@ int main() {
       }
     }
   }
+  for (uint32_t degree = 1; degree <= 7 && format_t::kPlaneByPlane && !kRefetches; ++degree) {
+    Case c = Plain(kLanes + 1, 16, 1 + degree, zipml::kIndependent, degree % 4);
+    c.loss = zipml::kPolynomial;
+    c.degree = degree;
+    c.range_log2 = degree % 3;
+    c.weights = degree % 2 == 0;
+    c.extra_planes = degree % 2;
+    RunCase(c);
+    RunSegments(c);
+    ++cases;
+  }
   // large labels and steps: the model must saturate, be counted, and agree all the same
-  const Case saturating = {
-      48,  kLanes + 1, 8,           3,    kFloat ? 32u : 3u, kFloat ? 0u : 2u, 4, 1, 0,
-      8.0, 0.0,        2147483000u, false};
+  Case saturating = Plain(kLanes + 1, 8, kFloat ? 32 : 3, kFloat ? 0 : 2, 1);
+  saturating.samples = 48;
+  saturating.block_batches = 3;
+  saturating.epochs = 4;
+  saturating.step = 8.0;
+  saturating.l2 = 0.0;
+  saturating.label_range = 2147483000u;
   RunCase(saturating);
   std::printf("%s, %d-bit words: %d cases, %d failures\n", kTopName, ZIPML_WORD_BITS, cases + 1,
               failures);
