@@ -5,12 +5,14 @@
 #include <stdint.h>
 
 typedef struct {
-  const uint64_t *planes;   /* words, each word_bits / 64 little-endian uint64 */
-  const int32_t *labels;    /* blocks * block_samples */
-  int32_t *model;           /* chunks * lanes entries, then the pending coefficients */
-  int32_t *history;         /* epochs rows of chunks * lanes entries */
-  const uint32_t *schedule; /* epochs pairs: step / batch, decay */
-  const int32_t *levels;    /* level_tables tables of 2^(bits-1) + 1, null for other formats */
+  const uint64_t *planes;    /* words, each word_bits / 64 little-endian uint64 */
+  const int32_t *labels;     /* blocks * block_samples, or pairs with weights behind the labels */
+  int32_t *model;            /* chunks * lanes entries, then the pending coefficients */
+  int32_t *history;          /* epochs rows of chunks * lanes entries */
+  const uint32_t *schedule;  /* epochs rows: steps / batch, decay, gradient's shift */
+  const int32_t *derivative; /* table or coefficients of the loss, null for other losses */
+  const int32_t *levels;     /* level_tables tables of 2^(bits-1) + 1, null for other formats */
+  const uint64_t *full;      /* float32 samples to fetch again, null for other formats */
   uint32_t samples;
   uint32_t features;
   uint32_t batch;
@@ -24,6 +26,16 @@ typedef struct {
   uint32_t skip;    /* batches of the first block that are done already */
   uint32_t pending; /* batches after them whose update is still to come */
   uint32_t flags;
+  uint32_t loss;
+  uint32_t degree;
+  uint32_t range_log2;
+  uint32_t model_bits;
+  uint32_t model_shift;
+  uint32_t gradient_bits;
+  uint32_t seed;
+  uint32_t first_update; /* number of the first update since the run began */
+  uint32_t first_block;
+  uint32_t block_step;
   uint32_t level_tables; /* 1 or features, 0 for other formats */
 } ZipmlArguments;
 
@@ -34,6 +46,9 @@ typedef struct {
   uint64_t words;
   uint64_t cycles;
   uint32_t saturations;
+  uint32_t outside;
+  uint32_t clipped;
+  uint32_t refetched;
 } ZipmlResults;
 
 #endif

@@ -30,6 +30,15 @@ ZipmlConfig zipml_config(void) {
   c.level_table = 1 << kLevelTableLog2;
   c.max_delay = kMaxDelay;
   c.max_epochs = kMaxEpochs;
+  c.weight_fraction_bits = kWeightFractionBits;
+  c.derivative_fraction_bits = kDerivativeFractionBits;
+  c.derivative_table = 1 << kDerivativeTableLog2;
+  c.max_range_log2 = kMaxRangeLog2;
+  c.max_degree = kMaxDegree;
+  c.max_dithers = kMaxDithers;
+  c.polynomial_distance = kPolynomialDistance;
+  c.min_quantized_bits = kMinQuantizedBits;
+  c.max_quantized_bits = kMaxQuantizedBits;
   c.max_features = 1 << kMaxFeaturesLog2;
   c.max_samples = kMaxSamples;
   c.residual_latency = kResidualLatency;
@@ -49,13 +58,24 @@ ZipmlConfig zipml_config(void) {
   c.status_ring = kStatusRing;
   c.status_partial = kStatusPartial;
   c.status_levels = kStatusLevels;
+  c.status_loss = kStatusLoss;
+  c.status_quantize = kStatusQuantize;
+  c.status_order = kStatusOrder;
   c.sampling_single = kSingle;
   c.sampling_plain = kDoublePlain;
   c.sampling_symmetric = kDoubleSymmetric;
+  c.sampling_independent = kIndependent;
+  c.loss_least_squares = kLeastSquares;
+  c.loss_hinge = kHinge;
+  c.loss_squared_hinge = kSquaredHinge;
+  c.loss_table = kTable;
+  c.loss_polynomial = kPolynomial;
   c.flag_hold = kFlagHold;
+  c.flag_weights = kFlagWeights;
   c.format_bit_planes = kBitPlanes;
   c.format_float32 = kFloat32;
   c.format_levels = kLevels;
+  c.format_refetch = kRefetch;
   return c;
 }
 

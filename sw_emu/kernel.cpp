@@ -2,68 +2,61 @@
 // (kernel_64.cpp and its like), and this file picks one.
 #include <ap_int.h>
 
+#include "zipml/tops.hpp"
 #include "zipml/config.hpp"
 
 extern "C" {
 #include "kernel.h"
 }
 
-#define ZIPML_PORTS(WIDTH)                                                               \
-  const ap_uint<WIDTH> *planes, const int32_t *labels, int32_t *model, int32_t *history, \
-      const uint32_t *schedule
-#define ZIPML_SCALARS                                                                  \
-  uint32_t samples, uint32_t features, uint32_t batch, uint32_t block_samples,         \
-      uint32_t block_stride, uint32_t dither_offset, uint32_t bits, uint32_t sampling, \
-      uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags
-#define ZIPML_OUTPUTS                                                                           \
-  uint32_t *status, uint32_t *version, uint64_t *capability, uint64_t *words, uint64_t *cycles, \
-      uint32_t *saturations
-
-#define ZIPML_TOPS(WIDTH)                                                                 \
-  void zipml_sgd_##WIDTH(ZIPML_PORTS(WIDTH), ZIPML_SCALARS, ZIPML_OUTPUTS);               \
-  void zipml_sgd_f32_##WIDTH(ZIPML_PORTS(WIDTH), ZIPML_SCALARS, ZIPML_OUTPUTS);           \
-  void zipml_sgd_levels_##WIDTH(ZIPML_PORTS(WIDTH), const int32_t *levels, ZIPML_SCALARS, \
-                                uint32_t level_tables, ZIPML_OUTPUTS);
-
-extern "C" {
-ZIPML_TOPS(64)
-ZIPML_TOPS(128)
-ZIPML_TOPS(512)
-}
+ZIPML_DECLARE_TOPS(ap_uint<64>, _64)
+ZIPML_DECLARE_TOPS(ap_uint<128>, _128)
+ZIPML_DECLARE_TOPS(ap_uint<512>, _512)
 
 namespace {
 
-template <int kWidth>
-using top_t = void (*)(ZIPML_PORTS(kWidth), ZIPML_SCALARS, ZIPML_OUTPUTS);
-template <int kWidth>
-using level_top_t = void (*)(ZIPML_PORTS(kWidth), const int32_t *levels, ZIPML_SCALARS,
+template <class Word>
+using top_t = void (*)(ZIPML_PORTS(Word), ZIPML_SCALARS, ZIPML_OUTPUTS);
+template <class Word>
+using level_top_t = void (*)(ZIPML_PORTS(Word), const int32_t *levels, ZIPML_SCALARS,
                              uint32_t level_tables, ZIPML_OUTPUTS);
+template <class Word>
+using refetch_top_t = void (*)(ZIPML_PORTS(Word), const Word *full, ZIPML_SCALARS, ZIPML_OUTPUTS);
 
 /// The top functions of one word width.
-template <int kWidth>
+template <class Word>
 struct Tops {
-  top_t<kWidth> planes;
-  top_t<kWidth> floats;
-  level_top_t<kWidth> levels;
+  top_t<Word> planes;
+  top_t<Word> floats;
+  level_top_t<Word> levels;
+  refetch_top_t<Word> refetch;
 };
 
-template <int kWidth>
-void Call(const Tops<kWidth> &tops, uint32_t format, const ZipmlArguments &a, ZipmlResults *r) {
+#define ZIPML_ARGUMENTS_PORTS \
+  reinterpret_cast<const Word *>(a.planes), a.labels, a.model, a.history, a.schedule, a.derivative
+#define ZIPML_ARGUMENTS_SCALARS                                                                  \
+  a.samples, a.features, a.batch, a.block_samples, a.block_stride, a.dither_offset, a.bits,      \
+      a.sampling, a.epochs, a.delay, a.skip, a.pending, a.flags, a.loss, a.degree, a.range_log2, \
+      a.model_bits, a.model_shift, a.gradient_bits, a.seed, a.first_update, a.first_block,       \
+      a.block_step
+#define ZIPML_RESULTS                                                                    \
+  &r.status, &r.version, &r.capability, &r.words, &r.cycles, &r.saturations, &r.outside, \
+      &r.clipped, &r.refetched
+
+template <class Word>
+void Call(const Tops<Word> &tops, uint32_t format, const ZipmlArguments &a, ZipmlResults &r) {
   // the vendor's simulation type stores a word as the little-endian uint64 words that memory holds
-  static_assert(sizeof(ap_uint<kWidth>) == kWidth / 8, "a word in simulation is a word in memory");
-  const ap_uint<kWidth> *planes = reinterpret_cast<const ap_uint<kWidth> *>(a.planes);
+  static_assert(sizeof(Word) == Word::width / 8, "a word in simulation is a word in memory");
   if (format == zipml::kLevels) {
-    tops.levels(planes, a.labels, a.model, a.history, a.schedule, a.levels, a.samples, a.features,
-                a.batch, a.block_samples, a.block_stride, a.dither_offset, a.bits, a.sampling,
-                a.epochs, a.delay, a.skip, a.pending, a.flags, a.level_tables, &r->status,
-                &r->version, &r->capability, &r->words, &r->cycles, &r->saturations);
-    return;
+    tops.levels(ZIPML_ARGUMENTS_PORTS, a.levels, ZIPML_ARGUMENTS_SCALARS, a.level_tables,
+                ZIPML_RESULTS);
+  } else if (format == zipml::kRefetch) {
+    tops.refetch(ZIPML_ARGUMENTS_PORTS, reinterpret_cast<const Word *>(a.full),
+                 ZIPML_ARGUMENTS_SCALARS, ZIPML_RESULTS);
+  } else {
+    const top_t<Word> top = format == zipml::kFloat32 ? tops.floats : tops.planes;
+    top(ZIPML_ARGUMENTS_PORTS, ZIPML_ARGUMENTS_SCALARS, ZIPML_RESULTS);
   }
-  const top_t<kWidth> top = format == zipml::kFloat32 ? tops.floats : tops.planes;
-  top(planes, a.labels, a.model, a.history, a.schedule, a.samples, a.features, a.batch,
-      a.block_samples, a.block_stride, a.dither_offset, a.bits, a.sampling, a.epochs, a.delay,
-      a.skip, a.pending, a.flags, &r->status, &r->version, &r->capability, &r->words, &r->cycles,
-      &r->saturations);
 }
 
 }  // namespace
@@ -72,12 +65,15 @@ extern "C" void zipml_kernel_run(uint32_t word_bits, uint32_t format,
                                  const ZipmlArguments *arguments, ZipmlResults *results) {
   *results = ZipmlResults();
   if (word_bits == 64) {
-    Call<64>({zipml_sgd_64, zipml_sgd_f32_64, zipml_sgd_levels_64}, format, *arguments, results);
+    Call<ap_uint<64> >({zipml_sgd_64, zipml_sgd_f32_64, zipml_sgd_levels_64, zipml_sgd_refetch_64},
+                       format, *arguments, *results);
   } else if (word_bits == 128) {
-    Call<128>({zipml_sgd_128, zipml_sgd_f32_128, zipml_sgd_levels_128}, format, *arguments,
-              results);
+    Call<ap_uint<128> >(
+        {zipml_sgd_128, zipml_sgd_f32_128, zipml_sgd_levels_128, zipml_sgd_refetch_128}, format,
+        *arguments, *results);
   } else if (word_bits == 512) {
-    Call<512>({zipml_sgd_512, zipml_sgd_f32_512, zipml_sgd_levels_512}, format, *arguments,
-              results);
+    Call<ap_uint<512> >(
+        {zipml_sgd_512, zipml_sgd_f32_512, zipml_sgd_levels_512, zipml_sgd_refetch_512}, format,
+        *arguments, *results);
   }
 }

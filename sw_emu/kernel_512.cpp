@@ -3,6 +3,8 @@
 #define zipml_sgd zipml_sgd_512
 #define zipml_sgd_f32 zipml_sgd_f32_512
 #define zipml_sgd_levels zipml_sgd_levels_512
+#define zipml_sgd_refetch zipml_sgd_refetch_512
 #include "../hls/src/zipml_sgd.cpp"
 #include "../hls/src/zipml_sgd_f32.cpp"
 #include "../hls/src/zipml_sgd_levels.cpp"
+#include "../hls/src/zipml_sgd_refetch.cpp"

@@ -22,6 +22,7 @@ SAMPLING_CODES: dict[str, int] = {
     "nearest": CONFIG.sampling_single,
     "plain": CONFIG.sampling_plain,
     "symmetric": CONFIG.sampling_symmetric,
+    "independent": CONFIG.sampling_independent,
 }
 
 
@@ -38,9 +39,10 @@ class Limits:
     ring_words: int
 
 
-#: Limits by value format ("bitplanes", "float32", "levels").
+#: Limits by value format ("bitplanes", "float32", "levels", "refetch").
 LIMITS: dict[str, Limits] = {
     "bitplanes": Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words),
     "float32": Limits(CONFIG.float_max_chunks, CONFIG.float_block_words, CONFIG.float_ring_words),
+    "refetch": Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words),
     "levels": Limits(CONFIG.level_max_chunks, CONFIG.level_block_words, CONFIG.level_ring_words),
 }

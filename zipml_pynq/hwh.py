@@ -286,7 +286,7 @@ def _design(word_bits: int, value_format: str, interrupt_controller: bool) -> li
         return _Bus(name, driver, net, prefix, data_bits, 64)
 
     interface = INTERFACES[value_format]
-    bundles = {name: bits or word_bits for name, bits in BUNDLE_BITS.items()}
+    bundles = {name: BUNDLE_BITS[name] or word_bits for name in interface.bundles}
     slave = f"s_axi_{CONTROL_BUNDLE}"
     control_net = f"axi_control_{slave}"
     interrupt = "zipml_interrupt"

@@ -33,14 +33,21 @@ CONTROL_BUNDLE = "control"
 PLANES_BUNDLE = "gmem_planes"
 LABELS_BUNDLE = "gmem_labels"
 VECTORS_BUNDLE = "gmem_vectors"
-#: Data width of the ``m_axi`` bundles, in the order of their first argument; None is the word's.
-BUNDLE_BITS: dict[str, int | None] = {PLANES_BUNDLE: None, LABELS_BUNDLE: 32, VECTORS_BUNDLE: 32}
+FULL_BUNDLE = "gmem_full"
+#: Data width of the ``m_axi`` bundles; None is the word's.
+BUNDLE_BITS: dict[str, int | None] = {
+    PLANES_BUNDLE: None,
+    LABELS_BUNDLE: 32,
+    VECTORS_BUNDLE: 32,
+    FULL_BUNDLE: None,
+}
 
 #: Vendor, library, name, version by value format: what the driver binds to.
 VLNV: dict[str, str] = {
     "bitplanes": "zipml:hls:zipml_sgd:1.0",
     "float32": "zipml:hls:zipml_sgd_f32:1.0",
     "levels": "zipml:hls:zipml_sgd_levels:1.0",
+    "refetch": "zipml:hls:zipml_sgd_refetch:1.0",
 }
 #: The value format that an IP trains on.
 VALUE_FORMATS: dict[str, str] = {vlnv: name for name, vlnv in VLNV.items()}
@@ -49,6 +56,7 @@ FORMAT_CODES: dict[str, int] = {
     "bitplanes": CONFIG.format_bit_planes,
     "float32": CONFIG.format_float32,
     "levels": CONFIG.format_levels,
+    "refetch": CONFIG.format_refetch,
 }
 
 
@@ -103,7 +111,13 @@ def _output(name: str, bits: int, doc: str) -> Argument:
 # Arguments of the top functions, in their order. Only ``zipml_sgd_levels`` has tables of levels.
 _POINTERS: tuple[Argument, ...] = (
     _pointer("planes", "const word_t *", "read", PLANES_BUNDLE, "blocks of packed samples"),
-    _pointer("labels", "const int32_t *", "read", LABELS_BUNDLE, "one label a sample"),
+    _pointer(
+        "labels",
+        "const int32_t *",
+        "read",
+        LABELS_BUNDLE,
+        "one label a sample, or label and weight",
+    ),
     _pointer(
         "model",
         "int32_t *",
@@ -119,8 +133,18 @@ _POINTERS: tuple[Argument, ...] = (
         "const uint32_t *",
         "read",
         VECTORS_BUNDLE,
-        "step / batch and decay of every epoch",
+        "steps / batch, decay and unit of the gradient of every epoch",
     ),
+    _pointer(
+        "derivative",
+        "const int32_t *",
+        "read",
+        VECTORS_BUNDLE,
+        "table of the loss's derivative, or coefficients of its polynomial",
+    ),
+)
+_FULL = _pointer(
+    "full", "const word_t *", "read", FULL_BUNDLE, "float32 samples, blocks and rows as in planes"
 )
 _LEVELS = _pointer(
     "levels",
@@ -137,12 +161,32 @@ _SCALARS: tuple[Argument, ...] = (
     _scalar("block_stride", "words from one block to the next"),
     _scalar("dither_offset", "words from the start of a block to its dither planes"),
     _scalar("bits", "bits of one sample of a value: 1 to 8, or 32 on the float32 kernel"),
-    _scalar("sampling", "0 single or nearest, 1 double plain, 2 double symmetric"),
+    _scalar(
+        "sampling", "0 single or nearest, 1 double plain, 2 double symmetric, 3 independent samples"
+    ),
     _scalar("epochs", "passes over the samples"),
     _scalar("delay", "batches between a dot product and the last update that it sees"),
     _scalar("skip", "batches of the first block that an earlier call has finished"),
     _scalar("pending", "batches after them whose update is still to come"),
-    _scalar("flags", "bit 0, hold: leave the last `delay` batches pending for the next call"),
+    _scalar(
+        "flags",
+        "bit 0, hold: leave the last `delay` batches pending for the next call; bit 1, weights: "
+        "labels come in pairs with weights",
+    ),
+    _scalar(
+        "loss",
+        "0 least squares, 1 hinge, 2 squared hinge, 3 by a table of its derivative, 4 by a "
+        "polynomial",
+    ),
+    _scalar("degree", "of the polynomial"),
+    _scalar("range_log2", "log2 of R: table or polynomial hold on [-R, R]"),
+    _scalar("model_bits", "bits of a quantized model, 0: not quantized"),
+    _scalar("model_shift", "log2 of a quantized model's unit, in 2^-24"),
+    _scalar("gradient_bits", "bits of a quantized gradient, 0: not quantized"),
+    _scalar("seed", "of the random numbers on chip"),
+    _scalar("first_update", "number of the first update since training began"),
+    _scalar("first_block", "where the order of the blocks begins"),
+    _scalar("block_step", "from a block to the next one, modulo their number"),
 )
 _LEVEL_TABLES = _scalar("level_tables", "tables of levels: 1, or one a feature")
 _OUTPUTS: tuple[Argument, ...] = (
@@ -152,6 +196,9 @@ _OUTPUTS: tuple[Argument, ...] = (
     _output("words", 64, "words of planes streamed"),
     _output("cycles", 64, "clock cycles of the schedule"),
     _output("saturations", 32, "clamped results; 0 in a healthy run"),
+    _output("outside", 32, "margins outside [-R, R]"),
+    _output("clipped", 32, "numbers clipped when model or gradient were quantized"),
+    _output("refetched", 32, "samples that were read again at full precision"),
 )
 
 # ---- Offsets ---------------------------------------------------------------------------------
@@ -235,6 +282,11 @@ class Interface:
         """Byte offset of the control word (``ap_vld``) of each output register."""
         return {name: self.offsets[name] + 4 * self.by_name[name].words for name in self.outputs}
 
+    @cached_property
+    def bundles(self) -> tuple[str, ...]:
+        """The ``m_axi`` bundles, in the order of their first argument."""
+        return tuple(dict.fromkeys(self.by_name[name].bundle for name in self.pointers))
+
     @property
     def span(self) -> int:
         """Bytes that the registers span."""
@@ -252,6 +304,7 @@ INTERFACES: dict[str, Interface] = {
     "bitplanes": _COMMON,
     "float32": _COMMON,
     "levels": Interface((*_POINTERS, _LEVELS, *_SCALARS, _LEVEL_TABLES, *_OUTPUTS)),
+    "refetch": Interface((*_POINTERS, _FULL, *_SCALARS, *_OUTPUTS)),
 }
 
 
@@ -317,7 +370,7 @@ STATUS: dict[int, tuple[str, str]] = {
     CONFIG.status_samples: ("samples", "at least 1"),
     CONFIG.status_features: ("features", "1 to chunks of the build times lanes of a word"),
     CONFIG.status_bits: ("bits", "1 to 8, or 32 on the float32 kernel"),
-    CONFIG.status_sampling: ("sampling", "0 to 2, or 0 on the float32 kernel"),
+    CONFIG.status_sampling: ("sampling", "0 to 3, or 0 on the float32 kernel"),
     CONFIG.status_batch: ("batch", f"1 to {CONFIG.max_batch}"),
     CONFIG.status_epochs: ("epochs", f"1 to {CONFIG.max_epochs}"),
     CONFIG.status_delay: ("delay", f"0 to {CONFIG.max_delay}"),
@@ -329,13 +382,29 @@ STATUS: dict[int, tuple[str, str]] = {
     CONFIG.status_partial: (
         "flags",
         "hold, skip and pending need epochs = 1, pending <= delay, skip below the batches of a "
-        "block, and a batch that is neither skipped nor pending",
+        "block, a batch that is neither skipped nor pending, blocks in their order, and with a "
+        "quantized model a delay of at most 1",
     ),
+    CONFIG.status_loss: (
+        "loss",
+        f"0 to 4; 4 with sampling 3, a degree of 1 to {CONFIG.max_degree} and at least "
+        f"{CONFIG.polynomial_distance} words of one plane in a batch, on the bit-plane kernel; "
+        f"1 on the refetching one; range_log2 up to {CONFIG.max_range_log2}",
+    ),
+    CONFIG.status_quantize: (
+        "model_bits",
+        f"0 or {CONFIG.min_quantized_bits} to {CONFIG.max_quantized_bits}, gradient_bits alike",
+    ),
+    CONFIG.status_order: ("first_block", "below the number of blocks, block_step from 1 to it"),
     CONFIG.status_levels: (
         "level_tables",
         f"1, or features where a lane's tables have at most {CONFIG.level_table} levels together",
     ),
 }
+
+
+#: Words of an epoch in the schedule: step, step of negative labels, decay, gradient's shift.
+SCHEDULE_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -348,9 +417,12 @@ class Extent:
     lanes: int
     chunks: int
     cells: int
+    dithers: int
     planes: int
     passes: int
     level_count: int
+    full_words: int
+    derivatives: int
     blocks: int
     batches: int
     held: int
@@ -367,19 +439,33 @@ def extent(registers: Mapping[str, int], word_bits: int, value_format: str) -> E
     lanes = word_bits // 32 if value_format == "float32" else word_bits
     cell = lanes // CONFIG.level_parts if value_format == "levels" else lanes
     batches = -(-r["samples"] // r["batch"])
-    dithers = 1 if r["sampling"] == CONFIG.sampling_single else 2
+    dithers = {
+        CONFIG.sampling_single: 1,
+        CONFIG.sampling_independent: r["degree"] + 1,
+    }.get(r["sampling"], 2)
     planes = 1 if value_format == "float32" else r["bits"] - 1 + dithers
     return Extent(
         lanes=lanes,
         chunks=-(-r["features"] // lanes),
         cells=-(-r["features"] // cell),
+        dithers=dithers,
         planes=planes,
-        passes=planes if value_format == "bitplanes" else 1,
+        passes=1 if value_format == "levels" else planes,
+        full_words=-(-r["features"] // (word_bits // 32)) if value_format == "refetch" else 0,
+        derivatives={
+            CONFIG.loss_table: CONFIG.derivative_table + 1,
+            CONFIG.loss_polynomial: r["degree"] + 1,
+        }.get(r["loss"], 0),
         level_count=(1 << (r["bits"] - 1)) + 1 if value_format == "levels" else 0,
         blocks=-(-r["samples"] // r["block_samples"]),
         batches=batches,
         held=min(r["delay"], batches - r["skip"]) if r["flags"] & CONFIG.flag_hold else 0,
     )
+
+
+def label_columns(flags: int) -> int:
+    """Words of a sample in the labels' memory: its label, and perhaps its weight."""
+    return 2 if flags & CONFIG.flag_weights else 1
 
 
 def regions(registers: Mapping[str, int], word_bits: int, value_format: str) -> dict[str, int]:
@@ -396,11 +482,15 @@ def regions(registers: Mapping[str, int], word_bits: int, value_format: str) -> 
     hold = r["flags"] & CONFIG.flag_hold
     sizes = {
         "planes": ((e.blocks - 1) * r["block_stride"] + block) * (word_bits // 8),
-        "labels": e.blocks * r["block_samples"] * 4,
+        "labels": e.blocks * r["block_samples"] * 4 * label_columns(r["flags"]),
         "model": (e.entries + 2 * max(r["pending"], e.held) * r["batch"]) * 4,
         "history": 0 if hold else r["epochs"] * e.entries * 4,
-        "schedule": r["epochs"] * 8,
+        "schedule": r["epochs"] * 4 * SCHEDULE_COLUMNS,
+        "derivative": e.derivatives * 4,
     }
+    if value_format == "refetch":
+        samples = e.blocks * r["block_samples"]
+        sizes["full"] = samples * e.full_words * (word_bits // 8)
     if value_format == "levels":
         sizes["levels"] = r["level_tables"] * e.level_count * 4
     return sizes
@@ -418,7 +508,7 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         return CONFIG.status_features
     if r["bits"] != 32 if floats else not 1 <= r["bits"] <= CONFIG.max_bits:
         return CONFIG.status_bits
-    if r["sampling"] > (CONFIG.sampling_single if floats else CONFIG.sampling_symmetric):
+    if r["sampling"] > (CONFIG.sampling_single if floats else CONFIG.sampling_independent):
         return CONFIG.status_sampling
     if not 0 < r["batch"] <= CONFIG.max_batch:
         return CONFIG.status_batch
@@ -431,15 +521,35 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         own = r["level_tables"] == r["features"]
         if not own or e.cells * e.level_count > CONFIG.level_table:
             return CONFIG.status_levels
+    polynomial = r["loss"] == CONFIG.loss_polynomial
+    if (
+        r["loss"] > CONFIG.loss_polynomial
+        or polynomial != (r["sampling"] == CONFIG.sampling_independent)
+        or r["range_log2"] > CONFIG.max_range_log2
+        or (polynomial and value_format not in ("bitplanes", "refetch"))
+        or (polynomial and not 1 <= r["degree"] <= CONFIG.max_degree)
+        or (polynomial and r["batch"] * e.chunks < CONFIG.polynomial_distance)
+        or (value_format == "refetch" and r["loss"] != CONFIG.loss_hinge)
+    ):
+        return CONFIG.status_loss
+    for name in ("model_bits", "gradient_bits"):
+        bits = r[name]
+        if bits and not CONFIG.min_quantized_bits <= bits <= CONFIG.max_quantized_bits:
+            return CONFIG.status_quantize
     if not 0 < r["block_samples"] <= CONFIG.block_samples or r["block_samples"] % r["batch"]:
         return CONFIG.status_block
     if e.passes * r["block_samples"] * e.chunks > limits.block_words:
         return CONFIG.status_block
     if ring_batches(r["delay"]) * e.passes * r["batch"] * e.cells > limits.ring_words:
         return CONFIG.status_ring
+    blocks = -(-r["samples"] // r["block_samples"])
+    if r["first_block"] >= blocks or not 1 <= r["block_step"] <= blocks:
+        return CONFIG.status_order
     partial = r["flags"] & CONFIG.flag_hold or r["pending"] or r["skip"]
     if (
-        r["flags"] & ~CONFIG.flag_hold
+        r["flags"] & ~(CONFIG.flag_hold | CONFIG.flag_weights)
+        or (partial and (r["first_block"], r["block_step"]) != (0, 1))
+        or (partial and r["model_bits"] and r["delay"] > 1)
         or (partial and r["epochs"] != 1)
         or r["pending"] > r["delay"]
         or r["skip"] >= r["block_samples"] // r["batch"]

@@ -29,7 +29,13 @@ class TrainResult:
     saturations : int
         Clamped results; 0 in a healthy run.
     bytes_streamed : int
-        ``words`` in bytes; labels, model and schedule are not in it.
+        ``words`` in bytes, and what was fetched again; labels, model and schedule are not in it.
+    outside : int
+        Margins outside the range of a table or polynomial.
+    clipped : int
+        Numbers clipped where model or gradient were quantized.
+    refetched : int
+        Samples read again at full precision.
     """
 
     model: NDArray[np.float64]
@@ -39,6 +45,9 @@ class TrainResult:
     cycles: int
     saturations: int
     bytes_streamed: int
+    outside: int = 0
+    clipped: int = 0
+    refetched: int = 0
 
     @classmethod
     def from_fixed(
@@ -50,6 +59,10 @@ class TrainResult:
         cycles: int,
         saturations: int,
         word_bits: int,
+        outside: int = 0,
+        clipped: int = 0,
+        refetched: int = 0,
+        fetched_bytes: int = 0,
     ) -> TrainResult:
         """The result of a run from its registers and buffers, padding already cut off."""
         return cls(
@@ -59,7 +72,10 @@ class TrainResult:
             words=words,
             cycles=cycles,
             saturations=saturations,
-            bytes_streamed=words * (word_bits // 8),
+            bytes_streamed=words * (word_bits // 8) + fetched_bytes,
+            outside=outside,
+            clipped=clipped,
+            refetched=refetched,
         )
 
     @property

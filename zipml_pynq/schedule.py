@@ -7,6 +7,7 @@ Everything here is modelled, nothing is measured on a board.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +32,8 @@ class Streaming(Protocol):
     def batch(self) -> int: ...
     @property
     def delay(self) -> int: ...
+    @property
+    def degree(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Mode:
     sampling: str
     batch: int
     delay: int
+    degree: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,18 +73,25 @@ def overlap(delay: int) -> Overlap:
     return Overlap(lag=lag, versions=versions, slots_per_batch=1, ring_batches=lag + 1)
 
 
-def streamed_planes(layout: Layout, bits: int, sampling: str) -> int:
-    """Planes streamed at a precision: the base planes and one or two dither planes."""
+def streamed_dithers(sampling: str, degree: int = 0) -> int:
+    """Dither planes that a sampling streams; ``degree`` counts for independent samples."""
+    if sampling == "independent":
+        return degree + 1
+    return 1 if sampling in ("single", "nearest") else 2
+
+
+def streamed_planes(layout: Layout, bits: int, sampling: str, degree: int = 0) -> int:
+    """Planes streamed at a precision: the base planes and the dither planes."""
     if layout.value_format == "float32":
         return 1
-    return bits - 1 + (1 if sampling in ("single", "nearest") else 2)
+    return bits - 1 + streamed_dithers(sampling, degree)
 
 
-def passes(layout: Layout, bits: int, sampling: str) -> int:
+def passes(layout: Layout, bits: int, sampling: str, degree: int = 0) -> int:
     """Passes over the cells of a batch: one for each plane, or one where cells hold all of them."""
     if layout.value_format == "levels":
         return 1
-    return streamed_planes(layout, bits, sampling)
+    return streamed_planes(layout, bits, sampling, degree)
 
 
 def row_cells(layout: Layout) -> int:
@@ -90,9 +101,9 @@ def row_cells(layout: Layout) -> int:
     return layout.chunks
 
 
-def batch_cells(layout: Layout, bits: int, sampling: str, batch: int) -> int:
+def batch_cells(layout: Layout, bits: int, sampling: str, batch: int, degree: int = 0) -> int:
     """Cells of all passes over one batch."""
-    return passes(layout, bits, sampling) * batch * row_cells(layout)
+    return passes(layout, bits, sampling, degree) * batch * row_cells(layout)
 
 
 def slot_cycles(passes: int, batch: int, cells: int, delay: int) -> int:
@@ -150,8 +161,35 @@ class EpochSchedule:
         return self.words / self.cycles
 
 
+def block_order(blocks: int, first: int = 0, step: int = 1) -> list[int]:
+    """The order in which an epoch takes its blocks: ``first + i * step`` modulo their number."""
+    return [(first + i * step) % blocks for i in range(blocks)]
+
+
+def full_words(layout: Layout) -> int:
+    """Words of one sample at full precision."""
+    return -(-layout.features // (layout.word_bits // 32))
+
+
+def full_bytes(layout: Layout) -> int:
+    """Bytes of one sample at full precision, padding included."""
+    return full_words(layout) * layout.word_bits // 8
+
+
+def refetch_cycles(layout: Layout) -> int:
+    """Cycles of one sample that is read again at full precision."""
+    return int(full_words(layout) + CONFIG.memory_latency + CONFIG.residual_latency)
+
+
 def epoch_schedule(
-    layout: Layout, plan: Streaming, *, skip: int = 0, hold: bool = False
+    layout: Layout,
+    plan: Streaming,
+    *,
+    skip: int = 0,
+    hold: bool = False,
+    weighted: bool = False,
+    order: Sequence[int] | None = None,
+    refetched: Sequence[int] | None = None,
 ) -> EpochSchedule:
     """The schedule of one epoch over the samples of ``layout``.
 
@@ -165,10 +203,16 @@ def epoch_schedule(
         Batches of the first block that an earlier segment has done.
     hold : bool
         Whether the last updates are left to the next segment.
+    weighted : bool
+        Whether labels come in pairs with weights.
+    order : sequence of int, optional
+        The blocks as they come; by default from the first to the last.
+    refetched : sequence of int, optional
+        Samples of each of these blocks that are read again; none by default.
     """
     o = overlap(plan.delay)
-    planes = streamed_planes(layout, plan.bits, plan.sampling)
-    over = passes(layout, plan.bits, plan.sampling)
+    planes = streamed_planes(layout, plan.bits, plan.sampling, plan.degree)
+    over = passes(layout, plan.bits, plan.sampling, plan.degree)
     cycles_a_slot = slot_cycles(over, plan.batch, row_cells(layout), plan.delay)
 
     block_words = planes * layout.block_samples * layout.chunks
@@ -178,19 +222,29 @@ def epoch_schedule(
         or plan.bits == 1
         or layout.dither_offset(plan.bits) == base_words
     )
-    read = block_words + (1 if one_burst else 2) * CONFIG.memory_latency
+    read = max(
+        block_words + (1 if one_burst else 2) * CONFIG.memory_latency,
+        (2 if weighted else 1) * layout.block_samples + CONFIG.memory_latency,
+    )
 
     batches = -(-layout.samples // plan.batch)
     per_block = layout.block_samples // plan.batch
     blocks = -(-layout.samples // layout.block_samples)
     row = layout.chunks * layout.lanes
     slots = cycles = train = 0
-    for i in range(blocks):
-        real = min((i + 1) * per_block, batches) - i * per_block - (skip if i == 0 else 0)
+    order = range(blocks) if order is None else order
+    for i, block in enumerate(order):
+        real = min((block + 1) * per_block, batches) - block * per_block
+        if block == 0:
+            real -= skip
         taken = o.slots_per_batch * real
         if i + 1 == blocks and plan.delay > 0 and not hold:
             taken += o.lag  # updates still to come
-        train = taken * cycles_a_slot + CONFIG.pipeline_depth
+        # where samples may be read again, every slot fills and drains the pipeline for itself
+        drains = taken if layout.value_format == "refetch" else 1
+        train = taken * cycles_a_slot + drains * CONFIG.pipeline_depth
+        if refetched is not None:
+            train += refetched[i] * refetch_cycles(layout)
         if i + 1 == blocks and not hold:
             train += row + CONFIG.memory_latency  # history
         slots += taken
@@ -203,9 +257,32 @@ def epoch_schedule(
         cycles=cycles,
         once=read - max(train, read) + train,
         bytes=blocks * block_words * layout.word_bits // 8
-        + 4 * blocks * layout.block_samples
+        + (8 if weighted else 4) * blocks * layout.block_samples
         + (0 if hold else 4 * row),
     )
+
+
+def fixed_cycles(
+    layout: Layout, plan: Streaming, *, derivatives: int = 0, pending: int = 0, held: int = 0
+) -> int:
+    """Cycles of a run beside its epochs: the model's way in and out, tables, pending coefficients.
+
+    Parameters
+    ----------
+    derivatives : int
+        Numbers of the loss's table or polynomial.
+    pending, held : int
+        Batches whose coefficients are read and written.
+    """
+    cycles = 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
+    if layout.level_tables:
+        cycles += layout.level_tables * layout.level_count + CONFIG.memory_latency
+    if derivatives:
+        cycles += derivatives + CONFIG.memory_latency
+    for batches in (pending, held):
+        if batches:
+            cycles += 2 * batches * plan.batch + CONFIG.memory_latency
+    return int(cycles)
 
 
 def run_cycles(
@@ -216,38 +293,35 @@ def run_cycles(
     skip: int = 0,
     pending: int = 0,
     hold: bool = False,
+    weighted: bool = False,
+    derivatives: int = 0,
 ) -> int:
-    """Cycles of a whole run: its epochs, and the model's way in and out."""
-    epoch = epoch_schedule(layout, plan, skip=skip, hold=hold)
-    cycles = epochs * epoch.cycles + epoch.once
-    cycles += 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
-    if layout.level_tables:
-        cycles += layout.level_tables * layout.level_count + CONFIG.memory_latency
-    if pending:
-        cycles += 2 * pending * plan.batch + CONFIG.memory_latency
+    """Cycles of a whole run that fetches nothing again and takes its blocks in order."""
+    epoch = epoch_schedule(layout, plan, skip=skip, hold=hold, weighted=weighted)
     held = min(plan.delay, -(-layout.samples // plan.batch) - skip) if hold else 0
-    if held:
-        cycles += 2 * held * plan.batch + CONFIG.memory_latency
-    return cycles
+    fixed = fixed_cycles(layout, plan, derivatives=derivatives, pending=pending, held=held)
+    return epochs * epoch.cycles + epoch.once + fixed
 
 
-def fits_ring(layout: Layout, bits: int, sampling: str, batch: int, delay: int) -> bool:
+def fits_ring(
+    layout: Layout, bits: int, sampling: str, batch: int, delay: int, degree: int = 0
+) -> bool:
     """Whether the batches in flight fit the cells that the kernel keeps on chip."""
-    cells = batch_cells(layout, bits, sampling, batch)
+    cells = batch_cells(layout, bits, sampling, batch, degree)
     return overlap(delay).ring_batches * cells <= LIMITS[layout.value_format].ring_words
 
 
-def choose_delay(layout: Layout, bits: int, sampling: str, batch: int) -> int:
+def choose_delay(layout: Layout, bits: int, sampling: str, batch: int, degree: int = 0) -> int:
     """The smallest delay from 1 up that streams at line rate, else the fastest that fits.
 
     Line rate means that at least 98 % of a slot's cycles stream a word. If not even a delay of 1
     fits on chip the answer is 0.
     """
-    words = streamed_planes(layout, bits, sampling) * batch * layout.chunks
-    over, cells = passes(layout, bits, sampling), row_cells(layout)
+    words = streamed_planes(layout, bits, sampling, degree) * batch * layout.chunks
+    over, cells = passes(layout, bits, sampling, degree), row_cells(layout)
     best, best_rate = 0, 0.0
     for delay in range(1, CONFIG.max_delay + 1):
-        if not fits_ring(layout, bits, sampling, batch, delay):
+        if not fits_ring(layout, bits, sampling, batch, delay, degree):
             break
         # where training takes fewer cycles than reading, reading alone sets the pace
         rate = words / max(words, slot_cycles(over, batch, cells, delay))

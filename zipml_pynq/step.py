@@ -124,6 +124,7 @@ def stable_step(
     l2: float = 0.0,
     factors: Sequence[float] | NDArray[np.float64] = (1.0,),
     fresh: bool = False,
+    curvature: float = 1.0,
 ) -> float:
     """The first epoch's step that the moments allow (docs/step.md).
 
@@ -143,17 +144,19 @@ def stable_step(
         Each epoch's step as a multiple of the first one's.
     fresh : bool
         Whether every epoch gets a draw of its own.
+    curvature : float
+        Largest second derivative of the loss, times its largest cost: 1 for least squares.
     """
     f = np.asarray(factors, dtype=np.float64)
-    curvature = max(m.curvature + l2, 1e-12)
+    bend = max(curvature * m.curvature + l2, 1e-12)
     # the window's updates stay a contraction although each is computed from an old model
-    step = SAFETY * (1.5 + 0.5 / (delay + 1)) / ((delay + 1) * curvature)
+    step = SAFETY * (1.5 + 0.5 / (delay + 1)) / ((delay + 1) * bend)
     if m.variance > 0:
         # quantization noise does not multiply: a new draw in every batch ..
-        power = (0.5 if sampling == "symmetric" else 1.0) * m.variance
+        power = (0.5 if sampling == "symmetric" else 1.0) * m.variance * curvature**2
         step = min(step, batch / math.sqrt(samples * float(f @ f) * power))
         # .. and the same draw in every epoch
-        negative = noise_radius(m.variance, samples) - m.smallest / 2 - l2
+        negative = curvature * (noise_radius(m.variance, samples) - m.smallest / 2) - l2
         if negative > 0 and not fresh:
             step = min(step, RUNAWAY * batch / (samples * float(f.sum()) * negative))
     if l2 > 0:  # what the decay register holds
@@ -204,7 +207,7 @@ def sample_rows(
         stretches = [run * size] * (wanted - 1) + [layout.samples - int(first[-1]) * size]
     rows = sum(stretches)  # without the padding at the end
     q1, q2 = (q[:rows] for q in block_values(packed, bits, sampling, blocks))
-    return ((q1, q2) if sampling in ("plain", "symmetric") else (q1,)), stretches
+    return ((q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)), stretches
 
 
 def auto_step(
@@ -217,6 +220,7 @@ def auto_step(
     l2: float = 0.0,
     factors: Sequence[float] | NDArray[np.float64] = (1.0,),
     fresh: bool = False,
+    curvature: float = 1.0,
 ) -> float:
     """The first epoch's step for a packed data set, from the planes that training will stream.
 
@@ -233,4 +237,5 @@ def auto_step(
         l2=l2,
         factors=factors,
         fresh=fresh,
+        curvature=curvature,
     )

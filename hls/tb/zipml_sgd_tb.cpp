@@ -24,7 +24,7 @@
 
 #include "../src/stages.hpp"
 #include "../src/word_bits.hpp"
-#include "tops.hpp"
+#include "zipml/tops.hpp"
 #include "zipml/random.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
