@@ -62,7 +62,7 @@ $(VENV)/.built-test: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 BENCH_FLAGS := -std=c++14 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
-TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels
+TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch
 WIDTHS := 64 128 512
 BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width))) \
 	$(TOPS:%=quick-%-64)
@@ -73,7 +73,8 @@ build/tb/%.passed: build_name = $(word 1,$(subst -, ,$*))
 build/tb/%.passed: top = $(word 2,$(subst -, ,$*))
 build/tb/%.passed: width = $(word 3,$(subst -, ,$*))
 build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) \
-	$(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) $(if $(filter %_levels,$(top)),-DZIPML_BENCH_LEVELS)
+	$(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) $(if $(filter %_levels,$(top)),-DZIPML_BENCH_LEVELS) \
+	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH)
 build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift
 build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK
 build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -DZIPML_NO_CLONES \

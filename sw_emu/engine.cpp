@@ -3,10 +3,12 @@
 // compilers vectorize. Every sum is an exact integer, so their order does not matter.
 #include <algorithm>
 #include <cstring>
+#include <initializer_list>
 #include <vector>
 
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
+#include "zipml/random.hpp"
 #include "zipml/schedule.hpp"
 
 extern "C" {
@@ -24,14 +26,56 @@ struct Shape {
   ValueFormat format;
   uint32_t lanes;          // values in a word
   uint32_t chunks;         // words in a sample's row of one plane
+  uint32_t dithers;        // streamed of one value
   uint32_t planes;         // streamed planes
   uint32_t passes;         // of the kernel over its cells: what it trains on in a cycle each
   uint32_t cells;          // in a sample's row
   uint32_t levels;         // of one table
+  uint32_t full_words;     // of one sample at full precision
   uint32_t batches_block;  // batches in a block
   uint32_t batches;        // batches in the buffer
   uint32_t blocks;
 };
+
+/// The `loss` register and its kin, for valid bits and batch.
+Status ValidateLoss(const ZipmlArguments &a, const Shape &s) {
+  const bool planes = s.format == kBitPlanes || s.format == kRefetch;
+  const bool polynomial = a.loss == kPolynomial;
+  if (a.loss > kPolynomial || polynomial != (a.sampling == kIndependent) ||
+      a.range_log2 > kMaxRangeLog2 || (s.format == kRefetch && a.loss != kHinge)) {
+    return kStatusLoss;
+  }
+  if (polynomial && (!planes || a.degree < 1 || a.degree > kMaxDegree ||
+                     a.batch * s.chunks < kPolynomialDistance)) {
+    return kStatusLoss;
+  }
+  for (const uint32_t bits : {a.model_bits, a.gradient_bits}) {
+    if (bits != 0 && (bits < kMinQuantizedBits || bits > kMaxQuantizedBits)) {
+      return kStatusQuantize;
+    }
+  }
+  return kStatusOk;
+}
+
+/// Which blocks a run takes and where it begins and ends.
+Status ValidateRange(const ZipmlArguments &a, const Shape &s) {
+  const uint32_t flags = kFlagHold | kFlagWeights;
+  if (a.first_block >= s.blocks || a.block_step < 1 || a.block_step > s.blocks) {
+    return kStatusOrder;
+  }
+  if ((a.flags & ~flags) != 0) return kStatusPartial;
+  const bool partial = (a.flags & kFlagHold) != 0 || a.pending != 0 || a.skip != 0;
+  if (!partial) return kStatusOk;
+  if (a.epochs != 1 || a.pending > a.delay || a.skip >= s.batches_block || a.first_block != 0 ||
+      a.block_step != 1 || (a.model_bits != 0 && a.delay > 1)) {
+    return kStatusPartial;
+  }
+  if ((a.skip != 0 || a.pending != 0) &&
+      static_cast<uint64_t>(a.skip + a.pending) * a.batch >= a.samples) {
+    return kStatusPartial;
+  }
+  return kStatusOk;
+}
 
 Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
   const bool floats = s.format == kFloat32;
@@ -40,14 +84,12 @@ Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
   if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(s.format)) return kStatusFeatures;
   s.chunks = (a.features + s.lanes - 1) / s.lanes;
   if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;
-  if (a.sampling > (floats ? kSingle : kDoubleSymmetric)) return kStatusSampling;
-  s.planes = floats ? 1 : BasePlanes(a.bits) + DitherPlanes(a.sampling);
-  s.passes = s.format == kLevels ? 1 : s.planes;
-  const uint32_t cell = s.format == kLevels ? s.lanes / kLevelParts : s.lanes;
-  s.cells = (a.features + cell - 1) / cell;
+  if (a.sampling > (floats ? kSingle : kIndependent)) return kStatusSampling;
   if (a.batch == 0 || a.batch > kMaxBatch) return kStatusBatch;
   if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;
   if (a.delay > kMaxDelay) return kStatusDelay;
+  const uint32_t cell = s.format == kLevels ? s.lanes / kLevelParts : s.lanes;
+  s.cells = (a.features + cell - 1) / cell;
   if (s.format == kLevels) {
     s.levels = (1u << (a.bits - 1)) + 1;
     if (a.level_tables != 1 &&
@@ -55,6 +97,12 @@ Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
       return kStatusLevels;
     }
   }
+  const Status loss = ValidateLoss(a, s);
+  if (loss != kStatusOk) return loss;
+  s.dithers = floats ? 1 : DitherPlanes(a.sampling, a.degree);
+  s.planes = floats ? 1 : BasePlanes(a.bits) + s.dithers;
+  s.passes = s.format == kLevels ? 1 : s.planes;
+  s.full_words = s.format == kRefetch ? (a.features + word_bits / 32 - 1) / (word_bits / 32) : 0;
   if (a.block_samples == 0 || a.block_samples > kBlockSamples || a.block_samples % a.batch != 0 ||
       s.passes * a.block_samples * s.chunks > 1u << BlockWordsLog2(s.format)) {
     return kStatusBlock;
@@ -66,16 +114,13 @@ Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
   s.batches_block = a.block_samples / a.batch;
   s.batches = a.samples / a.batch + (a.samples % a.batch != 0);
   s.blocks = a.samples / a.block_samples + (a.samples % a.block_samples != 0);
-  const bool partial = (a.flags & kFlagHold) != 0 || a.pending != 0 || a.skip != 0;
-  if ((a.flags & ~static_cast<uint32_t>(kFlagHold)) != 0 || (partial && a.epochs != 1) ||
-      a.pending > a.delay || a.skip >= s.batches_block) {
-    return kStatusPartial;
-  }
-  if ((a.skip != 0 || a.pending != 0) &&
-      static_cast<uint64_t>(a.skip + a.pending) * a.batch >= a.samples) {
-    return kStatusPartial;
-  }
-  return kStatusOk;
+  return ValidateRange(a, s);
+}
+
+/// The block that an epoch takes `count` blocks after its first one.
+uint32_t BlockAt(const ZipmlArguments &a, const Shape &s, uint32_t count) {
+  return static_cast<uint32_t>((a.first_block + static_cast<uint64_t>(count) * a.block_step) %
+                               s.blocks);
 }
 
 /// Batches whose update a run with `hold` leaves to the next call.
@@ -84,7 +129,9 @@ uint32_t HeldBatches(const ZipmlArguments &a, const Shape &s) {
 }
 
 /// Cycles of the schedule (docs/schedule.md).
-uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s) {
+/// \param refetched  samples read again, block after block of every epoch
+uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
+                        const std::vector<uint32_t> &refetched) {
   const bool floats = s.format == kFloat32;
   const Overlap overlap = OverlapOf(a.delay);
   const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, overlap);
@@ -92,27 +139,33 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s) {
   const uint64_t block_words = static_cast<uint64_t>(s.planes) * a.block_samples * s.chunks;
   const uint32_t base_words = floats ? 0 : BasePlanes(a.bits) * a.block_samples * s.chunks;
   const bool one_burst = floats || a.bits == 1 || a.dither_offset == base_words;
-  const uint64_t read = block_words + (one_burst ? 1 : 2) * kMemoryLatency;
+  const uint64_t label_words =
+      (a.flags & kFlagWeights) != 0 ? 2 * a.block_samples : a.block_samples;
+  const uint64_t read =
+      std::max(block_words + (one_burst ? 1 : 2) * kMemoryLatency, label_words + kMemoryLatency);
   const uint64_t entries = static_cast<uint64_t>(s.chunks) * s.lanes;
 
-  // a block trains while the next one is read, across the end of an epoch too
-  uint64_t epoch = 0;
-  uint64_t train = 0;
-  for (uint32_t i = 0; i < s.blocks; ++i) {
-    const uint32_t first = i * s.batches_block + (i == 0 ? a.skip : 0);
-    const uint64_t last = std::min((i + 1ull) * s.batches_block, s.batches + 0ull);
-    const bool closes = i + 1 == s.blocks;
+  // nothing hides the first read, and nothing is read behind the last block
+  uint64_t run = read + 2 * (entries + kMemoryLatency);
+  for (size_t i = 0; i < refetched.size(); ++i) {
+    const uint32_t count = static_cast<uint32_t>(i % s.blocks);
+    const uint32_t block = BlockAt(a, s, count);
+    const uint32_t first = block * s.batches_block + (block == 0 ? a.skip : 0);
+    const uint64_t last = std::min((block + 1ull) * s.batches_block, s.batches + 0ull);
+    const bool closes = count + 1 == s.blocks;
     const bool drains = closes && a.delay > 0 && !hold;
     const uint64_t slots = overlap.slots_per_batch * (last - first) + (drains ? overlap.lag : 0);
-    train = slots * slot + kPipelineDepth;
+    uint64_t train = slots * slot + (s.format == kRefetch ? slots : 1) * kPipelineDepth;
+    train +=
+        static_cast<uint64_t>(refetched[i]) * (s.full_words + kMemoryLatency + kResidualLatency);
     if (closes && !hold) train += entries + kMemoryLatency;  // history row
-    epoch += std::max(train, read);
+    // a block trains while the next one is read, across the end of an epoch too
+    run += i + 1 == refetched.size() ? train : std::max(train, read);
   }
-  // nothing hides the first read, and nothing is read behind the last block
-  uint64_t run = read + a.epochs * epoch - std::max(train, read) + train;
-  run += 2 * (entries + kMemoryLatency);
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
   if (s.format == kLevels) run += a.level_tables * s.levels + kMemoryLatency;
+  if (a.loss == kTable) run += (1u << kDerivativeTableLog2) + 1 + kMemoryLatency;
+  if (a.loss == kPolynomial) run += a.degree + 1 + kMemoryLatency;
   const uint32_t held = hold ? HeldBatches(a, s) : 0;
   if (held != 0) run += 2ull * held * a.batch + kMemoryLatency;
   return run;
@@ -304,15 +357,17 @@ struct Batch {
       : count(0), rows(values, batch), coefficients(batch) {}
 };
 
-/// Format "bitplanes".
+/// Formats "bitplanes" and "refetch".
 class PlaneValues {
  public:
-  /// Codes Q1 and, with double sampling, Q2 of every sample of a batch.
+  /// Codes of each independent sample of every sample of a batch.
   struct Rows {
-    std::vector<uint64_t> first, second;
-    Rows(const PlaneValues &values, uint32_t batch)
-        : first(static_cast<size_t>(batch) * values.groups_ * 8),
-          second(values.double_ ? first.size() : 0) {}
+    std::vector<uint64_t> codes[kMaxDithers];
+    Rows(const PlaneValues &values, uint32_t batch) {
+      for (uint32_t k = 0; k < values.dithers_; ++k) {
+        codes[k].resize(static_cast<size_t>(batch) * values.groups_ * 8);
+      }
+    }
   };
 
   PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
@@ -321,7 +376,7 @@ class PlaneValues {
         block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
         dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
         groups_((a.features + kGroup - 1) / kGroup),
-        double_(a.sampling != kSingle),
+        dithers_(s.dithers),
         digits_(size()) {}
 
   uint32_t size() const { return groups_ * kGroup; }
@@ -332,9 +387,12 @@ class PlaneValues {
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
       const size_t codes = static_cast<size_t>(s) * groups_ * 8;
-      DecodeRow(base, plane, BasePlanes(a_.bits), base + dither_,
-                double_ ? base + dither_ + plane : nullptr, groups_, &rows.first[codes],
-                double_ ? &rows.second[codes] : nullptr);
+      for (uint32_t k = 0; k < dithers_; k += 2) {
+        const bool two = k + 1 < dithers_;
+        const uint64_t *dither = base + dither_ + k * plane;
+        DecodeRow(base, plane, BasePlanes(a_.bits), dither, two ? dither + plane : nullptr, groups_,
+                  &rows.codes[k][codes], two ? &rows.codes[k + 1][codes] : nullptr);
+      }
     }
   }
 
@@ -344,25 +402,27 @@ class PlaneValues {
     for (uint32_t j = 0; j < size(); ++j) sum_ += model[j];
   }
 
-  /// The dot products that the sampling needs, of sample `s`, with the model set last.
-  void Dots(const Rows &rows, uint32_t s, int64_t &first, int64_t &second) const {
-    first = a_.sampling == kDoublePlain ? 0 : Dot(rows.first, s);
-    second = double_ ? Dot(rows.second, s) : 0;
+  /// Dot product of independent sample `which` of sample `s` with the model set last.
+  int64_t Dot(const Rows &rows, uint32_t s, uint32_t which) const {
+    const int64_t sum = DotCodes(Row(rows.codes[which], s), digits_.low.data(),
+                                 digits_.middle.data(), digits_.high.data(), size());
+    return sum * (1 << (DitherWeight(a_.bits) + 1)) - sum_ * (1 << kGridBits);
   }
 
   /// The gradient of a batch; 0 for the positions behind the last feature.
   void Gradient(const Batch<PlaneValues> &batch, std::vector<int64_t> &gradient) const {
-    // symmetric: Q1 c2 + Q2 c1; else Q1 c, counted twice
+    // symmetric: Q1 c2 + Q2 c1; else the one sample that counts, twice
     const bool symmetric = a_.sampling == kDoubleSymmetric;
+    const uint32_t outer = a_.sampling == kIndependent ? dithers_ - 1 : 0;
     std::vector<const uint8_t *> rows;
     std::vector<int32_t> coefficients;
     int64_t total = 0;
     for (uint32_t s = 0; s < batch.count; ++s) {
       const Coefficients &c = batch.coefficients[s];
-      rows.push_back(Row(batch.rows.first, s));
+      rows.push_back(Row(batch.rows.codes[outer], s));
       coefficients.push_back(c.second);
       if (symmetric) {
-        rows.push_back(Row(batch.rows.second, s));
+        rows.push_back(Row(batch.rows.codes[1], s));
         coefficients.push_back(c.first);
       }
       total += BaseCoefficient(c);
@@ -384,16 +444,10 @@ class PlaneValues {
     return reinterpret_cast<const uint8_t *>(&codes[static_cast<size_t>(s) * groups_ * 8]);
   }
 
-  int64_t Dot(const std::vector<uint64_t> &codes, uint32_t s) const {
-    const int64_t sum = DotCodes(Row(codes, s), digits_.low.data(), digits_.middle.data(),
-                                 digits_.high.data(), size());
-    return sum * (1 << (DitherWeight(a_.bits) + 1)) - sum_ * (1 << kGridBits);
-  }
-
   const ZipmlArguments &a_;
   size_t row_, block_, dither_;  // in uint64
   uint32_t groups_;
-  bool double_;
+  uint32_t dithers_;
   Digits digits_;
   int64_t sum_ = 0;
 };
@@ -403,10 +457,12 @@ class LevelValues {
  public:
   /// Values of Q1 and, with double sampling, of Q2 of every sample of a batch.
   struct Rows {
-    std::vector<int16_t> first, second;
-    Rows(const LevelValues &values, uint32_t batch)
-        : first(static_cast<size_t>(batch) * values.size()),
-          second(values.double_ ? first.size() : 0) {}
+    std::vector<int16_t> values[2];
+    Rows(const LevelValues &of, uint32_t batch) {
+      for (uint32_t k = 0; k < of.dithers_; ++k) {
+        values[k].resize(static_cast<size_t>(batch) * of.size());
+      }
+    }
   };
 
   LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
@@ -415,7 +471,7 @@ class LevelValues {
         block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
         dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
         groups_((a.features + kGroup - 1) / kGroup),
-        double_(a.sampling != kSingle),
+        dithers_(s.dithers),
         levels_(static_cast<size_t>(a.level_tables) * s.levels),
         tables_(size()),
         first_codes_(groups_ * 8),
@@ -434,36 +490,33 @@ class LevelValues {
     const size_t plane = row_ * a_.block_samples;
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
+      const bool two = dithers_ == 2;
       DecodeRow(base, plane, BasePlanes(a_.bits), base + dither_,
-                double_ ? base + dither_ + plane : nullptr, groups_, first_codes_.data(),
-                double_ ? second_codes_.data() : nullptr);
+                two ? base + dither_ + plane : nullptr, groups_, first_codes_.data(),
+                two ? second_codes_.data() : nullptr);
       const size_t row = static_cast<size_t>(s) * size();
       LookUp(reinterpret_cast<const uint8_t *>(first_codes_.data()), levels_.data(), tables_.data(),
-             size(), &rows.first[row]);
-      if (double_) {
+             size(), &rows.values[0][row]);
+      if (two) {
         LookUp(reinterpret_cast<const uint8_t *>(second_codes_.data()), levels_.data(),
-               tables_.data(), size(), &rows.second[row]);
+               tables_.data(), size(), &rows.values[1][row]);
       }
     }
   }
 
   void SetModel(const int32_t *model) { model_ = model; }
 
-  void Dots(const Rows &rows, uint32_t s, int64_t &first, int64_t &second) const {
-    const size_t row = static_cast<size_t>(s) * size();
-    first = a_.sampling == kDoublePlain ? 0 : DotLevels(&rows.first[row], model_, size());
-    second = double_ ? DotLevels(&rows.second[row], model_, size()) : 0;
+  int64_t Dot(const Rows &rows, uint32_t s, uint32_t which) const {
+    return DotLevels(&rows.values[which][static_cast<size_t>(s) * size()], model_, size());
   }
 
   void Gradient(const Batch<LevelValues> &batch, std::vector<int64_t> &gradient) const {
     std::fill(gradient.begin(), gradient.end(), 0);
     for (uint32_t s = 0; s < batch.count; ++s) {
-      const size_t row = static_cast<size_t>(s) * size();
-      const Coefficients &c = batch.coefficients[s];
-      AccumulateLevels(&batch.rows.first[row], FirstDitherCoefficient(a_.sampling, c), size(),
-                       gradient.data());
-      if (a_.sampling == kDoubleSymmetric) {
-        AccumulateLevels(&batch.rows.second[row], SecondDitherCoefficient(a_.sampling, c), size(),
+      for (uint32_t k = 0; k < dithers_; ++k) {
+        const int64_t c = DitherCoefficient(a_.sampling, k, dithers_, batch.coefficients[s]);
+        if (c == 0) continue;
+        AccumulateLevels(&batch.rows.values[k][static_cast<size_t>(s) * size()], c, size(),
                          gradient.data());
       }
     }
@@ -474,7 +527,7 @@ class LevelValues {
   const ZipmlArguments &a_;
   size_t row_, block_, dither_;  // in uint64
   uint32_t groups_;
-  bool double_;
+  uint32_t dithers_;
   std::vector<int16_t> levels_;                       // all tables
   std::vector<uint32_t> tables_;                      // where the table of each position begins
   std::vector<uint64_t> first_codes_, second_codes_;  // of one row
@@ -507,9 +560,8 @@ class FloatValues {
 
   void SetModel(const int32_t *model) { model_ = model; }
 
-  void Dots(const Rows &rows, uint32_t s, int64_t &first, int64_t &second) const {
-    first = DotFloats(&rows.values[static_cast<size_t>(s) * size()], model_, size());
-    second = 0;
+  int64_t Dot(const Rows &rows, uint32_t s, uint32_t) const {
+    return DotFloats(&rows.values[static_cast<size_t>(s) * size()], model_, size());
   }
 
   void Gradient(const Batch<FloatValues> &batch, std::vector<int64_t> &gradient) const {
@@ -528,6 +580,69 @@ class FloatValues {
 
 // ---- Training --------------------------------------------------------------------------------
 
+/// What happens to a batch between its dot products and its update.
+class Scalars {
+ public:
+  Scalars(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+      : a_(a), s_(s), full_row_(static_cast<size_t>(s.full_words) * (word_bits / 64)) {}
+
+  void SetEpoch(uint32_t epoch) {
+    const uint32_t *row = a_.schedule + static_cast<size_t>(epoch) * kScheduleColumns;
+    losses_ = {a_.sampling, a_.loss, a_.range_log2, row[kStep], row[kStepNegative]};
+  }
+
+  /// The model that dot products see, in the order of the features.
+  void SetModel(const std::vector<int32_t> &model) {
+    if (s_.format != kRefetch) return;
+    model_ = model.data();
+    norm_ = 0;
+    for (uint32_t j = 0; j < a_.features; ++j) norm_ += Magnitude(model[j]);
+  }
+
+  /// \param dot  of an independent sample by its number
+  template <class TDot>
+  Coefficients Of(size_t sample, const TDot &dot) {
+    const bool weighted = (a_.flags & kFlagWeights) != 0;
+    const int32_t label = a_.labels[weighted ? 2 * sample : sample];
+    const int32_t weight = weighted ? a_.labels[2 * sample + 1] : 1 << kWeightFractionBits;
+    if (a_.loss == kPolynomial) {
+      Polynomial polynomial = {0, 0};
+      for (uint32_t term = 1; term <= a_.degree; ++term) {
+        const int32_t margin = Margin(s_.format, dot(term - 1), label, saturations);
+        polynomial =
+            NextTerm(polynomial, term, margin, a_.range_log2, a_.derivative, saturations, outside);
+      }
+      return PolynomialCoefficients(losses_, polynomial, label, weight, saturations);
+    }
+    int64_t first = a_.sampling == kDoublePlain ? 0 : dot(0);
+    int64_t second = a_.sampling == kSingle ? 0 : dot(1);
+    if (s_.format == kRefetch &&
+        InDoubt(s_.format, a_.bits, a_.sampling, first, second, label, norm_)) {
+      first = second = FullDot(sample);
+      ++refetched;
+    }
+    return SampleCoefficients(s_.format, losses_, first, second, label, weight, a_.derivative,
+                              a_.derivative, saturations, outside);
+  }
+
+  uint32_t saturations = 0, outside = 0, refetched = 0;
+
+ private:
+  int64_t FullDot(size_t sample) {
+    row_.resize(a_.features);
+    ConvertFloats(a_.full + sample * full_row_, a_.features, row_.data());
+    return DotFloats(row_.data(), model_, a_.features);
+  }
+
+  const ZipmlArguments &a_;
+  const Shape &s_;
+  size_t full_row_;  // in uint64
+  LossRegisters losses_ = {};
+  const int32_t *model_ = nullptr;
+  uint64_t norm_ = 0;
+  std::vector<int32_t> row_;
+};
+
 template <class TValues>
 class Trainer {
  public:
@@ -535,47 +650,57 @@ class Trainer {
       : a_(a),
         s_(s),
         values_(word_bits, a, s),
+        scalars_(word_bits, a, s),
         model_(values_.size()),
+        seen_(values_.size()),
+        ordered_(s.format == kRefetch ? a.features : 0),
         gradient_(values_.size()),
         ring_(a.delay + 1, Batch<TValues>(values_, a.batch)) {}
 
-  uint32_t Run() {
+  void Run(ZipmlResults &results) {
     const uint32_t entries = s_.chunks * s_.lanes;
     int32_t *held = a_.model + entries;
     for (uint32_t j = 0; j < a_.features; ++j) model_[TValues::PositionOf(j)] = a_.model[j];
+    update_ = a_.first_update;
+    See(update_ - 1);
+    std::vector<uint32_t> refetched;
     for (uint32_t epoch = 0; epoch < a_.epochs; ++epoch) {
-      const uint32_t step = a_.schedule[2 * epoch];
-      const uint32_t decay = a_.schedule[2 * epoch + 1];
-      oldest_ = a_.skip;
-      values_.SetModel(model_.data());
-      for (uint32_t k = a_.skip; k < s_.batches; ++k) {
-        Batch<TValues> &batch = Load(k);
-        if (k - a_.skip < a_.pending) {
-          const int32_t *pairs = held + 2 * (k - a_.skip) * a_.batch;
-          for (uint32_t i = 0; i < batch.count; ++i) {
-            batch.coefficients[i] = {pairs[2 * i], pairs[2 * i + 1]};
+      scalars_.SetEpoch(epoch);
+      dotted_ = updated_ = 0;
+      for (uint32_t i = 0; i < s_.blocks; ++i) {
+        const uint32_t before = scalars_.refetched;
+        const uint32_t block = BlockAt(a_, s_, i);
+        const uint32_t first = block * s_.batches_block + (block == 0 ? a_.skip : 0);
+        const uint32_t last = std::min(s_.batches, (block + 1) * s_.batches_block);
+        for (uint32_t k = first; k < last; ++k) {
+          Batch<TValues> &batch = Load(k);
+          if (dotted_ < a_.pending) {
+            const int32_t *pairs = held + 2 * dotted_ * a_.batch;
+            for (uint32_t j = 0; j < batch.count; ++j) {
+              batch.coefficients[j] = {pairs[2 * j], pairs[2 * j + 1]};
+            }
+          } else {
+            for (uint32_t j = 0; j < batch.count; ++j) {
+              batch.coefficients[j] =
+                  scalars_.Of(static_cast<size_t>(k) * a_.batch + j,
+                              [&](uint32_t which) { return values_.Dot(batch.rows, j, which); });
+            }
           }
-        } else {
-          for (uint32_t i = 0; i < batch.count; ++i) {
-            int64_t first, second;
-            values_.Dots(batch.rows, i, first, second);
-            batch.coefficients[i] = SampleCoefficients(
-                s_.format, a_.sampling, first, second,
-                a_.labels[static_cast<size_t>(k) * a_.batch + i], step, saturations_);
-          }
+          ++dotted_;
+          // what the next batch is to see: all updates but the last `delay`
+          if (dotted_ - updated_ > a_.delay) Update(epoch);
         }
-        // what the next batch is to see: all updates but the last `delay`
-        if (k + 1 - oldest_ > a_.delay) Update(decay);
+        refetched.push_back(scalars_.refetched - before);
       }
       if ((a_.flags & kFlagHold) == 0) {
-        while (oldest_ < s_.batches) Update(decay);
+        while (updated_ < dotted_) Update(epoch);
         Store(a_.history + static_cast<size_t>(epoch) * entries);
       }
     }
     if ((a_.flags & kFlagHold) != 0) {
-      for (uint32_t k = oldest_; k < s_.batches; ++k) {
+      for (uint32_t k = updated_; k < dotted_; ++k) {
         const Batch<TValues> &batch = ring_[k % ring_.size()];
-        int32_t *pairs = held + 2 * static_cast<size_t>(k - oldest_) * a_.batch;
+        int32_t *pairs = held + 2 * static_cast<size_t>(k - updated_) * a_.batch;
         std::fill(pairs, pairs + 2 * a_.batch, 0);
         for (uint32_t i = 0; i < batch.count; ++i) {
           pairs[2 * i] = batch.coefficients[i].first;
@@ -584,22 +709,66 @@ class Trainer {
       }
     }
     Store(a_.model);
-    return saturations_;
+    results.saturations = saturations_ + scalars_.saturations;
+    results.outside = scalars_.outside;
+    results.clipped = clipped_;
+    results.refetched = scalars_.refetched;
+    results.cycles = ModelledCycles(a_, s_, refetched);
   }
 
  private:
   Batch<TValues> &Load(uint32_t k) {
-    Batch<TValues> &batch = ring_[k % ring_.size()];
+    Batch<TValues> &batch = ring_[dotted_ % ring_.size()];
     batch.count = std::min(a_.batch, a_.samples - k * a_.batch);
     values_.Load(k / s_.batches_block, k % s_.batches_block * a_.batch, batch.count, batch.rows);
     return batch;
   }
 
-  void Update(uint32_t decay) {
-    values_.Gradient(ring_[oldest_ % ring_.size()], gradient_);
-    saturations_ += UpdateModel(s_.format, gradient_.data(), decay, values_.size(), model_.data());
-    values_.SetModel(model_.data());
-    ++oldest_;
+  /// Random numbers of all features for one update.
+  const std::vector<uint32_t> &Randoms(uint32_t update, uint32_t stream) {
+    randoms_.resize(a_.features);
+    Draw draw = {0, 0};
+    for (uint32_t j = 0; j < a_.features; ++j) {
+      const uint32_t lane = j % kDrawFeatures;
+      if (lane == 0) draw = DrawOf(a_.seed, update, j / kDrawFeatures, stream);
+      randoms_[j] = LaneRandom(draw, lane);
+    }
+    return randoms_;
+  }
+
+  /// Hands the model to the dot products, quantized if it is to be.
+  void See(uint32_t update) {
+    const std::vector<int32_t> *seen = &model_;
+    if (a_.model_bits != 0) {
+      const std::vector<uint32_t> &random = Randoms(update, kModelStream);
+      for (uint32_t j = 0; j < a_.features; ++j) {
+        const uint32_t place = TValues::PositionOf(j);
+        seen_[place] =
+            QuantizedEntry(model_[place], a_.model_shift, a_.model_bits, random[j], clipped_);
+      }
+      seen = &seen_;
+    }
+    values_.SetModel(seen->data());
+    if (ordered_.empty()) return;
+    for (uint32_t j = 0; j < a_.features; ++j) ordered_[j] = (*seen)[TValues::PositionOf(j)];
+    scalars_.SetModel(ordered_);
+  }
+
+  void Update(uint32_t epoch) {
+    const uint32_t *row = a_.schedule + static_cast<size_t>(epoch) * kScheduleColumns;
+    values_.Gradient(ring_[updated_ % ring_.size()], gradient_);
+    if (a_.gradient_bits != 0) {
+      const std::vector<uint32_t> &random = Randoms(update_, kGradientStream);
+      for (uint32_t j = 0; j < a_.features; ++j) {
+        int64_t &g = gradient_[TValues::PositionOf(j)];
+        g = QuantizedGradient(g, row[kGradientShift], a_.gradient_bits, random[j], clipped_);
+      }
+    }
+    saturations_ +=
+        UpdateModel(s_.format, gradient_.data(), row[kDecay], values_.size(), model_.data());
+    See(update_);
+    ++update_;
+    ++updated_;
   }
 
   void Store(int32_t *row) const {
@@ -610,11 +779,16 @@ class Trainer {
   const ZipmlArguments &a_;
   const Shape &s_;
   TValues values_;
-  std::vector<int32_t> model_;  // in the order of the values' positions
+  Scalars scalars_;
+  std::vector<int32_t> model_;    // in the order of the values' positions
+  std::vector<int32_t> seen_;     // the same as dot products see it, if quantized
+  std::vector<int32_t> ordered_;  // what they see, in the order of the features
   std::vector<int64_t> gradient_;
   std::vector<Batch<TValues>> ring_;
-  uint32_t oldest_ = 0;  // first batch whose update is still to come
-  uint32_t saturations_ = 0;
+  std::vector<uint32_t> randoms_;
+  uint32_t dotted_ = 0, updated_ = 0;  // batches of this epoch
+  uint32_t update_ = 0;                // number of the next update since training began
+  uint32_t saturations_ = 0, clipped_ = 0;
 };
 
 }  // namespace
@@ -634,9 +808,11 @@ extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
   if (results->status != kStatusOk) return;
   results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes * a.block_samples *
                    shape.chunks;
-  results->cycles = ModelledCycles(a, shape);
-  results->saturations = shape.format == kFloat32 ? Trainer<FloatValues>(word_bits, a, shape).Run()
-                         : shape.format == kLevels
-                             ? Trainer<LevelValues>(word_bits, a, shape).Run()
-                             : Trainer<PlaneValues>(word_bits, a, shape).Run();
+  if (shape.format == kFloat32) {
+    Trainer<FloatValues>(word_bits, a, shape).Run(*results);
+  } else if (shape.format == kLevels) {
+    Trainer<LevelValues>(word_bits, a, shape).Run(*results);
+  } else {
+    Trainer<PlaneValues>(word_bits, a, shape).Run(*results);
+  }
 }

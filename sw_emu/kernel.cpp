@@ -2,8 +2,8 @@
 // (kernel_64.cpp and its like), and this file picks one.
 #include <ap_int.h>
 
-#include "zipml/tops.hpp"
 #include "zipml/config.hpp"
+#include "zipml/tops.hpp"
 
 extern "C" {
 #include "kernel.h"

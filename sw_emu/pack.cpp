@@ -24,6 +24,8 @@ namespace {
 constexpr uint32_t kGroup = 64;
 /// The random numbers of one value are half of a Philox output: two neighbours share a call.
 constexpr uint32_t kPairs = kGroup / 2;
+/// A call gives two dithers; the next two of a precision have a counter so much further.
+constexpr uint32_t kPairStride = 256;
 /// A value's position is 0 at -1 and 2^31 at +1.
 constexpr int kPositionBits = 31;
 constexpr uint32_t kPositionCentre = 1u << (kPositionBits - 1);
@@ -42,8 +44,8 @@ struct Place {
 };
 
 /// Philox4x32-10 (Salmon et al., SC 2011): output i of the pair of lanes k is random[i][k]. The
-/// counter is (sample, pair of features, draw, bits), the key is the seed.
-ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t bits, uint64_t seed,
+/// counter is (sample, pair of features, draw, stream), the key is the seed.
+ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t stream, uint64_t seed,
                          uint32_t (&random)[4][kPairs]) {
   uint32_t *c0 = random[0], *c1 = random[1], *c2 = random[2], *c3 = random[3];
   const uint32_t pairs_log2 = place.lanes_log2 - 1;
@@ -51,7 +53,7 @@ ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t bits, uint6
     c0[k] = place.sample + (k >> pairs_log2);
     c1[k] = place.first_lane / 2 + (k & ((1u << pairs_log2) - 1));
     c2[k] = draw;
-    c3[k] = bits;
+    c3[k] = stream;
   }
   uint32_t key0 = static_cast<uint32_t>(seed);
   uint32_t key1 = static_cast<uint32_t>(seed >> 32);
@@ -290,17 +292,20 @@ ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const Lanes &
         const uint32_t whole = uniform ? 1u << (32 - bits) : width[j] << kLevelShift;
         dither[j] = fraction[j] >= whole - fraction[j];
       }
-    } else {
+      store(Gather(first, 0));
+      continue;
+    }
+    for (uint32_t dither = 0; dither < p.dither_planes; dither += 2) {
       uint32_t random[4][kPairs];
-      Philox(place, p.draw, bits, p.seed, random);
+      Philox(place, p.draw, bits + dither / 2 * kPairStride, p.seed, random);
       if (uniform) {
         Draw(random, fraction, UniformScale{bits}, first, second);
       } else {
         Draw(random, fraction, LevelScale{width}, first, second);
       }
+      store(Gather(first, 0));
+      if (dither + 1 < p.dither_planes) store(Gather(second, 0));
     }
-    store(Gather(first, 0));
-    if (p.dither_planes == 2) store(Gather(second, 0));
   }
 }
 

@@ -34,7 +34,7 @@ typedef struct {
   uint32_t word_bits;     /* a multiple of 64 */
   uint32_t format;        /* ValueFormat; nothing below counts for kFloat32 */
   uint32_t precisions;    /* bit b is set: dither planes of b bits are stored */
-  uint32_t dither_planes; /* of one precision: 1 or 2 */
+  uint32_t dither_planes; /* of one precision: 1 to 8 */
   uint32_t nearest;       /* not 0: round to nearest instead of drawing */
   const int16_t *levels;  /* only of kLevels, of its one precision: level i of feature j is
                              levels[i * features + j], kLevelFractionBits fraction bits */

@@ -31,6 +31,8 @@ class RandomDataset:
     layout: Layout
     batch: int
     levels: NDArray[np.int16] | None = None
+    full: NDArray[np.uint64] | None = None
+    weights: NDArray[np.int32] | None = None
     normalization: None = None  # there is no raw data behind these planes
 
 
@@ -43,11 +45,6 @@ class Case:
     model: NDArray[np.int32]
 
 
-def streamed(value_format: str, bits: int, dithers: int) -> int:
-    """Planes streamed at one precision."""
-    return 1 if value_format == "float32" else bits - 1 + dithers
-
-
 def random_levels(rng: np.random.Generator, tables: int, bits: int) -> NDArray[np.int16]:
     """Tables of levels from -1 to 1, some levels equal, (tables, 2^(bits-1) + 1)."""
     one = 1 << CONFIG.level_fraction_bits
@@ -56,6 +53,15 @@ def random_levels(rng: np.random.Generator, tables: int, bits: int) -> NDArray[n
     levels[:, 1:] = np.where(rng.random((tables, count - 1)) < 0.2, levels[:, :-1], levels[:, 1:])
     levels[:, 0], levels[:, -1] = -one, one
     return np.sort(levels, axis=1).astype(np.int16)
+
+
+def random_floats(rng: np.random.Generator, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """float32 values of [-1, 1]; 0 where they are not inside the data."""
+    values = rng.uniform(-1, 1, inside.shape).astype(np.float32)
+    # the ends of the range, zeros, and values that only just round to something
+    special = np.array([1, -1, 0, -0.0, 2.0**-24, -(2.0**-25), 1e-38], dtype=np.float32)
+    values = np.where(rng.random(inside.shape) < 0.1, rng.choice(special, inside.shape), values)
+    return np.where(inside, values, np.float32(0)).astype("<f4")
 
 
 def random_dataset(
@@ -71,17 +77,20 @@ def random_dataset(
     value_format: str = "bitplanes",
     label_scale: float = 1.0,
     own_tables: bool = True,
+    dithers: int = 0,
+    weighted: bool = False,
 ) -> RandomDataset:
     """A data set of random bits (or random float32 values) in about ``blocks`` blocks.
 
     ``own_tables``: in the format "levels", a table a feature, where the kernel holds so many.
+    ``dithers``: of the sampling "independent". ``weighted``: samples have weights.
     """
     precisions = (bits,) if isinstance(bits, int) else tuple(sorted(bits))
     lanes = word_bits // 32 if value_format == "float32" else word_bits
     chunks = -(-features // lanes)
-    planes = streamed(value_format, max(precisions), 2 if sampling == "double" else 1)
-    side_by_side = 1 if value_format == "levels" else planes
-    room = min(CONFIG.block_samples, LIMITS[value_format].block_words // (side_by_side * chunks))
+    drawn = dithers or (2 if sampling == "double" else 1)
+    planes = 1 if value_format in ("float32", "levels") else max(precisions) - 1 + drawn
+    room = min(CONFIG.block_samples, LIMITS[value_format].block_words // (planes * chunks))
     tables = 0
     if value_format == "levels":
         cells = -(-features // (lanes // CONFIG.level_parts))
@@ -98,17 +107,13 @@ def random_dataset(
         sampling=sampling,
         value_format=value_format,
         level_tables=tables,
+        independent=dithers,
     )
     rows = (layout.blocks, layout.stored_planes, block_samples, layout.chunks * layout.lanes)
     real = np.arange(layout.blocks * block_samples).reshape(layout.blocks, 1, -1, 1) < samples
     inside = real & (np.arange(rows[-1]) < features)
     if value_format == "float32":
-        values = rng.uniform(-1, 1, rows).astype(np.float32)
-        # the ends of the range, zeros, and values that only just round to something
-        special = np.array([1, -1, 0, -0.0, 2.0**-24, -(2.0**-25), 1e-38], dtype=np.float32)
-        values = np.where(rng.random(rows) < 0.1, rng.choice(special, rows), values)
-        words = np.where(inside, values, np.float32(0)).astype("<f4").reshape(layout.blocks, -1)
-        words = words.view("<u8")
+        words = random_floats(rng, inside).reshape(layout.blocks, -1).view("<u8")
     else:
         # rows of zeros, of ones and of everything between
         density = rng.choice([0.0, 0.5, 1.0], rows[:3], p=[0.1, 0.8, 0.1])[..., None]
@@ -119,8 +124,19 @@ def random_dataset(
     labels = np.clip(np.rint(labels), -(2**31), 2**31 - 1).astype(np.int32)
     labels[samples:] = 0
     levels = random_levels(rng, tables, precisions[0]) if tables else None
+    full = None
+    if value_format == "refetch":  # other values than the planes', so that it shows who read what
+        lanes = word_bits // 32
+        shape = (len(labels), -(-features // lanes) * lanes)
+        within = (np.arange(shape[0]) < samples)[:, None] & (np.arange(shape[1]) < features)
+        full = random_floats(rng, within).view("<u8").astype(np.uint64)
+    weights = None
+    if weighted:
+        one = 1 << CONFIG.weight_fraction_bits
+        weights = rng.integers(0, 3 * one, len(labels)).astype(np.int32)
+        weights[samples:] = 0
     planes_stored = np.ascontiguousarray(words).astype(np.uint64)
-    return RandomDataset(planes_stored, labels, layout, batch, levels)
+    return RandomDataset(planes_stored, labels, layout, batch, levels, full, weights)
 
 
 def random_case(
@@ -135,6 +151,7 @@ def random_case(
     delay: int | str = 1,
     model_scale: float = 0.5,
     value_format: str = "bitplanes",
+    options: dict[str, Any] | None = None,
     **dataset: Any,
 ) -> Case:
     """A random data set, plan and start model, the same for the same arguments.
@@ -149,13 +166,21 @@ def random_case(
         Precisions that the data set stores; ``bits`` alone by default.
     step : float
         Step of the first epoch. With ``model_scale`` large enough, this saturates.
+    options : dict, optional
+        Further arguments of make_plan: losses, quantization of model and gradient, orders.
     **dataset
         Further arguments of :func:`random_dataset`.
     """
     rng = np.random.default_rng(seed)
     if value_format == "float32":
         sampling, bits, stored_bits = "single", 32, None
-    stored = sampling if sampling in ("single", "nearest") else "double"
+    options = dict(options or {})
+    if value_format == "refetch":
+        options["loss"] = "hinge"
+    stored = sampling if sampling in ("single", "nearest", "independent") else "double"
+    if sampling == "independent":
+        options.setdefault("approximation", "chebyshev")
+        dataset.setdefault("dithers", options.get("degree", 5) + 1)
     packed = random_dataset(
         rng,
         bits=stored_bits or (bits,),
@@ -164,7 +189,14 @@ def random_case(
         **dataset,
     )
     plan = make_plan(
-        packed, bits=bits, sampling=sampling, epochs=epochs, step=step, l2=l2, delay=delay
+        packed,
+        bits=bits,
+        sampling=sampling,
+        epochs=epochs,
+        step=step,
+        l2=l2,
+        delay=delay,
+        **options,
     )
     model = np.rint(rng.normal(0, model_scale * MODEL_ONE, packed.layout.features))
     return Case(packed, plan, np.clip(model, -(2**31) + 1, 2**31 - 1).astype(np.int32))
@@ -189,6 +221,7 @@ def run_build(
     skip: int = 0,
     held: NDArray[np.int32] | None = None,
     hold: bool = False,
+    first_update: int = 0,
 ) -> Outcome:
     """One start of ``build``; checks that it wrote nothing outside its buffers and no padding.
 
@@ -210,15 +243,22 @@ def run_build(
     schedule = plan.schedule_table()
     planes = np.ascontiguousarray(packed.planes)
     labels = np.ascontiguousarray(packed.labels)
+    flags = CONFIG.flag_hold if hold else 0
+    if packed.weights is not None:
+        labels = np.ascontiguousarray(np.stack([packed.labels, packed.weights], axis=1))
+        flags |= CONFIG.flag_weights
     scalars = plan.registers(layout)
-    scalars.update(skip=skip, pending=pending, flags=CONFIG.flag_hold if hold else 0)
+    scalars.update(skip=skip, pending=pending, flags=flags, first_update=first_update)
     arrays = {
         "planes": planes,
         "labels": labels,
         "model": buffer,
         "history": history,
         "schedule": schedule,
+        "derivative": np.ascontiguousarray(plan.derivative.numbers),
     }
+    if packed.full is not None:
+        arrays["full"] = np.ascontiguousarray(packed.full)
     if packed.levels is not None:
         arrays["levels"] = packed.levels.astype(np.int32)
     registers = build.run(
@@ -251,8 +291,14 @@ def segment(packed: RandomDataset, first_block: int, blocks: int) -> RandomDatas
         packed,
         planes=packed.planes[first_block : first_block + blocks],
         labels=packed.labels[start:stop],
+        full=None if packed.full is None else packed.full[start:stop],
+        weights=None if packed.weights is None else packed.weights[start:stop],
         layout=replace(layout, samples=samples),
     )
+
+
+def _row(column: NDArray[np.uint32] | None, epoch: int) -> NDArray[np.uint32] | None:
+    return None if column is None else column[epoch : epoch + 1]
 
 
 def run_segments(
@@ -268,6 +314,7 @@ def run_segments(
     """
     layout = packed.layout
     per_block = layout.block_samples // plan.batch
+    batches = -(-layout.samples // plan.batch)
     history = []
     saturations = 0
     for epoch in range(plan.epochs):
@@ -277,6 +324,8 @@ def run_segments(
             steps=plan.steps[epoch : epoch + 1],
             decays=plan.decays[epoch : epoch + 1],
             step=plan.step[epoch : epoch + 1],
+            negative_steps=_row(plan.negative_steps, epoch),
+            gradient_shifts=_row(plan.gradient_shifts, epoch),
         )
         held = np.zeros((0, plan.batch, 2), dtype=np.int32)
         done = 0  # blocks
@@ -293,6 +342,7 @@ def run_segments(
                 skip=oldest - first * per_block,
                 held=held,
                 hold=hold,
+                first_update=epoch * batches + oldest,
             )
             assert outcome.registers["status"] == CONFIG.status_ok, outcome.registers
             model, held = outcome.model, outcome.held

@@ -166,7 +166,8 @@ def streamed_layout(layout: Layout, plan: Plan) -> Layout:
     if layout.value_format == "float32":
         return layout
     sampling = "double" if plan.sampling in ("plain", "symmetric") else plan.sampling
-    return replace(layout, bits=(plan.bits,), sampling=sampling)
+    independent = plan.degree + 1 if sampling == "independent" else 0
+    return replace(layout, bits=(plan.bits,), sampling=sampling, independent=independent)
 
 
 @dataclass

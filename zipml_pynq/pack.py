@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from zipml_pynq.errors import ArgumentError, PackedFileError
 from zipml_pynq.quantize import (
     SAMPLINGS,
     Normalization,
+    check_array,
     check_bits,
     check_choice,
     check_data,
@@ -40,16 +41,18 @@ from zipml_pynq.quantize import (
 )
 from zipml_pynq.quantize import levels as uniform_levels
 
-BITPLANES, FLOAT32, LEVELS = "bitplanes", "float32", "levels"
+BITPLANES, FLOAT32, LEVELS, REFETCH = "bitplanes", "float32", "levels", "refetch"
 #: Kinds of levels that :func:`pack` fits.
 LEVEL_CHOICES = ("uniform", "optimal", "global")
 _FORMATS: dict[str, int] = {
     BITPLANES: CONFIG.format_bit_planes,
     FLOAT32: CONFIG.format_float32,
     LEVELS: CONFIG.format_levels,
+    REFETCH: CONFIG.format_refetch,
 }
 #: How a data set stored with the key's sampling can be read: by these names.
 READABLE: dict[str, tuple[str, ...]] = {
+    "independent": ("independent", "double", "plain", "symmetric", "single"),
     "double": ("double", "plain", "symmetric", "single"),
     "single": ("single",),
     "nearest": ("nearest",),
@@ -80,11 +83,14 @@ class Layout:
     bits : tuple of int
         Stored precisions, ascending; one for the format "levels", (32,) for "float32".
     sampling : str
-        Stored dithers of each precision: "double", "single" or "nearest".
+        Stored dithers of each precision: "double", "single", "nearest" or "independent".
     value_format : str
-        "bitplanes" (of the uniform grid), "float32", or "levels" (bit-planes of codes).
+        "bitplanes" (of the uniform grid), "float32", "levels" (bit-planes of codes), or "refetch"
+        (bit-planes of the uniform grid, with the same samples as float32 beside them).
     level_tables : int
         Tables of levels: 1 or one a feature for the format "levels", 0 for the others.
+    independent : int
+        Dithers of each precision with the sampling "independent", 2 to 8; 0 with the others.
 
     Raises
     ------
@@ -100,6 +106,7 @@ class Layout:
     sampling: str
     value_format: str = BITPLANES
     level_tables: int = 0
+    independent: int = 0
 
     def __post_init__(self) -> None:
         check_int("samples", self.samples, 1, CONFIG.max_samples)
@@ -118,6 +125,18 @@ class Layout:
             raise ArgumentError(
                 f"bits was {self.bits!r}; a data set with tables of levels has one precision: "
                 "levels of different precisions are not nested, so they share no base planes"
+            )
+        if self.sampling == "independent":
+            check_int("dithers", self.independent, 2, CONFIG.max_dithers)
+            if self.value_format == LEVELS:
+                raise ArgumentError(
+                    "sampling was 'independent' with tables of levels, of which two samples are "
+                    "kept at a time; allowed are 'double', 'single' and 'nearest'"
+                )
+        elif self.independent != 0:
+            raise ArgumentError(
+                f"dithers was {self.independent} with sampling {self.sampling!r}; it goes with "
+                "'independent'"
             )
         if check_int("features", self.features, 0, 1 << 31) not in range(1, self.max_features + 1):
             raise ArgumentError(
@@ -216,11 +235,18 @@ class Layout:
             raise ArgumentError(f"bits was {bits!r}; this data set stores {stored}")
         return int(bits)
 
+    @property
+    def dithers(self) -> int:
+        """Dither planes that are stored of a precision."""
+        return self.dither_planes()
+
     def dither_planes(self, sampling: str | None = None) -> int:
         """Dither planes that ``sampling`` reads; None: as many as are stored of a precision."""
         if sampling is None:
             sampling = self.sampling
         check_choice("sampling", sampling, READABLE[self.sampling])
+        if sampling == "independent":
+            return self.independent
         return 1 if sampling in ("single", "nearest") else 2
 
     def dither_offset(self, bits: int | None = None) -> int:
@@ -291,6 +317,7 @@ def plan_layout(
     block_samples: int | None = None,
     value_format: str = BITPLANES,
     level_tables: int = 0,
+    independent: int = 0,
 ) -> Layout:
     """The layout that :func:`pack` chooses: the largest blocks that fit, evened out.
 
@@ -300,7 +327,7 @@ def plan_layout(
         Shape of the data, the intercept column included.
     bits, sampling, word_bits, batch, block_samples, value_format
         As in :func:`pack`; ``bits`` ascending.
-    level_tables : int
+    level_tables, independent : int
         As in :class:`Layout`.
 
     Raises
@@ -312,7 +339,15 @@ def plan_layout(
 
     def layout(size: int) -> Layout:
         return Layout(
-            samples, features, word_bits, size, bits, sampling, value_format, level_tables
+            samples,
+            features,
+            word_bits,
+            size,
+            bits,
+            sampling,
+            value_format,
+            level_tables,
+            independent,
         )
 
     largest = layout(1).max_block_samples
@@ -355,6 +390,10 @@ class PackedDataset:
     levels : ndarray, int16, (layout.level_tables, layout.level_count), or None
         Read-only; the tables of the format "levels": ``levels[feature, code]``, or
         ``levels[0, code]``, is a value with ``CONFIG.level_fraction_bits`` fraction bits.
+    full : ndarray, uint64, (blocks * block_samples, uint64 of a row), or None
+        Read-only; float32 values of the format "refetch", rows padded to whole words.
+    weights : ndarray, int32, (blocks * block_samples,), or None
+        Weights of samples, ``CONFIG.weight_fraction_bits`` fraction bits; None: all 1.
     """
 
     planes: NDArray[np.uint64] = field(repr=False)
@@ -366,6 +405,8 @@ class PackedDataset:
     batch: int
     clipped: int = 0
     levels: NDArray[np.int16] | None = field(default=None, repr=False)
+    full: NDArray[np.uint64] | None = field(default=None, repr=False)
+    weights: NDArray[np.int32] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         layout = self.layout
@@ -375,11 +416,17 @@ class PackedDataset:
         }
         if layout.level_tables:
             shapes["levels"] = (np.int16, (layout.level_tables, layout.level_count))
-        elif self.levels is not None:
-            raise ArgumentError(
-                f"levels was {type(self.levels).__name__}; the format '{layout.value_format}' has "
-                "none: leave it out"
-            )
+        if layout.value_format == REFETCH:
+            rows = layout.blocks * layout.block_samples
+            shapes["full"] = (np.uint64, (rows, _full_words(layout)))
+        for name in ("levels", "full"):
+            if name not in shapes and getattr(self, name) is not None:
+                raise ArgumentError(
+                    f"{name} was {type(getattr(self, name)).__name__}; the format "
+                    f"'{layout.value_format}' has none: leave it out"
+                )
+        if self.weights is not None:
+            shapes["weights"] = shapes["labels"]
         for name, (dtype, shape) in shapes.items():
             a = getattr(self, name)
             if not isinstance(a, np.ndarray) or a.dtype != dtype or a.shape != shape:
@@ -470,6 +517,31 @@ class PackedDataset:
             return decode(table, codes[0]), decode(table, codes[1])
         return decode(table, codes)
 
+    def relabel(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PackedDataset:
+        """The same samples with other labels, and perhaps weights; planes are shared.
+
+        Parameters
+        ----------
+        y : array_like, (samples,)
+            Raw labels; their range is mapped to [-1, 1], so two classes become -1 and 1.
+        sample_weight : array_like, (samples,), optional
+            From 0 to below 2^15.
+
+        Raises
+        ------
+        ArgumentError
+            Other than one label, or one weight, a sample; not finite, or weights out of range.
+        """
+        labels = check_array("y", y, 1)
+        if labels.size != self.layout.samples:
+            raise ArgumentError(
+                f"y had {labels.size} label(s); this data set has {self.layout.samples} samples"
+            )
+        normalization = self.normalization.with_labels(labels)
+        padded, _ = _fixed_labels(labels, normalization, self.layout)
+        weights = _fixed_weights(sample_weight, self.layout)
+        return replace(self, labels=padded, normalization=normalization, weights=weights)
+
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
 
@@ -538,8 +610,9 @@ class PackedDataset:
                 [self.normalization.label_mid, self.normalization.label_half], dtype=np.float64
             ),
         }
-        if self.levels is not None:
-            tensors["levels"] = self.levels
+        for name in ("levels", "full", "weights"):
+            if getattr(self, name) is not None:
+                tensors[name] = getattr(self, name)
         metadata = {
             "format": FILE_FORMAT,
             "version": str(FILE_VERSION),
@@ -551,6 +624,8 @@ class PackedDataset:
             "sampling": self.layout.sampling,
             "value_format": self.layout.value_format,
             "level_tables": str(self.layout.level_tables),
+            "independent": str(self.layout.independent),
+            "weighted": str(int(self.weights is not None)),
             "intercept": str(int(self.normalization.intercept)),
             "seed": str(self.seed),
             "draw": str(self.draw),
@@ -596,7 +671,7 @@ class PackedDataset:
         metadata = header.pop("__metadata__")
         tensors: dict[str, NDArray] = {}
         for name, dtype in _TENSORS.items():
-            if name == "levels" and metadata.get("level_tables") == "0":
+            if name in _OPTIONAL and not _OPTIONAL[name](metadata):
                 continue
             entry = header.pop(name, None)
             if entry is None or entry["dtype"] != _SAFETENSORS_DTYPES[dtype] or 0 in entry["shape"]:
@@ -619,6 +694,7 @@ class PackedDataset:
                 sampling=metadata["sampling"],
                 value_format=metadata["value_format"],
                 level_tables=int(metadata["level_tables"]),
+                independent=int(metadata["independent"]),
             )
             label_mid, label_half = tensors["label_range"]
             normalization = Normalization(
@@ -638,12 +714,14 @@ class PackedDataset:
                 int(metadata["batch"]),
                 int(metadata["clipped"]),
                 tensors.get("levels"),
+                tensors.get("full"),
+                tensors.get("weights"),
             )
         except (KeyError, ValueError) as error:
             raise PackedFileError(f"'{path}' was altered: {error}") from error
 
 
-#: Tensors of a file and their types; "levels" only where there are tables.
+#: Tensors of a file and their types.
 _TENSORS: dict[str, np.dtype] = {
     "planes": np.dtype("<u8"),
     "labels": np.dtype("<i4"),
@@ -651,6 +729,14 @@ _TENSORS: dict[str, np.dtype] = {
     "half": np.dtype("<f8"),
     "label_range": np.dtype("<f8"),
     "levels": np.dtype("<i2"),
+    "full": np.dtype("<u8"),
+    "weights": np.dtype("<i4"),
+}
+#: Tensors that a file need not have, and what of its metadata says that it does.
+_OPTIONAL: dict[str, Callable[[dict[str, str]], bool]] = {
+    "levels": lambda metadata: metadata.get("level_tables") != "0",
+    "full": lambda metadata: metadata.get("value_format") == REFETCH,
+    "weights": lambda metadata: metadata.get("weighted") == "1",
 }
 _SAFETENSORS_DTYPES = {
     np.dtype("<u8"): "U64",
@@ -732,8 +818,40 @@ def _pack_planes(
     planes = np.empty(
         (layout.blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64
     )
+    grid = BITPLANES if layout.value_format == REFETCH else layout.value_format
+    _pack_into(planes, X, normalization, layout, grid, seed, draw, level_table, threads)
+    return planes
+
+
+def _full_words(layout: Layout) -> int:
+    """uint64 of one sample at full precision, padded to a whole word."""
+    return _ceil_divide(layout.features, layout.word_bits // 32) * (layout.word_bits // 64)
+
+
+def _pack_full(
+    X: NDArray, normalization: Normalization, layout: Layout, threads: int | None
+) -> NDArray[np.uint64]:
+    """float32 values (blocks * block_samples, uint64 of a row) of checked raw samples."""
+    words = _full_words(layout)
+    rows = np.empty((layout.blocks, layout.block_samples * words), dtype=np.uint64)
+    _pack_into(rows, X, normalization, layout, FLOAT32, 0, 0, None, threads)
+    return rows.reshape(-1, words)
+
+
+def _pack_into(
+    planes: NDArray[np.uint64],
+    X: NDArray,
+    normalization: Normalization,
+    layout: Layout,
+    value_format: str,
+    seed: int,
+    draw: int,
+    level_table: NDArray[np.int16] | None,
+    threads: int | None,
+) -> None:
+    """Fills rows of blocks with planes or values, as ``value_format`` says."""
     mid, divisor = normalization.mid, normalization.divisor
-    stored = () if layout.value_format == FLOAT32 else layout.bits
+    stored = () if value_format == FLOAT32 else layout.bits
     lanes = None  # tables transposed: neighbouring features lie side by side
     if level_table is not None:
         lanes = np.ascontiguousarray(
@@ -749,7 +867,7 @@ def _pack_planes(
         "samples": layout.samples,
         "block_samples": layout.block_samples,
         "word_bits": layout.word_bits,
-        "format": _FORMATS[layout.value_format],
+        "format": _FORMATS[value_format],
         "precisions": sum(1 << bits for bits in stored),
         "dither_planes": layout.dither_planes(),
         "nearest": layout.sampling == "nearest",
@@ -774,7 +892,6 @@ def _pack_planes(
             )
 
     in_threads(work, layout.blocks, X.size, threads)
-    return planes
 
 
 def _level_source(
@@ -821,6 +938,8 @@ def pack(
     normalization: Normalization | None = None,
     value_format: str = BITPLANES,
     levels: str | ArrayLike | None = "uniform",
+    dithers: int | None = None,
+    sample_weight: ArrayLike | None = None,
     threads: int | None = None,
 ) -> PackedDataset:
     """Normalize, quantize and lay out a data set for the accelerator.
@@ -834,7 +953,8 @@ def pack(
     bits : int or iterable of int, optional
         Precisions to store, 1..8; 4 by default. All of them share one set of base planes.
     sampling : str, optional
-        "double" (the default), "single" or "nearest": the dithers stored for each precision.
+        "double" (the default), "single", "nearest" or "independent": the dithers stored for each
+        precision.
     word_bits : int
         64, 128 or 512, as the accelerator's memory port.
     batch : int
@@ -853,13 +973,18 @@ def pack(
     value_format : str
         "bitplanes", or "float32" for the full-precision accelerator: then ``bits`` and
         ``sampling`` must be left out (or 32 and "single"). "levels" is what ``levels`` makes of
-        the default.
+        the default. "refetch" stores the samples as float32, too, for the hinge that fetches
+        again.
     levels : str or array_like, (1 or features, 2^(bits-1) + 1)
         Where the levels lie: "uniform" (or None) is the grid; "optimal" minimizes the variance of
         each column's samples, "global" that of all columns with one table
         (:func:`zipml_pynq.levels.fit_levels`); an array, such as another data set's ``levels``, is
         taken as :func:`zipml_pynq.quantize.check_levels` states. Other than "uniform" allows one
         precision; values outside the ends of a table are clipped like those outside the range.
+    dithers : int, optional
+        With the sampling "independent": how many, 2 to 8; by default 6, for polynomials of degree 5.
+    sample_weight : array_like, (N,), optional
+        Weights of the samples' losses, from 0 to below 2^15.
     threads : int, optional
         By default one for each available core. The result does not depend on it.
 
@@ -885,6 +1010,12 @@ def pack(
     else:
         stored = _bits_tuple(4 if bits is None else bits)
         sampling = check_choice("sampling", "double" if sampling is None else sampling, SAMPLINGS)
+    if sampling == "independent":
+        dithers = check_int("dithers", 6 if dithers is None else dithers, 2, CONFIG.max_dithers)
+    elif dithers is not None:
+        raise ArgumentError(
+            f"dithers was {dithers!r} with sampling {sampling!r}; it goes with 'independent'"
+        )
     _check_word_bits(word_bits)
     check_int("seed", seed, 0, (1 << 64) - 1)
     check_int("draw", draw, 0, (1 << 32) - 1)
@@ -913,6 +1044,7 @@ def pack(
         block_samples=block_samples,
         value_format=value_format,
         level_tables=level_tables,
+        independent=dithers or 0,
     )
     table = None if isinstance(source, str) else source
     # what was fitted to these data reaches all of them
@@ -923,14 +1055,9 @@ def pack(
         table = fit_levels(
             a, normalization, stored[0], per_column=source == "optimal", threads=threads
         )
-    check_finite_labels(labels)
-    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
-    limit = float((1 << 31) - 1)
-    for start in range(0, layout.samples, _LABELS):
-        rows = slice(start, start + _LABELS)
-        fixed = np.rint(normalization.transform_labels(labels[rows]) * MODEL_ONE)
-        clipped += int((np.abs(fixed) > limit).sum())
-        padded[: layout.samples][rows] = np.clip(fixed, -limit, limit)
+    padded, beyond = _fixed_labels(labels, normalization, layout)
+    weights = _fixed_weights(sample_weight, layout)
+    clipped += beyond
     if clipped:
         warnings.warn(
             f"{clipped} value(s) of X and y lie outside the range of the normalization or of "
@@ -939,6 +1066,57 @@ def pack(
             stacklevel=2,
         )
     planes = _pack_planes(a, normalization, layout, seed, draw, table, threads)
+    full = None
+    if value_format == REFETCH:
+        full = _pack_full(a, normalization, layout, threads)
     return PackedDataset(
-        planes, padded, layout, normalization, int(seed), int(draw), int(batch), clipped, table
+        planes,
+        padded,
+        layout,
+        normalization,
+        int(seed),
+        int(draw),
+        int(batch),
+        clipped,
+        table,
+        full,
+        weights,
     )
+
+
+def _fixed_labels(
+    labels: NDArray, normalization: Normalization, layout: Layout
+) -> tuple[NDArray[np.int32], int]:
+    """Labels in fixed point, padded to whole blocks, and how many had to be clipped."""
+    check_finite_labels(labels)
+    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
+    limit = float((1 << 31) - 1)
+    clipped = 0
+    for start in range(0, layout.samples, _LABELS):
+        rows = slice(start, start + _LABELS)
+        fixed = np.rint(normalization.transform_labels(labels[rows]) * MODEL_ONE)
+        clipped += int((np.abs(fixed) > limit).sum())
+        padded[: layout.samples][rows] = np.clip(fixed, -limit, limit)
+    return padded, clipped
+
+
+def _fixed_weights(weights: ArrayLike | None, layout: Layout) -> NDArray[np.int32] | None:
+    """Weights of samples in fixed point, padded to whole blocks."""
+    if weights is None:
+        return None
+    a = check_array("sample_weight", weights, 1).astype(np.float64)
+    limit = 2.0 ** (31 - CONFIG.weight_fraction_bits)
+    if a.size != layout.samples:
+        raise ArgumentError(
+            f"sample_weight had {a.size} entries; allowed is one a sample, {layout.samples}"
+        )
+    bad = ~((a >= 0) & (a < limit))
+    if bad.any():
+        row = int(bad.argmax())
+        raise ArgumentError(
+            f"sample_weight was {a[row]} in row {row}; allowed are 0 to below {limit:g}"
+        )
+    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
+    fixed = np.rint(a * 2.0**CONFIG.weight_fraction_bits)
+    padded[: layout.samples] = np.minimum(fixed, 2.0**31 - 1)
+    return padded

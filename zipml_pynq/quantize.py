@@ -19,8 +19,8 @@ from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, MAX_BITS
 from zipml_pynq.errors import ArgumentError
 
-#: What is drawn for each value: two independent dithers, one, or none (round to nearest).
-SAMPLINGS: tuple[str, ...] = ("double", "single", "nearest")
+#: What is drawn for each value: two independent dithers, one, none (round to nearest), or several.
+SAMPLINGS: tuple[str, ...] = ("double", "single", "nearest", "independent")
 #: A position is 0 at -1 and 2^31 at +1.
 POSITION_BITS = 31
 #: Fraction bits of a level in a table.
@@ -238,6 +238,13 @@ def _spread(mid: ArrayLike, half: ArrayLike, v: NDArray[np.floating]) -> NDArray
         return np.clip(np.asarray(mid) + np.asarray(half) * v.astype(np.float64), -largest, largest)
 
 
+def _label_range(y: NDArray) -> tuple[float, float]:
+    """Middle and half width of the range of labels."""
+    low, high = np.float64(y.min()), np.float64(y.max())
+    mid, half = _centre(np.array([low]), np.array([high]))
+    return float(mid[0]), float(half[0])
+
+
 @dataclass(frozen=True, eq=False)
 class Normalization:
     """The affine maps that take columns and labels to [-1, 1] and back.
@@ -309,9 +316,13 @@ class Normalization:
         X, y = check_data(X, y, convert=False)
         mid, half = _centre(*column_range("X", X, threads))
         check_finite_labels(y)
-        low, high = np.float64(y.min()), np.float64(y.max())
-        label_mid, label_half = _centre(np.array([low]), np.array([high]))
-        return cls(mid, half, label_mid[0], label_half[0], intercept)
+        return cls(mid, half, *_label_range(y), intercept)
+
+    def with_labels(self, y: ArrayLike) -> Normalization:
+        """The same columns with the range of other labels ``y`` (N,)."""
+        labels = check_array("y", y, 1)
+        check_finite_labels(labels)
+        return Normalization(self.mid, self.half, *_label_range(labels), self.intercept)
 
     @property
     def columns(self) -> int:
@@ -652,8 +663,9 @@ def dithers(
     sampling: str = "double",
     first_sample: int = 0,
     levels: NDArray[np.int16] | None = None,
+    count: int = 2,
 ) -> tuple[NDArray[np.uint32], ...]:
-    """The dither bits of positions: one array, or two independent ones for "double".
+    """The dither bits of positions: one array, or two or more independent ones.
 
     ``1 iff floor(R * width / 2^32) < fraction``, R uniform on 0..2^32 - 1, so that base + dither is
     an unbiased sample of the value: exactly on the uniform grid, within 2^-32 of the interval with
@@ -671,11 +683,13 @@ def dithers(
     draw : int
         0..2^32 - 1: numbers the independent draws of one data set.
     sampling : str
-        "double", "single" (the first of the two of "double") or "nearest".
+        "double", "single" (the first of the two of "double"), "nearest" or "independent".
     first_sample : int
         Index of the first row in its data set.
     levels : ndarray, int16, optional
         See :func:`interval`.
+    count : int
+        Of "independent": how many, 2 to 8; the first two are those of "double".
 
     Returns
     -------
@@ -683,6 +697,7 @@ def dithers(
     """
     check_bits(bits)
     check_choice("sampling", sampling, SAMPLINGS)
+    check_int("count", count, 2, CONFIG.max_dithers)
     check_int("seed", seed, 0, (1 << 64) - 1)
     check_int("draw", draw, 0, (1 << 32) - 1)
     if u.ndim != 2:
@@ -693,10 +708,15 @@ def dithers(
         return ((fractions >= width - fractions).astype(np.uint32),)
     sample = np.arange(first_sample, first_sample + u.shape[0], dtype=np.uint64)[:, None]
     pair = np.arange((u.shape[1] + 1) // 2, dtype=np.uint64)[None, :]
-    even1, even2, odd1, odd2 = philox((sample, pair, draw, bits), (seed & 0xFFFFFFFF, seed >> 32))
-    drawn = [(even1, odd1), (even2, odd2)][: 2 if sampling == "double" else 1]
+    wanted = {"single": 1, "double": 2}.get(sampling, count)
+    drawn = []
+    for two in range(0, wanted, 2):
+        stream = bits + 256 * (two // 2)
+        key = (seed & 0xFFFFFFFF, seed >> 32)
+        even1, even2, odd1, odd2 = philox((sample, pair, draw, stream), key)
+        drawn += [(even1, odd1), (even2, odd2)]
     result = []
-    for halves in drawn:
+    for halves in drawn[:wanted]:
         random = np.stack(halves, axis=-1).reshape(u.shape[0], -1)[:, : u.shape[1]]
         scaled = random.astype(np.uint64) * width >> np.uint64(32)
         result.append((scaled < fractions).astype(np.uint32))
@@ -711,6 +731,7 @@ def quantize(
     draw: int = 0,
     first_sample: int = 0,
     levels: NDArray[np.int16] | None = None,
+    count: int = 2,
 ) -> tuple[NDArray[np.int16], ...]:
     """Codes of values: level indices 0..2^(bits-1), Q1 and, for "double", an independent Q2.
 
@@ -724,7 +745,7 @@ def quantize(
     """
     u = positions(V)
     floor = base(u, bits, levels)
-    drawn = dithers(u, bits, seed, draw, sampling, first_sample, levels)
+    drawn = dithers(u, bits, seed, draw, sampling, first_sample, levels, count)
     return tuple((floor + d).astype(np.int16) for d in drawn)
 
 

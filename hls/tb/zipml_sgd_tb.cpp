@@ -24,8 +24,8 @@
 
 #include "../src/stages.hpp"
 #include "../src/word_bits.hpp"
-#include "zipml/tops.hpp"
 #include "zipml/random.hpp"
+#include "zipml/tops.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;

@@ -4,73 +4,85 @@
 
 #include "../../hls/src/word_bits.hpp"
 #include "zipml/config.hpp"
+#include "zipml/tops.hpp"
 
 extern "C" {
 #include "../engine.h"
 }
 
-#define ZIPML_PORTS                                                                                \
-  const ap_uint<ZIPML_WORD_BITS> *planes, const int32_t *labels, int32_t *model, int32_t *history, \
-      const uint32_t *schedule
-#define ZIPML_SCALARS                                                                  \
-  uint32_t samples, uint32_t features, uint32_t batch, uint32_t block_samples,         \
-      uint32_t block_stride, uint32_t dither_offset, uint32_t bits, uint32_t sampling, \
-      uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags
-#define ZIPML_OUTPUTS                                                                           \
-  uint32_t *status, uint32_t *version, uint64_t *capability, uint64_t *words, uint64_t *cycles, \
-      uint32_t *saturations
+typedef ap_uint<ZIPML_WORD_BITS> word_t;
+
+ZIPML_DECLARE_TOPS(word_t, )
 
 namespace {
 
-void Run(zipml::ValueFormat format, ZIPML_PORTS, const int32_t *levels, ZIPML_SCALARS,
-         uint32_t level_tables, ZIPML_OUTPUTS) {
-  const ZipmlArguments arguments = {reinterpret_cast<const uint64_t *>(planes),
-                                    labels,
-                                    model,
-                                    history,
-                                    schedule,
-                                    levels,
-                                    samples,
-                                    features,
-                                    batch,
-                                    block_samples,
-                                    block_stride,
-                                    dither_offset,
-                                    bits,
-                                    sampling,
-                                    epochs,
-                                    delay,
-                                    skip,
-                                    pending,
-                                    flags,
-                                    level_tables};
-  ZipmlResults results;
-  zipml_engine_run(ZIPML_WORD_BITS, format, &arguments, &results);
-  *status = results.status;
-  *version = results.version;
-  *capability = results.capability;
-  *words = results.words;
-  *cycles = results.cycles;
-  *saturations = results.saturations;
+void Run(zipml::ValueFormat format, ZIPML_PORTS(word_t), const int32_t *levels, const word_t *full,
+         ZIPML_SCALARS, uint32_t level_tables, ZIPML_OUTPUTS) {
+  ZipmlArguments a = {};
+  a.planes = reinterpret_cast<const uint64_t *>(planes);
+  a.labels = labels;
+  a.model = model;
+  a.history = history;
+  a.schedule = schedule;
+  a.derivative = derivative;
+  a.levels = levels;
+  a.full = reinterpret_cast<const uint64_t *>(full);
+  a.samples = samples;
+  a.features = features;
+  a.batch = batch;
+  a.block_samples = block_samples;
+  a.block_stride = block_stride;
+  a.dither_offset = dither_offset;
+  a.bits = bits;
+  a.sampling = sampling;
+  a.epochs = epochs;
+  a.delay = delay;
+  a.skip = skip;
+  a.pending = pending;
+  a.flags = flags;
+  a.loss = loss;
+  a.degree = degree;
+  a.range_log2 = range_log2;
+  a.model_bits = model_bits;
+  a.model_shift = model_shift;
+  a.gradient_bits = gradient_bits;
+  a.seed = seed;
+  a.first_update = first_update;
+  a.first_block = first_block;
+  a.block_step = block_step;
+  a.level_tables = level_tables;
+  ZipmlResults r;
+  zipml_engine_run(ZIPML_WORD_BITS, format, &a, &r);
+  *status = r.status;
+  *version = r.version;
+  *capability = r.capability;
+  *words = r.words;
+  *cycles = r.cycles;
+  *saturations = r.saturations;
+  *outside = r.outside;
+  *clipped = r.clipped;
+  *refetched = r.refetched;
 }
 
 }  // namespace
 
-extern "C" void zipml_sgd(ZIPML_PORTS, ZIPML_SCALARS, ZIPML_OUTPUTS) {
-  Run(zipml::kBitPlanes, planes, labels, model, history, schedule, nullptr, samples, features,
-      batch, block_samples, block_stride, dither_offset, bits, sampling, epochs, delay, skip,
-      pending, flags, 0, status, version, capability, words, cycles, saturations);
+extern "C" void zipml_sgd(ZIPML_PORTS(word_t), ZIPML_SCALARS, ZIPML_OUTPUTS) {
+  Run(zipml::kBitPlanes, ZIPML_PASS_PORTS, nullptr, nullptr, ZIPML_PASS_SCALARS, 0,
+      ZIPML_PASS_OUTPUTS);
 }
 
-extern "C" void zipml_sgd_f32(ZIPML_PORTS, ZIPML_SCALARS, ZIPML_OUTPUTS) {
-  Run(zipml::kFloat32, planes, labels, model, history, schedule, nullptr, samples, features, batch,
-      block_samples, block_stride, dither_offset, bits, sampling, epochs, delay, skip, pending,
-      flags, 0, status, version, capability, words, cycles, saturations);
+extern "C" void zipml_sgd_f32(ZIPML_PORTS(word_t), ZIPML_SCALARS, ZIPML_OUTPUTS) {
+  Run(zipml::kFloat32, ZIPML_PASS_PORTS, nullptr, nullptr, ZIPML_PASS_SCALARS, 0,
+      ZIPML_PASS_OUTPUTS);
 }
 
-extern "C" void zipml_sgd_levels(ZIPML_PORTS, const int32_t *levels, ZIPML_SCALARS,
+extern "C" void zipml_sgd_levels(ZIPML_PORTS(word_t), const int32_t *levels, ZIPML_SCALARS,
                                  uint32_t level_tables, ZIPML_OUTPUTS) {
-  Run(zipml::kLevels, planes, labels, model, history, schedule, levels, samples, features, batch,
-      block_samples, block_stride, dither_offset, bits, sampling, epochs, delay, skip, pending,
-      flags, level_tables, status, version, capability, words, cycles, saturations);
+  Run(zipml::kLevels, ZIPML_PASS_PORTS, levels, nullptr, ZIPML_PASS_SCALARS, level_tables,
+      ZIPML_PASS_OUTPUTS);
+}
+
+extern "C" void zipml_sgd_refetch(ZIPML_PORTS(word_t), const word_t *full, ZIPML_SCALARS,
+                                  ZIPML_OUTPUTS) {
+  Run(zipml::kRefetch, ZIPML_PASS_PORTS, nullptr, full, ZIPML_PASS_SCALARS, 0, ZIPML_PASS_OUTPUTS);
 }
