@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.losses import LOSSES
 from zipml_pynq.reference import block_values
 from zipml_pynq.result import TrainResult
 
@@ -33,10 +34,11 @@ VALUES = 1 << 18
 def row_losses(
     packed: PackedDataset, plan: Plan, models: list[NDArray[np.float64]]
 ) -> list[NDArray[np.float64]]:
-    """Squared errors of some rows, spread over the data set, for each model.
+    """Losses of some rows, spread over the data set, for each model.
 
-    With double sampling the product of the errors of Q1 and Q2, whose mean is the squared error of
-    the exact values; else the squared error of Q1.
+    Of least squares, twice the loss: with double sampling the product of the errors of Q1 and Q2,
+    whose mean is the squared error of the exact values; else the squared error of Q1. Of the other
+    losses, twice that of Q1.
 
     Returns
     -------
@@ -51,6 +53,10 @@ def row_losses(
     real = (blocks[:, None] * size + np.arange(size)).ravel() < layout.samples
     labels = packed.labels.reshape(layout.blocks, size)[blocks].ravel() / MODEL_ONE
     q1, q2, labels = q1[real], q2[real], labels[real]
+    loss = LOSSES[plan.loss]
+    if loss.margin:
+        sign = np.where(labels < 0, -1.0, 1.0)
+        return [np.asarray(2 * loss.value(sign * (q1 @ x))) for x in models]
     return [np.asarray((q1 @ x - labels) * (q2 @ x - labels)) for x in models]
 
 

@@ -46,6 +46,7 @@ from zipml_pynq.interface import (
     INTERRUPT_DONE,
     ISR,
     PLANES_BUNDLE,
+    SCHEDULE_COLUMNS,
     STATUS,
     VALUE_FORMATS,
     VLNV,
@@ -58,7 +59,7 @@ from zipml_pynq.interface import (
 from zipml_pynq.plan import Plan, make_plan
 from zipml_pynq.reference import fixed_model
 from zipml_pynq.result import TrainResult
-from zipml_pynq.schedule import overlap, slot_cycles
+from zipml_pynq.schedule import full_bytes, overlap, slot_cycles
 
 if TYPE_CHECKING:
     from zipml_pynq.pack import Layout, PackedDataset
@@ -71,6 +72,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "history": np.dtype("<i4"),
     "schedule": np.dtype("<u4"),
     "levels": np.dtype("<i4"),
+    "derivative": np.dtype("<i4"),
+    "full": np.dtype("<u8"),
 }
 
 #: The default time-out of a run is this many seconds, and its modelled time at the clock below
@@ -172,10 +175,11 @@ def streamed_layout(layout: Layout, plan: Plan) -> Layout:
 
 @dataclass
 class _Slot:
-    """Two buffers, for the planes and the labels of one segment, and what lies in them."""
+    """Buffers for the planes, labels and float32 rows of one segment, and what lies in them."""
 
     planes: Any
     labels: Any
+    full: Any = None
     content: tuple[PackedDataset, int, int] | None = None
 
     def fill(self, packed: PackedDataset, plan: Plan, segment: Segment) -> None:
@@ -198,8 +202,14 @@ class _Slot:
             target[:blocks, :base] = source[:, :base]
             target[:blocks, base:] = source[:, dithers : dithers + width]
         size = layout.block_samples
-        labels = packed.labels[segment.first * size : segment.stop * size]
-        self.labels.view(np.ndarray)[: len(labels)] = labels
+        rows = slice(segment.first * size, segment.stop * size)
+        labels = self.labels.view(np.ndarray).reshape(-1, 1 if packed.weights is None else 2)
+        labels[: blocks * size, 0] = packed.labels[rows]
+        if packed.weights is not None:
+            labels[: blocks * size, 1] = packed.weights[rows]
+        if packed.full is not None:
+            self.full.view(np.ndarray)[: blocks * size] = packed.full[rows]
+            _to_device(self.full)
         _to_device(self.planes, self.labels)
         self.content = (packed, segment.first, segment.stop)
 
@@ -681,7 +691,10 @@ class SgdDriver(pynq.DefaultIP):
         block = e.planes * r["block_samples"] * e.chunks + 2 * CONFIG.memory_latency
         epoch = slots * slot_cycles(e.passes, r["batch"], e.cells, r["delay"])
         epoch += (e.blocks + 1) * (block + CONFIG.pipeline_depth) + e.entries
-        tables = r.get("level_tables", 0) * e.level_count
+        tables = r.get("level_tables", 0) * e.level_count + e.derivatives
+        if e.full_words:  # every sample may be fetched again, and every slot drains the pipeline
+            epoch += r["samples"] * (e.full_words + CONFIG.memory_latency + CONFIG.residual_latency)
+            epoch += slots * CONFIG.pipeline_depth
         vectors = e.entries + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
         return int(r["epochs"] * epoch + 4 * vectors)
 
@@ -887,7 +900,7 @@ class _Training:
         self.model = self._allocate(self.entries + 2 * pairs, "model")
         group = max(1, min(plan.epochs, HISTORY_BYTES // (4 * self.entries)))
         self.history = self._allocate((group, self.entries), "history")
-        self.schedule = self._allocate((group, 2), "schedule")
+        self.schedule = self._allocate((group, SCHEDULE_COLUMNS), "schedule")
         # what all calls of the kernel share
         self.constants: dict[str, Any] = {
             "model": self.model,
@@ -900,14 +913,40 @@ class _Training:
             levels.view(np.ndarray)[:] = packed.levels.ravel()
             _to_device(levels)
             self.constants["levels"] = levels
+        numbers = plan.derivative.numbers
+        if numbers.size:
+            derivative = self._allocate(numbers.size, "derivative")
+            derivative.view(np.ndarray)[:] = numbers
+            _to_device(derivative)
+            self.constants["derivative"] = derivative
         self.slots, capacity = self._allocate_slots()
         self.segments = segments(
             self.layout.samples, self.layout.block_samples, plan.batch, plan.delay, capacity
         )
+        self._check_segments()
         if redraw is not None or progress is not None or len(self.segments) > 1:
             group = 1
+        if not plan.one_order:
+            group = 1
         self.group = group
-        self.totals = dict.fromkeys(("words", "cycles", "saturations"), 0)
+        counters = ("words", "cycles", "saturations", "outside", "clipped", "refetched")
+        self.totals = dict.fromkeys(counters, 0)
+
+    def _check_segments(self) -> None:
+        """What a data set that is trained in segments rules out."""
+        if len(self.segments) == 1:
+            return
+        if self.plan.orders is not None:
+            raise ArgumentError(
+                f"shuffle was true; the device's free memory holds {self.segments[0].stop} of "
+                f"{self.layout.blocks} blocks at a time, and only a data set that fits whole can "
+                "be taken in another order"
+            )
+        if self.plan.model_bits and self.plan.delay > 1:
+            raise ArgumentError(
+                f"model_bits was {self.plan.model_bits} at a delay of {self.plan.delay}; a data "
+                "set that does not fit the device's free memory whole allows a delay of 0 or 1"
+            )
 
     def _allocate(self, shape: int | tuple[int, ...], name: str) -> Any:
         buffer = self.driver.allocate(shape, DTYPES[name], name)
@@ -943,8 +982,14 @@ class _Training:
 
     def _allocate_slot(self, capacity: int) -> _Slot:
         words = self.layout.block_stride * (self.layout.word_bits // 64)
+        rows = capacity * self.layout.block_samples
         planes = self._allocate((capacity, words), "planes")
-        return _Slot(planes, self._allocate(capacity * self.layout.block_samples, "labels"))
+        columns = 1 if self.packed.weights is None else 2
+        labels = self._allocate(rows * columns, "labels")
+        full = None
+        if self.packed.full is not None:
+            full = self._allocate((rows, self.packed.full.shape[1]), "full")
+        return _Slot(planes, labels, full)
 
     def _calls(self) -> Iterator[_Call]:
         for epoch in range(0, self.plan.epochs, self.group):
@@ -977,6 +1022,10 @@ class _Training:
         return call
 
     def _start(self, call: _Call, slot: _Slot) -> None:
+        flags = CONFIG.flag_hold if call.segment.hold else 0
+        if self.packed.weights is not None:
+            flags |= CONFIG.flag_weights
+        first_block, block_step = self.plan.epoch_order(call.epoch)
         rows = self.plan.schedule_table()[call.epoch : call.epoch + call.epochs]
         self.schedule.view(np.ndarray)[: call.epochs] = rows
         _to_device(self.schedule)
@@ -985,14 +1034,25 @@ class _Training:
                 "planes": slot.planes,
                 "labels": slot.labels,
                 **self.constants,
+                **({} if slot.full is None else {"full": slot.full}),
                 "samples": call.segment.samples,
                 "epochs": call.epochs,
                 "skip": call.segment.skip,
                 "pending": call.segment.pending,
-                "flags": CONFIG.flag_hold if call.segment.hold else 0,
+                "flags": flags,
+                "first_update": self._first_update(call),
+                "first_block": first_block,
+                "block_step": block_step,
             }
         )
         self.driver.start()
+
+    def _first_update(self, call: _Call) -> int:
+        """Number of a call's first update since training began, modulo the register's width."""
+        batches = -(-self.layout.samples // self.plan.batch)
+        per_block = self.layout.block_samples // self.plan.batch
+        oldest = call.segment.first * per_block + call.segment.skip
+        return (call.epoch * batches + oldest) % (1 << 32)
 
     def run(self, start: NDArray[np.int32]) -> TrainResult:
         features = self.layout.features
@@ -1019,7 +1079,11 @@ class _Training:
             number += 1
         _from_device(self.model)
         return TrainResult.from_fixed(
-            model[:features].copy(), history, word_bits=self.layout.word_bits, **self.totals
+            model[:features].copy(),
+            history,
+            word_bits=self.layout.word_bits,
+            fetched_bytes=self.totals["refetched"] * full_bytes(self.layout),
+            **self.totals,
         )
 
     def _account(self) -> None:

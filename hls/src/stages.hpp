@@ -979,7 +979,7 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
              int32_t *history, const uint32_t *schedule, const int32_t *derivative,
              const int32_t *levels, const typename Format::word_t *full, const Registers &r,
              Outputs &out) {
-  #pragma HLS INLINE
+  #pragma HLS INLINE off
   out = {0, 0, 0, 0, 0, 0};
   const uint32_t status = CheckRegisters<Format>(r);
   if (status != kStatusOk) return status;
