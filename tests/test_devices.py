@@ -276,7 +276,7 @@ def test_a_start_runs_in_the_background(board):
     driver = board(clock_mhz=0.001 * 4).driver
     registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1, "features": 1, "batch": 1, "block_samples": 1, "bits": 1}
-    registers |= {"block_stride": 1, "epochs": 1}
+    registers |= {"block_stride": 1, "epochs": 1, "block_step": 1}
     sizes = interface.regions(registers, 64, "bitplanes")
     types = {"planes": "u8", "schedule": "u4"}
     buffers = {
@@ -284,6 +284,7 @@ def test_a_start_runs_in_the_background(board):
             size // np.dtype(types.get(name, "i4")).itemsize, types.get(name, "i4")
         )
         for name, size in sizes.items()
+        if size
     }
     for buffer in buffers.values():
         buffer[:] = 0
@@ -374,7 +375,7 @@ def test_a_bus_error_hangs_until_the_overlay_is_loaded_again(board):
     overlay, driver = board()
     registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1, "features": 1, "batch": 1, "block_samples": 1, "bits": 1}
-    driver.write_registers({**registers, "epochs": 1, "labels": 0xDEAD_0000})
+    driver.write_registers({**registers, "epochs": 1, "block_step": 1, "labels": 0xDEAD_0000})
     driver.start()
     time.sleep(0.05)
     assert driver.read(0) == START
@@ -388,7 +389,7 @@ def test_a_region_must_lie_in_one_buffer(board):
     overlay, driver = board(memory_bytes=16 * PAGE)
     registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1024, "features": 1, "batch": 1, "block_samples": 1024, "bits": 1}
-    registers |= {"block_stride": 1024, "epochs": 1}  # planes: two pages
+    registers |= {"block_stride": 1024, "epochs": 1, "block_step": 1}  # planes: two pages
     pages = [driver.allocate(PAGE, "u1") for _ in range(2)]
     assert pages[1].device_address == pages[0].device_address + PAGE
     driver.write_registers({**registers, "planes": pages[0].device_address})

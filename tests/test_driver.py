@@ -35,6 +35,7 @@ from zipml_pynq.errors import (
     OverlayMismatchError,
     ZipmlWarning,
 )
+from zipml_pynq.interface import INTERFACES
 from zipml_pynq.native import load_build
 from zipml_pynq.pack import pack
 from zipml_pynq.plan import Plan, make_plan
@@ -373,6 +374,8 @@ def test_redraw_trains_every_epoch_on_other_draws(board, monkeypatch, capacity):
             case.plan,
             epochs=1,
             steps=case.plan.steps[epoch : epoch + 1],
+            negative_steps=case.plan.negative_steps[epoch : epoch + 1],
+            gradient_shifts=case.plan.gradient_shifts[epoch : epoch + 1],
             decays=case.plan.decays[epoch : epoch + 1],
         )
         model = reference.train(draws[epoch], plan, model).model_fixed
@@ -399,7 +402,7 @@ def prepared(driver, case):
         "labels": driver.allocate(case.packed.labels.shape, "i4"),
         "model": driver.allocate(row, "i4"),
         "history": driver.allocate((case.plan.epochs, row), "i4"),
-        "schedule": driver.allocate((case.plan.epochs, 2), "u4"),
+        "schedule": driver.allocate((case.plan.epochs, 4), "u4"),
     }
     buffers["planes"][:] = case.packed.planes
     buffers["labels"][:] = case.packed.labels
@@ -786,7 +789,7 @@ def test_a_bus_without_a_kernel(board, monkeypatch, word):
 @pytest.mark.parametrize(
     ("register", "value", "why"),
     [
-        ("version", 0x5A4D0002, "0x5a4d0002, this package 0x5a4d0001"),
+        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0002"),
         ("version", 0, "0x00000000"),
         ("capability", 0x01_07_0C_0D_0D_07_06_06, "max_batch 128, this package needs 256"),
         ("capability", 0x01_03_0C_0D_0D_08_06_06, "max_delay 3, this package needs 7"),
@@ -831,12 +834,17 @@ def test_a_handoff_that_lacks_a_register(tmp_path):
         load_overlay(path, device=EmulatedDevice())
 
 
+SATURATIONS = INTERFACES["bitplanes"].offsets["saturations"]
+
+
 def test_offsets_are_the_handoffs(tmp_path):
     path = other_handoff(
-        tmp_path, 'NAME="ADDRESS_OFFSET" VALUE="284"', 'NAME="ADDRESS_OFFSET" VALUE="288"'
+        tmp_path,
+        f'NAME="ADDRESS_OFFSET" VALUE="{SATURATIONS}"',
+        f'NAME="ADDRESS_OFFSET" VALUE="{SATURATIONS + 4}"',
     )
     driver = load_overlay(path, device=EmulatedDevice()).driver
-    assert driver._offsets["saturations"] == 288
+    assert driver._offsets["saturations"] == SATURATIONS + 4
 
 
 def test_a_missing_name_is_told(board):

@@ -263,6 +263,16 @@ VALID = {
     "skip": 0,
     "pending": 0,
     "flags": 0,
+    "loss": 0,
+    "degree": 0,
+    "range_log2": 0,
+    "model_bits": 0,
+    "model_shift": 0,
+    "gradient_bits": 0,
+    "seed": 0,
+    "first_update": 0,
+    "first_block": 0,
+    "block_step": 1,
 }
 INVALID = [
     ({"samples": 0}, "samples"),
@@ -272,7 +282,14 @@ INVALID = [
     ({"bits": 0}, "bits"),
     ({"bits": 9}, "bits"),
     ({"bits": 32}, "bits"),
-    ({"sampling": 3}, "sampling"),
+    ({"sampling": 4}, "sampling"),
+    ({"sampling": 3}, "loss"),
+    ({"loss": 5}, "loss"),
+    ({"loss": 4}, "loss"),
+    ({"model_bits": 1}, "quantize"),
+    ({"gradient_bits": 17}, "quantize"),
+    ({"first_block": 13}, "order"),
+    ({"block_step": 0}, "order"),
     ({"batch": 0}, "batch"),
     ({"batch": 257}, "batch"),
     ({"epochs": 0}, "epochs"),
@@ -283,7 +300,7 @@ INVALID = [
     ({"block_samples": 4100}, "block"),
     ({"block_samples": 820}, "block"),  # 5 planes * 820 samples * 2 words > 8192
     ({"batch": 256, "block_samples": 768, "delay": 4}, "ring"),  # 4 * 2560 words > 8192
-    ({"flags": 2}, "partial"),
+    ({"flags": 4}, "partial"),
     ({"flags": 1, "epochs": 2}, "partial"),
     ({"pending": 1, "epochs": 2}, "partial"),
     ({"skip": 1, "epochs": 2}, "partial"),
@@ -294,11 +311,11 @@ INVALID = [
     ({"samples": 0, "features": 0}, "samples"),
     ({"features": 0, "bits": 0}, "features"),
     ({"bits": 9, "sampling": 3}, "bits"),
-    ({"sampling": 3, "batch": 0}, "sampling"),
+    ({"sampling": 4, "batch": 0}, "sampling"),
     ({"batch": 0, "epochs": 0}, "batch"),
     ({"epochs": 0, "delay": 8}, "epochs"),
     ({"delay": 8, "block_samples": 0}, "delay"),
-    ({"block_samples": 10, "flags": 2}, "block"),
+    ({"block_samples": 10, "flags": 4}, "block"),
 ]
 
 

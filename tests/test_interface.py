@@ -92,12 +92,13 @@ def test_top_function_has_these_ports(value_format):
 def test_c_interface_has_these_registers():
     text = (ROOT / "sw_emu" / "abi.h").read_text()
     inputs, outputs = re.findall(r"typedef struct {(.*?)} \w+;", text, re.DOTALL)
-    every = interface.INTERFACES["levels"]  # the others have fewer
-    assert tuple(re.findall(r"(\w+);", inputs)) == every.pointers + every.scalars
-    assert tuple(re.findall(r"(\w+);", outputs)) == every.outputs
+    names = re.findall(r"(\w+);", inputs)
+    # each kernel's inputs are some of them, in their order, and no field is nobody's
     for registers in interface.INTERFACES.values():
-        assert set(registers.by_name) <= set(every.by_name)
-        assert registers.outputs == every.outputs
+        own = registers.pointers + registers.scalars
+        assert tuple(name for name in names if name in own) == own
+        assert tuple(re.findall(r"(\w+);", outputs)) == registers.outputs
+    assert set(names) < {name for r in interface.INTERFACES.values() for name in r.by_name}
 
 
 # ---- What the builds report --------------------------------------------------------------------
@@ -152,6 +153,16 @@ VALID = {
     "skip": 1,
     "pending": 1,
     "flags": 1,
+    "loss": 0,
+    "degree": 0,
+    "range_log2": 0,
+    "model_bits": 0,
+    "model_shift": 0,
+    "gradient_bits": 0,
+    "seed": 0,
+    "first_update": 0,
+    "first_block": 0,
+    "block_step": 1,
 }
 #: The same for a kernel with tables of levels.
 VALID_LEVELS = {**VALID, "level_tables": 100}
@@ -167,12 +178,22 @@ def edges(name):
         "block_stride": [0, (1 << 32) - 1],
         "dither_offset": [0, (1 << 32) - 1],
         "bits": [0, 1, 2, 8, 9, 31, 32, 33],
-        "sampling": [0, 1, 3],
+        "sampling": [0, 1, 3, 4],
         "epochs": [0, 2, 65536, 65537],
         "delay": [0, 1, 3, 7, 8],
         "skip": [0, 2, 4, 5, 4095, (1 << 32) - 1],
         "pending": [0, 2, 3, 7, 8],
-        "flags": [0, 2, 3, 1 << 31],
+        "flags": [0, 2, 3, 4, 1 << 31],
+        "loss": [0, 1, 2, 3, 4, 5],
+        "degree": [0, 1, 7, 8, (1 << 32) - 1],
+        "range_log2": [0, 6, 7],
+        "model_bits": [0, 1, 2, 16, 17],
+        "model_shift": [0, (1 << 32) - 1],
+        "gradient_bits": [0, 1, 2, 16, 17],
+        "seed": [0, (1 << 32) - 1],
+        "first_update": [0, (1 << 32) - 1],
+        "first_block": [0, 1, 2, 3, (1 << 32) - 1],
+        "block_step": [0, 1, 2, 3, 4],
         "level_tables": [0, 1, 2, 64, 65, 4096, 8192, 32768, (1 << 32) - 1],
     }
     return limits[name]
@@ -184,6 +205,10 @@ def registers(draw):
     values = dict(VALID_LEVELS)
     for name in draw(st.lists(st.sampled_from(list(values)), max_size=5, unique=True)):
         values[name] = draw(st.sampled_from(edges(name)))
+    if draw(st.booleans()):  # independent samples and a polynomial go together
+        values |= {"sampling": 3, "loss": 4, "degree": draw(st.sampled_from(edges("degree")))}
+    if draw(st.booleans()):  # nothing that holds back rules other registers out
+        values |= {"flags": values["flags"] & 2, "skip": 0, "pending": 0}
     if draw(st.booleans()):  # one table a feature, whatever number of them
         values["level_tables"] = values["features"]
     return values
@@ -200,6 +225,8 @@ def test_judgement_of_registers_is_the_builds(build, values, word_bits, value_fo
     if value_format == "float32":
         values = {**values, "bits": {4: 32}.get(values["bits"], values["bits"])}
         values["sampling"] = {2: 0}.get(values["sampling"], values["sampling"])
+    if value_format == "refetch":
+        values = {**values, "loss": {0: 1}.get(values["loss"], values["loss"])}
     values = {name: values[name] for name in interface.INTERFACES[value_format].scalars}
     status = interface.expected_status(values, word_bits, value_format)
     if status == CONFIG.status_ok:
@@ -235,7 +262,8 @@ def test_regions_of_a_run():
         "labels": 3 * 16 * 4,
         "model": 128 * 4,
         "history": 128 * 4,
-        "schedule": 8,
+        "schedule": 16,
+        "derivative": 0,
     }
 
 
@@ -266,13 +294,31 @@ def test_regions_of_tables():
     assert one["levels"] == 2 * 4
 
 
+def test_regions_of_losses_and_refetching():
+    values = {**VALID, "skip": 0, "pending": 0, "flags": 2}
+    table = interface.regions({**values, "loss": 3}, 64, "bitplanes")
+    assert (table["derivative"], table["labels"]) == (1025 * 4, 3 * 16 * 8)
+    polynomial = interface.regions(
+        {**values, "loss": 4, "sampling": 3, "degree": 5}, 64, "bitplanes"
+    )
+    assert polynomial["derivative"] == 6 * 4
+    assert polynomial["planes"] == (2 * 160 + 96 + 6 * 32) * 8  # blocks are 160 words apart here
+    full = interface.regions({**values, "loss": 1}, 64, "refetch")["full"]
+    assert full == 3 * 16 * 50 * 8  # 100 float32 are 50 words
+
+
 # ---- Generated files ---------------------------------------------------------------------------
 
 
-TABLES = [interface.table("bitplanes"), interface.table("levels"), interface.status_table()]
+TABLES = [
+    interface.table("bitplanes"),
+    interface.table("levels"),
+    interface.table("refetch"),
+    interface.status_table(),
+]
 
 
-@pytest.mark.parametrize("table", TABLES, ids=["bitplanes", "levels", "status"])
+@pytest.mark.parametrize("table", TABLES, ids=["bitplanes", "levels", "refetch", "status"])
 def test_tables_in_the_documentation_are_current(table):
     assert table in (ROOT / "docs" / "registers.md").read_text()
 

@@ -248,6 +248,16 @@ def test_invalid_registers_touch_no_memory() -> None:
             "skip": int(rng.choice([0, 1])),
             "pending": int(rng.choice([0, 1, 8])),
             "flags": int(rng.choice([0, 1, 2])),
+            "loss": int(rng.choice([0, 1, 4, 5])),
+            "degree": int(rng.choice([0, 1, 8])),
+            "range_log2": int(rng.choice([0, 7])),
+            "model_bits": int(rng.choice([0, 1, 8, 17])),
+            "model_shift": 0,
+            "gradient_bits": int(rng.choice([0, 1, 8, 17])),
+            "seed": 0,
+            "first_update": 0,
+            "first_block": int(rng.choice([0, 2**32 - 1])),
+            "block_step": int(rng.choice([0, 1])),
         }
         assert set(scalars) == set(INTERFACES["bitplanes"].scalars)
         word_bits = int(rng.choice(WORD_BITS))
@@ -273,10 +283,12 @@ def _invalid(scalars: dict[str, int], word_bits: int, value_format: int) -> bool
         or scalars["features"] in (0, 2**32 - 1)
         or scalars["features"] > 64 * word_bits
         or (scalars["bits"] != 32 if floats else not 1 <= scalars["bits"] <= 8)
-        or scalars["sampling"] > (0 if floats else 2)
+        or scalars["sampling"] > (0 if floats else 3)
         or not 1 <= scalars["batch"] <= 256
         or not 1 <= scalars["epochs"] <= 65536
         or scalars["delay"] > 7
         or not 1 <= scalars["block_samples"] <= 4096
-        or scalars["flags"] > 1
+        or scalars["loss"] > 4
+        or scalars["range_log2"] > 6
+        or scalars["block_step"] == 0
     )

@@ -50,6 +50,10 @@ def random_tables(rows: int, bits: int, seed: int = 0) -> np.ndarray:
     return tables.astype(np.int16)
 
 
+#: Samplings of tables of levels, of which no more than two samples are drawn.
+PAIRS = tuple(sampling for sampling in q.SAMPLINGS if sampling != "independent")
+
+
 def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int, levels) -> np.ndarray:
     """All words of a data set of values ``V``, from the layout's definition."""
     shape = (layout.blocks * layout.block_samples, layout.chunks * layout.lanes)
@@ -62,7 +66,8 @@ def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int, levels)
     base = q.base(u, top, levels)
     planes = [base >> (top - 2 - p) & 1 for p in range(top - 1)]
     for bits in sorted(layout.bits, reverse=True):
-        planes.extend(q.dithers(u, bits, seed, draw, layout.sampling, levels=levels))
+        count = max(layout.independent, 2)
+        planes.extend(q.dithers(u, bits, seed, draw, layout.sampling, levels=levels, count=count))
     lanes = np.zeros((len(planes), *shape), dtype=np.uint8)
     for plane, bit in zip(lanes, planes, strict=True):
         plane[: len(V), : V.shape[1]] = bit
@@ -85,13 +90,16 @@ def test_compiled_packing_is_numpy_bit_for_bit(word_bits, sampling, columns):
         for bits in (range(1, 9), 1, 3, 8):
             for intercept in (True, False):
                 options = {"word_bits": word_bits, "batch": 4, "seed": SEED, "draw": 7}
+                if sampling == "independent":
+                    options["dithers"] = 2 + columns % 7
                 packed = pack(X, y, bits=bits, sampling=sampling, intercept=intercept, **options)
                 check_against_numpy(packed, X)
                 V = packed.normalization.transform(X)
                 for b in packed.layout.bits:
                     codes = packed.unpack(b)
                     codes = codes if isinstance(codes, tuple) else (codes,)
-                    reference = q.quantize(V, b, sampling, SEED, 7)
+                    count = options.get("dithers", 2)
+                    reference = q.quantize(V, b, sampling, SEED, 7, count=count)
                     assert len(codes) == len(reference)
                     for got, expected in zip(codes, reference, strict=True):
                         assert got.dtype == np.int16
@@ -112,7 +120,7 @@ def test_float32_format(word_bits, columns):
 
 @pytest.mark.filterwarnings("ignore:.*were clipped")
 @pytest.mark.parametrize("word_bits", WORD_BITS)
-@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+@pytest.mark.parametrize("sampling", PAIRS)
 @pytest.mark.parametrize("columns", [1, 14, 63, 64, 65, 90, 200])
 def test_compiled_packing_with_levels_is_numpy_bit_for_bit(word_bits, sampling, columns):
     for dtype in (np.float32, np.float64):
@@ -148,7 +156,7 @@ def test_compiled_packing_with_levels_is_numpy_bit_for_bit(word_bits, sampling, 
     samples=st.integers(1, 60),
     columns=st.integers(1, 140),
     bits=st.integers(1, 8),
-    sampling=st.sampled_from(q.SAMPLINGS),
+    sampling=st.sampled_from(PAIRS),
     word_bits=st.sampled_from(WORD_BITS),
     dtype=st.sampled_from([np.float32, np.float64]),
     pooled=st.booleans(),
@@ -167,7 +175,7 @@ def test_any_tables(samples, columns, bits, sampling, word_bits, dtype, pooled, 
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+@pytest.mark.parametrize("sampling", PAIRS)
 def test_tables_of_the_uniform_grid_are_the_uniform_format(bits, sampling):
     X, y = data(100, 70)
     uniform = pack(X, y, bits=bits, sampling=sampling, block_samples=32)
@@ -1082,3 +1090,85 @@ def test_bits_with_levels_are_the_same_on_every_machine():
     assert hashlib.sha256(packed.planes.tobytes()).hexdigest() == (
         "006d5605f5926657356ded4b832d49e0f1f35090b11aa80a19f273145961213b"
     )
+
+
+# ---- Labels, weights and full precision --------------------------------------------------------
+
+
+def test_other_labels_share_the_planes():
+    X, y = data(40, 9)
+    packed = pack(X, y, bits=3, batch=4)
+    digits = np.arange(40) % 3
+    other = packed.relabel(digits == 1, sample_weight=np.linspace(0, 2, 40))
+    assert np.shares_memory(other.planes, packed.planes)
+    assert np.array_equal(other.labels[:40], np.where(digits == 1, 1, -1) << 24)
+    assert np.array_equal(other.weights[:40], np.rint(np.linspace(0, 2, 40) * 65536))
+    assert (other.normalization.label_mid, other.normalization.label_half) == (0.5, 0.5)
+    assert np.array_equal(other.normalization.mid, packed.normalization.mid)
+    assert packed.relabel(y).weights is None
+    assert np.array_equal(packed.relabel(y).labels, packed.labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.zeros(3)}, "y had 3 label"),
+        ({"y": np.full(40, np.nan)}, "y was nan in row 0"),
+        ({"sample_weight": np.ones(3)}, "sample_weight had 3 entries"),
+        ({"sample_weight": np.full(40, -1.0)}, "sample_weight was -1.0 in row 0"),
+        ({"sample_weight": np.full(40, np.nan)}, "sample_weight was nan in row 0"),
+        ({"sample_weight": np.full(40, 32768.0)}, "from 0|0 to below 32768"),
+    ],
+)
+def test_labels_and_weights_that_are_refused(change, message):
+    X, y = data(40, 9)
+    packed = pack(X, y)
+    with pytest.raises(ArgumentError, match=message):
+        packed.relabel(**{"y": y, **change})
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("columns", [1, 15, 90])
+def test_samples_to_fetch_again_are_the_values(tmp_path, word_bits, columns):
+    X, y = data(37, columns)
+    packed = pack(X, y, bits=2, word_bits=word_bits, batch=4, value_format="refetch")
+    plain = pack(X, y, bits=2, word_bits=word_bits, batch=4)
+    assert np.array_equal(packed.planes, plain.planes)
+    rows = packed.full.view(np.float32)
+    assert rows.shape[1] * 32 % word_bits == 0
+    V = packed.normalization.transform(X)
+    assert np.array_equal(rows[:37, : columns + 1], V)
+    assert not rows[37:].any()
+    assert not rows[:, columns + 1 :].any()
+    weighted = packed.relabel(y, sample_weight=np.ones(37))
+    weighted.save(tmp_path / "set")
+    loaded = PackedDataset.load(tmp_path / "set")
+    for name in ("planes", "labels", "full", "weights"):
+        assert np.array_equal(getattr(loaded, name), getattr(weighted, name))
+    assert loaded.layout == weighted.layout
+
+
+def test_independent_samples_begin_with_those_of_double_sampling():
+    X, y = data(37, 20)
+    double = pack(X, y, bits=(2, 3), seed=5)
+    more = pack(X, y, bits=(2, 3), seed=5, sampling="independent", dithers=5)
+    for bits in (2, 3):
+        for got, expected in zip(more.unpack(bits)[:2], double.unpack(bits), strict=True):
+            assert np.array_equal(got, expected)
+        assert len(more.unpack(bits)) == 5
+        assert len(more.unpack(bits, "double")) == 2
+    assert more.layout.stored_planes == 2 + 2 * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dithers": 3}, "dithers was 3 with sampling 'double'"),
+        ({"sampling": "independent", "dithers": 9}, "dithers was 9; allowed is 2..8"),
+        ({"sampling": "independent", "levels": "global"}, "'independent' with tables of levels"),
+    ],
+)
+def test_independent_samples_that_are_refused(options, message):
+    X, y = data(37, 20)
+    with pytest.raises(ArgumentError, match=message):
+        pack(X, y, **options)

@@ -39,9 +39,9 @@ def test_registers_are_those_of_the_interface_and_run() -> None:
     assert registers["sampling"] == CONFIG.sampling_plain
     table = plan.schedule_table()
     assert table.dtype == np.uint32
-    assert table.shape == (3, 2)
-    assert table[0].tolist() == [2**30 // 16, 2**28 // 32]
-    assert table[1].tolist() == [2**30 // 32, 2**28 // 64]
+    assert table.shape == (3, 4)
+    assert table[0].tolist() == [2**30 // 16, 2**30 // 16, 2**28 // 32, 0]
+    assert table[1].tolist() == [2**30 // 32, 2**30 // 32, 2**28 // 64, 0]
     outcome = run_build(load_build("engine"), packed, plan)
     assert outcome.registers["status"] == CONFIG.status_ok
 

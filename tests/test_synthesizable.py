@@ -29,7 +29,15 @@ def test_no_construct_outside_the_subset(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_every_loop_has_a_label_and_a_trip_count(path: Path) -> None:
-    """A loop with a bound that only registers know needs a trip count for the tool's report."""
+    """A loop with a bound that only registers know needs a trip count for the tool's report.
+
+    Headers that the engine shares have short loops of fixed bounds alone, and no pragmas: whoever
+    calls them pipelines, which unrolls them.
+    """
+    if "include" in path.parts:
+        loops = re.findall(r"for \(([^;]*);([^;]*);", code(path))
+        assert all(re.search(r"< (\d+|k\w+)$", bound.strip()) for _, bound in loops), loops
+        return
     lines = code(path).splitlines()
     for i, line in enumerate(lines):
         if re.match(r"\s*for \(", line):

@@ -461,7 +461,7 @@ class PackedDataset:
 
     def unpack(
         self, bits: int | None = None, sampling: str | None = None
-    ) -> NDArray[np.int16] | tuple[NDArray[np.int16], NDArray[np.int16]]:
+    ) -> NDArray[np.int16] | tuple[NDArray[np.int16], ...]:
         """Codes, level indices 0..2^(bits-1), of all samples.
 
         Parameters
@@ -473,8 +473,8 @@ class PackedDataset:
 
         Returns
         -------
-        ndarray, int16, (samples, features), or a pair of them
-            Q1, and Q2 where two dithers are read.
+        ndarray, int16, (samples, features), or a tuple of them
+            Q1, and Q2 and so on where more than one dither is read.
         """
         if self.layout.value_format == FLOAT32:
             raise ArgumentError("value_format was 'float32', which has no codes; use values()")
@@ -496,11 +496,11 @@ class PackedDataset:
                 pointer("int16_t *", out),
             )
             codes.append(out)
-        return codes[0] if count == 1 else (codes[0], codes[1])
+        return codes[0] if count == 1 else tuple(codes)
 
     def values(
         self, bits: int | None = None, sampling: str | None = None
-    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], ...]:
         """What the accelerator computes with: float32 (samples, features), as :meth:`unpack`."""
         layout = self.layout
         if layout.value_format == FLOAT32:
@@ -514,7 +514,7 @@ class PackedDataset:
         table = table.astype(np.float32)
         codes = self.unpack(bits, sampling)
         if isinstance(codes, tuple):
-            return decode(table, codes[0]), decode(table, codes[1])
+            return tuple(decode(table, code) for code in codes)
         return decode(table, codes)
 
     def relabel(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PackedDataset:
