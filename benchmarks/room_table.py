@@ -1,7 +1,8 @@
 """Makes the table of on-chip memory in docs/boards.md: python benchmarks/room_table.py.
 
 Counted from the declarations of hls/src/stages.hpp, not synthesized: each array in the best shape
-that a memory block has, without the FIFOs of the AXI adapters.
+that a memory block has, without the FIFOs of the AXI adapters. What a dataflow region declares is
+there twice. Arrays that a kernel declares and never uses are left out.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ from zipml_pynq.interface import VLNV
 
 #: Blocks of 36 Kbit and of 288 Kbit of the devices; from memory of their data sheets.
 DEVICES = {"pynq-z2": (140, 0), "kv260": (144, 64), "u50": (1344, 640)}
-#: Shapes of half a block RAM; of an UltraRAM.
-HALF_BLOCK = [(512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)]
+#: Shapes of half a block RAM whose ports both read, and with a port for each direction; of an
+#: UltraRAM.
+TRUE_DUAL = [(1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)]
+HALF_BLOCK = [(512, 36), *TRUE_DUAL]
 ULTRA = [(4096, 72)]
+#: Arrays that are read at two places a cycle (ram_t2p).
+READ_TWICE = {"tables of levels", "derivative"}
+#: Arrays that are deep enough for UltraRAM.
+LARGE = ("block buffer", "ring", "labels", "weights")
 #: Shallower memories are distributed over look-up tables.
 DISTRIBUTED_DEPTH = 64
 MODEL_VERSIONS = 3
@@ -29,6 +36,7 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
     """Arrays of a kernel: how many memories, entries of each, bits of an entry."""
     limits = LIMITS[value_format]
     levels, floats = value_format == "levels", value_format == "float32"
+    plane_by_plane = not levels and not floats
     parts = CONFIG.level_parts if levels else 1
     lanes = word_bits // 32 if floats else word_bits // parts
     planes = CONFIG.max_bits + 1 if levels else 1
@@ -40,9 +48,15 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
         "model": (lanes, MODEL_VERSIONS * cells, 32),
         "model, update side": (lanes, cells, 32),
         "labels": (2, CONFIG.block_samples, 32),
+        "weights": (2, CONFIG.block_samples, 32),
         "coefficients": (2, coefficients, 32),
         "dot products": (2, CONFIG.max_batch, 62 if levels else 55),
+        "derivative": (2, CONFIG.derivative_table + 1, 32),
     }
+    if plane_by_plane:
+        found["polynomials"] = (2, CONFIG.max_batch, 32)
+    if value_format == "refetch":
+        found["samples in doubt"] = (1, CONFIG.max_batch, 1)
     if levels:
         found["tables of levels"] = (2 * lanes, CONFIG.level_table, 16)
     return found
@@ -53,7 +67,7 @@ def block_rams(word_bits: int, value_format: str, without: tuple[str, ...] = ())
     halves = 0
     for name, (count, depth, bits) in arrays(word_bits, value_format).items():
         if name not in without and depth > DISTRIBUTED_DEPTH:
-            halves += count * blocks(depth, bits, HALF_BLOCK)
+            halves += count * blocks(depth, bits, TRUE_DUAL if name in READ_TWICE else HALF_BLOCK)
     return halves / 2
 
 
@@ -65,7 +79,6 @@ def ultra_rams(word_bits: int, value_format: str, names: tuple[str, ...]) -> int
 
 def table() -> str:
     """The Markdown table."""
-    large = ("block buffer", "ring")
     lines = [
         "| board | kernel | block RAMs | of | or block RAMs | with UltraRAMs | of |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -82,8 +95,8 @@ def table() -> str:
             ]
             if ultra_count:
                 cells += [
-                    f"{block_rams(word_bits, value_format, large):g}",
-                    str(ultra_rams(word_bits, value_format, large)),
+                    f"{block_rams(word_bits, value_format, LARGE):g}",
+                    str(ultra_rams(word_bits, value_format, LARGE)),
                     str(ultra_count),
                 ]
             else:

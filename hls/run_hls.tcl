@@ -1,8 +1,9 @@
 # A kernel through the classic Tcl flow (vitis_hls of 2023.2 and later):
-#   vitis_hls -f run_hls.tcl -tclargs TOP WORD_BITS PART PERIOD_NS STAGE...
-# with STAGE out of csim, csynth, cosim, export. The project is made in the current folder;
-# `make -C overlay hls` calls this for a board and says where. hls_config.cfg has the same settings
-# for the unified flow, and tests/test_hls_scripts.py compares the two.
+#   vitis_hls -f run_hls.tcl -tclargs TOP WORD_BITS PART PERIOD_NS ULTRA_RAM STAGE...
+# with ULTRA_RAM 1 where the device has such memories, else 0, and STAGE out of csim, csynth, cosim,
+# export. The project is made in the current folder; `make -C overlay hls` calls this for a board and
+# says where. hls_config.cfg has the same settings for the unified flow, and
+# tests/test_hls_scripts.py compares the two.
 # Not run here: there is no vendor tool on the development machines.
 set here [file dirname [file normalize [info script]]]
 set arguments $argv
@@ -11,11 +12,10 @@ set marker [lsearch $arguments -tclargs]
 if {$marker >= 0} {
   set arguments [lrange $arguments [expr {$marker + 1}] end]
 }
-if {[llength $arguments] < 5} {
-  error "usage: vitis_hls -f run_hls.tcl -tclargs TOP WORD_BITS PART PERIOD_NS STAGE..."
+if {[llength $arguments] < 6} {
+  error "usage: vitis_hls -f run_hls.tcl -tclargs TOP WORD_BITS PART PERIOD_NS ULTRA_RAM STAGE..."
 }
-lassign $arguments top word_bits part period
-set stages [lrange $arguments 4 end]
+set stages [lassign $arguments top word_bits part period ultra_ram]
 
 # A choice out of a list, or an error that names the list.
 proc require {name value allowed} {
@@ -28,14 +28,16 @@ proc require {name value allowed} {
 set bench_flags [dict create \
   zipml_sgd {} \
   zipml_sgd_f32 {-DZIPML_BENCH_FLOAT} \
-  zipml_sgd_levels {-DZIPML_BENCH_LEVELS}]
+  zipml_sgd_levels {-DZIPML_BENCH_LEVELS} \
+  zipml_sgd_refetch {-DZIPML_BENCH_REFETCH}]
 require TOP $top [dict keys $bench_flags]
 require WORD_BITS $word_bits {64 128 512}
+require ULTRA_RAM $ultra_ram {0 1}
 foreach stage $stages {
   require STAGE $stage {csim csynth cosim export}
 }
 
-set flags "-I$here/include -DZIPML_WORD_BITS=$word_bits"
+set flags "-I$here/include -DZIPML_WORD_BITS=$word_bits -DZIPML_ULTRA_RAM=$ultra_ram"
 set bench "$flags -DZIPML_BENCH_QUICK -Wno-unknown-pragmas"
 foreach flag [dict get $bench_flags $top] {
   append bench " $flag"
@@ -45,7 +47,7 @@ open_project -reset "${top}_$word_bits"
 set_top $top
 add_files "$here/src/$top.cpp" -cflags $flags
 add_files -tb "$here/tb/zipml_sgd_tb.cpp" -cflags $bench
-# Every board gets a Vivado IP, the Alveo card too (overlay/vitis/package_xo.tcl): registers,
+# Every board gets a Vivado IP, the Alveo card too (overlay/common/package_xo.tcl): registers,
 # ap_ctrl_hs and port widths are then the same everywhere.
 open_solution -reset solution -flow_target vivado
 set_part $part

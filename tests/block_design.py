@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tests.vendor import Command
-from zipml_pynq.interface import BUNDLE_BITS, CONTROL_BUNDLE, VLNV
+from zipml_pynq.interface import BUNDLE_BITS, CONTROL_BUNDLE, INTERFACES, VALUE_FORMATS, VLNV
 
 Config = dict[str, str]
 
@@ -162,13 +162,13 @@ def _axi_intc(config: Config) -> Ip:
     return Ip(pins, {"s_axi": slave})
 
 
-def _kernel(word_bits: int) -> Callable[[Config], Ip]:
+def _kernel(word_bits: int, vlnv: str) -> Callable[[Config], Ip]:
     def ip(config: Config) -> Ip:
         slave = f"s_axi_{CONTROL_BUNDLE}"
         interfaces = {slave: Interface(False, 32, "ap_clk", segments={f"{slave}/Reg": 0})}
-        for bundle, bits in BUNDLE_BITS.items():
-            name = f"m_axi_{bundle}"
-            interfaces[name] = Interface(True, bits or word_bits, "ap_clk", space=f"Data_{name}")
+        for bundle in INTERFACES[VALUE_FORMATS[vlnv]].bundles:
+            name, bits = f"m_axi_{bundle}", BUNDLE_BITS[bundle] or word_bits
+            interfaces[name] = Interface(True, bits, "ap_clk", space=f"Data_{name}")
         pins = {"ap_clk": Pin("clk"), "ap_rst_n": Pin("rst"), "interrupt": Pin("intr", True)}
         return Ip(pins, interfaces)
 
@@ -186,7 +186,7 @@ def catalog(word_bits: int) -> dict[str, Callable[[Config], Ip]]:
     }
     ips = {f"xilinx.com:ip:{name}": ip for name, ip in vendor.items()}
     ips |= {name.rpartition(":")[0]: ip for name, ip in ips.items()}
-    return ips | dict.fromkeys(VLNV.values(), _kernel(word_bits))
+    return ips | {vlnv: _kernel(word_bits, vlnv) for vlnv in VLNV.values()}
 
 
 # ---- The design ------------------------------------------------------------------------------
@@ -257,6 +257,8 @@ class BlockDesign:
             cell = arguments[-1]
             if cell in self.vlnv:
                 self.found.append(f"{cell} is there twice")
+            if not re.fullmatch(r"\w+", cell):
+                self.found.append(f"{cell!r} is no name")
             self.vlnv[cell] = command.option("-vlnv")
             self.config[cell] = {}
         elif command.name == "set_property" and "CONFIG." in " ".join(arguments):
@@ -376,15 +378,21 @@ class BlockDesign:
                 yield f"{port} has {count} connections"
             if self.interfaces[port].segments and not self.interfaces[port].bits:
                 yield f"{port} has no width"
+        for cell in self.cells("smartconnect"):
+            if len({port.master for port in self.ips[cell].interfaces.values()}) != 2:
+                yield f"{cell} has interfaces on one side only"
         for cell in self.kernels():
-            for name, port in self.ips[cell].interfaces.items():
-                if not port.master:
-                    continue
-                ends = self.ends(f"{cell}/{name}")
-                if len(ends) != 1 or not self.ips[ends[0].partition("/")[0]].memory:
+            masters = {n: port for n, port in self.ips[cell].interfaces.items() if port.master}
+            ends = {name: self.ends(f"{cell}/{name}") for name in masters}
+            for name, port in masters.items():
+                if len(ends[name]) != 1 or not self.ips[ends[name][0].partition("/")[0]].memory:
                     yield f"{cell}/{name} does not reach memory"
-                elif port.bits == self.word_bits and self.interfaces[ends[0]].bits != port.bits:
-                    yield f"{ends[0]} has {self.interfaces[ends[0]].bits} bits, not {port.bits}"
+                elif port.bits == self.word_bits:
+                    (end,) = ends[name]
+                    if self.interfaces[end].bits != port.bits:
+                        yield f"{end} has {self.interfaces[end].bits} bits, not {port.bits}"
+                    if list(ends.values()).count([end]) != 1:
+                        yield f"{cell}/{name} shares {end}"
         if not self.kernels():
             yield "there is no kernel"
 

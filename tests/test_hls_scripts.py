@@ -17,14 +17,19 @@ SCRIPT = ROOT / "hls" / "run_hls.tcl"
 STAGES = ["csim", "csynth", "cosim", "export"]
 KERNELS = [kernel_name(value_format) for value_format in VLNV]
 EVERY = [(kernel, slug) for kernel in KERNELS for slug in TARGETS]
-BENCH_FLAGS = {"zipml_sgd_f32": "-DZIPML_BENCH_FLOAT", "zipml_sgd_levels": "-DZIPML_BENCH_LEVELS"}
+BENCH_FLAGS = {
+    "zipml_sgd_f32": "-DZIPML_BENCH_FLOAT",
+    "zipml_sgd_levels": "-DZIPML_BENCH_LEVELS",
+    "zipml_sgd_refetch": "-DZIPML_BENCH_REFETCH",
+}
 
 
 def run_hls(kernel: str, slug: str, folder: Path) -> Run:
     """All stages for a board, with the options that vitis_hls hands on in front."""
     target = TARGETS[slug]
     period = f"{1e9 / target.board.clock:.3f}"
-    arguments = [kernel, str(target.board.word_bits), target.part, period, *STAGES]
+    ultra_ram = str(int(target.ultra_ram))
+    arguments = [kernel, str(target.board.word_bits), target.part, period, ultra_ram, *STAGES]
     return run_tcl(SCRIPT, ["-f", "run_hls.tcl", "-tclargs", *arguments], folder)
 
 
@@ -41,9 +46,12 @@ def test_script_builds_every_kernel_for_every_board(kernel: str, slug: str, tmp_
     for command in (source, bench):
         flags = shlex.split(command.option("-cflags"))
         assert f"-DZIPML_WORD_BITS={TARGETS[slug].board.word_bits}" in flags
+        assert f"-DZIPML_ULTRA_RAM={TARGETS[slug].ultra_ram:d}" in flags
         assert all(Path(flag[2:]).is_dir() for flag in flags if flag.startswith("-I"))
         bench_flags = {flag for flag in flags if flag in BENCH_FLAGS.values()}
         assert bench_flags == ({BENCH_FLAGS.get(kernel)} - {None} if command is bench else set())
+    text = Path(bench.arguments[1]).read_text()
+    assert all(flag.removeprefix("-D") in text for flag in BENCH_FLAGS.values())
     assert f"void {kernel}(" in Path(source.arguments[0]).read_text()
     assert Path(bench.arguments[1]).is_file()
     export = run.one("export_design")
@@ -56,10 +64,11 @@ def test_script_builds_every_kernel_for_every_board(kernel: str, slug: str, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["zipml_sgd", "64", "part", "10"], "usage"),
-        (["zipml", "64", "part", "10", "csim"], "TOP was 'zipml'"),
-        (["zipml_sgd", "32", "part", "10", "csim"], "WORD_BITS was '32'"),
-        (["zipml_sgd", "64", "part", "10", "sim"], "STAGE was 'sim'"),
+        (["zipml_sgd", "64", "part", "10", "0"], "usage"),
+        (["zipml", "64", "part", "10", "0", "csim"], "TOP was 'zipml'"),
+        (["zipml_sgd", "32", "part", "10", "0", "csim"], "WORD_BITS was '32'"),
+        (["zipml_sgd", "64", "part", "10", "csim", "csynth"], "ULTRA_RAM was 'csim'"),
+        (["zipml_sgd", "64", "part", "10", "0", "sim"], "STAGE was 'sim'"),
     ],
 )
 def test_script_refuses(arguments: list[str], message: str, tmp_path: Path) -> None:

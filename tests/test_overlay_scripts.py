@@ -8,6 +8,7 @@ block_design.py goes; and that a mistake in a script shows.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -21,18 +22,19 @@ import pytest
 from tests.block_design import BlockDesign
 from tests.vendor import HERE, ROOT, Run, needs_tcl, read_record, run_tcl, unknown_options
 from zipml_pynq import hwh
-from zipml_pynq.bitstreams import TARGETS, board_mk, kernel_name
-from zipml_pynq.interface import BUNDLE_BITS, VLNV
+from zipml_pynq.bitstreams import TARGETS, board_mk, kernel_name, kernels_mk
+from zipml_pynq.interface import BUNDLE_BITS, INTERFACES, VLNV
 
+BUNDLES = {kernel_name(name): interface.bundles for name, interface in INTERFACES.items()}
 KERNELS = [kernel_name(value_format) for value_format in VLNV]
+#: With few and with all memory ports; the design scripts know no other difference.
+FEWEST, MOST = "zipml_sgd", "zipml_sgd_refetch"
 VIVADO = [slug for slug, target in TARGETS.items() if not target.platform]
 BOARD_FILES = ["", "vendor:board:part0:1.0"]
 pytestmark = needs_tcl
 
 
-def design(
-    overlay: Path, slug: str, folder: Path, kernel: str = "zipml_sgd", **settings: str
-) -> Run:
+def design(overlay: Path, slug: str, folder: Path, kernel: str = FEWEST, **settings: str) -> Run:
     """The design stage of a board."""
     target = TARGETS[slug]
     build = {
@@ -41,6 +43,7 @@ def design(
         "part": target.part,
         "board_part": target.board_part,
         "clock_mhz": f"{target.board.clock / 1e6:g}",
+        "bundles": " ".join(BUNDLES[kernel]),
         "ip": str(folder / "ip"),
         "out": str(folder),
         "jobs": "4",
@@ -96,15 +99,19 @@ def test_everything_is_connected(slug: str, kernel: str, board_files: str, tmp_p
 
 
 @pytest.mark.parametrize("slug", VIVADO)
-def test_planes_have_a_memory_port_of_a_words_width_to_themselves(
-    slug: str, tmp_path: Path
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_samples_have_memory_ports_of_a_words_width_to_themselves(
+    slug: str, kernel: str, tmp_path: Path
 ) -> None:
-    run = design(ROOT / "overlay", slug, tmp_path)
+    run = design(ROOT / "overlay", slug, tmp_path, kernel)
     made = BlockDesign(run.commands, TARGETS[slug].board.word_bits)
-    ends = {bundle: made.ends(f"{hwh.INSTANCE}/m_axi_{bundle}") for bundle in BUNDLE_BITS}
-    (port,) = ends.pop("gmem_planes")
-    assert made.interfaces[port].bits == TARGETS[slug].board.word_bits
-    assert all(end != [port] for end in ends.values())
+    ends = {bundle: made.ends(f"{hwh.INSTANCE}/m_axi_{bundle}") for bundle in BUNDLES[kernel]}
+    wide = [bundle for bundle in ends if BUNDLE_BITS[bundle] is None]
+    assert wide == ["gmem_planes"] + ["gmem_full"] * (kernel == MOST)
+    for bundle in wide:
+        (port,) = ends.pop(bundle)
+        assert made.interfaces[port].bits == TARGETS[slug].board.word_bits
+        assert all(end != [port] for end in ends.values())
 
 
 def test_registers_are_where_the_emulated_board_has_them(tmp_path: Path) -> None:
@@ -171,8 +178,8 @@ def test_a_removed_line_shows(
     try:
         path.write_text("".join(lines[:number] + lines[number + 1 :]))
         found = []
-        for board_files in BOARD_FILES:
-            run = design(spoiled_tree, slug, tmp_path, VENDOR_BOARD_FILES=board_files)
+        for board_files, kernel in itertools.product(BOARD_FILES, (FEWEST, MOST)):
+            run = design(spoiled_tree, slug, tmp_path, kernel, VENDOR_BOARD_FILES=board_files)
             found += problems(run, slug, board_files)
     finally:
         path.write_text(text)
@@ -180,24 +187,37 @@ def test_a_removed_line_shows(
 
 
 CHANGES = [
-    ("common/design.tcl", "axi_planes/M00_AXI $planes_port", "axi_planes/M00_AXI $vectors_port"),
-    ("common/design.tcl", "gmem_labels axi_vectors/S00", "gmem_labels axi_planes/S00"),
-    ("common/design.tcl", "axi_vectors 2 1", "axi_vectors 3 1"),
+    ("common/design.tcl", "M00_AXI $port", "M00_AXI [lindex [dict get $ps memory] 1]"),
+    ("common/design.tcl", "gmem_labels axi_vectors", "gmem_labels axi_planes"),
+    ("common/design.tcl", "gmem_full axi_full", "gmem_full axi_vectors"),
+    ("common/design.tcl", "gmem_full axi_full", "gmem_full axi_planes"),
+    ("common/design.tcl", "gmem_full axi_full", "gmem_floats axi_full"),
+    ("common/design.tcl", "[llength $bundles] 1", "3 1"),
+    ("common/design.tcl", "/S0${slave}_AXI", "/S00_AXI"),
     ("common/design.tcl", "axi_control 1 2", "axi_control 1 1"),
     ("common/design.tcl", "+ 0x10000", "+ 0x8000"),
     ("common/design.tcl", "zipml:hls:$kernel:1.0", "zipml:hls:$kernel:2.0"),
     ("common/design.tcl", "ip:axi_intc axi", "ip:axi_interrupts axi"),
-    ("common/design.tcl", "gmem_planes $planes_segment", "gmem_planes $vectors_segment"),
+    ("common/design.tcl", "$bundle $segment", "$bundle [lindex [dict get $ps segments] 1]"),
+    ("common/design.tcl", "$path/aresetn", "$path/aclk"),
     ("common/design.tcl", "zipml_sgd_0/interrupt axi", "zipml_sgd_0/ap_clk axi"),
     ("common/design.tcl", "$ps reset] proc_sys", "$ps clock] proc_sys"),
     ("common/design.tcl", "assign_bd_address -offset", "assign_bd_address -at"),
     ("common/vivado.tcl", "-top -import", "-top -include"),
     ("common/vivado.tcl", "../$board/ps.tcl", "../$board/system.tcl"),
-    ("pynq-z2/ps.tcl", "HP0_DATA_WIDTH 64", "HP0_DATA_WIDTH 32"),
+    ("common/vivado.tcl", "[dict size $paths]", "2"),
+    ("common/vivado.tcl", "[dict size $paths]", "4"),
+    ("pynq-z2/ps.tcl", "_DATA_WIDTH 64", "_DATA_WIDTH 32"),
+    ("pynq-z2/ps.tcl", "{set i 0}", "{set i 1}"),
+    ("pynq-z2/ps.tcl", "/HP${i}_DDR", "/HP0_DDR"),
     ("pynq-z2/ps.tcl", "base 0x40000000", "base 0xA0000000"),
     ("pynq-z2/ps.tcl", "FREQMHZ $clock_mhz", "FREQMHZ 50"),
     ("pynq-z2/ps.tcl", "FIXED_IO, DDR", "FIXED_IO"),
     ("pynq-z2/ps.tcl", "memory_range 512M", "memory_range 1G"),
+    ("kv260/ps.tcl", "_DATA_WIDTH 128", "_DATA_WIDTH 64"),
+    ("kv260/ps.tcl", "$i + 2", "$i + 3"),
+    ("kv260/ps.tcl", "base 0xA0000000", "base 0x40000000"),
+    ("kv260/ps.tcl", "memory_range 2G", "memory_range 4G"),
 ]  # fmt: skip
 
 
@@ -210,7 +230,8 @@ def test_a_changed_line_shows(
     assert text.count(old) == 1
     try:
         path.write_text(text.replace(old, new))
-        found = problems(design(spoiled_tree, "pynq-z2", tmp_path), "pynq-z2")
+        slug = "kv260" if script.startswith("kv260") else "pynq-z2"
+        found = problems(design(spoiled_tree, slug, tmp_path, MOST), slug)
     finally:
         path.write_text(text)
     assert found != []
@@ -254,7 +275,7 @@ def classic(build_tree: Path, tmp_path: Path) -> Iterator[Build]:
         shutil.rmtree(build.overlay / slug / "build", ignore_errors=True)
 
 
-@pytest.mark.parametrize(("slug", "kernel"), [("pynq-z2", KERNELS[0]), ("kv260", KERNELS[2])])
+@pytest.mark.parametrize(("slug", "kernel"), [("pynq-z2", FEWEST), ("kv260", MOST)])
 def test_from_kernel_to_bitstream(slug: str, kernel: str, classic: Build) -> None:
     run = classic.make(f"BOARD={slug}", f"KERNEL={kernel}")
     assert run.returncode == 0, run.stderr
@@ -267,6 +288,8 @@ def test_from_kernel_to_bitstream(slug: str, kernel: str, classic: Build) -> Non
     assert launched.option("-to_step") == "write_bitstream"
     (repository,) = [c for c in commands if "ip_repo_paths" in c.arguments]
     assert (Path(repository.arguments[1]) / "component.xml").is_file()
+    placed = {c.option("-target_address_space") for c in commands if c.name == "assign_bd_address"}
+    assert {f"{hwh.INSTANCE}/Data_m_axi_{bundle}" for bundle in BUNDLES[kernel]} < placed
 
     folder = classic.overlay / slug / "build"
     stamp = json.loads((folder / f"{kernel}.json").read_text())
@@ -284,31 +307,28 @@ def test_from_kernel_to_bitstream(slug: str, kernel: str, classic: Build) -> Non
     assert "Nothing to be done" in again.stdout
 
 
-def test_from_kernel_to_alveo(classic: Build) -> None:
-    run = classic.make("BOARD=u50", "KERNEL=zipml_sgd_levels")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_from_kernel_to_alveo(kernel: str, classic: Build) -> None:
+    run = classic.make("BOARD=u50", f"KERNEL={kernel}")
     assert run.returncode == 0, run.stderr
     commands = read_record(classic.record)
     assert unknown_options(commands) == []
     (package,) = [c for c in commands if c.name == "package_xo"]
-    assert package.option("-kernel_name") == "zipml_sgd_levels"
+    assert package.option("-kernel_name") == kernel
     assert package.option("-ctrl_protocol") == "ap_ctrl_hs"
     assert (Path(package.option("-ip_directory")) / "component.xml").is_file()
     link = classic.calls.read_text().splitlines()[-1].split()
     assert link[0] == "v++"
     assert link[link.index("--platform") + 1] == TARGETS["u50"].platform
     assert link[link.index("--kernel_frequency") + 1] == "300"
-    assert link[link.index("--connectivity.nk") + 1] == "zipml_sgd_levels:1:zipml_sgd_0"
+    assert link[link.index("--connectivity.nk") + 1] == f"{kernel}:1:{hwh.INSTANCE}"
     assert link[-1] == package.option("-xo_path")
-    stamp = json.loads((classic.overlay / "u50" / "build" / "zipml_sgd_levels.json").read_text())
-    assert list(stamp["md5"]) == ["zipml_sgd_levels.xclbin"]
-
-
-def test_every_port_of_the_alveo_kernel_goes_to_one_memory() -> None:
-    """pynq's XRT device allocates without a name only where one memory is in use."""
-    text = (ROOT / "overlay" / "u50" / "link.cfg").read_text()
-    ports = dict(re.findall(r"^sp=(\S+):(\S+)$", text, flags=re.MULTILINE))
-    assert set(ports) == {f"{hwh.INSTANCE}.m_axi_{bundle}" for bundle in BUNDLE_BITS}
-    assert len(set(ports.values())) == 1
+    # every port, and to one memory: pynq's XRT device allocates without a name only where one is in
+    # use
+    places = [place for option, place in itertools.pairwise(link) if option == "--connectivity.sp"]
+    assert places == [f"{hwh.INSTANCE}.m_axi_{bundle}:HBM[0]" for bundle in BUNDLES[kernel]]
+    stamp = json.loads((classic.overlay / "u50" / "build" / f"{kernel}.json").read_text())
+    assert list(stamp["md5"]) == [f"{kernel}.xclbin"]
 
 
 def test_the_unified_flow_takes_over(build_tree: Path, tmp_path: Path) -> None:
@@ -331,10 +351,25 @@ def test_benches_of_the_classic_flow(classic: Build) -> None:
 
 
 def test_the_stamp_has_the_clock_that_was_made(classic: Build) -> None:
+    run = classic.make("BOARD=kv260", VENDOR_CLOCK="187.498")
+    assert "WARNING: the kernel's clock is 187.498 MHz, not 250 MHz" in run.stdout
+    stamp = json.loads((classic.overlay / "kv260" / "build" / "zipml_sgd.json").read_text())
+    assert stamp["clock_mhz"] == 187.498
+
+
+def test_a_clock_that_rounds_is_no_other_clock(classic: Build) -> None:
+    """What the crystal of 33.333 MHz makes of 250 MHz."""
     run = classic.make("BOARD=kv260", VENDOR_CLOCK="249.997")
-    assert "WARNING: the kernel's clock is 249.997 MHz, not 300 MHz" in run.stdout
+    assert run.returncode == 0, run.stderr
+    assert "WARNING" not in run.stdout
     stamp = json.loads((classic.overlay / "kv260" / "build" / "zipml_sgd.json").read_text())
     assert stamp["clock_mhz"] == 249.997
+
+
+@pytest.mark.parametrize("slug", VIVADO)
+def test_the_clock_is_one_that_the_pll_divides_to(slug: str) -> None:
+    """1000 MHz is the IO PLL of public designs for either board."""
+    assert (1000e6 / TARGETS[slug].board.clock).is_integer()
 
 
 def test_missed_timing_is_no_bitstream(classic: Build) -> None:
@@ -381,9 +416,15 @@ def test_board_files_are_current(slug: str) -> None:
     assert (ROOT / "overlay" / slug / "board.mk").read_text() == board_mk(slug)
 
 
+def test_kernels_are_current() -> None:
+    """Their memory ports have their home in zipml_pynq.interface."""
+    assert (ROOT / "overlay" / "kernels.mk").read_text() == kernels_mk()
+
+
 def test_every_folder_is_a_target() -> None:
     folders = {path.parent.name for path in ROOT.glob("overlay/*/board.mk")}
     assert folders == set(TARGETS)
-    kernels = re.search(r"^KERNELS := (.*)$", (ROOT / "overlay" / "Makefile").read_text(), re.M)
-    assert kernels is not None
-    assert set(kernels.group(1).split()) == set(KERNELS)
+    text = (ROOT / "overlay" / "kernels.mk").read_text()
+    told = dict(re.findall(r"^(\S+) := (.*)$", text, flags=re.MULTILINE))
+    assert told.pop("KERNELS").split() == KERNELS
+    assert told == {f"BUNDLES-{kernel}": " ".join(BUNDLES[kernel]) for kernel in KERNELS}

@@ -28,6 +28,7 @@ def test_pragmas_are_what_the_tool_takes(path: Path) -> None:
 # ---- Mistakes ----------------------------------------------------------------------------------
 
 STAGES, TOP, FORMATS = "stages.hpp", "zipml_sgd.cpp", "formats.hpp"
+REFETCH = "zipml_sgd_refetch.cpp"
 PARTITION = "#pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1"
 PIPELINE = "    #pragma HLS PIPELINE II = 1\n    #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192\n"
 MISTAKES = [
@@ -76,7 +77,12 @@ MISTAKES = [
     (TOP, "port=planes bundle=gmem_planes", "port=plane bundle=gmem_planes", "no argument plane"),
     (TOP, "mode=m_axi port=labels", "mode=maxi port=labels", "no mode 'maxi'"),
     (TOP, "num_read_outstanding=4", "num_reads=4", "no option num_reads"),
-    (TOP, "depth=1024 ", "", "co-simulation needs a depth"),
+    (TOP, "depth=2048 ", "", "co-simulation needs a depth"),
+    (REFETCH, "mode=m_axi port=full ", "mode=m_axi port=planes ", "planes has the modes"),
+    (REFETCH, "port=full bundle=gmem_full", "port=full bundle=gmem_labels",
+     "bundle gmem_labels has elements"),
+    (REFETCH, "  #pragma HLS INTERFACE mode=s_axilite port=full bundle=control\n", "",
+     "full has the modes"),
     (TOP, "gmem_labels offset=slave", "gmem_labels offset=slaves", "offset was 'slaves'"),
     (TOP, "gmem_labels offset=slave", "gmem_labels", "through no register"),
     (TOP, "port=labels bundle=gmem_labels", "port=labels bundle=gmem_planes",

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("hls/src/*"), *ROOT.glob("hls/include/zipml/*")])
-TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels")
+TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels", "zipml_sgd_refetch")
 
 
 def code(path: Path) -> str:

@@ -2,8 +2,8 @@
 
 :data:`TARGETS` says for every board what the build scripts in ``overlay/`` need beyond word width
 and clock, which are those of :data:`zipml_pynq.schedule.BOARDS`. This module, run by ``python -m``,
-writes all of it into ``overlay/<board>/board.mk``, so that a machine with the vendor's tools needs
-no Python package to build.
+writes all of it into ``overlay/<board>/board.mk``, and the kernels with their memory ports into
+``overlay/kernels.mk``, so that a machine with the vendor's tools needs no Python package to build.
 
 :func:`find` looks for a bitstream in three places: the build folder of a source tree, the package,
 and the package's link files. A link file, ``<kernel>.bit.link``, is JSON in the convention of
@@ -18,11 +18,12 @@ import json
 import os
 import tempfile
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zipml_pynq.errors import ArgumentError, OverlayMismatchError, OverlayNotBuiltError
-from zipml_pynq.interface import VLNV
+from zipml_pynq.interface import INTERFACES, VLNV
 from zipml_pynq.schedule import BOARDS, Board
 
 #: The build scripts of a source tree; not there in an installed package.
@@ -48,6 +49,10 @@ class Target:
     devices : tuple of str
         Names by which pynq knows the board, first the one that link files use: the ``BOARD``
         variable of the image, or the name of the shell.
+    ultra_ram : bool
+        Whether the device has UltraRAM.
+    memory : str
+        The memory that a platform's kernel is linked to; "" without a platform.
     """
 
     board: Board
@@ -55,6 +60,8 @@ class Target:
     board_part: str
     platform: str
     devices: tuple[str, ...]
+    ultra_ram: bool = False
+    memory: str = ""
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -77,6 +84,7 @@ TARGETS: dict[str, Target] = {
         board_part="xilinx.com:kv260_som:part0:*",
         platform="",
         devices=("KV260",),
+        ultra_ram=True,
     ),
     "u50": Target(
         board=BOARDS["Alveo U50"],
@@ -84,6 +92,8 @@ TARGETS: dict[str, Target] = {
         board_part="",
         platform="xilinx_u50_gen3x16_xdma_5_202210_1",
         devices=("xilinx_u50_gen3x16_xdma_base_5", "xilinx_u50_gen3x16_xdma_5_202210_1"),
+        ultra_ram=True,
+        memory="HBM[0]",
     ),
 }
 
@@ -114,7 +124,7 @@ def find(board: str, value_format: str = "bitplanes") -> Path:
     ----------
     board : str
         A name of the board: "pynq-z2", "kv260", "u50", or the one that pynq uses.
-    value_format : {"bitplanes", "float32", "levels"}
+    value_format : {"bitplanes", "float32", "levels", "refetch"}
         Which kernel.
 
     Returns
@@ -212,18 +222,35 @@ def board_mk(slug: str) -> str:
         "PART": target.part,
         "BOARD_PART": target.board_part,
         "PLATFORM": target.platform,
+        "MEMORY": target.memory,
         "DEVICE": target.devices[0],
         "WORD_BITS": target.board.word_bits,
+        "ULTRA_RAM": int(target.ultra_ram),
         "CLOCK_MHZ": f"{target.board.clock / 1e6:g}",
         "PERIOD_NS": f"{1e9 / target.board.clock:.3f}",
         "SUFFIXES": " ".join(target.suffixes),
     }
+    return makefile(values)
+
+
+def kernels_mk() -> str:
+    """Text of ``overlay/kernels.mk``."""
+    bundles = {
+        f"BUNDLES-{kernel_name(value_format)}": " ".join(INTERFACES[value_format].bundles)
+        for value_format in VLNV
+    }
+    return makefile({"KERNELS": " ".join(kernel_name(name) for name in VLNV), **bundles})
+
+
+def makefile(values: Mapping[str, object]) -> str:
+    """A Makefile of variables."""
     lines = [f"{key} := {value}".rstrip() for key, value in values.items()]
     return "\n".join(["# Written by python -m zipml_pynq.bitstreams; do not edit.", *lines, ""])
 
 
 def write(overlay: Path = OVERLAY) -> None:
-    """Write every ``board.mk``."""
+    """Write ``kernels.mk`` and every ``board.mk``."""
+    (overlay / "kernels.mk").write_text(kernels_mk())
     for slug in TARGETS:
         (overlay / slug).mkdir(exist_ok=True)
         (overlay / slug / "board.mk").write_text(board_mk(slug))

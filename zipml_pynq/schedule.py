@@ -357,7 +357,7 @@ class Board:
 #: Peak figures of data sheets and assumed clocks; docs/schedule.md says where from.
 BOARDS: dict[str, Board] = {
     "PYNQ-Z2": Board("PYNQ-Z2", 64, 100e6, 2.1e9),
-    "KV260": Board("KV260", 128, 300e6, 19.2e9),
+    "KV260": Board("KV260", 128, 250e6, 19.2e9),
     "Alveo U50": Board("Alveo U50", 512, 300e6, 14.4e9),
 }
 

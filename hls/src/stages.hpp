@@ -18,6 +18,11 @@
 #include "zipml/random.hpp"
 #include "zipml/schedule.hpp"
 
+/// Whether the device has UltraRAM, for the deep memories; overlay/<board>/board.mk says so.
+#ifndef ZIPML_ULTRA_RAM
+#define ZIPML_ULTRA_RAM 0
+#endif
+
 namespace zipml {
 
 constexpr int kModelVersions = 3;
@@ -56,7 +61,7 @@ struct Registers {
   uint32_t level_tables;
 };
 
-/// On-chip copies of the table of a loss's derivative; polynomials have their coefficients there.
+/// Entries of the table of a loss's derivative.
 constexpr int kDerivativeEntries = (1 << kDerivativeTableLog2) + 1;
 
 /// What follows from the registers once they are valid.
@@ -150,7 +155,8 @@ uint32_t CheckRegisters(const Registers &r) {
   const bool polynomial = r.loss == kPolynomial;
   if (r.loss > kPolynomial || polynomial != (r.sampling == kIndependent)) return kStatusLoss;
   if (r.range_log2 > kMaxRangeLog2) return kStatusLoss;
-  if (polynomial && (!Format::kPlaneByPlane || r.degree == 0 || r.degree > kMaxDegree)) return kStatusLoss;
+  if (polynomial && (!Format::kPlaneByPlane || r.degree == 0 || r.degree > kMaxDegree))
+    return kStatusLoss;
   if (polynomial && r.batch * chunks < kPolynomialDistance) return kStatusLoss;
   if (Format::kRefetches && r.loss != kHinge) return kStatusLoss;
   if (!QuantizedBitsValid(r.model_bits) || !QuantizedBitsValid(r.gradient_bits))
@@ -343,7 +349,8 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
                 const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int32_t derivative_first[kDerivativeEntries],
-                const int32_t derivative_second[kDerivativeEntries], uint64_t norms[kModelVersions],
+                const int32_t derivative_second[kDerivativeEntries],
+                const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
                 bool in_doubt[kMaxBatch], uint32_t position[kPositions]) {
   #pragma HLS INLINE off
   typedef typename Format::cell_t cell_t;
@@ -472,11 +479,11 @@ TRAIN:
         const int32_t label = block_labels[row];
         const bool last = dot_pass == g.passes - 1;
         const bool polynomial = kPlaneByPlane && r.loss == kPolynomial;
+        const Polynomial before = {product[dot_sample], sum[dot_sample]};
         if (polynomial && !base && !last && real && !carried) {
           const int32_t margin = Margin(Format::kFormat, dot.to_int64(), label, saturations);
-          const Polynomial before = {product[dot_sample], sum[dot_sample]};
-          const Polynomial after = NextTerm(before, dither + 1, margin, r.range_log2,
-                                            derivative_first, saturations, outside);
+          const Polynomial after =
+              NextTerm(before, dither + 1, margin, r.range_log2, powers, saturations, outside);
           product[dot_sample] = after.product;
           sum[dot_sample] = after.sum;
         }
@@ -489,8 +496,7 @@ TRAIN:
                             second.to_int64(), label, norms[dot_version]);
           }
           if (polynomial && real) {
-            const Polynomial value = {product[dot_sample], sum[dot_sample]};
-            c = PolynomialCoefficients(losses, value, label, weight_of_sample, saturations);
+            c = PolynomialCoefficients(losses, before, label, weight_of_sample, saturations);
           } else if (real && !doubt) {
             c = SampleCoefficients(Format::kFormat, losses, first.to_int64(), second.to_int64(),
                                    label, weight_of_sample, derivative_first, derivative_second,
@@ -737,7 +743,8 @@ LOAD_MODEL:
 /// Copies the table of a loss's derivative, or the coefficients of its polynomial.
 inline void LoadDerivative(const int32_t *memory, uint32_t count,
                            int32_t derivative_first[kDerivativeEntries],
-                           int32_t derivative_second[kDerivativeEntries]) {
+                           int32_t derivative_second[kDerivativeEntries],
+                           int32_t powers[kMaxDegree + 1]) {
   #pragma HLS INLINE off
 LOAD_DERIVATIVE:
   for (uint32_t i = 0; i < count; ++i) {
@@ -746,6 +753,7 @@ LOAD_DERIVATIVE:
     const int32_t entry = memory[i];
     derivative_first[i] = entry;
     derivative_second[i] = entry;
+    if (i <= kMaxDegree) powers[i] = entry;
   }
 }
 
@@ -863,8 +871,8 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int32_t derivative_first[kDerivativeEntries],
                     const int32_t derivative_second[kDerivativeEntries],
-                    uint64_t norms[kModelVersions], uint32_t position[kPositions],
-                    uint64_t counters[kCounters]) {
+                    const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
+                    uint32_t position[kPositions], uint64_t counters[kCounters]) {
   #pragma HLS INLINE off
   const uint32_t block = position[kBlock];
   const uint32_t epoch = position[kEpoch];
@@ -887,7 +895,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
   if (!Format::kRefetches) {
     TrainSlots<Format>(words, block_labels, block_weights, r, g, slots, model, master, ring,
                        coefficient_first, coefficient_second, dot_levels, update_levels,
-                       derivative_first, derivative_second, norms, in_doubt, position);
+                       derivative_first, derivative_second, powers, norms, in_doubt, position);
   } else {
   SLOTS:
     for (uint32_t i = 0; i < slots; ++i) {
@@ -897,7 +905,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
       const uint32_t ring_place = position[kDotRing];
       TrainSlots<Format>(words, block_labels, block_weights, r, g, 1, model, master, ring,
                          coefficient_first, coefficient_second, dot_levels, update_levels,
-                         derivative_first, derivative_second, norms, in_doubt, position);
+                         derivative_first, derivative_second, powers, norms, in_doubt, position);
       // a slot of its own is a pipeline's fill and drain of its own
       if (i != 0) cycles += kPipelineDepth;
       if (position[kDotted] != dotted && slot >= r.pending) {
@@ -940,7 +948,8 @@ void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
                const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                const int32_t derivative_first[kDerivativeEntries],
-               const int32_t derivative_second[kDerivativeEntries], uint64_t norms[kModelVersions],
+               const int32_t derivative_second[kDerivativeEntries],
+               const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
                uint32_t position[kPositions], uint64_t counters[kCounters]) {
   #pragma HLS INLINE off
 BLOCKS:
@@ -951,12 +960,17 @@ BLOCKS:
     #pragma HLS ARRAY_PARTITION variable = words type = complete dim = 1
     int32_t block_labels[kBlockSamples];
     int32_t block_weights[kBlockSamples];
+#if ZIPML_ULTRA_RAM
+    #pragma HLS BIND_STORAGE variable = words type = ram_s2p impl = uram
+    #pragma HLS BIND_STORAGE variable = block_labels type = ram_s2p impl = uram
+    #pragma HLS BIND_STORAGE variable = block_weights type = ram_s2p impl = uram
+#endif
     ReadWords<Format>(planes, r, g, next_words, words);
     ReadLabels(labels, r, g, next_labels, block_labels, block_weights);
     TrainAndRecord<Format>(words, block_labels, block_weights, schedule, history, full, r, g, model,
                            master, ring, coefficient_first, coefficient_second, dot_levels,
-                           update_levels, derivative_first, derivative_second, norms, position,
-                           counters);
+                           update_levels, derivative_first, derivative_second, powers, norms,
+                           position, counters);
   }
 }
 
@@ -993,7 +1007,11 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   #pragma HLS ARRAY_PARTITION variable = master type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = master type = ram_s2p
   typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)];
+#if ZIPML_ULTRA_RAM
+  #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = uram
+#else
   #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = bram
+#endif
   int32_t coefficient_first[kCoefficientEntries];
   #pragma HLS BIND_STORAGE variable = coefficient_first type = ram_s2p
   int32_t coefficient_second[kCoefficientEntries];
@@ -1010,6 +1028,9 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   #pragma HLS BIND_STORAGE variable = derivative_first type = ram_t2p impl = bram
   int32_t derivative_second[kDerivativeEntries];
   #pragma HLS BIND_STORAGE variable = derivative_second type = ram_t2p impl = bram
+  // a polynomial reads its first coefficient and one more at once
+  int32_t powers[kMaxDegree + 1];
+  #pragma HLS ARRAY_PARTITION variable = powers type = complete dim = 1
   uint64_t norms[kModelVersions];
   uint32_t position[kPositions];
   uint64_t counters[kCounters];
@@ -1026,7 +1047,7 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   if (r.pending != 0) counters[kCycles] += 2 * r.pending * r.batch + kMemoryLatency;
   const uint32_t derivatives = DerivativeCount(r);
   if (derivatives != 0) {
-    LoadDerivative(derivative, derivatives, derivative_first, derivative_second);
+    LoadDerivative(derivative, derivatives, derivative_first, derivative_second, powers);
     counters[kCycles] += derivatives + kMemoryLatency;
   }
   if (Format::kTableLog2 != 0) {
@@ -1048,7 +1069,8 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   const uint64_t rounds = static_cast<uint64_t>(r.epochs) * g.blocks;
   RunBlocks<Format>(planes, labels, schedule, history, full, r, g, rounds, next_words, next_labels,
                     model, master, ring, coefficient_first, coefficient_second, dot_levels,
-                    update_levels, derivative_first, derivative_second, norms, position, counters);
+                    update_levels, derivative_first, derivative_second, powers, norms, position,
+                    counters);
 
   // with updates held back, the model that the next dot product would read
   const bool hold = (r.flags & kFlagHold) != 0;

@@ -2,11 +2,13 @@
 #
 #   processing system -- axi_control --+-- zipml_sgd_0 -- axi_planes  -- memory port 0
 #                                      |              -- axi_vectors -- memory port 1
+#                                      |              -- axi_full    -- memory port 2
 #                                      +-- axi_intc_0
 #
-# The planes have a memory port to themselves, for they are what the kernel's speed depends on. One
-# clock drives everything. The interrupt goes through a controller, since that is where pynq looks.
-# Instance names are those of the emulated board (zipml_pynq/hwh.py).
+# The planes have a memory port to themselves, for they are what the kernel's speed depends on. So have
+# the float32 samples of the kernel that reads some again, which come while planes stream; the other
+# kernels have no such path. One clock drives everything. The interrupt goes through a controller,
+# since that is where pynq looks. Instance names are those of the emulated board (zipml_pynq/hwh.py).
 
 # Connect a driver to every pin of a list.
 proc fan_out {driver pins} {
@@ -30,24 +32,33 @@ proc place {space segment offset range} {
     -target_address_space [get_bd_addr_spaces $space] [get_bd_addr_segs $segment]
 }
 
-# `ps` describes the processing system, see the board's ps.tcl.
-proc connect_design {ps kernel} {
+# The kernel's memory ports by the interconnect that takes them to memory.
+proc memory_paths {bundles} {
+  set interconnects [dict create \
+    gmem_planes axi_planes \
+    gmem_labels axi_vectors \
+    gmem_vectors axi_vectors \
+    gmem_full axi_full]
+  foreach bundle $bundles {
+    dict lappend paths [dict get $interconnects $bundle] $bundle
+  }
+  return $paths
+}
+
+# `ps` describes the processing system, see the board's ps.tcl; it has a memory port for each path.
+proc connect_design {ps kernel paths} {
   create_bd_cell -type ip -vlnv xilinx.com:ip:proc_sys_reset proc_sys_reset_0
   create_bd_cell -type ip -vlnv zipml:hls:$kernel:1.0 zipml_sgd_0
   set controller [create_bd_cell -type ip -vlnv xilinx.com:ip:axi_intc axi_intc_0]
   # one wire instead of an interface that only MicroBlaze takes
   set_property CONFIG.C_IRQ_CONNECTION 1 $controller
   create_smartconnect axi_control 1 2
-  create_smartconnect axi_planes 1 1
-  create_smartconnect axi_vectors 2 1
 
   fan_out [dict get $ps clock] {
     proc_sys_reset_0/slowest_sync_clk
     zipml_sgd_0/ap_clk
     axi_intc_0/s_axi_aclk
     axi_control/aclk
-    axi_planes/aclk
-    axi_vectors/aclk
   }
   fan_out [dict get $ps clock] [dict get $ps clocked]
   fan_out [dict get $ps reset] proc_sys_reset_0/ext_reset_in
@@ -55,8 +66,6 @@ proc connect_design {ps kernel} {
     zipml_sgd_0/ap_rst_n
     axi_intc_0/s_axi_aresetn
     axi_control/aresetn
-    axi_planes/aresetn
-    axi_vectors/aresetn
   }
   fan_out zipml_sgd_0/interrupt axi_intc_0/intr
   fan_out axi_intc_0/irq [dict get $ps interrupt]
@@ -64,19 +73,20 @@ proc connect_design {ps kernel} {
   connect_interfaces [dict get $ps control] axi_control/S00_AXI
   connect_interfaces axi_control/M00_AXI zipml_sgd_0/s_axi_control
   connect_interfaces axi_control/M01_AXI axi_intc_0/s_axi
-  connect_interfaces zipml_sgd_0/m_axi_gmem_planes axi_planes/S00_AXI
-  connect_interfaces zipml_sgd_0/m_axi_gmem_labels axi_vectors/S00_AXI
-  connect_interfaces zipml_sgd_0/m_axi_gmem_vectors axi_vectors/S01_AXI
-  lassign [dict get $ps memory] planes_port vectors_port
-  connect_interfaces axi_planes/M00_AXI $planes_port
-  connect_interfaces axi_vectors/M00_AXI $vectors_port
-
   set base [dict get $ps base]
   place [dict get $ps space] zipml_sgd_0/s_axi_control/Reg $base 64K
   place [dict get $ps space] axi_intc_0/S_AXI/Reg [format 0x%08X [expr {$base + 0x10000}]] 64K
-  lassign [dict get $ps segments] planes_segment vectors_segment
-  set range [dict get $ps memory_range]
-  place zipml_sgd_0/Data_m_axi_gmem_planes $planes_segment 0x0 $range
-  place zipml_sgd_0/Data_m_axi_gmem_labels $vectors_segment 0x0 $range
-  place zipml_sgd_0/Data_m_axi_gmem_vectors $vectors_segment 0x0 $range
+
+  foreach {path bundles} $paths port [dict get $ps memory] segment [dict get $ps segments] {
+    create_smartconnect $path [llength $bundles] 1
+    fan_out [dict get $ps clock] $path/aclk
+    fan_out proc_sys_reset_0/peripheral_aresetn $path/aresetn
+    set slave 0
+    foreach bundle $bundles {
+      connect_interfaces zipml_sgd_0/m_axi_$bundle $path/S0${slave}_AXI
+      place zipml_sgd_0/Data_m_axi_$bundle $segment 0x0 [dict get $ps memory_range]
+      incr slave
+    }
+    connect_interfaces $path/M00_AXI $port
+  }
 }

@@ -1,14 +1,14 @@
 # The Vivado stages of a board with a processing system; called by the Makefile:
 #   vivado -mode batch -source vivado.tcl -tclargs design|bitstream KEY VALUE...
-# with keys board, kernel, part, board_part, clock_mhz, ip (folder of the HLS kernel's IP), out
-# (folder for everything that is made) and jobs.
+# with keys board, kernel, part, board_part, clock_mhz, bundles (the kernel's memory ports), ip (folder
+# of the HLS kernel's IP), out (folder for everything that is made) and jobs.
 set here [file dirname [file normalize [info script]]]
 set build [lassign $argv stage]
 dict with build {}
 set project $out/project
 
 proc design {} {
-  global here board kernel part board_part clock_mhz ip project
+  global here board kernel part board_part clock_mhz bundles ip project
   create_project -force $kernel $project -part $part
   # Board files bring the settings of memory and pins. They are not in every installation, and a
   # bitstream that pynq loads does not need them: by then the boot image has set up all of that.
@@ -25,8 +25,9 @@ proc design {} {
   create_bd_design $kernel
   source $here/../$board/ps.tcl
   source $here/design.tcl
-  set ps [create_processing_system $clock_mhz [expr {$board_files ne ""}]]
-  connect_design $ps $kernel
+  set paths [memory_paths $bundles]
+  set ps [create_processing_system $clock_mhz [expr {$board_files ne ""}] [dict size $paths]]
+  connect_design $ps $kernel $paths
   validate_bd_design
   note_clock [dict get $ps frequency]
   save_bd_design

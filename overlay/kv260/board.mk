@@ -2,8 +2,10 @@
 PART := xck26-sfvc784-2LV-c
 BOARD_PART := xilinx.com:kv260_som:part0:*
 PLATFORM :=
+MEMORY :=
 DEVICE := KV260
 WORD_BITS := 128
-CLOCK_MHZ := 300
-PERIOD_NS := 3.333
+ULTRA_RAM := 1
+CLOCK_MHZ := 250
+PERIOD_NS := 4.000
 SUFFIXES := .bit .hwh

@@ -1,7 +1,7 @@
-# The Zynq UltraScale+ processing system of the KV260: registers through HPM0_FPD, memory through
-# HP0 and HP1. Returns what common/design.tcl connects. `preset` is 1 where Vivado has the board's
-# files.
-proc create_processing_system {clock_mhz preset} {
+# The Zynq UltraScale+ processing system of the KV260: registers through HPM0_FPD, memory through the
+# first `ports` of HP0 to HP3. Returns what common/design.tcl connects. `preset` is 1 where Vivado has
+# the board's files.
+proc create_processing_system {clock_mhz preset ports} {
   set name zynq_ultra_ps_e_0
   set cell [create_bd_cell -type ip -vlnv xilinx.com:ip:zynq_ultra_ps_e $name]
   if {$preset} {
@@ -12,7 +12,8 @@ proc create_processing_system {clock_mhz preset} {
     set_property CONFIG.PSU__PSS_REF_CLK__FREQMHZ 33.333 $cell
   }
   # pynq sets a clock's dividers and leaves it on the PLL that the boot image chose: the IO PLL.
-  # Vivado counts ports differently: M_AXI_GP0 is HPM0_FPD, S_AXI_GP2 is HP0_FPD, S_AXI_GP3 HP1_FPD
+  # Vivado counts ports differently: M_AXI_GP0 is HPM0_FPD, S_AXI_GP2 is HP0_FPD, S_AXI_GP3 HP1_FPD and
+  # so on. HP1 and HP2 share a port of the memory controller, HP0 has another one.
   set_property -dict [list \
     CONFIG.PSU__FPGA_PL0_ENABLE 1 \
     CONFIG.PSU__CRL_APB__PL0_REF_CTRL__SRCSEL IOPLL \
@@ -20,21 +21,26 @@ proc create_processing_system {clock_mhz preset} {
     CONFIG.PSU__USE__M_AXI_GP0 1 \
     CONFIG.PSU__USE__M_AXI_GP1 0 \
     CONFIG.PSU__USE__M_AXI_GP2 0 \
-    CONFIG.PSU__USE__S_AXI_GP2 1 \
-    CONFIG.PSU__SAXIGP2__DATA_WIDTH 128 \
-    CONFIG.PSU__USE__S_AXI_GP3 1 \
-    CONFIG.PSU__SAXIGP3__DATA_WIDTH 128 \
     CONFIG.PSU__USE__IRQ0 1] $cell
+  set clocked $name/maxihpm0_fpd_aclk
+  for {set i 0} {$i < $ports} {incr i} {
+    set gp [expr {$i + 2}]
+    set_property CONFIG.PSU__USE__S_AXI_GP$gp 1 $cell
+    set_property CONFIG.PSU__SAXIGP${gp}__DATA_WIDTH 128 $cell
+    lappend clocked $name/saxihp${i}_fpd_aclk
+    lappend memory $name/S_AXI_HP${i}_FPD
+    lappend segments $name/SAXIGP$gp/HP${i}_DDR_LOW
+  }
   return [dict create \
     clock $name/pl_clk0 \
     frequency [list CONFIG.PSU__CRL_APB__PL0_REF_CTRL__ACT_FREQMHZ $cell] \
     reset $name/pl_resetn0 \
-    clocked [list $name/maxihpm0_fpd_aclk $name/saxihp0_fpd_aclk $name/saxihp1_fpd_aclk] \
+    clocked $clocked \
     control $name/M_AXI_HPM0_FPD \
     space $name/Data \
     base 0xA0000000 \
-    memory [list $name/S_AXI_HP0_FPD $name/S_AXI_HP1_FPD] \
-    segments [list $name/SAXIGP2/HP0_DDR_LOW $name/SAXIGP3/HP1_DDR_LOW] \
+    memory $memory \
+    segments $segments \
     memory_range 2G \
     interrupt $name/pl_ps_irq0]
 }

@@ -2,8 +2,10 @@
 PART := xc7z020clg400-1
 BOARD_PART := tul.com.tw:pynq-z2:part0:*
 PLATFORM :=
+MEMORY :=
 DEVICE := Pynq-Z2
 WORD_BITS := 64
+ULTRA_RAM := 0
 CLOCK_MHZ := 100
 PERIOD_NS := 10.000
 SUFFIXES := .bit .hwh

@@ -1,6 +1,7 @@
-# The Zynq-7000 processing system of the PYNQ-Z2: registers through GP0, memory through HP0 and HP1.
-# Returns what common/design.tcl connects. `preset` is 1 where Vivado has the board's files.
-proc create_processing_system {clock_mhz preset} {
+# The Zynq-7000 processing system of the PYNQ-Z2: registers through GP0, memory through the first
+# `ports` of HP0 to HP3. Returns what common/design.tcl connects. `preset` is 1 where Vivado has the
+# board's files.
+proc create_processing_system {clock_mhz preset ports} {
   set name processing_system7_0
   set cell [create_bd_cell -type ip -vlnv xilinx.com:ip:processing_system7 $name]
   apply_bd_automation -rule xilinx.com:bd_rule:processing_system7 \
@@ -13,29 +14,34 @@ proc create_processing_system {clock_mhz preset} {
       CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ 50 \
       CONFIG.PCW_UIPARAM_DDR_BUS_WIDTH {16 Bit}] $cell
   }
-  # pynq sets the ports to these widths when it loads the bitstream
   set_property -dict [list \
     CONFIG.PCW_EN_CLK0_PORT 1 \
     CONFIG.PCW_EN_RST0_PORT 1 \
     CONFIG.PCW_FPGA0_PERIPHERAL_FREQMHZ $clock_mhz \
     CONFIG.PCW_USE_M_AXI_GP0 1 \
     CONFIG.PCW_USE_M_AXI_GP1 0 \
-    CONFIG.PCW_USE_S_AXI_HP0 1 \
-    CONFIG.PCW_S_AXI_HP0_DATA_WIDTH 64 \
-    CONFIG.PCW_USE_S_AXI_HP1 1 \
-    CONFIG.PCW_S_AXI_HP1_DATA_WIDTH 64 \
     CONFIG.PCW_USE_FABRIC_INTERRUPT 1 \
     CONFIG.PCW_IRQ_F2P_INTR 1] $cell
+  # HP0 and HP1 share a port of the memory controller, HP2 has another one
+  set clocked $name/M_AXI_GP0_ACLK
+  for {set i 0} {$i < $ports} {incr i} {
+    set_property CONFIG.PCW_USE_S_AXI_HP$i 1 $cell
+    # pynq sets the port to this width when it loads the bitstream
+    set_property CONFIG.PCW_S_AXI_HP${i}_DATA_WIDTH 64 $cell
+    lappend clocked $name/S_AXI_HP${i}_ACLK
+    lappend memory $name/S_AXI_HP$i
+    lappend segments $name/S_AXI_HP$i/HP${i}_DDR_LOWOCM
+  }
   return [dict create \
     clock $name/FCLK_CLK0 \
     frequency [list CONFIG.PCW_ACT_FPGA0_PERIPHERAL_FREQMHZ $cell] \
     reset $name/FCLK_RESET0_N \
-    clocked [list $name/M_AXI_GP0_ACLK $name/S_AXI_HP0_ACLK $name/S_AXI_HP1_ACLK] \
+    clocked $clocked \
     control $name/M_AXI_GP0 \
     space $name/Data \
     base 0x40000000 \
-    memory [list $name/S_AXI_HP0 $name/S_AXI_HP1] \
-    segments [list $name/S_AXI_HP0/HP0_DDR_LOWOCM $name/S_AXI_HP1/HP1_DDR_LOWOCM] \
+    memory $memory \
+    segments $segments \
     memory_range 512M \
     interrupt $name/IRQ_F2P]
 }

@@ -110,8 +110,8 @@ struct Polynomial {
 /// \param term          from 1 to the degree
 /// \param coefficients  of the powers of t, kDerivativeFractionBits fraction bits
 inline Polynomial NextTerm(Polynomial before, uint32_t term, int32_t margin, uint32_t range_log2,
-                           const int32_t coefficients[(1 << kDerivativeTableLog2) + 1],
-                           uint32_t &saturations, uint32_t &outside) {
+                           const int32_t coefficients[kMaxDegree + 1], uint32_t &saturations,
+                           uint32_t &outside) {
   const int64_t range = static_cast<int64_t>(1) << (kModelFractionBits + range_log2);
   if (margin < -range || margin > range) ++outside;
   // twice the margin first, so that the shift is never 0
