@@ -58,6 +58,7 @@ struct Case {
   bool nearest;
   uint32_t x_bytes;
   uint32_t delay;
+  uint32_t turn;  // whose losses and quantization it is
 };
 
 uint32_t CeilDivide(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
@@ -131,7 +132,12 @@ bool Run(const Case &c, uint64_t seed, Hash *hash) {
     labels[i] = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kModelFractionBits));
   }
   const uint32_t entries = chunks * lanes, epochs = 2;
-  std::vector<uint32_t> schedule = {1u << 23, 1u << 12, 1u << 22, 0};
+  std::vector<uint32_t> schedule = {1u << 23, 3u << 21, 1u << 12, 24, 1u << 22, 1u << 21, 0, 23};
+  // any table will do; losses and quantization of model and gradient take turns
+  std::vector<int32_t> derivative((1 << zipml::kDerivativeTableLog2) + 1);
+  for (int32_t &entry : derivative) {
+    entry = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kDerivativeFractionBits));
+  }
   for (const bool hold : {false, true}) {
     std::vector<int32_t> model(entries + 2 * c.delay * batch), history(epochs * entries);
     for (uint32_t j = 0; j < features; ++j) {
@@ -156,6 +162,14 @@ bool Run(const Case &c, uint64_t seed, Hash *hash) {
     arguments.delay = c.delay;
     arguments.flags = hold;
     arguments.level_tables = c.format == zipml::kLevels ? features : 0;
+    arguments.loss = c.turn % 4;
+    arguments.range_log2 = c.turn % 3;
+    arguments.derivative = derivative.data();
+    arguments.model_bits = c.turn % 2 == 1 && !(hold && c.delay > 1) ? 8 : 0;
+    arguments.model_shift = 18;
+    arguments.gradient_bits = c.turn % 3 == 1 ? 8 : 0;
+    arguments.seed = 7;
+    arguments.block_step = 1;
     ZipmlResults results = {};
     zipml_engine_run(c.word_bits, c.format, &arguments, &results);
     if (results.status != 1) {
@@ -167,6 +181,8 @@ bool Run(const Case &c, uint64_t seed, Hash *hash) {
     hash->Add(results.words, 8);
     hash->Add(results.cycles, 8);
     hash->Add(results.saturations, 4);
+    hash->Add(results.outside, 4);
+    hash->Add(results.clipped, 4);
   }
   return true;
 }
@@ -184,7 +200,7 @@ int main() {
           if (is_float && (kind != 1 || bits > 2)) continue;
           const Case c = {
               format,    word_bits,          is_float ? 32 : bits, kind < 2 ? 0 : kind - 1,
-              kind == 0, bits % 2 ? 8u : 4u, (bits + kind) % 4};
+              kind == 0, bits % 2 ? 8u : 4u, (bits + kind) % 4,    bits + kind};
           Hash hash;
           if (!Run(c, ++number, &hash)) return 1;
           std::printf("format %u, %u-bit words, %u bits, sampling %u%s, delay %u: %016llx\n",
