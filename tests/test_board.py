@@ -159,8 +159,7 @@ def test_segments_on_a_small_board(remote, value_format):
     case = random_case(
         8, samples=150, batch=2, blocks=8, delay=3, epochs=3, value_format=value_format
     )
-    pages = 1 if value_format == "levels" else 0  # of the tables
-    memory = memory_for(case, slots=2, capacity=3) + pages * PAGE
+    memory = memory_for(case, slots=2, capacity=3)
     (_, driver), server = remote(value_format=value_format, memory_bytes=memory)
     epochs = []
     result = driver.train(

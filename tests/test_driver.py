@@ -91,9 +91,19 @@ def run_options(case):
 def memory_for(case, slots, capacity):
     """Bytes of a board that just holds so many slots of so many blocks."""
     layout = streamed_layout(case.packed.layout, case.plan)
-    planes = -(-capacity * layout.block_stride * layout.word_bits // 8 // PAGE)
-    labels = -(-capacity * layout.block_samples * 4 // PAGE)
-    return (VECTOR_PAGES + slots * (planes + labels)) * PAGE
+    packed, rows = case.packed, capacity * layout.block_samples
+    segment = [
+        capacity * layout.block_stride * layout.word_bits // 8,
+        rows * (4 if packed.weights is None else 8),
+        0 if packed.full is None else rows * packed.full.shape[1] * 8,
+    ]
+    tables = [0 if packed.levels is None else packed.levels.size * 4]
+    tables += [case.plan.derivative.numbers.nbytes]
+
+    def pages(sizes):
+        return sum(-(-size // PAGE) for size in sizes)
+
+    return (VECTOR_PAGES + pages(tables) + slots * pages(segment)) * PAGE
 
 
 # ---- Training  ---------------------------------------------------------------------------------

@@ -26,12 +26,12 @@ from zipml_pynq import hwh, interface, xrt
 from zipml_pynq.devices import EmulatedDevice, load_overlay
 from zipml_pynq.driver import SgdDriver
 from zipml_pynq.errors import DeviceBufferError, DeviceError, OutOfDeviceMemoryError
-from zipml_pynq.interface import CTRL, INTERFACES, VLNV
+from zipml_pynq.interface import CTRL, INTERFACES, VLNV, regions
 
 BASE = 0x180_0000
 UUID = bytes(range(16))
 #: Bank of each port.
-PORTS = {"gmem_planes": 1, "gmem_labels": 2, "gmem_vectors": 0}
+PORTS = {"gmem_planes": 1, "gmem_labels": 2, "gmem_vectors": 0, "gmem_full": 2}
 BANKS = ("DDR[0]", "HBM[0]", "HBM[1]")
 BANK_BYTES = 1 << 21
 
@@ -136,8 +136,13 @@ class Card:
     def check_connections(self):
         """Each pointer's buffer lies in the bank that the pointer's port reaches."""
         registers = self.emulated.registers
-        for argument in INTERFACES[self.emulated.value_format].arguments:
-            if argument.kind != "pointer" or not registers.value("samples"):
+        described = INTERFACES[self.emulated.value_format]
+        if not registers.value("samples"):
+            return
+        scalars = {name: registers.value(name) for name in described.scalars}
+        touched = regions(scalars, self.emulated.word_bits, self.emulated.value_format)
+        for argument in described.arguments:
+            if argument.kind != "pointer" or not touched[argument.name]:
                 continue
             address = registers.value(argument.name)
             (bank,) = (b for (first, size), b in self.live.items() if 0 <= address - first < size)
