@@ -22,7 +22,7 @@ import pynq
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pynq.buffer import PynqBuffer
 
-from zipml_pynq.constants import CONFIG
+from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.divergence import judged
 from zipml_pynq.errors import (
     ArgumentError,
@@ -780,6 +780,10 @@ class SgdDriver(pynq.DefaultIP):
 
     # ---- training -----------------------------------------------------------------------------
 
+    def __deepcopy__(self, _: dict[int, Any]) -> SgdDriver:
+        """Itself: a driver is a handle of a device, which has no copy."""
+        return self
+
     def train(
         self,
         packed: PackedDataset,
@@ -789,6 +793,7 @@ class SgdDriver(pynq.DefaultIP):
         timeout: float | None = None,
         progress: Any = None,
         redraw: Callable[[int], PackedDataset] | None = None,
+        until: Callable[[NDArray[np.float64]], bool] | None = None,
         allow_divergence: bool = False,
         **options: Any,
     ) -> TrainResult:
@@ -816,6 +821,10 @@ class SgdDriver(pynq.DefaultIP):
             Called with the number of an epoch, from 1 on, while the epoch before it is trained;
             returns the data set with fresh draws for it, of the same layout. The first epoch
             trains on ``packed``.
+        until : callable, optional
+            Called with the model at the end of every epoch, in normalized units; true ends the
+            training there, and the history with it. One call of the kernel an epoch, as for
+            ``progress``.
         allow_divergence : bool
             Warn about a model that ended far out instead of raising.
         **options
@@ -844,6 +853,8 @@ class SgdDriver(pynq.DefaultIP):
             raise ArgumentError(f"packed was {packed!r}; allowed is a PackedDataset")
         if redraw is not None and not callable(redraw):
             raise ArgumentError(f"redraw was {redraw!r}; allowed is a function of the epoch")
+        if until is not None and not callable(until):
+            raise ArgumentError(f"until was {until!r}; allowed is a function of the model")
         if not (progress is None or callable(progress) or hasattr(progress, "update")):
             raise ArgumentError(f"progress was {progress!r}; allowed are a function and a tqdm bar")
         if plan is None:
@@ -864,7 +875,7 @@ class SgdDriver(pynq.DefaultIP):
         buffers: list[Any] = []
         try:
             run = _Training(self, packed, plan, redraw, progress, timeout, buffers)
-            result = run.run(start)
+            result = run.run(start, until)
         except DeviceConnectionError:
             _forget(buffers)
             raise
@@ -1052,9 +1063,15 @@ class _Training:
         batches = -(-self.layout.samples // self.plan.batch)
         per_block = self.layout.block_samples // self.plan.batch
         oldest = call.segment.first * per_block + call.segment.skip
-        return (call.epoch * batches + oldest) % (1 << 32)
+        return ((self.plan.first_epoch + call.epoch) * batches + oldest) % (1 << 32)
 
-    def run(self, start: NDArray[np.int32]) -> TrainResult:
+    def run(
+        self,
+        start: NDArray[np.int32],
+        until: Callable[[NDArray[np.float64]], bool] | None = None,
+    ) -> TrainResult:
+        if until is not None:
+            self.group = 1
         features = self.layout.features
         model = self.model.view(np.ndarray)
         model[:] = 0
@@ -1075,6 +1092,9 @@ class _Training:
                 rows = self.history.view(np.ndarray)[: call.epochs, :features]
                 history[call.epoch : call.epoch + call.epochs] = rows
                 self._report(call.epoch + call.epochs)
+                if until is not None and until(rows[0] / MODEL_ONE):
+                    history = history[: call.epoch + 1].copy()
+                    break
             call = upcoming
             number += 1
         _from_device(self.model)

@@ -23,6 +23,7 @@ from zipml_pynq.quantize import (
     check_choice,
     check_int,
     column_range,
+    dense,
 )
 
 METHODS: tuple[str, ...] = ("exact", "histogram", "greedy")
@@ -305,7 +306,7 @@ def _normalized(
     chosen = X[:, columns[0] : columns[-1] + 1]
     if columns.size < chosen.shape[1]:
         chosen = chosen[:, columns - columns[0]]
-    values = part._normalize(chosen)
+    values = part._normalize(dense(chosen))
     np.clip(values, -1.0, 1.0, out=values)
     return np.ascontiguousarray(values.T)
 

@@ -517,7 +517,12 @@ class PackedDataset:
             return tuple(decode(table, code) for code in codes)
         return decode(table, codes)
 
-    def relabel(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PackedDataset:
+    def relabel(
+        self,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        normalization: Normalization | None = None,
+    ) -> PackedDataset:
         """The same samples with other labels, and perhaps weights; planes are shared.
 
         Parameters
@@ -526,6 +531,8 @@ class PackedDataset:
             Raw labels; their range is mapped to [-1, 1], so two classes become -1 and 1.
         sample_weight : array_like, (samples,), optional
             From 0 to below 2^15.
+        normalization : Normalization, optional
+            One whose range of labels is mapped to [-1, 1] instead, which ``y`` need not reach.
 
         Raises
         ------
@@ -537,10 +544,13 @@ class PackedDataset:
             raise ArgumentError(
                 f"y had {labels.size} label(s); this data set has {self.layout.samples} samples"
             )
-        normalization = self.normalization.with_labels(labels)
-        padded, _ = _fixed_labels(labels, normalization, self.layout)
+        own = self.normalization.with_labels(labels)
+        if normalization is not None:
+            mid, half = normalization.label_mid, normalization.label_half
+            own = replace(own, label_mid=mid, label_half=half)
+        padded, _ = _fixed_labels(labels, own, self.layout)
         weights = _fixed_weights(sample_weight, self.layout)
-        return replace(self, labels=padded, normalization=normalization, weights=weights)
+        return replace(self, labels=padded, normalization=own, weights=weights)
 
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
@@ -946,8 +956,9 @@ def pack(
 
     Parameters
     ----------
-    X : array_like, (N, columns)
-        Raw samples. float32 and float64 with contiguous rows are packed without a copy.
+    X : array_like or sparse matrix, (N, columns)
+        Raw samples. float32 and float64 with contiguous rows are packed without a copy. SciPy's
+        sparse matrices are made dense a few rows at a time.
     y : array_like, (N,)
         Raw labels.
     bits : int or iterable of int, optional

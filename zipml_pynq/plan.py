@@ -80,6 +80,9 @@ class Plan:
         Of the random numbers on chip, 0..2^32 - 1.
     orders : ndarray of uint32, shape (epochs, 2), optional
         First block and block step of every epoch; by default blocks come in their order.
+    first_epoch : int
+        Epochs that were trained before, see :meth:`part`: the random numbers on chip go on from
+        there.
     """
 
     bits: int
@@ -100,6 +103,24 @@ class Plan:
     gradient_shifts: NDArray[np.uint32] | None = None
     seed: int = 0
     orders: NDArray[np.uint32] | None = None
+    first_epoch: int = 0
+
+    def part(self, first: int, stop: int) -> Plan:
+        """The epochs ``first`` to ``stop - 1`` of this plan, as a plan.
+
+        Training by the parts of a plan one after the other, each from the model that the one
+        before ended with, gives the bits of the whole.
+        """
+        check_int("first", first, 0, self.epochs - 1)
+        check_int("stop", stop, first + 1, self.epochs)
+        names = ("steps", "decays", "step", "negative_steps", "gradient_shifts", "orders")
+        columns = {name: getattr(self, name) for name in names}
+        return replace(
+            self,
+            epochs=stop - first,
+            first_epoch=self.first_epoch + first,
+            **{name: a[first:stop] for name, a in columns.items() if a is not None},
+        )
 
     @property
     def degree(self) -> int:

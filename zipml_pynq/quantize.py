@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix, issparse
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, MAX_BITS
@@ -64,7 +65,8 @@ def check_array(
     Parameters
     ----------
     convert : bool
-        False: check only; what works on parts of the array converts each part by itself.
+        False: check only; what works on parts of the array converts each part by itself. SciPy's
+        sparse matrices pass, too, in CSR.
 
     Raises
     ------
@@ -73,7 +75,8 @@ def check_array(
     """
     if np.ma.isMaskedArray(array) and np.ma.getmaskarray(array).any():
         raise ArgumentError(f"{name} had masked entries; allowed are arrays without")
-    a = np.asarray(array)
+    # rows of a sparse matrix are made dense where they are worked on
+    a: Any = csr_matrix(array) if not convert and issparse(array) else np.asarray(array)
     if a.dtype.kind not in "biuf":
         raise ArgumentError(
             f"{name} had dtype {a.dtype}; it must be a dense array of real numbers "
@@ -81,7 +84,7 @@ def check_array(
         )
     if a.ndim != ndim:
         raise ArgumentError(f"{name} had shape {a.shape}; it must have {ndim} dimension(s)")
-    if a.size == 0:
+    if 0 in a.shape:
         raise ArgumentError(f"{name} had shape {a.shape}; it must not be empty")
     if not convert:
         return a
@@ -89,6 +92,11 @@ def check_array(
         return a.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # what long double holds beyond float64 is found as infinity
         return a.astype(np.float64, copy=False)
+
+
+def dense(a: Any) -> NDArray:
+    """Rows of a matrix, sparse or not, as an array."""
+    return a.toarray() if issparse(a) else a
 
 
 def _chunks(a: NDArray) -> list[slice]:
@@ -101,9 +109,9 @@ def float_rows(
 ) -> Iterator[tuple[int, NDArray[np.floating]]]:
     """The rows ``first`` .. ``last - 1`` of ``a`` as compiled code takes them, in parts.
 
-    float32 and float64 with contiguous, aligned rows are one part, without a copy. All else is
-    copied a few rows at a time: to float32 if that is exact, so that what is computed in float64
-    from there is the same, and to float64 if not.
+    float32 and float64 with contiguous, aligned rows are one part, without a copy. All else,
+    sparse matrices too, is copied a few rows at a time: to float32 if that is exact, so that what
+    is computed in float64 from there is the same, and to float64 if not.
 
     Parameters
     ----------
@@ -117,7 +125,8 @@ def float_rows(
     """
     size = a.dtype.itemsize
     direct = (
-        a.dtype in (np.float32, np.float64)
+        not issparse(a)
+        and a.dtype in (np.float32, np.float64)
         and a.flags.aligned
         and a.strides[0] % size == 0
         and a.strides[1] in ((size,) if a.shape[1] > 1 else a.strides)
@@ -129,7 +138,7 @@ def float_rows(
     dtype = np.float32 if np.can_cast(a.dtype, np.float32) else np.float64
     for start in range(first, last, step):
         with np.errstate(over="ignore"):  # of long double, as in check_array
-            yield start, np.ascontiguousarray(a[start : min(start + step, last)], dtype=dtype)
+            yield start, np.ascontiguousarray(dense(a[start : min(start + step, last)]), dtype)
 
 
 def pointer(kind: str, array: NDArray) -> Any:
@@ -371,7 +380,7 @@ class Normalization:
         column_range("X", a)
         values = np.empty((a.shape[0], self.features), dtype=np.float32)
         for rows in _chunks(a):
-            values[rows] = self._with_intercept(self._normalize(a[rows]))
+            values[rows] = self._with_intercept(self._normalize(dense(a[rows])))
         return values
 
     def _with_intercept(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -410,7 +419,7 @@ class Normalization:
         if not self._outside(np.stack(column_range("X", a, threads)), levels):
             return 0
         if levels is not None:
-            return sum(self._outside(a[rows], levels) for rows in _chunks(a))
+            return sum(self._outside(dense(a[rows]), levels) for rows in _chunks(a))
 
         def work(first: int, last: int) -> int:
             limits = pointer("double *", self.mid), pointer("double *", self.half)
@@ -469,7 +478,9 @@ class Normalization:
         column_range("X", a)
         z = np.empty(a.shape[0])
         for rows in _chunks(a):
-            z[rows] = (a[rows].astype(np.float64) - self.mid) / self.divisor @ m[: self.columns]
+            z[rows] = (
+                (dense(a[rows]).astype(np.float64) - self.mid) / self.divisor @ m[: self.columns]
+            )
         if self.intercept:
             z += m[-1]
         return self.inverse_labels(z)

@@ -436,10 +436,11 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
     plan.check(layout)
     run = _Run(packed, plan)
     x = fixed_model(model, layout.features).astype(np.int64)
-    seen = run.seen(x, -1)
+    update = plan.first_epoch * -(-layout.samples // plan.batch)
+    seen = run.seen(x, update - 1)
     history = np.empty((plan.epochs, layout.features), dtype=np.int32)
     weighted = packed.weights is not None
-    update = cycles = 0
+    cycles = 0
     for epoch in range(plan.epochs):
         pending: list[tuple[slice, list[IntArray]]] = []
         order = block_order(layout.blocks, *plan.epoch_order(epoch))

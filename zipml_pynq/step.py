@@ -191,7 +191,7 @@ def sample_rows(
     Returns
     -------
     rows : tuple of one or two ndarrays of float32, shape (rows, features)
-        Q1 and, with double sampling, Q2 in normalized units.
+        Q1 and, with double sampling, Q2 in normalized units, times the root of the sample's weight.
     stretches : list of int
         Rows of each stretch.
     """
@@ -207,6 +207,10 @@ def sample_rows(
         stretches = [run * size] * (wanted - 1) + [layout.samples - int(first[-1]) * size]
     rows = sum(stretches)  # without the padding at the end
     q1, q2 = (q[:rows] for q in block_values(packed, bits, sampling, blocks))
+    if packed.weights is not None:
+        weights = packed.weights.reshape(layout.blocks, size)[blocks].ravel()[:rows, None]
+        root = np.sqrt(weights / np.float32(1 << CONFIG.weight_fraction_bits), dtype=np.float32)
+        q1, q2 = q1 * root, q2 * root
     return ((q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)), stretches
 
 
