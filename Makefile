@@ -8,7 +8,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 	sw_emu/*.cpp sw_emu/*.h sw_emu/tb/*.cpp)
 
 .PHONY: demo test test-bench test-cross test-python test-pynq31 lint format bench study-levels \
-	clean
+	study-mnist clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -131,6 +131,9 @@ bench: $(VENV)/.built-test
 
 study-levels: $(VENV)/.built-test
 	$(BIN)/python benchmarks/study_levels.py
+
+study-mnist: $(VENV)/.built-test
+	$(BIN)/python benchmarks/study_mnist.py
 
 clean:
 	rm -rf build $(VENV) $(VENV)31 demo

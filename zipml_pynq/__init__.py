@@ -5,7 +5,9 @@
 >>> overlay, driver = load_overlay("emulated")       # doctest: +SKIP
 >>> result = driver.train(packed, epochs=20)         # doctest: +SKIP
 
-What needs ``pynq`` is imported when it is first used: data can be prepared without it.
+What needs ``pynq`` is imported when it is first used: data can be prepared without it. So are the
+estimators ``ZipMLRegressor`` and ``ZipMLClassifier``, which need scikit-learn
+(``pip install 'zipml_pynq[sklearn]'``).
 """
 
 from __future__ import annotations
@@ -23,13 +25,19 @@ from zipml_pynq.variance import propose_quantization, quantization_variance
 if TYPE_CHECKING:
     from zipml_pynq.devices import EmulatedDevice, LoadedOverlay, load_overlay
     from zipml_pynq.driver import SgdDriver
+    from zipml_pynq.estimators import ZipMLClassifier as ZipMLClassifier
+    from zipml_pynq.estimators import ZipMLRegressor as ZipMLRegressor
 
 __version__ = "0.1.0"
 
-_NEED_PYNQ = {
+#: Modules of what is imported when it is first used; the estimators need scikit-learn, too, which
+#: boards do not have, so that ``import *`` leaves them out.
+_LAZY = {
     "EmulatedDevice": "devices",
     "LoadedOverlay": "devices",
     "SgdDriver": "driver",
+    "ZipMLClassifier": "estimators",
+    "ZipMLRegressor": "estimators",
     "load_overlay": "devices",
 }
 
@@ -55,12 +63,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEED_PYNQ:
-        value = getattr(import_module(f"zipml_pynq.{_NEED_PYNQ[name]}"), name)
+    if name in _LAZY:
+        value = getattr(import_module(f"zipml_pynq.{_LAZY[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NEED_PYNQ])
+    return sorted([*globals(), *_LAZY])

@@ -1,4 +1,4 @@
-"""Data sets for regression: made up, shipped inside scikit-learn, or read from a file.
+"""Data sets: made up, shipped inside scikit-learn, read from a file, or fetched by name.
 
 What scikit-learn ships for regression is small: ``diabetes`` has 442 samples, ``linnerud`` 20, and
 the targets of ``digits``, ``wine``, ``iris`` and ``breast_cancer`` are classes. Its photographs are
@@ -16,14 +16,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix, issparse
 
-from zipml_pynq.errors import ArgumentError
-from zipml_pynq.quantize import check_data, check_int
+from zipml_pynq.errors import ArgumentError, DownloadError
+from zipml_pynq.quantize import available_bytes, check_choice, check_data, check_int, dense
+
+#: Data sets of the paper, and MNIST, by name: their name and version at OpenML.
+OPENML: dict[str, tuple[str, int | str]] = {
+    "year": ("YearPredictionMSD", 1),
+    "cadata": ("houses", 1),
+    "cpu_act": ("cpu_act", 1),
+    "cpusmall": ("cpu_small", 1),
+    "cod-rna": ("codrna", "active"),
+    "gisette": ("gisette", "active"),
+    "mnist": ("mnist_784", 1),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A regression problem; all arrays are float32.
+    """A problem of regression, or of classification by numbers; all arrays are float32.
 
     Attributes
     ----------
@@ -112,6 +124,46 @@ def synthetic_regression(
 
     name = f"synthetic-{n_features}" + (f"-skew-{skew:g}" if skew else "")
     return Dataset(name, *sample(n_train), *sample(n_test))
+
+
+def synthetic_classification(
+    n_features: int = 100,
+    n_train: int = 10_000,
+    n_test: int = 10_000,
+    flips: float = 0.1,
+    seed: int = 0,
+) -> Dataset:
+    """Two classes, -1 and 1: the sign of a linear model of Gaussian features, some turned over.
+
+    Parameters
+    ----------
+    n_features, n_train, n_test : int
+        At least 1.
+    flips : float
+        Expected share of the labels that are turned over, from 0 to below 0.5: no model has an
+        expected accuracy above ``1 - flips``.
+    seed : int
+        At least 0.
+
+    Raises
+    ------
+    ArgumentError
+        A parameter is out of range.
+    """
+    for name, size in (("n_features", n_features), ("n_train", n_train), ("n_test", n_test)):
+        check_int(name, size, 1, 1 << 31)
+    check_int("seed", seed, 0, (1 << 64) - 1)
+    if not 0 <= flips < 0.5:
+        raise ArgumentError(f"flips was {flips}; allowed is 0 to below 0.5")
+    rng = np.random.default_rng(seed)
+    model = rng.standard_normal(n_features)
+
+    def sample(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        X = rng.standard_normal((size, n_features), dtype=np.float32)
+        sign = np.where((X @ model > 0) != (rng.random(size) < flips), 1.0, -1.0)
+        return X, sign.astype(np.float32)
+
+    return Dataset(f"synthetic-classes-{n_features}", *sample(n_train), *sample(n_test))
 
 
 def _sklearn_datasets() -> Any:
@@ -206,3 +258,126 @@ def load_npz(path: str | os.PathLike[str], test_fraction: float = 0.2, seed: int
     raise ArgumentError(
         f"path was '{path}', with the keys {sorted(arrays)}; it must hold X and y, or {split}"
     )
+
+
+def _dense32(name: str, X: Any) -> NDArray[np.float32]:
+    """Samples as a dense array of float32, if it fits memory."""
+    needed, room = 4 * X.shape[0] * X.shape[1], available_bytes()
+    if issparse(X) and needed > room:
+        raise ArgumentError(
+            f"{name} holds a sparse matrix of shape {X.shape}; dense it would take {needed} bytes, "
+            f"and {room} are available: sklearn.datasets.load_svmlight_file keeps it sparse, and "
+            "the estimators and pack take it so"
+        )
+    return np.asarray(dense(X.astype(np.float32, copy=False)))
+
+
+def load_libsvm(
+    path: str | os.PathLike[str],
+    test_path: str | os.PathLike[str] | None = None,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    n_features: int | None = None,
+) -> Dataset:
+    """A data set from a file in LIBSVM's (SVMlight's) format, ``.gz`` and ``.bz2`` too.
+
+    Parameters
+    ----------
+    path : path-like
+        The training set, or all samples, which are then shuffled and split.
+    test_path : path-like, optional
+        The test set.
+    test_fraction : float
+        Share of the samples kept for the test, without ``test_path``.
+    seed : int
+        Of the shuffle.
+    n_features : int, optional
+        Columns, where the files do not reach the last one; by default the largest index in them.
+
+    Raises
+    ------
+    ArgumentError
+        No such file, no file of this format, or dense samples do not fit memory.
+    ImportError
+        scikit-learn is not installed.
+    """
+    load = _sklearn_datasets().load_svmlight_files
+    paths = [Path(p) for p in (path, test_path) if p is not None]
+    try:
+        arrays = load([str(p) for p in paths], n_features=n_features, dtype=np.float32)
+    except OSError as error:
+        raise ArgumentError(
+            f"path was '{error.filename}', which cannot be read: {error}"
+        ) from error
+    except (ValueError, IndexError, OverflowError) as error:
+        names = "' or '".join(map(str, paths))
+        raise ArgumentError(
+            f"path was '{names}', which is no LIBSVM file of that many columns: {error}"
+        ) from error
+    for p, X, _ in zip(paths, arrays[::2], arrays[1::2], strict=True):
+        if 0 in X.shape:
+            raise ArgumentError(f"path was '{p}', which holds no samples, or none with a value")
+    samples = [_dense32(f"'{p}'", X) for p, X in zip(paths, arrays[::2], strict=True)]
+    name = paths[0].name.partition(".")[0]
+    if test_path is None:
+        return _split(name, samples[0], arrays[1], test_fraction, seed)
+    return _dataset(name, samples[0], arrays[1], samples[1], arrays[3])
+
+
+def fetch(
+    name: str,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    data_home: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """A data set of the paper by name, from OpenML through scikit-learn's fetcher and its cache.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`OPENML`.
+    test_fraction : float
+        Share of the samples kept for the test; 10,000 of MNIST's 70,000, its last, are always it.
+    seed : int
+        Of the shuffle.
+    data_home : path-like, optional
+        Folder of the cache; by default scikit-learn's.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown name, or a fraction that is out of range.
+    DownloadError
+        It is neither in the cache nor to be had over the network.
+    ImportError
+        scikit-learn is not installed.
+    """
+    there, version = OPENML[check_choice("name", name, tuple(OPENML))]
+    if not 0 < test_fraction < 1:
+        raise ArgumentError(f"test_fraction was {test_fraction}; it must lie between 0 and 1")
+    fetcher = _sklearn_datasets().fetch_openml
+    try:
+        X, y = fetcher(
+            there,
+            version=version,
+            data_home=data_home,
+            return_X_y=True,
+            as_frame=False,
+            parser="liac-arff",  # the only one that needs no pandas
+            n_retries=1,
+        )
+    except OSError as error:  # URLError is one
+        raise DownloadError(
+            f"{name} (OpenML's {there!r}) is not in scikit-learn's cache and cannot be fetched: "
+            f"{error}; load_npz and load_libsvm read files"
+        ) from error
+    X = _dense32(name, csr_matrix(X) if issparse(X) else X)
+    try:
+        y = np.asarray(y, dtype=np.float32)
+    except ValueError:  # names of classes
+        y = np.unique(y, return_inverse=True)[1].astype(np.float32)
+    if name == "mnist":
+        return _dataset(name, X[:60_000], y[:60_000], X[60_000:], y[60_000:])
+    return _split(name, X, y, test_fraction, seed)

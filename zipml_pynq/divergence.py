@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zipml_pynq.constants import MODEL_ONE
+from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.losses import LOSSES
 from zipml_pynq.reference import block_values
@@ -38,7 +38,7 @@ def row_losses(
 
     Of least squares, twice the loss: with double sampling the product of the errors of Q1 and Q2,
     whose mean is the squared error of the exact values; else the squared error of Q1. Of the other
-    losses, twice that of Q1.
+    losses, twice that of Q1. All times the sample's weight.
 
     Returns
     -------
@@ -53,11 +53,15 @@ def row_losses(
     real = (blocks[:, None] * size + np.arange(size)).ravel() < layout.samples
     labels = packed.labels.reshape(layout.blocks, size)[blocks].ravel() / MODEL_ONE
     q1, q2, labels = q1[real], q2[real], labels[real]
+    weights = np.ones(len(labels))
+    if packed.weights is not None:
+        fixed = packed.weights.reshape(layout.blocks, size)[blocks].ravel()[real]
+        weights = fixed / float(1 << CONFIG.weight_fraction_bits)
     loss = LOSSES[plan.loss]
     if loss.margin:
         sign = np.where(labels < 0, -1.0, 1.0)
-        return [np.asarray(2 * loss.value(sign * (q1 @ x))) for x in models]
-    return [np.asarray((q1 @ x - labels) * (q2 @ x - labels)) for x in models]
+        return [np.asarray(2 * weights * loss.value(sign * (q1 @ x))) for x in models]
+    return [np.asarray(weights * (q1 @ x - labels) * (q2 @ x - labels)) for x in models]
 
 
 def grew(before: NDArray[np.float64], after: NDArray[np.float64], ratio: float) -> bool:

@@ -20,6 +20,10 @@ class PackedFileError(ZipmlError, OSError):
     """A packed data set on disk is truncated, altered, of another version or no packed data set."""
 
 
+class DownloadError(ZipmlError, ConnectionError):
+    """A data set is neither in the cache nor to be had over the network."""
+
+
 class DeviceError(ZipmlError, RuntimeError):
     """Base class of everything that goes wrong between driver and device."""
 

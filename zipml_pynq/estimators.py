@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,7 +51,13 @@ from zipml_pynq.pack import (
     plan_layout,
 )
 from zipml_pynq.plan import SCHEDULES, Plan, make_plan
-from zipml_pynq.quantize import Normalization, check_bits, check_choice, check_int
+from zipml_pynq.quantize import (
+    Normalization,
+    available_bytes,
+    check_bits,
+    check_choice,
+    check_int,
+)
 from zipml_pynq.reference import block_values
 from zipml_pynq.result import TrainResult
 
@@ -80,17 +85,6 @@ def _load(source: str, **options: Any) -> SgdDriver:
     if key not in cache:
         cache[key] = load_overlay(source, **options)
     return cache[key].driver
-
-
-def _available_bytes() -> int:
-    """Memory that this process can still use."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _positive(name: str, value: Any, zero: bool = False) -> None:
@@ -451,6 +445,8 @@ class _ZipMLEstimator(BaseEstimator):
         self._stored_bits()
         if self.refetch and self.loss != "hinge":
             raise ArgumentError(f"refetch was True with loss {self.loss!r}; it is for 'hinge'")
+        if self.refetch and self._stored_bits() == [32]:
+            raise ArgumentError("refetch was True with bits 32, where there is nothing to refetch")
         if self.refetch and self.levels != "uniform":
             raise ArgumentError("refetch was True with other levels; allowed are 'uniform'")
 
@@ -688,7 +684,7 @@ class _ZipMLEstimator(BaseEstimator):
         )
         needed = layout.blocks * layout.block_stride * word_bits // 8
         needed += samples * features * 4 if self.refetch else 0
-        room = _available_bytes()
+        room = available_bytes()
         if needed > room:
             raise ArgumentError(
                 f"X was a sparse matrix of shape {X.shape}; packed, and so dense, it would take "

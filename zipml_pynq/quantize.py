@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,6 +93,17 @@ def check_array(
         return a.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # what long double holds beyond float64 is found as infinity
         return a.astype(np.float64, copy=False)
+
+
+def available_bytes() -> int:
+    """Memory that can still be had without swapping."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def dense(a: Any) -> NDArray:
