@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import sys
 
 import numpy as np
 import pytest
+from sklearn.datasets import dump_svmlight_file
 
 from zipml_pynq import datasets
-from zipml_pynq.errors import ArgumentError
+from zipml_pynq.errors import ArgumentError, DownloadError
 
 
 def check(data: datasets.Dataset, columns: int, train: int, test: int) -> None:
@@ -136,6 +139,10 @@ def test_load_npz_refuses_other_files(tmp_path):
         (lambda: datasets.synthetic_regression(3, r2=0), "r2 was 0; allowed is above 0"),
         (lambda: datasets.synthetic_regression(3, r2=1.1), "r2 was 1.1"),
         (lambda: datasets.synthetic_regression(3, seed=-1), "seed was -1"),
+        (lambda: datasets.synthetic_classification(0), "n_features was 0; allowed is 1"),
+        (lambda: datasets.synthetic_classification(3, n_test=0), "n_test was 0"),
+        (lambda: datasets.synthetic_classification(3, flips=0.5), "flips was 0.5; allowed is 0 to"),
+        (lambda: datasets.synthetic_classification(3, seed=-1), "seed was -1"),
         (lambda: datasets.photo(4), "size was 4; it must be odd"),
         (lambda: datasets.photo(1), r"size was 1; allowed is 3\.\.31"),
         (lambda: datasets.diabetes(test_fraction=1.0), "test_fraction was 1.0; it must lie"),
@@ -152,3 +159,85 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch, load):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"scikit-learn: pip install 'zipml_pynq\[demo\]'"):
         load()
+
+
+# ---- Classes, LIBSVM files, names ----------------------------------------------------------------
+
+
+def test_synthetic_classification():
+    data = datasets.synthetic_classification(20, flips=0.1)
+    check(data, 20, 10_000, 10_000)
+    assert set(np.unique(data.y_train)) == {-1.0, 1.0}
+    model = np.linalg.lstsq(data.X_train.astype(np.float64), data.y_train, rcond=None)[0]
+    # 10,000 samples have a standard deviation of 0.003
+    assert abs((np.sign(data.X_test @ model) == data.y_test).mean() - 0.9) < 0.015
+    one, same, other = (datasets.synthetic_classification(3, 20, 10, seed=s) for s in (4, 4, 5))
+    assert np.array_equal(one.X_test, same.X_test)
+    assert np.array_equal(one.y_test, same.y_test)
+    assert not np.array_equal(one.X_test, other.X_test)
+    clean = datasets.synthetic_classification(3, 500, 1, flips=0)
+    assert r2_of_least_squares(datasets._dataset("", *[clean.X_train, clean.y_train] * 2)) > 0.4
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
+def test_load_libsvm(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((50, 6)) < 0.5, rng.standard_normal((50, 6)), 0).astype(np.float32)
+    y = np.arange(50) % 3
+    X[:, 5] = 0
+    for name, rows in (("all", slice(0, 50)), ("train", slice(0, 30)), ("test", slice(30, 50))):
+        dump_svmlight_file(X[rows], y[rows], str(tmp_path / f"{name}.t"), zero_based=False)
+        if suffix:
+            content = (tmp_path / f"{name}.t").read_bytes()
+            compress = gzip.compress if suffix == ".gz" else bz2.compress
+            (tmp_path / f"{name}.t{suffix}").write_bytes(compress(content))
+    train, test = (tmp_path / f"{name}.t{suffix}" for name in ("train", "test"))
+    # the last column is in no file
+    data = datasets.load_libsvm(train, test)
+    check(data, 5, 30, 20)
+    data = datasets.load_libsvm(train, str(test), n_features=6)
+    check(data, 6, 30, 20)
+    np.testing.assert_allclose(data.X_train, X[:30])
+    np.testing.assert_allclose(data.X_test, X[30:])
+    assert np.array_equal(data.y_test, y[30:])
+    data = datasets.load_libsvm(tmp_path / f"all.t{suffix}", test_fraction=0.2, seed=3)
+    check(data, 5, 40, 10)
+    assert data.name == "all"
+
+
+def test_load_libsvm_refuses(tmp_path, monkeypatch):
+    path = tmp_path / "some.t"
+    with pytest.raises(ArgumentError, match=r"path was '.*some\.t', which cannot be read"):
+        datasets.load_libsvm(path)
+    for content in ("no numbers\n", "1 a:b\n", "1 2:\n"):
+        path.write_text(content)
+        with pytest.raises(ArgumentError, match="which is no LIBSVM file"):
+            datasets.load_libsvm(path)
+    for content in ("", "# nothing\n"):
+        path.write_text(content)
+        with pytest.raises(ArgumentError, match="holds no samples|no LIBSVM file"):
+            datasets.load_libsvm(path)
+    path.write_text("1 1:2\n2 3:4\n")
+    with pytest.raises(ArgumentError, match="no LIBSVM file of that many columns"):
+        datasets.load_libsvm(path, n_features=2)
+    with pytest.raises(ArgumentError, match="test_fraction was 2"):
+        datasets.load_libsvm(path, test_fraction=2)
+    monkeypatch.setattr(datasets, "available_bytes", lambda: 20)
+    with pytest.raises(ArgumentError, match=r"shape \(2, 3\); dense it would take 24 bytes"):
+        datasets.load_libsvm(path)
+
+
+def test_fetch_checks_its_arguments():
+    with pytest.raises(ArgumentError, match="name was 'iris'; allowed are 'year', 'cadata'"):
+        datasets.fetch("iris")
+    with pytest.raises(ArgumentError, match="test_fraction was 0"):
+        datasets.fetch("gisette", test_fraction=0)
+
+
+def test_fetch_without_network(tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError, match="cod-rna .*'codrna'.* is not in scikit-learn's cache"):
+        datasets.fetch("cod-rna", data_home=tmp_path)
