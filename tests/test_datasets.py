@@ -234,6 +234,7 @@ def test_fetch_checks_its_arguments():
         datasets.fetch("gisette", test_fraction=0)
 
 
+@pytest.mark.filterwarnings("ignore:A network error occurred")
 def test_fetch_without_network(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens

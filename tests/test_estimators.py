@@ -567,6 +567,11 @@ def test_bad_data_is_named(call, message):
         call()
 
 
+def test_progress_is_shown(capsys):
+    ZipMLClassifier(max_iter=4, tol=None, verbose=1).fit(X, THREE)
+    assert "12/12" in capsys.readouterr().err
+
+
 def test_not_fitted():
     with pytest.raises(NotFittedError):
         ZipMLRegressor().predict(X)
