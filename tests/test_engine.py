@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
+from tests.strategies import COUNTERS, any_case, segmented_case
 from zipml_pynq import reference
 from zipml_pynq.constants import CONFIG, LIMITS
 from zipml_pynq.interface import INTERFACES
@@ -362,3 +363,27 @@ def test_engine_takes_the_largest_registers_that_it_must() -> None:
     # the neighbours of the refusals above
     check(random_case(9, features=4096, bits=1, samples=3, batch=1, epochs=1, step=1e-4))
     check(random_case(9, features=1, bits=1, samples=4096, batch=256, blocks=1, epochs=1))
+
+
+# ---- Losses, quantization of model and gradient, order of blocks -----------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=any_case())
+def test_engine_matches_reference_with_any_loss(case: Case) -> None:
+    check(case)
+    registers = run_build(ENGINE, case.packed, case.plan, case.model).registers
+    expected = reference.train(case.packed, case.plan, case.model)
+    for name in COUNTERS:
+        assert registers[name] == getattr(expected, name), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=segmented_case())
+def test_segments_with_any_loss_give_the_bits_of_one_piece(drawn: tuple[Case, int]) -> None:
+    case, blocks = drawn
+    whole = run_build(ENGINE, case.packed, case.plan, case.model)
+    model, history, saturations = run_segments(ENGINE, case.packed, case.plan, case.model, blocks)
+    np.testing.assert_array_equal(history, whole.history)
+    np.testing.assert_array_equal(model, whole.model)
+    assert saturations == whole.registers["saturations"]

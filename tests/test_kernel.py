@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
+from tests.strategies import COUNTERS, any_case, segmented_case
 from zipml_pynq import reference
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.errors import ArgumentError
@@ -292,3 +293,33 @@ def _invalid(scalars: dict[str, int], word_bits: int, value_format: int) -> bool
         or scalars["range_log2"] > 6
         or scalars["block_step"] == 0
     )
+
+
+# ---- Losses, quantization of model and gradient, order of blocks -------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=any_case())
+def test_anything_with_any_loss(case: Case) -> None:
+    """All of the interface: same bits and same counters from kernel, engine and reference."""
+    kernel = run_build(KERNEL, case.packed, case.plan, case.model)
+    engine = run_build(ENGINE, case.packed, case.plan, case.model)
+    expected = reference.train(case.packed, case.plan, case.model)
+    assert kernel.registers == engine.registers
+    assert kernel.registers["status"] == CONFIG.status_ok
+    for outcome in (kernel, engine):
+        np.testing.assert_array_equal(outcome.history, expected.history_fixed)
+        np.testing.assert_array_equal(outcome.model, expected.model_fixed)
+    for name in COUNTERS:
+        assert kernel.registers[name] == getattr(expected, name), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn=segmented_case())
+def test_segments_with_any_loss(drawn: tuple[Case, int]) -> None:
+    case, blocks = drawn
+    whole = run_build(KERNEL, case.packed, case.plan, case.model)
+    model, history, saturations = run_segments(KERNEL, case.packed, case.plan, case.model, blocks)
+    np.testing.assert_array_equal(model, whole.model)
+    np.testing.assert_array_equal(history, whole.history)
+    assert saturations == whole.registers["saturations"]

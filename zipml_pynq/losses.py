@@ -43,6 +43,12 @@ class Loss:
     size: Function | None
     curvature: float
 
+    def derivative(self, z: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Exact derivative by the prediction z; of a loss of the margin the sign of y counts."""
+        if self.size is None:
+            return z - y
+        return np.where(y < 0, self.size(-z), -self.size(z))
+
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.exp(-np.logaddexp(0, -x)))

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.errors import ArgumentError
+from zipml_pynq.losses import LOSSES
+from zipml_pynq.quantize import check_choice
 from zipml_pynq.result import TrainResult
 from zipml_pynq.schedule import (
     block_order,
@@ -594,6 +596,57 @@ def float_sgd_numpy(
             pending.append((rows, scale * (rows @ x - y[start : start + batch])))
         for rows, c in pending:
             x = x - (c @ rows + decay * x)
+        history[epoch] = x
+    return history
+
+
+def float_sgd_loss(
+    values: ArrayLike,
+    labels: ArrayLike,
+    step: ArrayLike,
+    loss: str = "least_squares",
+    *,
+    batch: int = 16,
+    l2: float = 0.0,
+    delay: int = 0,
+    class_costs: tuple[float, float] = (1.0, 1.0),
+    weights: ArrayLike | None = None,
+    model: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Mini-batch SGD on any loss with its exact derivative, in NumPy, float64 inside.
+
+    The batches and updates are the accelerator's. Arguments beside those of :func:`float_sgd`:
+
+    Parameters
+    ----------
+    loss : str
+        A key of :data:`zipml_pynq.losses.LOSSES`.
+    class_costs : tuple of float
+        Factors of the loss of samples with negative labels, and of the others.
+    weights : array_like, shape (samples,), optional
+        Of the samples' losses.
+
+    Returns
+    -------
+    ndarray of float64, shape (epochs, features)
+        The model after every epoch; the last row is the result.
+    """
+    found = LOSSES[check_choice("loss", loss, tuple(LOSSES))]
+    v, y, x, steps = (
+        a.astype(np.float64) for a in _float_arguments(values, labels, model, step, delay)
+    )
+    factors = np.where(y < 0, *class_costs) * (1.0 if weights is None else np.asarray(weights))
+    history = np.empty((steps.size, x.size))
+    for epoch, gamma in enumerate(steps):
+        pending: list[NDArray[np.float64]] = []
+        for start in range(0, len(v), batch):
+            if len(pending) > delay:
+                x = x - gamma * (pending.pop(0) + l2 * x)
+            rows = slice(start, start + batch)
+            c = found.derivative(v[rows] @ x, y[rows]) * factors[rows]
+            pending.append(c @ v[rows] / batch)
+        for gradient in pending:
+            x = x - gamma * (gradient + l2 * x)
         history[epoch] = x
     return history
 
