@@ -54,7 +54,7 @@ def any_case(draw: Any) -> Case:
         sampling=sampling,
         bits=draw(st.integers(1, 8)),
         epochs=epochs,
-        step=draw(st.sampled_from([0.01, 0.5, 3.0])),
+        step=draw(st.sampled_from([0.01, 0.3, 1.2])),
         l2=draw(st.sampled_from([0.0, 0.02])),
         delay=draw(st.integers(0, CONFIG.max_delay)),
         model_scale=draw(st.sampled_from([0.0, 0.1, 1.0, 50.0])),
