@@ -8,7 +8,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 	sw_emu/*.cpp sw_emu/*.h sw_emu/tb/*.cpp)
 
 .PHONY: demo test test-bench test-cross test-python test-pynq31 lint format bench study-levels \
-	study-mnist clean
+	study-mnist study-nonlinear study-end-to-end clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -134,6 +134,12 @@ study-levels: $(VENV)/.built-test
 
 study-mnist: $(VENV)/.built-test
 	$(BIN)/python benchmarks/study_mnist.py
+
+study-nonlinear: $(VENV)/.built-test
+	$(BIN)/python benchmarks/study_nonlinear.py
+
+study-end-to-end: $(VENV)/.built-test
+	$(BIN)/python benchmarks/study_end_to_end.py
 
 clean:
 	rm -rf build $(VENV) $(VENV)31 demo

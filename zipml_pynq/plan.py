@@ -15,6 +15,7 @@ from zipml_pynq.errors import ArgumentError
 from zipml_pynq.losses import LOSSES, Derivative, derivative_of
 from zipml_pynq.pack import Layout, PackedDataset
 from zipml_pynq.quantize import check_int, philox
+from zipml_pynq.ranges import auto_ranges
 from zipml_pynq.schedule import batch_cells, choose_delay, fits_ring, passes
 from zipml_pynq.step import auto_step
 
@@ -385,9 +386,9 @@ def make_plan(
     range_log2: int | None = None,
     class_costs: tuple[float, float] = (1.0, 1.0),
     model_bits: int = 0,
-    model_range: float = 4.0,
+    model_range: float | str = "auto",
     gradient_bits: int = 0,
-    gradient_range: float = 1.0,
+    gradient_range: float | str = "auto",
     shuffle: bool = False,
     seed: int = 0,
 ) -> Plan:
@@ -427,9 +428,10 @@ def make_plan(
     model_bits, gradient_bits : int
         Bits to which the model is quantized on its way to the compute units, and the gradient on
         its way back, stochastically; 0 for none.
-    model_range, gradient_range : float
+    model_range, gradient_range : "auto" or float
         Largest size of a model entry, and of an entry of a batch's mean gradient, that the bits are
-        spread over, in normalized units; what is larger is clipped and counted.
+        spread over, in normalized units; what is larger is clipped and counted. "auto" asks a short
+        float run, :func:`zipml_pynq.ranges.auto_ranges`.
     shuffle : bool
         Take the blocks in another order in every epoch; same samples in a block. Needs the whole
         data set in the device's memory.
@@ -490,14 +492,15 @@ def make_plan(
             curvature=LOSSES[loss].curvature * max(costs),
         )
     sizes = step_sizes(step, schedule, epochs)  # type: ignore[arg-type]
+    widest, ranges = _ranges(packed, plan, sizes, costs, model_range, gradient_range)
     return replace(
         plan,
         steps=_step_registers(costs[1] * sizes, plan.batch),
         negative_steps=_step_registers(costs[0] * sizes, plan.batch),
         decays=_decay_registers(sizes, plan.l2),
         step=sizes,
-        model_shift=_model_shift(model_bits, model_range),
-        gradient_shifts=_gradient_shifts(layout, gradient_bits, gradient_range, sizes, max(costs)),
+        model_shift=_model_shift(model_bits, widest),
+        gradient_shifts=_gradient_shifts(layout, gradient_bits, ranges, sizes),
     )
 
 
@@ -533,24 +536,56 @@ def _orders(blocks: int, epochs: int, seed: int) -> NDArray[np.uint32]:
     return orders
 
 
-def _log2_unit(largest: float, bits: int, name: str) -> int:
-    """Log2 of the unit with which ``bits`` bits reach ``largest``, a positive number."""
-    if isinstance(largest, bool) or not isinstance(largest, int | float | np.number):
-        raise ArgumentError(f"{name} was {largest!r}; it must be a positive number")
-    if not (math.isfinite(largest) and largest > 0):
-        raise ArgumentError(f"{name} was {largest!r}; it must be positive and finite")
+def _ranges(
+    packed: PackedDataset | Layout,
+    plan: Plan,
+    sizes: NDArray[np.float64],
+    costs: tuple[float, float],
+    model: float | str,
+    gradient: float | str,
+) -> tuple[float, NDArray[np.float64]]:
+    """Range of the model, and of the gradient in every epoch, costs included."""
+    found, founds = 1.0, np.ones(len(sizes))
+    given = {
+        "model_range": (model, plan.model_bits),
+        "gradient_range": (gradient, plan.gradient_bits),
+    }
+    names = [name for name, (value, bits) in given.items() if bits and isinstance(value, str)]
+    for name in names:
+        _choice(name, given[name][0], ("auto",), "allowed are a positive number or")
+    if names:
+        if isinstance(packed, Layout):
+            raise ArgumentError(f"{names[0]} was 'auto' with a layout alone; allowed is a number")
+        found, founds = auto_ranges(packed, plan, sizes, costs)
+    if not isinstance(model, str):
+        found = _positive("model_range", model)
+    if not isinstance(gradient, str):
+        founds = np.full(len(sizes), max(costs) * _positive("gradient_range", gradient))
+    return found, founds
+
+
+def _positive(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ArgumentError(f"{name} was {value!r}; it must be a positive number")
+    if not (math.isfinite(value) and value > 0):
+        raise ArgumentError(f"{name} was {value!r}; it must be positive and finite")
+    return float(value)
+
+
+def _log2_unit(largest: float, bits: int) -> int:
+    """Log2 of the unit with which ``bits`` bits reach ``largest``."""
     return math.ceil(math.log2(largest / ((1 << (bits - 1)) - 1)))
 
 
 def _model_shift(bits: int, largest: float) -> int:
     if bits == 0:
         return 0
-    shift = CONFIG.model_fraction_bits + _log2_unit(largest, bits, "model_range")
+    shift = CONFIG.model_fraction_bits + _log2_unit(largest, bits)
     return max(0, min(shift, 32 - bits))
 
 
 def _gradient_shifts(
-    layout: Layout, bits: int, largest: float, sizes: NDArray[np.float64], cost: float
+    layout: Layout, bits: int, ranges: NDArray[np.float64], sizes: NDArray[np.float64]
 ) -> NDArray[np.uint32]:
     """The gradient that is rounded has the step in it, so its unit follows the step."""
     if bits == 0:
@@ -558,8 +593,8 @@ def _gradient_shifts(
     value_bits = CONFIG.level_fraction_bits if layout.value_format == "levels" else CONFIG.grid_bits
     # twice the gradient: docs/arithmetic.md
     fraction = CONFIG.coefficient_fraction_bits + value_bits + 1
-    shifts = [
-        max(0, min(fraction + _log2_unit(largest * cost * size, bits, "gradient_range"), 56 - bits))
-        for size in sizes
+    exact = [
+        fraction + _log2_unit(largest * size, bits)
+        for largest, size in zip(ranges, sizes, strict=True)
     ]
-    return np.array(shifts, dtype=np.uint32)
+    return np.clip(exact, 0, 56 - bits).astype(np.uint32)
