@@ -38,6 +38,8 @@ MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 BATCH = 16
 L2 = 1e-4
 WORD_BITS = 512
+#: Ranges R of a polynomial that are tried: the one that holds all margins, and smaller ones.
+RANGES = 3
 #: Rows and draws that bias and noise of gradients are measured on.
 BIAS_ROWS, BIAS_DRAWS = 2_000, 8
 #: How near to float32's loss counts as equal.
@@ -173,23 +175,33 @@ class Study:
         row = self.best(run)
         return row, models[row["step_multiple"]]
 
-    def planned(self, contender: Contender, margins: Array) -> dict[str, Any]:
-        """Arguments of make_plan; a polynomial gets the range that float32's margins have."""
+    def planned(self, contender: Contender, margins: Array) -> Iterator[dict[str, Any]]:
+        """Arguments of make_plan; of polynomials with ranges that all or most margins have."""
         planned = {"loss": self.loss, "delay": 0, "l2": L2, **contender.planned}
-        if "degree" in planned:
-            planned["range_log2"] = int(np.clip(np.ceil(np.log2(np.abs(margins).max())), 0, 4))
-        return planned
+        if "degree" not in planned:
+            yield planned
+            return
+        widest = int(np.clip(np.ceil(np.log2(np.abs(margins).max())), 1, 4))
+        for range_log2 in range(max(1, widest - RANGES + 1), widest + 1):
+            yield {**planned, "range_log2": range_log2}
 
     def quantized(self, contender: Contender, bits: int, solution: Array) -> dict[str, Any]:
-        """Medians over seeds of the draws."""
-        planned = self.planned(contender, self.values @ solution)
-        rows = [self.one_seed(contender, bits, planned, s) for s in range(self.problem.seeds)]
-        median: dict[str, Any] = {"diverged": sum(row["loss"] is None for row in rows)}
-        for key in ("loss", "test_error", "refetched", "outside", "step_multiple"):
-            values = [row[key] for row in rows if row["loss"] is not None]
-            median[key] = statistics.median(values) if values else None
-        median["bits_a_value"] = contender.planes(bits) + 32 * (median["refetched"] or 0.0)
-        return {**median, **self.bias(contender, bits, planned, solution)}
+        """The best range's medians over seeds of the draws."""
+        found = []
+        for planned in self.planned(contender, self.values @ solution):
+            rows = [self.one_seed(contender, bits, planned, s) for s in range(self.problem.seeds)]
+            median: dict[str, Any] = {"diverged": sum(row["loss"] is None for row in rows)}
+            for key in ("loss", "test_error", "refetched", "outside", "step_multiple"):
+                values = [row[key] for row in rows if row["loss"] is not None]
+                median[key] = statistics.median(values) if values else None
+            found.append((median, planned))
+        row, planned = min(found, key=lambda f: np.inf if f[0]["loss"] is None else f[0]["loss"])
+        return {
+            **row,
+            "range": 2 ** planned["range_log2"] if "range_log2" in planned else None,
+            "bits_a_value": contender.planes(bits) + 32 * (row["refetched"] or 0.0),
+            **self.bias(contender, bits, planned, solution),
+        }
 
     def one_seed(
         self, contender: Contender, bits: int, planned: dict[str, Any], seed: int
@@ -336,10 +348,10 @@ def markdown(reports: list[dict[str, Any]]) -> str:
         f"l2 = {L2:g}, drawn once, the best of {', '.join(f'{m:g}' for m in MULTIPLES)} times the "
         "default first step for every contender, medians over seeds of the draws. Losses are "
         "objectives on the exact training values. Bits moved a value: planes, and 32 for what is "
-        "refetched. A polynomial's range R is the least power of two that holds all margins of "
-        "float32's model. Bias and noise are those of gradients at float32's model: bias as a "
-        "share of the exact gradient's length at the start, noise per sample as a share of the "
-        "exact gradients' root mean square.",
+        "refetched. A polynomial's range R is the best of three powers of two, the largest of "
+        "which holds all margins of float32's model. Bias and noise are those of gradients at "
+        "float32's model: bias as a share of the exact gradient's length at the start, noise per "
+        "sample as a share of the exact gradients' root mean square.",
         "",
         "## Over all data sets",
         "",
@@ -359,8 +371,8 @@ def markdown(reports: list[dict[str, Any]]) -> str:
                 f"{100 * exact['test_error']:.2f} %.",
                 "",
                 "| contender | bits | bits moved a value | loss above float32's | test error "
-                "| bias | noise | refetched | outside R |",
-                "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+                "| bias | noise | refetched | R | outside R |",
+                "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
             ]
             for row in own["rows"]:
                 above = gap(row, exact)
@@ -373,6 +385,7 @@ def markdown(reports: list[dict[str, Any]]) -> str:
                     f"| {row['contender']} | {row['bits']} | {row['bits_a_value']:.1f} | {ends}"
                     f"| {row['bias']:.4f} | {row['noise']:.2f} "
                     f"| {100 * (row['refetched'] or 0):.1f} % "
+                    f"| {row['range'] or '-'} "
                     f"| {100 * (row['outside'] or 0):.2f} % |"
                 )
     return "\n".join(lines) + "\n"

@@ -492,6 +492,7 @@ def test_engine_rounds_gradients_without_bias() -> None:
         delay=0,
         loss="hinge",
         gradient_bits=4,
+        gradient_range=1.0,
         seed=5,
     )
     exact = -packed.values().mean(axis=0).astype(np.float64) * step
@@ -524,7 +525,13 @@ def test_engine_rounds_the_model_without_bias() -> None:
         normalization=normalization,
     )
     plan = make_plan(
-        packed, epochs=count, step=features / 4096, schedule="constant", delay=0, model_bits=4
+        packed,
+        epochs=count,
+        step=features / 4096,
+        schedule="constant",
+        delay=0,
+        model_bits=4,
+        model_range=4.0,
     )
     start = reference.fixed_model(np.random.default_rng(6).uniform(-4, 4, features), features)
     outcome = run_build(ENGINE, packed, plan, start)
@@ -734,3 +741,17 @@ def test_float_sgd_of_any_loss_is_the_accelerator_at_exact_values(name: str) -> 
     )
     found = run_build(ENGINE, packed, plan).history / MODEL_ONE
     np.testing.assert_allclose(found, exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float_sgd_of_two_samples_is_the_accelerator(name: str) -> None:
+    """At 3 bits, where Q1 and Q2 differ by much."""
+    X, y = two_classes()
+    packed = pack(X[:300], y[:300], bits=3)
+    plan = make_plan(packed, epochs=3, loss=name, step=0.3, delay=0)
+    q1, q2 = packed.values()
+    exact = reference.float_sgd_loss(q1, y[:300], plan.step, name, second=q2)
+    found = run_build(ENGINE, packed, plan).history / MODEL_ONE
+    np.testing.assert_allclose(found, exact, atol=1e-4)
+    with pytest.raises(ArgumentError, match="second had shape"):
+        reference.float_sgd_loss(q1, y[:300], plan.step, name, second=q2[:1])

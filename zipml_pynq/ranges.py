@@ -61,7 +61,7 @@ def auto_ranges(
     index = (blocks[:, None] * size + np.arange(size)).ravel()
     real = index < layout.samples
     index = index[real]
-    values = ((q1 + q2) / 2)[real].astype(np.float64)
+    values, others = q1[real].astype(np.float64), q2[real].astype(np.float64)
     labels = packed.labels[index] / MODEL_ONE
     factors = np.where(labels < 0, *costs)
     if packed.weights is not None:
@@ -80,12 +80,13 @@ def auto_ranges(
             batch=batch,
             l2=plan.l2,
             weights=factors,
+            second=others,
         )
         starts = np.concatenate([np.zeros_like(history[:1]), history[repeats - 1 :: repeats]])
         gradients = []
         for model in starts[:epochs]:
             c = LOSSES[plan.loss].derivative(values @ model, labels) * factors
-            sums = np.add.reduceat(c[:, None] * values, np.arange(0, len(values), batch))
+            sums = np.add.reduceat(c[:, None] * others, np.arange(0, len(values), batch))
             gradients.append(np.quantile(np.abs(sums).max(axis=1) / batch, FITTING))
         largest = ROOM * np.abs(history).max()
     found = np.nan_to_num([largest, *gradients], nan=_LIMITS[1])

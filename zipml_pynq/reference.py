@@ -611,6 +611,7 @@ def float_sgd_loss(
     delay: int = 0,
     class_costs: tuple[float, float] = (1.0, 1.0),
     weights: ArrayLike | None = None,
+    second: ArrayLike | None = None,
     model: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Mini-batch SGD on any loss with its exact derivative, in NumPy, float64 inside.
@@ -625,6 +626,8 @@ def float_sgd_loss(
         Factors of the loss of samples with negative labels, and of the others.
     weights : array_like, shape (samples,), optional
         Of the samples' losses.
+    second : array_like, shape (samples, features), optional
+        Second samples of the values: then gradients are those of symmetric double sampling.
 
     Returns
     -------
@@ -635,6 +638,10 @@ def float_sgd_loss(
     v, y, x, steps = (
         a.astype(np.float64) for a in _float_arguments(values, labels, model, step, delay)
     )
+    other = v if second is None else np.asarray(second, dtype=np.float64)
+    if other.shape != v.shape:
+        raise ArgumentError(f"second had shape {other.shape}; allowed is {v.shape}")
+    pairs = ((v, other), (other, v)) if second is not None else ((v, v),)
     factors = np.where(y < 0, *class_costs) * (1.0 if weights is None else np.asarray(weights))
     history = np.empty((steps.size, x.size))
     for epoch, gamma in enumerate(steps):
@@ -643,8 +650,11 @@ def float_sgd_loss(
             if len(pending) > delay:
                 x = x - gamma * (pending.pop(0) + l2 * x)
             rows = slice(start, start + batch)
-            c = found.derivative(v[rows] @ x, y[rows]) * factors[rows]
-            pending.append(c @ v[rows] / batch)
+            gradient = np.zeros_like(x)
+            for inner, outer in pairs:
+                c = found.derivative(inner[rows] @ x, y[rows]) * factors[rows]
+                gradient += c @ outer[rows]
+            pending.append(gradient / (batch * len(pairs)))
         for gradient in pending:
             x = x - gamma * (gradient + l2 * x)
         history[epoch] = x
