@@ -663,6 +663,7 @@ class Trainer {
     for (uint32_t j = 0; j < a_.features; ++j) model_[TValues::PositionOf(j)] = a_.model[j];
     update_ = a_.first_update;
     See(update_ - 1);
+    if (update_ != 0) clipped_ = 0;  // a later run's start model was counted when it was made
     std::vector<uint32_t> refetched;
     for (uint32_t epoch = 0; epoch < a_.epochs; ++epoch) {
       scalars_.SetEpoch(epoch);

@@ -232,7 +232,10 @@ def test_wide_samples_get_wide_words():
 # ---- Training options -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("quantized", [{}, {"model_bits": 8, "gradient_bits": 8}])
+QUANTIZED = {"model_bits": 8, "gradient_bits": 8, "model_range": 2.0, "gradient_range": 0.5}
+
+
+@pytest.mark.parametrize("quantized", [{}, QUANTIZED])
 @pytest.mark.parametrize("shuffle", [False, "epochs"])
 def test_warm_start_goes_on(quantized, shuffle):
     options = {**EXACT, **quantized, "shuffle": shuffle}

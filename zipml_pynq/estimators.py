@@ -289,6 +289,9 @@ _PARAMETERS = """\
         Read samples whose hinge is in doubt again at full precision.
     model_bits, gradient_bits : int, default=0
         Bits to which model and gradient are quantized on chip; 0 for none.
+    model_range, gradient_range : "auto" or float, default="auto"
+        What these bits are spread over, see :func:`zipml_pynq.plan.make_plan`. "auto" depends on
+        the number of epochs, so a warm start goes on exactly only with numbers.
     alpha : float, default=0.0
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
     fit_intercept : bool, default=True
@@ -360,6 +363,8 @@ class _ZipMLEstimator(BaseEstimator):
         refetch: bool = False,
         model_bits: int = 0,
         gradient_bits: int = 0,
+        model_range: float | str = "auto",
+        gradient_range: float | str = "auto",
         alpha: float = 0.0,
         fit_intercept: bool = True,
         max_iter: int = 100,
@@ -385,6 +390,8 @@ class _ZipMLEstimator(BaseEstimator):
         self.refetch = refetch
         self.model_bits = model_bits
         self.gradient_bits = gradient_bits
+        self.model_range = model_range
+        self.gradient_range = gradient_range
         self.alpha = alpha
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
@@ -713,6 +720,8 @@ class _ZipMLEstimator(BaseEstimator):
                 degree=self.degree,
                 model_bits=self.model_bits,
                 gradient_bits=self.gradient_bits,
+                model_range=self.model_range,
+                gradient_range=self.gradient_range,
                 shuffle=self.shuffle == "epochs",
                 seed=seed,
             )
@@ -1012,6 +1021,8 @@ class ZipMLClassifier(ClassifierMixin, _ZipMLEstimator):
         refetch: bool = False,
         model_bits: int = 0,
         gradient_bits: int = 0,
+        model_range: float | str = "auto",
+        gradient_range: float | str = "auto",
         alpha: float = 0.0,
         fit_intercept: bool = True,
         max_iter: int = 100,
@@ -1039,6 +1050,8 @@ class ZipMLClassifier(ClassifierMixin, _ZipMLEstimator):
             refetch=refetch,
             model_bits=model_bits,
             gradient_bits=gradient_bits,
+            model_range=model_range,
+            gradient_range=gradient_range,
             alpha=alpha,
             fit_intercept=fit_intercept,
             max_iter=max_iter,

@@ -1039,6 +1039,8 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   const uint32_t entries = g.chunks * Format::kWordLanes;
   uint32_t clipped = 0;
   LoadModel<Format>(model_memory, entries, r, model, master, norms, clipped);
+  // a later run's start model was counted when it was made
+  if (r.first_update != 0) clipped = 0;
   if (r.pending != 0) {
     LoadPending(model_memory, entries, r.pending * r.batch, coefficient_first, coefficient_second);
   }
