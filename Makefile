@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.py sw_emu/tb/*.cpp \
+NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/*.cpp \
 	hls/include/zipml/*.hpp hls/src/*)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp \
-	sw_emu/*.cpp sw_emu/*.h sw_emu/tb/*.cpp)
+	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
 .PHONY: demo test test-bench test-cross test-python test-pynq31 lint format bench study-levels \
 	study-mnist study-nonlinear study-end-to-end clean
@@ -57,8 +57,8 @@ $(VENV)/.built-test: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 # ---- C++ test bench, with sanitizers -----------------------------------------------------------
 # The kernel is built on the vendor's simulation headers: their own shifts trip -fsanitize=shift, and
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
-# runs the engine with every check on; function clones are off there, for their resolvers run before
-# the sanitizer does.
+# runs the engine with every check on, on two threads, and a second time without this machine's own
+# loops; function clones are off there, for their resolvers run before the sanitizer does.
 BENCH_FLAGS := -std=c++14 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
@@ -77,13 +77,14 @@ build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) \
 	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH)
 build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift
 build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK
-build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -DZIPML_NO_CLONES \
-	-DZIPML_BENCH_ENGINE
+build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -pthread \
+	-DZIPML_NO_CLONES -DZIPML_AVX512_LOOPS -DZIPML_BENCH_ENGINE
 build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
 	@mkdir -p build/tb
 	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \
 		$(options) $(subject) hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
 	build/tb/$*
+	$(if $(filter engine-%,$*),ZIPML_LOOPS=portable build/tb/$*)
 	@touch $@
 
 # ---- packing and engine on Arm -----------------------------------------------------------------

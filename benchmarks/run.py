@@ -1,7 +1,8 @@
-"""``make bench``: seconds an epoch of every build and of its peers, interleaved in one run.
+"""``make bench``: an epoch of the engine and of its peers, interleaved in one run.
 
-Every contender trains the same normalized data for one epoch a round; rounds are interleaved, and
-the median is reported. Results: ``benchmarks/results/epoch.json`` and ``epoch.md``.
+Every contender trains the same normalized data, one epoch a round; rounds are interleaved, and the
+median is reported. Results: ``epoch.json``, ``epoch.md`` and ``epoch.png`` in
+``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from zipml_pynq import datasets, reference
-from zipml_pynq.constants import CONFIG
+from zipml_pynq import reference
+from zipml_pynq._engine import ffi, lib
+from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.native import load_build
 from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
@@ -33,62 +35,130 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ZIPML_DATA", ROOT.parent / "shared" / "data"))
 BITS = (1, 2, 4, 6, 8)
 NUMPY_BATCHES = (16, 64, 256)
+WORD_BITS = 512  # the widest words hold the largest batches
+EPOCHS = 8  # for the losses
+CORES = sorted(os.sched_getaffinity(0))
+
+FloatArray = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Contender:
-    """``epoch`` trains once over ``values`` values."""
+    """``epochs(n)`` trains from 0 and returns the models after 1 .. n epochs, or None."""
 
     name: str
-    values: int
+    threads: int
     bytes: int
-    epoch: Callable[[], Any]
+    epochs: Callable[[int], NDArray[np.float64] | None]
 
 
-def mnist_like() -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
+@dataclass
+class Problem:
+    """A normalized data set in float32."""
+
+    name: str
+    raw: FloatArray
+    raw_labels: FloatArray
+    normalization: Normalization
+    values: FloatArray
+    labels: FloatArray
+
+
+def problem(name: str, raw: FloatArray, labels: FloatArray) -> Problem:
+    """Normalize once for all contenders."""
+    normalization = Normalization.fit(raw, labels)
+    return Problem(
+        name,
+        raw,
+        labels,
+        normalization,
+        normalization.transform(raw),
+        normalization.transform_labels(labels).astype(np.float32),
+    )
+
+
+def uniform(samples: int, features: int) -> Problem:
+    """Uniform values, linear labels with some noise; one column is left for the intercept."""
+    rng = np.random.default_rng(0)
+    raw = rng.uniform(-1, 1, (samples, features - 1)).astype(np.float32)
+    labels = raw @ rng.normal(size=features - 1).astype(np.float32)
+    labels += rng.normal(0, 0.1 * labels.std(), samples).astype(np.float32)
+    return problem(f"uniform {samples:,} x {features:,}", raw, labels)
+
+
+def mnist_like() -> Problem:
     """60,000 x 784: MNIST with its digits as labels, or uniform values of the same shape."""
     path = DATA / "mnist.npz"
-    if path.exists():
-        with np.load(path) as archive:
-            values = archive["X_train"].reshape(60000, -1).astype(np.float32)
-            return "MNIST 60,000 x 784", values, archive["y_train"].astype(np.float32)
-    rng = np.random.default_rng(0)
-    values = rng.uniform(-1, 1, (60000, 784)).astype(np.float32)
-    labels = (values @ rng.normal(size=784)).astype(np.float32)
-    return "uniform 60,000 x 784", values, labels
+    if not path.exists():
+        return uniform(60000, 784)
+    with np.load(path) as archive:
+        values = archive["X_train"].reshape(60000, -1).astype(np.float32)
+        return problem("MNIST 60,000 x 784", values, archive["y_train"].astype(np.float32))
 
 
-def accelerator_epoch(
-    build_name: str, packed: PackedDataset, batch: int, sampling: str, step: float
-) -> Any:
-    """One epoch of a build, buffers made beforehand: what one start of the accelerator costs."""
-    build = load_build(build_name)
+def engine(
+    packed: PackedDataset, bits: int, sampling: str, batch: int, step: float, threads: int
+) -> Contender:
+    """The engine, buffers made beforehand: what one start of the accelerator costs."""
+    build = load_build("engine")
     layout = packed.layout
-    plan = make_plan(packed, epochs=1, batch=batch, sampling=sampling, step=step)
     row = layout.chunks * layout.lanes
-    arrays = {
-        "planes": np.ascontiguousarray(packed.planes),
-        "labels": np.ascontiguousarray(packed.labels),
-        "model": np.zeros(row, dtype=np.int32),
-        "history": np.zeros(row, dtype=np.int32),
-        "schedule": plan.schedule_table(),
-    }
-    pointers = {name: array.ctypes.data for name, array in arrays.items()}
-    scalars = plan.registers(layout)
 
-    def epoch() -> None:
-        registers = build.run(layout.word_bits, CONFIG.format_bit_planes, pointers, scalars)
+    def epochs(count: int) -> NDArray[np.float64]:
+        plan = make_plan(packed, epochs=count, batch=batch, sampling=sampling, step=step)
+        arrays = {
+            "planes": packed.planes,
+            "labels": packed.labels,
+            "model": np.zeros(row, dtype=np.int32),
+            "history": np.zeros((count, row), dtype=np.int32),
+            "schedule": plan.schedule_table(),
+        }
+        pointers = {name: array.ctypes.data for name, array in arrays.items()}
+        registers = build.run(
+            layout.word_bits,
+            CONFIG.format_bit_planes,
+            pointers,
+            plan.registers(layout),
+            threads,
+        )
         if registers["status"] != CONFIG.status_ok or not arrays["model"].any():
-            raise SystemExit(f"{build_name} did not train: {registers}")
+            raise SystemExit(f"the engine did not train: {registers}")
+        return arrays["history"][:, : layout.features] / MODEL_ONE
 
-    return epoch
+    kind = "double" if sampling == "symmetric" else sampling
+    name = f"engine, {bits} bit{'s' * (bits > 1)}, {kind}"
+    return Contender(name, threads, layout.bytes_per_epoch(bits, sampling), epochs)
 
 
-def sklearn_epoch(values: NDArray[np.float32], labels: NDArray[np.float32]) -> Any:
+def float_engine(data: Problem, batch: int, step: float, threads: int) -> Contender:
+    """The project's own float32 engine."""
+
+    def epochs(count: int) -> NDArray[np.float64]:
+        steps = (step / np.arange(1, count + 1)).astype(np.float32)
+        return reference.float_sgd(
+            data.values, data.labels, steps, batch=batch, threads=threads
+        ).astype(np.float64)
+
+    return Contender("float32 engine", threads, data.values.nbytes, epochs)
+
+
+def numpy_sgd(data: Problem, batch: int, step: float) -> Contender:
+    """Mini-batch SGD by matrix products."""
+
+    def epochs(count: int) -> NDArray[np.float64]:
+        steps = (step / np.arange(1, count + 1)).astype(np.float32)
+        return reference.float_sgd_numpy(data.values, data.labels, steps, batch=batch).astype(
+            np.float64
+        )
+
+    return Contender(f"NumPy mini-batch SGD, batch {batch}", 1, data.values.nbytes, epochs)
+
+
+def sklearn_sgd(data: Problem) -> Contender:
     """scikit-learn's SGDRegressor, one pass, constant step, nothing but the squared loss."""
     from sklearn.linear_model import SGDRegressor
 
-    def epoch() -> None:
+    def epochs(_: int) -> None:
         SGDRegressor(
             alpha=0.0,
             penalty=None,
@@ -98,76 +168,143 @@ def sklearn_epoch(values: NDArray[np.float32], labels: NDArray[np.float32]) -> A
             learning_rate="constant",
             eta0=1e-4,
             shuffle=False,
-        ).fit(values, labels)
+        ).fit(data.values, data.labels)
 
-    return epoch
+    return Contender("scikit-learn SGDRegressor", 1, data.values.nbytes, epochs)
 
 
-def contenders(
-    X: NDArray[np.float32], y: NDArray[np.float32], batch: int, kernel_samples: int
-) -> list[Contender]:
+def pack_all(data: Problem, bits: tuple[int, ...], batch: int) -> dict[int, PackedDataset]:
+    """One packed data set for each precision, as it would be stored for it alone."""
+    return {
+        b: pack(
+            data.raw,
+            data.raw_labels,
+            bits=b,
+            batch=batch,
+            word_bits=WORD_BITS,
+            normalization=data.normalization,
+        )
+        for b in bits
+    }
+
+
+def contenders(data: Problem, batch: int, threads: tuple[int, ...]) -> list[Contender]:
     """Every row of the table for one data set."""
-    normalization = Normalization.fit(X, y)
-    values = normalization.transform(X)
-    labels = normalization.transform_labels(y).astype(np.float32)
-    size = values.size
+    packed = pack_all(data, BITS, batch)
+    step = float(make_plan(packed[8], epochs=1, batch=batch).step[0])
     rows = []
-    # one step for all that is stable in float32 too, at the smallest batch
-    fine = pack(X, y, bits=8, batch=batch, normalization=normalization)
-    step = float(make_plan(fine, epochs=1, batch=batch).step[0])
-    steps = np.array([step], dtype=np.float32)
     for bits in BITS:
-        packed = pack(X, y, bits=bits, batch=batch, normalization=normalization)
-        for sampling, name in (("single", "single"), ("symmetric", "double")):
-            streamed = packed.layout.bytes_per_epoch(bits, sampling)
-            rows.append(
-                Contender(
-                    f"engine, {bits} bit{'s' * (bits > 1)}, {name}",
-                    size,
-                    streamed,
-                    accelerator_epoch("engine", packed, batch, sampling, step),
-                )
-            )
-    few = pack(
-        X[:kernel_samples], y[:kernel_samples], bits=4, batch=batch, normalization=normalization
-    )
-    rows.append(
-        Contender(
-            f"HLS kernel in C simulation, 4 bits, double ({kernel_samples:,} samples)",
-            kernel_samples * values.shape[1],
-            few.layout.bytes_per_epoch(4, "symmetric"),
-            accelerator_epoch("kernel", few, batch, "symmetric", step),
-        )
-    )
-    rows.append(
-        Contender(
-            "float32 engine",
-            size,
-            values.nbytes,
-            lambda: reference.float_sgd(values, labels, steps, batch=batch),
-        )
-    )
-    for numpy_batch in NUMPY_BATCHES:
-        rows.append(
-            Contender(
-                f"NumPy mini-batch SGD, float32, batch {numpy_batch}",
-                size,
-                values.nbytes,
-                lambda b=numpy_batch: reference.float_sgd_numpy(values, labels, steps, batch=b),
-            )
-        )
-    rows.append(
-        Contender(
-            "packing at 4 bits, double (once, not an epoch)",
-            size,
-            X.nbytes,
-            lambda: pack(X, y, bits=4, batch=batch, normalization=normalization, threads=1),
-        )
-    )
-    rows.append(
-        Contender("scikit-learn SGDRegressor", size, values.nbytes, sklearn_epoch(values, labels))
-    )
+        for sampling in ("single", "symmetric"):
+            rows += [engine(packed[bits], bits, sampling, batch, step, t) for t in threads]
+    rows += [float_engine(data, batch, step, t) for t in threads]
+    rows += [numpy_sgd(data, b, step) for b in NUMPY_BATCHES]
+    rows.append(sklearn_sgd(data))
     return rows
+
+
+def timed(contender: Contender) -> float:
+    """Seconds of one epoch on pinned cores; threads inherit them."""
+    os.sched_setaffinity(0, CORES[: contender.threads])
+    start = time.perf_counter()
+    contender.epochs(1)
+    seconds = time.perf_counter() - start
+    os.sched_setaffinity(0, CORES)
+    return seconds
+
+
+def interleaved(rows: list[Contender], rounds: int, title: str) -> list[list[float]]:
+    """Seconds of every contender in every round, after one round that does not count."""
+    seconds: list[list[float]] = [[] for _ in rows]
+    with tqdm(total=(rounds + 1) * len(rows), desc=title, unit="epoch") as bar:
+        for i in range(rounds + 1):
+            for row, times in zip(rows, seconds, strict=True):
+                took = timed(row)
+                if i > 0:
+                    times.append(took)
+                bar.update()
+    return seconds
+
+
+def read_bandwidth() -> float:
+    """Bytes a second that one thread reads from memory, the best of ten passes over 512 MB."""
+    words = np.ones(1 << 26, dtype=np.uint64)
+    pointer = ffi.cast("uint64_t *", ffi.from_buffer(words))
+    best = float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        if lib.zipml_read_words(pointer, words.size) != words.size:
+            raise SystemExit("the sum of ones is wrong")
+        best = min(best, time.perf_counter() - start)
+    return words.nbytes / best
+
+
+def measure(data: Problem, batch: int, rounds: int, bandwidth: float) -> list[dict[str, Any]]:
+    """The table of one data set."""
+    rows = contenders(data, batch, (1, 2) if len(CORES) > 1 else (1,))
+    seconds = interleaved(rows, rounds, data.name)
+    losses = {}
+    for i, row in enumerate(rows):
+        models = row.epochs(EPOCHS)
+        if models is not None:
+            losses[i] = [reference.loss(data.values, data.labels, model) for model in models]
+    reached = next(losses[i][-1] for i, row in enumerate(rows) if row.name == "float32 engine")
+    table = []
+    for i, (row, times) in enumerate(zip(rows, seconds, strict=True)):
+        median = statistics.median(times)
+        within = [e + 1 for e, loss in enumerate(losses.get(i, [])) if loss <= 1.01 * reached]
+        table.append(
+            {
+                "name": row.name,
+                "threads": row.threads,
+                "seconds": median,
+                "spread": [min(times), max(times)],
+                "values_per_second": data.values.size / median,
+                "bytes": row.bytes,
+                "share_of_bandwidth": row.bytes / median / bandwidth,
+                "loss": losses[i][-1] if i in losses else None,
+                "seconds_to_float32_loss": within[0] * median if within else None,
+            }
+        )
+    return table
+
+
+def batches(data: Problem, rounds: int) -> list[dict[str, Any]]:
+    """Engine at 4 bits and float32 engine at several batches."""
+    rows, sizes = [], []
+    for batch in NUMPY_BATCHES:
+        packed = pack_all(data, (4, 8), batch)
+        step = float(make_plan(packed[8], epochs=1, batch=batch).step[0])
+        rows += [
+            engine(packed[4], 4, "symmetric", batch, step, 1),
+            float_engine(data, batch, step, 1),
+        ]
+        sizes += [batch, batch]
+    seconds = interleaved(rows, rounds, "batches")
+    return [
+        {"batch": b, "name": r.name, "seconds": statistics.median(s), "best": min(s)}
+        for b, r, s in zip(sizes, rows, seconds, strict=True)
+    ]
+
+
+def growth(rounds: int) -> dict[str, Any]:
+    """Seconds of the engine against samples, features and bits, and slopes of the logarithms."""
+    axes = {
+        "samples": [(n, 500, 4) for n in (5000, 10000, 20000, 40000, 80000)],
+        "features": [(20000, n, 4) for n in (128, 256, 512, 1024, 2048)],
+        "bits": [(20000, 500, b) for b in (1, 2, 4, 8)],
+    }
+    report = {}
+    for axis, points in axes.items():
+        rows = []
+        for samples, features, bits in points:
+            data = uniform(samples, features)
+            packed = pack_all(data, (bits,), 64)[bits]
+            rows.append(engine(packed, bits, "symmetric", 64, 0.01 / features, 1))
+        seconds = [min(s) for s in interleaved(rows, rounds, f"growth with {axis}")]
+        where = [p[("samples", "features", "bits").index(axis)] for p in points]
+        slope = float(np.polyfit(np.log(where), np.log(seconds), 1)[0])
+        report[axis] = {"at": where, "seconds": seconds, "slope": slope}
+    return report
 
 
 def machine() -> dict[str, Any]:
@@ -179,35 +316,12 @@ def machine() -> dict[str, Any]:
             break
     return {
         "cpu": model,
-        "cores": os.cpu_count(),
+        "cores": len(CORES),
+        "load": os.getloadavg()[0],
+        "loops": ffi.string(lib.zipml_engine_loops()).decode(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "threads": {"engine": 1, "float32 engine": 1, "numpy": "OpenBLAS, limited to 1"},
     }
-
-
-def measure(rows: list[Contender], rounds: int, title: str) -> list[dict[str, Any]]:
-    """Median seconds of every contender over interleaved rounds."""
-    seconds: dict[str, list[float]] = {row.name: [] for row in rows}
-    for row in rows:
-        row.epoch()
-    with tqdm(total=rounds * len(rows), desc=title, unit="epoch") as bar:
-        for _ in range(rounds):
-            for row in rows:
-                start = time.perf_counter()
-                row.epoch()
-                seconds[row.name].append(time.perf_counter() - start)
-                bar.update()
-    return [
-        {
-            "name": row.name,
-            "seconds": statistics.median(seconds[row.name]),
-            "spread": [min(seconds[row.name]), max(seconds[row.name])],
-            "values_per_second": row.values / statistics.median(seconds[row.name]),
-            "bytes": row.bytes,
-        }
-        for row in rows
-    ]
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -216,53 +330,117 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# One epoch, measured",
         "",
-        f"`make bench` on {where['cpu']}, one thread each, batch {report['batch']}, median of "
-        f"{report['rounds']} interleaved rounds, Python {where['python']}, NumPy "
-        f"{where['numpy']}. The last column is scikit-learn's time over the row's, per value.",
+        f"`make bench` on {where['cpu']}, {where['cores']} cores (load average {where['load']:.1f} "
+        f'when it began), loops "{where["loops"]}", Python {where["python"]}, NumPy '
+        f"{where['numpy']}. Words of {WORD_BITS} bits, batch {report['batch']}, median of "
+        f"{report['rounds']} interleaved rounds, threads pinned to cores. One thread reads "
+        f"{report['bandwidth'] / 1e9:.1f} GB/s from memory; the share is of that. Loss: after "
+        f"{EPOCHS} epochs. Last column: until within 1 % of the float32 engine's loss after "
+        f"{EPOCHS} epochs.",
     ]
     for name, rows in report["data"].items():
-        peer = next(r for r in rows if r["name"].startswith("scikit"))["values_per_second"]
+        peer = next(r for r in rows if r["name"].startswith("scikit"))["seconds"]
+        full = next(r for r in rows if r["name"] == "float32 engine")["seconds"]
         lines += [
             "",
             f"## {name}",
             "",
-            "| | seconds an epoch | million values a second | MB moved | x scikit-learn |",
-            "|---|---:|---:|---:|---:|",
+            "| | threads | seconds an epoch | million values a second | MB moved | of bandwidth "
+            "| x float32 | x scikit-learn | loss | seconds to float32's loss |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
-        for row in rows:
+        for r in rows:
+            loss = "" if r["loss"] is None else f"{r['loss']:.6f}"
+            reach = r["seconds_to_float32_loss"]
+            until = "" if reach is None else f"{reach:.4f}"
             lines.append(
-                f"| {row['name']} | {row['seconds']:.4f} | {row['values_per_second'] / 1e6:,.0f} "
-                f"| {row['bytes'] / 1e6:.1f} | {row['values_per_second'] / peer:.1f} |"
+                f"| {r['name']} | {r['threads']} | {r['seconds']:.4f} "
+                f"| {r['values_per_second'] / 1e6:,.0f} | {r['bytes'] / 1e6:.1f} "
+                f"| {100 * r['share_of_bandwidth']:.0f} % | {full / r['seconds']:.2f} "
+                f"| {peer / r['seconds']:.1f} | {loss} | {until} |"
             )
+    lines += [
+        "",
+        "## Batches",
+        "",
+        f"{report['largest']}, one thread.",
+        "",
+        "| batch | engine, 4 bits, double | float32 engine | ratio |",
+        "|---:|---:|---:|---:|",
+    ]
+    rows = report["batches"]
+    for a, b in zip(rows[::2], rows[1::2], strict=True):
+        ratio = b["seconds"] / a["seconds"]
+        lines.append(f"| {a['batch']} | {a['seconds']:.4f} | {b['seconds']:.4f} | {ratio:.2f} |")
+    lines += [
+        "",
+        "## Growth",
+        "",
+        "Engine at 4 bits, double sampled, one thread, best of the rounds; slope of log seconds.",
+        "",
+        "| with | at | milliseconds | slope |",
+        "|---|---|---|---:|",
+    ]
+    for axis, r in report["growth"].items():
+        at = ", ".join(f"{v:,}" for v in r["at"])
+        took = ", ".join(f"{1e3 * s:.2f}" for s in r["seconds"])
+        lines.append(f"| {axis} | {at} | {took} | {r['slope']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
+def picture(report: dict[str, Any], path: Path) -> None:
+    """Values a second of every contender on the largest data set, one thread."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [r for r in report["data"][report["largest"]] if r["threads"] == 1][::-1]
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    colors = ["tab:blue" if r["name"].startswith("engine") else "tab:gray" for r in rows]
+    speeds = [r["values_per_second"] / 1e9 for r in rows]
+    bars = axes.barh([r["name"] for r in rows], speeds, color=colors)
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_xlabel("billion values a second")
+    axes.set_title(f"{report['largest']}, one thread, batch {report['batch']}")
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
-    """Measure, write JSON and Markdown, print the table."""
+    """Measure, write JSON, Markdown and picture, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--kernel-samples", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--samples", type=int, default=200_000, help="of the largest data set")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     from threadpoolctl import threadpool_limits
 
-    small = datasets.synthetic_regression(n_features=100)
-    sets = [mnist_like(), ("Synthetic 100, 10,000 x 100", small.X_train, small.y_train)]
     report: dict[str, Any] = {
         "machine": machine(),
         "batch": options.batch,
         "rounds": options.rounds,
+        "bandwidth": read_bandwidth(),
         "data": {},
     }
     with threadpool_limits(limits=1):
-        for name, X, y in sets:
-            rows = contenders(X, y, options.batch, options.kernel_samples)
-            report["data"][name] = measure(rows, options.rounds, name)
+        for make in (
+            lambda: uniform(10_000, 100),
+            mnist_like,
+            lambda: uniform(options.samples, 1000),
+        ):
+            data = make()
+            report["data"][data.name] = measure(
+                data, options.batch, options.rounds, report["bandwidth"]
+            )
+        report["largest"] = data.name
+        report["batches"] = batches(data, options.rounds)
+        report["growth"] = growth(options.rounds)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "epoch.json").write_text(json.dumps(report, indent=1) + "\n")
     text = markdown(report)
     (options.output / "epoch.md").write_text(text)
+    picture(report, options.output / "epoch.png")
     print(text)
 
 

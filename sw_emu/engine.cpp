@@ -1,9 +1,10 @@
 // The engine: the accelerator's arithmetic and schedule for the host. It gives the kernel's bits,
-// but it is code of its own: planes are decoded to small integer codes, and sums run in loops that
-// compilers vectorize. Every sum is an exact integer, so their order does not matter.
+// but it is code of its own: planes are decoded to rows of bytes (values.hpp), and sums run in the
+// loops of rows.hpp. Every sum is an exact integer, so neither its order nor how it is split over
+// threads matters. How it is made fast: docs/speed.md.
 #include <algorithm>
-#include <cstring>
 #include <initializer_list>
+#include <thread>
 #include <vector>
 
 #include "zipml/arithmetic.hpp"
@@ -15,27 +16,13 @@ extern "C" {
 #include "engine.h"
 }
 #include "clones.h"
+#include "exchange.hpp"
+#include "values.hpp"
 
 namespace zipml {
 namespace {
 
 // ---- What a run is about ---------------------------------------------------------------------
-
-/// Sizes that follow from the registers and the build.
-struct Shape {
-  ValueFormat format;
-  uint32_t lanes;          // values in a word
-  uint32_t chunks;         // words in a sample's row of one plane
-  uint32_t dithers;        // streamed of one value
-  uint32_t planes;         // streamed planes
-  uint32_t passes;         // of the kernel over its cells: what it trains on in a cycle each
-  uint32_t cells;          // in a sample's row
-  uint32_t levels;         // of one table
-  uint32_t full_words;     // of one sample at full precision
-  uint32_t batches_block;  // batches in a block
-  uint32_t batches;        // batches in the buffer
-  uint32_t blocks;
-};
 
 /// The `loss` register and its kin, for valid bits and batch.
 Status ValidateLoss(const ZipmlArguments &a, const Shape &s) {
@@ -171,414 +158,58 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
   return run;
 }
 
-// ---- Loops over values -----------------------------------------------------------------------
-
-/// Values that a loop handles together: the lanes of one uint64 of a plane.
-constexpr uint32_t kGroup = 64;
-
-/// Four uint64 as a vector of the compiler's, not aligned.
-typedef uint64_t Four __attribute__((vector_size(32), aligned(8), may_alias));
-
-/// The bits of a word of one plane, spread over 64 codes: `low` the first 32, `high` the others.
-struct Spread {
-  Four low, high;
-  explicit Spread(uint64_t word) {
-    const Four all = {word, word, word, word};
-    const Four first = {0, 1, 2, 3}, last = {4, 5, 6, 7};
-    const uint64_t lowest = 0x0101010101010101u;
-    low = (all >> first) & lowest;
-    high = (all >> last) & lowest;
-  }
-};
-
-/// Decodes one sample's row: first = base + first dither, second = base + second dither; `second`
-/// and its plane may be null. A code is a byte, eight to a uint64. Shifting a plane's word right by
-/// k leaves the bits k, k + 8, .. k + 56 in the lowest bit of each byte, so inside a group of 64
-/// features the engine keeps them transposed: feature 8 m + k at position 8 k + m.
-ZIPML_CLONES void DecodeRow(const uint64_t *base, size_t plane, uint32_t base_planes,
-                            const uint64_t *first_dither, const uint64_t *second_dither,
-                            uint32_t groups, uint64_t *first, uint64_t *second) {
-  Four *one = reinterpret_cast<Four *>(first);
-  Four *two = reinterpret_cast<Four *>(second);
-  for (uint32_t i = 0; i < groups; ++i) {
-    Four low = {0}, high = {0};
-    for (uint32_t p = 0; p < base_planes; ++p) {
-      const Spread bits(base[p * plane + i]);
-      low += low + bits.low;
-      high += high + bits.high;
-    }
-    const Spread dither(first_dither[i]);
-    one[2 * i] = low + dither.low;
-    one[2 * i + 1] = high + dither.high;
-    if (two != nullptr) {
-      const Spread other(second_dither[i]);
-      two[2 * i] = low + other.low;
-      two[2 * i + 1] = high + other.high;
-    }
-  }
-}
-
-uint32_t Position(uint32_t feature) {
-  return (feature & ~63u) | (feature & 7) << 3 | (feature >> 3 & 7);
-}
-
-/// A model entry as three digits, so that a product with a code fits 16 x 16 -> 32 bits:
-/// x = low + 2^11 middle + 2^22 high.
-constexpr int kDigitBits = 11;
-
-struct Digits {
-  std::vector<int16_t> low, middle, high;
-  explicit Digits(uint32_t size) : low(size), middle(size), high(size) {}
-};
-
-ZIPML_CLONES void SplitModel(const int32_t *model, uint32_t size, int16_t *low, int16_t *middle,
-                             int16_t *high) {
-  const int32_t mask = (1 << kDigitBits) - 1;
-  for (uint32_t j = 0; j < size; ++j) {
-    low[j] = static_cast<int16_t>(model[j] & mask);
-    middle[j] = static_cast<int16_t>(model[j] >> kDigitBits & mask);
-    high[j] = static_cast<int16_t>(model[j] >> (2 * kDigitBits));
-  }
-}
-
-/// sum codes * x. A product is below 2^7 * 2^11, so 2^12 of them fit 32 bits.
-ZIPML_CLONES int64_t DotCodes(const uint8_t *codes, const int16_t *low, const int16_t *middle,
-                              const int16_t *high, uint32_t size) {
-  const uint32_t kTile = 1u << 12;
-  int64_t sum = 0;
-  for (uint32_t start = 0; start < size; start += kTile) {
-    const uint32_t stop = std::min(size, start + kTile);
-    int32_t a = 0, b = 0, c = 0;
-    for (uint32_t j = start; j < stop; ++j) {
-      a += static_cast<int32_t>(codes[j]) * low[j];
-      b += static_cast<int32_t>(codes[j]) * middle[j];
-      c += static_cast<int32_t>(codes[j]) * high[j];
-    }
-    sum += a + static_cast<int64_t>(b) * (1 << kDigitBits) +
-           static_cast<int64_t>(c) * (1 << 2 * kDigitBits);
-  }
-  return sum;
-}
-
-/// Rows that AccumulateCodes takes at once. A coefficient is split into halves, so a product is at
-/// most 2^7 * 2^15 and 2^8 of them fit 32 bits.
-constexpr uint32_t kRowsExact = 256;
-
-/// gradient[j] += sum over rows of rows[row][j] * coefficients[row].
-ZIPML_CLONES void AccumulateCodes(const uint8_t *const *rows, const int32_t *coefficients,
-                                  uint32_t count, uint32_t size, int64_t *gradient) {
-  const uint32_t kTile = 512;
-  int32_t sum_low[kTile], sum_high[kTile];
-  for (uint32_t start = 0; start < size; start += kTile) {
-    const uint32_t width = std::min(kTile, size - start);
-    std::fill(sum_low, sum_low + width, 0);
-    std::fill(sum_high, sum_high + width, 0);
-    for (uint32_t s = 0; s < count; s += 4) {
-      // four rows at once; past the last one, rows that count zero times
-      const uint8_t *row[4];
-      int32_t low[4], high[4];
-      for (uint32_t i = 0; i < 4; ++i) {
-        const bool inside = s + i < count;
-        const int32_t c = inside ? coefficients[s + i] : 0;
-        row[i] = rows[inside ? s + i : s] + start;
-        low[i] = static_cast<int16_t>(c);
-        high[i] = static_cast<int32_t>((static_cast<int64_t>(c) - low[i]) >> 16);
-      }
-      for (uint32_t k = 0; k < width; ++k) {
-        const int32_t q0 = row[0][k], q1 = row[1][k], q2 = row[2][k], q3 = row[3][k];
-        sum_low[k] += q0 * low[0] + q1 * low[1] + q2 * low[2] + q3 * low[3];
-        sum_high[k] += q0 * high[0] + q1 * high[1] + q2 * high[2] + q3 * high[3];
-      }
-    }
-    for (uint32_t k = 0; k < width; ++k) {
-      gradient[start + k] += sum_low[k] + static_cast<int64_t>(sum_high[k]) * (1 << 16);
-    }
-  }
-}
-
-/// Applies a gradient to the first `size` entries; returns how many saturated.
-ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *gradient, uint32_t decay,
-                                  uint32_t size, int32_t *model) {
-  uint32_t saturations = 0;
-  for (uint32_t j = 0; j < size; ++j) {
-    model[j] = UpdateEntry(format, model[j], gradient[j], decay, saturations);
-  }
-  return saturations;
-}
-
-/// Fixed point from the bits of float32 values.
-ZIPML_CLONES void ConvertFloats(const uint64_t *words, uint32_t size, int32_t *values) {
-  for (uint32_t j = 0; j < size; ++j) {
-    values[j] = FixedFromFloatBits(static_cast<uint32_t>(words[j / 2] >> (j % 2 * 32)));
-  }
-}
-
-ZIPML_CLONES int64_t DotFloats(const int32_t *values, const int32_t *model, uint32_t size) {
-  int64_t sum = 0;
-  for (uint32_t j = 0; j < size; ++j) {
-    sum += RoundShift(static_cast<int64_t>(values[j]) * model[j], kFloatProductShift);
-  }
-  return sum;
-}
-
-ZIPML_CLONES void AccumulateFloats(const int32_t *values, int64_t coefficient, uint32_t size,
-                                   int64_t *gradient) {
-  for (uint32_t j = 0; j < size; ++j) {
-    gradient[j] += RoundShift(values[j] * coefficient, kFloatProductShift);
-  }
-}
-
-/// Levels of codes: entry j of the table that begins at tables[j].
-inline void LookUp(const uint8_t *codes, const int16_t *levels, const uint32_t *tables,
-                   uint32_t size, int16_t *values) {
-  for (uint32_t j = 0; j < size; ++j) values[j] = levels[tables[j] + codes[j]];
-}
-
-ZIPML_CLONES int64_t DotLevels(const int16_t *values, const int32_t *model, uint32_t size) {
-  int64_t sum = 0;
-  for (uint32_t j = 0; j < size; ++j) sum += static_cast<int64_t>(values[j]) * model[j];
-  return sum;
-}
-
-ZIPML_CLONES void AccumulateLevels(const int16_t *values, int64_t coefficient, uint32_t size,
-                                   int64_t *gradient) {
-  for (uint32_t j = 0; j < size; ++j) gradient[j] += values[j] * coefficient;
-}
-
-// ---- Values of one format --------------------------------------------------------------------
-
-/// Samples and coefficients of a batch between its dot products and its update.
-template <class TValues>
-struct Batch {
-  uint32_t count;  // real samples
-  typename TValues::Rows rows;
-  std::vector<Coefficients> coefficients;
-  Batch(const TValues &values, uint32_t batch)
-      : count(0), rows(values, batch), coefficients(batch) {}
-};
-
-/// Formats "bitplanes" and "refetch".
-class PlaneValues {
- public:
-  /// Codes of each independent sample of every sample of a batch.
-  struct Rows {
-    std::vector<uint64_t> codes[kMaxDithers];
-    Rows(const PlaneValues &values, uint32_t batch) {
-      for (uint32_t k = 0; k < values.dithers_; ++k) {
-        codes[k].resize(static_cast<size_t>(batch) * values.groups_ * 8);
-      }
-    }
-  };
-
-  PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
-      : a_(a),
-        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
-        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
-        dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
-        groups_((a.features + kGroup - 1) / kGroup),
-        dithers_(s.dithers),
-        digits_(size()) {}
-
-  uint32_t size() const { return groups_ * kGroup; }
-  static uint32_t PositionOf(uint32_t feature) { return Position(feature); }
-
-  void Load(uint32_t block, uint32_t sample, uint32_t count, Rows &rows) const {
-    const size_t plane = row_ * a_.block_samples;
-    for (uint32_t s = 0; s < count; ++s) {
-      const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
-      const size_t codes = static_cast<size_t>(s) * groups_ * 8;
-      for (uint32_t k = 0; k < dithers_; k += 2) {
-        const bool two = k + 1 < dithers_;
-        const uint64_t *dither = base + dither_ + k * plane;
-        DecodeRow(base, plane, BasePlanes(a_.bits), dither, two ? dither + plane : nullptr, groups_,
-                  &rows.codes[k][codes], two ? &rows.codes[k + 1][codes] : nullptr);
-      }
-    }
-  }
-
-  void SetModel(const int32_t *model) {
-    SplitModel(model, size(), digits_.low.data(), digits_.middle.data(), digits_.high.data());
-    sum_ = 0;
-    for (uint32_t j = 0; j < size(); ++j) sum_ += model[j];
-  }
-
-  /// Dot product of independent sample `which` of sample `s` with the model set last.
-  int64_t Dot(const Rows &rows, uint32_t s, uint32_t which) const {
-    const int64_t sum = DotCodes(Row(rows.codes[which], s), digits_.low.data(),
-                                 digits_.middle.data(), digits_.high.data(), size());
-    return sum * (1 << (DitherWeight(a_.bits) + 1)) - sum_ * (1 << kGridBits);
-  }
-
-  /// The gradient of a batch; 0 for the positions behind the last feature.
-  void Gradient(const Batch<PlaneValues> &batch, std::vector<int64_t> &gradient) const {
-    // symmetric: Q1 c2 + Q2 c1; else the one sample that counts, twice
-    const bool symmetric = a_.sampling == kDoubleSymmetric;
-    const uint32_t outer = a_.sampling == kIndependent ? dithers_ - 1 : 0;
-    std::vector<const uint8_t *> rows;
-    std::vector<int32_t> coefficients;
-    int64_t total = 0;
-    for (uint32_t s = 0; s < batch.count; ++s) {
-      const Coefficients &c = batch.coefficients[s];
-      rows.push_back(Row(batch.rows.codes[outer], s));
-      coefficients.push_back(c.second);
-      if (symmetric) {
-        rows.push_back(Row(batch.rows.codes[1], s));
-        coefficients.push_back(c.first);
-      }
-      total += BaseCoefficient(c);
-    }
-    std::fill(gradient.begin(), gradient.end(), 0);
-    for (uint32_t s = 0; s < rows.size(); s += kRowsExact) {
-      const uint32_t count = std::min(kRowsExact, static_cast<uint32_t>(rows.size()) - s);
-      AccumulateCodes(&rows[s], &coefficients[s], count, size(), gradient.data());
-    }
-    // value * 2^7 = 2^(9 - b) Q - 2^7
-    const int64_t scale = static_cast<int64_t>(symmetric ? 2 : 4) << DitherWeight(a_.bits);
-    const int64_t offset = total * (1 << kGridBits);
-    for (int64_t &g : gradient) g = g * scale - offset;
-    for (uint32_t j = a_.features; j < size(); ++j) gradient[Position(j)] = 0;
-  }
-
- private:
-  const uint8_t *Row(const std::vector<uint64_t> &codes, uint32_t s) const {
-    return reinterpret_cast<const uint8_t *>(&codes[static_cast<size_t>(s) * groups_ * 8]);
-  }
-
-  const ZipmlArguments &a_;
-  size_t row_, block_, dither_;  // in uint64
-  uint32_t groups_;
-  uint32_t dithers_;
-  Digits digits_;
-  int64_t sum_ = 0;
-};
-
-/// Format "levels".
-class LevelValues {
- public:
-  /// Values of Q1 and, with double sampling, of Q2 of every sample of a batch.
-  struct Rows {
-    std::vector<int16_t> values[2];
-    Rows(const LevelValues &of, uint32_t batch) {
-      for (uint32_t k = 0; k < of.dithers_; ++k) {
-        values[k].resize(static_cast<size_t>(batch) * of.size());
-      }
-    }
-  };
-
-  LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
-      : a_(a),
-        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
-        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
-        dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
-        groups_((a.features + kGroup - 1) / kGroup),
-        dithers_(s.dithers),
-        levels_(static_cast<size_t>(a.level_tables) * s.levels),
-        tables_(size()),
-        first_codes_(groups_ * 8),
-        second_codes_(groups_ * 8) {
-    for (size_t i = 0; i < levels_.size(); ++i) levels_[i] = static_cast<int16_t>(a.levels[i]);
-    for (uint32_t j = 0; j < size(); ++j) {
-      // behind the last feature any table will do: those entries of the model are 0
-      tables_[Position(j)] = a.level_tables == 1 || j >= a.features ? 0 : j * s.levels;
-    }
-  }
-
-  uint32_t size() const { return groups_ * kGroup; }
-  static uint32_t PositionOf(uint32_t feature) { return Position(feature); }
-
-  void Load(uint32_t block, uint32_t sample, uint32_t count, Rows &rows) {
-    const size_t plane = row_ * a_.block_samples;
-    for (uint32_t s = 0; s < count; ++s) {
-      const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_;
-      const bool two = dithers_ == 2;
-      DecodeRow(base, plane, BasePlanes(a_.bits), base + dither_,
-                two ? base + dither_ + plane : nullptr, groups_, first_codes_.data(),
-                two ? second_codes_.data() : nullptr);
-      const size_t row = static_cast<size_t>(s) * size();
-      LookUp(reinterpret_cast<const uint8_t *>(first_codes_.data()), levels_.data(), tables_.data(),
-             size(), &rows.values[0][row]);
-      if (two) {
-        LookUp(reinterpret_cast<const uint8_t *>(second_codes_.data()), levels_.data(),
-               tables_.data(), size(), &rows.values[1][row]);
-      }
-    }
-  }
-
-  void SetModel(const int32_t *model) { model_ = model; }
-
-  int64_t Dot(const Rows &rows, uint32_t s, uint32_t which) const {
-    return DotLevels(&rows.values[which][static_cast<size_t>(s) * size()], model_, size());
-  }
-
-  void Gradient(const Batch<LevelValues> &batch, std::vector<int64_t> &gradient) const {
-    std::fill(gradient.begin(), gradient.end(), 0);
-    for (uint32_t s = 0; s < batch.count; ++s) {
-      for (uint32_t k = 0; k < dithers_; ++k) {
-        const int64_t c = DitherCoefficient(a_.sampling, k, dithers_, batch.coefficients[s]);
-        if (c == 0) continue;
-        AccumulateLevels(&batch.rows.values[k][static_cast<size_t>(s) * size()], c, size(),
-                         gradient.data());
-      }
-    }
-    for (uint32_t j = a_.features; j < size(); ++j) gradient[Position(j)] = 0;
-  }
-
- private:
-  const ZipmlArguments &a_;
-  size_t row_, block_, dither_;  // in uint64
-  uint32_t groups_;
-  uint32_t dithers_;
-  std::vector<int16_t> levels_;                       // all tables
-  std::vector<uint32_t> tables_;                      // where the table of each position begins
-  std::vector<uint64_t> first_codes_, second_codes_;  // of one row
-  const int32_t *model_ = nullptr;
-};
-
-/// Format "float32".
-class FloatValues {
- public:
-  struct Rows {
-    std::vector<int32_t> values;
-    Rows(const FloatValues &values_of, uint32_t batch)
-        : values(static_cast<size_t>(batch) * values_of.size()) {}
-  };
-
-  FloatValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
-      : a_(a),
-        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
-        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)) {}
-
-  uint32_t size() const { return a_.features; }
-  static uint32_t PositionOf(uint32_t feature) { return feature; }
-
-  void Load(uint32_t block, uint32_t sample, uint32_t count, Rows &rows) const {
-    for (uint32_t s = 0; s < count; ++s) {
-      ConvertFloats(a_.planes + block * block_ + (sample + s) * row_, size(),
-                    &rows.values[static_cast<size_t>(s) * size()]);
-    }
-  }
-
-  void SetModel(const int32_t *model) { model_ = model; }
-
-  int64_t Dot(const Rows &rows, uint32_t s, uint32_t) const {
-    return DotFloats(&rows.values[static_cast<size_t>(s) * size()], model_, size());
-  }
-
-  void Gradient(const Batch<FloatValues> &batch, std::vector<int64_t> &gradient) const {
-    std::fill(gradient.begin(), gradient.end(), 0);
-    for (uint32_t s = 0; s < batch.count; ++s) {
-      AccumulateFloats(&batch.rows.values[static_cast<size_t>(s) * size()],
-                       BaseCoefficient(batch.coefficients[s]), size(), gradient.data());
-    }
-  }
-
- private:
-  const ZipmlArguments &a_;
-  size_t row_, block_;  // in uint64
-  const int32_t *model_ = nullptr;
-};
-
 // ---- Training --------------------------------------------------------------------------------
+
+// Two stages of a step as loops without branches, for compilers to vectorize. They are
+// SampleCoefficients, of least squares, and UpdateEntry for many; tests hold them against the
+// kernel.
+
+/// Saturate, with a counter as wide as the values.
+inline int64_t Clamp(int64_t value, int64_t &saturations) {
+  const int64_t limit = 0x7fffffff;
+  const int64_t clamped = std::min(std::max(value, -limit), limit);
+  saturations += value != clamped;
+  return clamped;
+}
+
+/// The scalar stage of least squares without weights: coefficients of samples from one of their dot
+/// products each.
+ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const int32_t *labels,
+                                  uint32_t step, uint32_t step_negative, uint32_t count,
+                                  int32_t *coefficients) {
+  const int value_shift = ValueFractionBits(format);
+  const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
+  int64_t saturations = 0;
+  for (uint32_t s = 0; s < count; ++s) {
+    const int64_t exact = dots[s] - static_cast<int64_t>(labels[s]) * (1 << value_shift);
+    const int64_t residual = Clamp(RoundShift(exact, value_shift), saturations);
+    const int64_t product = residual * static_cast<int64_t>(labels[s] < 0 ? step_negative : step);
+    coefficients[s] = static_cast<int32_t>(Clamp(RoundShift(product, shift), saturations));
+  }
+  return static_cast<uint32_t>(saturations);
+}
+
+/// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
+/// saturated. Without decay, a multiplication is left out.
+template <bool kDecays>
+inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
+                           uint32_t decay, uint32_t size, int32_t *model) {
+  const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
+  const int shift = GradientFractionBits(format) - kModelFractionBits;
+  int64_t saturations = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    int64_t gradient = ShiftLeft(sums[j], scale) - offset;
+    if (kDecays) gradient += RoundShift(static_cast<int64_t>(model[j]) * decay, decay_shift);
+    model[j] = static_cast<int32_t>(Clamp(model[j] - RoundShift(gradient, shift), saturations));
+  }
+  return static_cast<uint32_t>(saturations);
+}
+
+ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int scale,
+                                  int64_t offset, uint32_t decay, uint32_t size, int32_t *model) {
+  return decay == 0 ? UpdateLoop<false>(format, sums, scale, offset, 0, size, model)
+                    : UpdateLoop<true>(format, sums, scale, offset, decay, size, model);
+}
 
 /// What happens to a batch between its dot products and its update.
 class Scalars {
@@ -586,8 +217,8 @@ class Scalars {
   Scalars(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
       : a_(a), s_(s), full_row_(static_cast<size_t>(s.full_words) * (word_bits / 64)) {}
 
-  void SetEpoch(uint32_t epoch) {
-    const uint32_t *row = a_.schedule + static_cast<size_t>(epoch) * kScheduleColumns;
+  /// \param row  of the schedule
+  void SetEpoch(const uint32_t *row) {
     losses_ = {a_.sampling, a_.loss, a_.range_log2, row[kStep], row[kStepNegative]};
   }
 
@@ -643,30 +274,48 @@ class Scalars {
   std::vector<int32_t> row_;
 };
 
+/// What a thread counted. What all threads see alike counts for the first one.
+struct Counts {
+  uint32_t saturations = 0, outside = 0, clipped = 0, refetched = 0;
+};
+
+/// Trains one thread's share of the features. The threads meet once for each tile of samples, where
+/// they add up their dot products; everything else of a step is about single features, or so
+/// little that each thread does it for itself.
 template <class TValues>
 class Trainer {
  public:
-  Trainer(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+  Trainer(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, Share share,
+          Exchange<int64_t> &exchange)
       : a_(a),
         s_(s),
-        values_(word_bits, a, s),
+        share_(share),
+        exchange_(exchange),
+        values_(word_bits, a, s, share),
         scalars_(word_bits, a, s),
         model_(values_.size()),
-        seen_(values_.size()),
+        seen_(a.model_bits != 0 ? values_.size() : 0),
         ordered_(s.format == kRefetch ? a.features : 0),
-        gradient_(values_.size()),
-        ring_(a.delay + 1, Batch<TValues>(values_, a.batch)) {}
+        dots_(static_cast<size_t>(DotsOf(s)) * values_.tile()) {
+    for (uint32_t i = 0; i <= a.delay; ++i) ring_.emplace_back(values_.size(), a.batch);
+  }
 
-  void Run(ZipmlResults &results) {
+  /// Dot products of a sample, at most.
+  static uint32_t DotsOf(const Shape &s) { return std::max(2u, s.dithers); }
+
+  /// \param refetched  gets the samples that were read again, block after block of every epoch
+  Counts Run(std::vector<uint32_t> &refetched) {
     const uint32_t entries = s_.chunks * s_.lanes;
     int32_t *held = a_.model + entries;
-    for (uint32_t j = 0; j < a_.features; ++j) model_[TValues::PositionOf(j)] = a_.model[j];
+    for (uint32_t j = 0; j < share_.features(); ++j) {
+      model_.data()[values_.PositionOf(j)] = a_.model[share_.first + j];
+    }
     update_ = a_.first_update;
     See(update_ - 1);
     if (update_ != 0) clipped_ = 0;  // a later run's start model was counted when it was made
-    std::vector<uint32_t> refetched;
     for (uint32_t epoch = 0; epoch < a_.epochs; ++epoch) {
-      scalars_.SetEpoch(epoch);
+      row_ = a_.schedule + static_cast<size_t>(epoch) * kScheduleColumns;
+      scalars_.SetEpoch(row_);
       dotted_ = updated_ = 0;
       for (uint32_t i = 0; i < s_.blocks; ++i) {
         const uint32_t before = scalars_.refetched;
@@ -674,64 +323,105 @@ class Trainer {
         const uint32_t first = block * s_.batches_block + (block == 0 ? a_.skip : 0);
         const uint32_t last = std::min(s_.batches, (block + 1) * s_.batches_block);
         for (uint32_t k = first; k < last; ++k) {
-          Batch<TValues> &batch = Load(k);
-          if (dotted_ < a_.pending) {
-            const int32_t *pairs = held + 2 * dotted_ * a_.batch;
-            for (uint32_t j = 0; j < batch.count; ++j) {
-              batch.coefficients[j] = {pairs[2 * j], pairs[2 * j + 1]};
-            }
-          } else {
-            for (uint32_t j = 0; j < batch.count; ++j) {
-              batch.coefficients[j] =
-                  scalars_.Of(static_cast<size_t>(k) * a_.batch + j,
-                              [&](uint32_t which) { return values_.Dot(batch.rows, j, which); });
-            }
-          }
+          TrainBatch(k, dotted_ < a_.pending ? held + 2 * dotted_ * a_.batch : nullptr);
           ++dotted_;
           // what the next batch is to see: all updates but the last `delay`
-          if (dotted_ - updated_ > a_.delay) Update(epoch);
+          if (dotted_ - updated_ > a_.delay) Update();
         }
         refetched.push_back(scalars_.refetched - before);
       }
       if ((a_.flags & kFlagHold) == 0) {
-        while (updated_ < dotted_) Update(epoch);
+        while (updated_ < dotted_) Update();
         Store(a_.history + static_cast<size_t>(epoch) * entries);
       }
     }
-    if ((a_.flags & kFlagHold) != 0) {
-      for (uint32_t k = updated_; k < dotted_; ++k) {
-        const Batch<TValues> &batch = ring_[k % ring_.size()];
-        int32_t *pairs = held + 2 * static_cast<size_t>(k - updated_) * a_.batch;
-        std::fill(pairs, pairs + 2 * a_.batch, 0);
-        for (uint32_t i = 0; i < batch.count; ++i) {
-          pairs[2 * i] = batch.coefficients[i].first;
-          pairs[2 * i + 1] = batch.coefficients[i].second;
-        }
-      }
-    }
+    if ((a_.flags & kFlagHold) != 0 && share_.first == 0) Hold(held);
     Store(a_.model);
-    results.saturations = saturations_ + scalars_.saturations;
-    results.outside = scalars_.outside;
-    results.clipped = clipped_;
-    results.refetched = scalars_.refetched;
-    results.cycles = ModelledCycles(a_, s_, refetched);
+    Counts counts;
+    counts.saturations = saturations_;
+    counts.clipped = clipped_;
+    if (share_.first == 0) {
+      counts.saturations += scalars_.saturations;
+      counts.outside = scalars_.outside;
+      counts.refetched = scalars_.refetched;
+    }
+    return counts;
   }
 
  private:
-  Batch<TValues> &Load(uint32_t k) {
-    Batch<TValues> &batch = ring_[dotted_ % ring_.size()];
+  /// What is kept of a batch until its update: the sums of its gradient, for coefficients do not
+  /// depend on later batches.
+  struct Batch {
+    uint32_t count = 0;                  // real samples
+    int64_t total = 0;                   // sum of the base coefficients
+    std::vector<int32_t> first, second;  // coefficients
+    Aligned<int64_t> sums;
+    Batch(uint32_t positions, uint32_t batch) : first(batch), second(batch), sums(positions) {}
+  };
+
+  /// A batch by its number in the epoch.
+  Batch &BatchOf(uint32_t number) { return ring_[number % ring_.size()]; }
+
+  /// Coefficients and gradient of batch `k`, tile after tile, while a tile's rows are in the cache.
+  void TrainBatch(uint32_t k, const int32_t *pending) {
+    Batch &batch = BatchOf(dotted_);
     batch.count = std::min(a_.batch, a_.samples - k * a_.batch);
-    values_.Load(k / s_.batches_block, k % s_.batches_block * a_.batch, batch.count, batch.rows);
-    return batch;
+    batch.total = 0;
+    std::fill(batch.sums.data(), batch.sums.data() + values_.size(), 0);
+    const uint32_t block = k / s_.batches_block;
+    const uint32_t first = k % s_.batches_block * a_.batch;
+    for (uint32_t i = 0; i < batch.count; i += values_.tile()) {
+      const uint32_t count = std::min(values_.tile(), batch.count - i);
+      int32_t *one = &batch.first[i], *two = &batch.second[i];
+      values_.Load(block, first + i, count, dots_.data());
+      if (pending != nullptr) {
+        for (uint32_t s = 0; s < count; ++s) {
+          one[s] = pending[2 * (i + s)];
+          two[s] = pending[2 * (i + s) + 1];
+        }
+      } else {
+        exchange_.Sum(share_.index, dots_.data(), DotsOf(s_) * count);
+        SetCoefficients(static_cast<size_t>(k) * a_.batch + i, count, one, two);
+      }
+      for (uint32_t s = 0; s < count; ++s) batch.total += BaseCoefficient({one[s], two[s]});
+      values_.AddGradient(one, two, count, batch.sums.data());
+    }
   }
 
-  /// Random numbers of all features for one update.
+  /// A tile's coefficients from its dot products; `sample` is its first one.
+  void SetCoefficients(size_t sample, uint32_t count, int32_t *one, int32_t *two) {
+    if (a_.loss == kLeastSquares && (a_.flags & kFlagWeights) == 0) {
+      const int32_t *labels = a_.labels + sample;
+      const int64_t *dots = dots_.data();
+      if (a_.sampling == kDoubleSymmetric) {
+        scalars_.saturations +=
+            ScalarStage(s_.format, dots, labels, row_[kStep], row_[kStepNegative], count, one);
+        scalars_.saturations += ScalarStage(s_.format, dots + count, labels, row_[kStep],
+                                            row_[kStepNegative], count, two);
+      } else {
+        scalars_.saturations += ScalarStage(s_.format, a_.sampling == kSingle ? dots : dots + count,
+                                            labels, row_[kStep], row_[kStepNegative], count, one);
+        std::copy(one, one + count, two);
+      }
+      return;
+    }
+    for (uint32_t s = 0; s < count; ++s) {
+      const Coefficients c = scalars_.Of(sample + s, [&](uint32_t which) {
+        return dots_[static_cast<size_t>(which) * count + s];
+      });
+      one[s] = c.first;
+      two[s] = c.second;
+    }
+  }
+
+  /// Random numbers of the share's features for one update.
   const std::vector<uint32_t> &Randoms(uint32_t update, uint32_t stream) {
-    randoms_.resize(a_.features);
+    randoms_.resize(share_.features());
     Draw draw = {0, 0};
-    for (uint32_t j = 0; j < a_.features; ++j) {
-      const uint32_t lane = j % kDrawFeatures;
-      if (lane == 0) draw = DrawOf(a_.seed, update, j / kDrawFeatures, stream);
+    for (uint32_t j = 0; j < share_.features(); ++j) {
+      const uint32_t feature = share_.first + j;
+      const uint32_t lane = feature % kDrawFeatures;
+      if (lane == 0) draw = DrawOf(a_.seed, update, feature / kDrawFeatures, stream);
       randoms_[j] = LaneRandom(draw, lane);
     }
     return randoms_;
@@ -739,64 +429,132 @@ class Trainer {
 
   /// Hands the model to the dot products, quantized if it is to be.
   void See(uint32_t update) {
-    const std::vector<int32_t> *seen = &model_;
+    const int32_t *seen = model_.data();
     if (a_.model_bits != 0) {
       const std::vector<uint32_t> &random = Randoms(update, kModelStream);
-      for (uint32_t j = 0; j < a_.features; ++j) {
-        const uint32_t place = TValues::PositionOf(j);
-        seen_[place] =
-            QuantizedEntry(model_[place], a_.model_shift, a_.model_bits, random[j], clipped_);
+      for (uint32_t j = 0; j < share_.features(); ++j) {
+        const uint32_t at = values_.PositionOf(j);
+        seen_.data()[at] =
+            QuantizedEntry(model_.data()[at], a_.model_shift, a_.model_bits, random[j], clipped_);
       }
-      seen = &seen_;
+      seen = seen_.data();
     }
-    values_.SetModel(seen->data());
+    values_.SetModel(seen);
     if (ordered_.empty()) return;
-    for (uint32_t j = 0; j < a_.features; ++j) ordered_[j] = (*seen)[TValues::PositionOf(j)];
+    for (uint32_t j = 0; j < a_.features; ++j) ordered_[j] = seen[values_.PositionOf(j)];
     scalars_.SetModel(ordered_);
   }
 
-  void Update(uint32_t epoch) {
-    const uint32_t *row = a_.schedule + static_cast<size_t>(epoch) * kScheduleColumns;
-    values_.Gradient(ring_[updated_ % ring_.size()], gradient_);
+  void Update() {
+    Batch &batch = BatchOf(updated_++);
+    int scale = values_.scale();
+    int64_t offset = values_.OffsetOf(batch.total);
     if (a_.gradient_bits != 0) {
       const std::vector<uint32_t> &random = Randoms(update_, kGradientStream);
-      for (uint32_t j = 0; j < a_.features; ++j) {
-        int64_t &g = gradient_[TValues::PositionOf(j)];
-        g = QuantizedGradient(g, row[kGradientShift], a_.gradient_bits, random[j], clipped_);
+      for (uint32_t j = 0; j < share_.features(); ++j) {
+        int64_t &sum = batch.sums.data()[values_.PositionOf(j)];
+        sum = QuantizedGradient(ShiftLeft(sum, scale) - offset, row_[kGradientShift],
+                                a_.gradient_bits, random[j], clipped_);
       }
+      scale = 0;
+      offset = 0;
     }
+    const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
+    // positions behind the last feature, all in the last group, are to stay 0
+    const uint32_t whole = share_.features() / kGroup * kGroup;
     saturations_ +=
-        UpdateModel(s_.format, gradient_.data(), row[kDecay], values_.size(), model_.data());
+        UpdateModel(s_.format, batch.sums.data(), scale, offset, decay, whole, model_.data());
+    for (uint32_t j = whole; j < share_.features(); ++j) {
+      const uint32_t at = values_.PositionOf(j);
+      saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay, 1,
+                                  model_.data() + at);
+    }
     See(update_);
     ++update_;
-    ++updated_;
   }
 
   void Store(int32_t *row) const {
-    for (uint32_t j = 0; j < a_.features; ++j) row[j] = model_[TValues::PositionOf(j)];
-    std::fill(row + a_.features, row + static_cast<size_t>(s_.chunks) * s_.lanes, 0);
+    for (uint32_t j = 0; j < share_.features(); ++j) {
+      row[share_.first + j] = model_.data()[values_.PositionOf(j)];
+    }
+    if (share_.last == a_.features) {
+      std::fill(row + a_.features, row + static_cast<size_t>(s_.chunks) * s_.lanes, 0);
+    }
+  }
+
+  /// Coefficients of the batches whose update the next call is to make.
+  void Hold(int32_t *held) {
+    for (uint32_t k = updated_; k < dotted_; ++k) {
+      const Batch &batch = BatchOf(k);
+      int32_t *pairs = held + 2 * static_cast<size_t>(k - updated_) * a_.batch;
+      std::fill(pairs, pairs + 2 * a_.batch, 0);
+      for (uint32_t i = 0; i < batch.count; ++i) {
+        pairs[2 * i] = batch.first[i];
+        pairs[2 * i + 1] = batch.second[i];
+      }
+    }
   }
 
   const ZipmlArguments &a_;
   const Shape &s_;
+  const Share share_;
+  Exchange<int64_t> &exchange_;
   TValues values_;
   Scalars scalars_;
-  std::vector<int32_t> model_;    // in the order of the values' positions
-  std::vector<int32_t> seen_;     // the same as dot products see it, if quantized
-  std::vector<int32_t> ordered_;  // what they see, in the order of the features
-  std::vector<int64_t> gradient_;
-  std::vector<Batch<TValues>> ring_;
+  const uint32_t *row_ = nullptr;  // of the schedule
+  Aligned<int32_t> model_;         // in the order of the values' positions
+  Aligned<int32_t> seen_;          // the same as dot products see it, if quantized
+  std::vector<int32_t> ordered_;   // what they see, in the order of the features
+  std::vector<Batch> ring_;
+  std::vector<int64_t> dots_;  // of a tile: all Q1, then all Q2, and so on
   std::vector<uint32_t> randoms_;
   uint32_t dotted_ = 0, updated_ = 0;  // batches of this epoch
   uint32_t update_ = 0;                // number of the next update since training began
   uint32_t saturations_ = 0, clipped_ = 0;
 };
 
+/// Threads for a run: as many as asked for, but each with a group of features.
+uint32_t ThreadsFor(uint32_t wanted, const ZipmlArguments &a) {
+  const uint32_t groups = (a.features + kGroup - 1) / kGroup;
+  if (wanted == 0) {
+    // a thread more pays where its share of a batch takes much longer than meeting the others
+    const uint64_t values = static_cast<uint64_t>(a.batch) * a.features;
+    const uint64_t worth = std::max<uint64_t>(1, values / kValuesForThread);
+    wanted = static_cast<uint32_t>(
+        std::min<uint64_t>(std::max(1u, std::thread::hardware_concurrency()), worth));
+  }
+  return std::min(std::min(wanted, groups), kMaxThreads);
+}
+
+template <class TValues>
+void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t threads,
+           ZipmlResults &results) {
+  const uint32_t groups = (a.features + kGroup - 1) / kGroup;
+  Exchange<int64_t> exchange(threads, Trainer<TValues>::DotsOf(s) * a.batch);
+  std::vector<Counts> counts(threads);
+  std::vector<std::vector<uint32_t>> refetched(threads);
+  RunThreads(threads, [&](uint32_t t) {
+    const uint32_t last = std::min(a.features, groups * (t + 1) / threads * kGroup);
+    const Share share = {t, groups * t / threads * kGroup, last, threads};
+    counts[t] = Trainer<TValues>(word_bits, a, s, share, exchange).Run(refetched[t]);
+  });
+  for (const Counts &count : counts) {
+    results.saturations += count.saturations;
+    results.outside += count.outside;
+    results.clipped += count.clipped;
+    results.refetched += count.refetched;
+  }
+  results.cycles = ModelledCycles(a, s, refetched[0]);
+}
+
 }  // namespace
 }  // namespace zipml
 
+extern "C" const char *zipml_engine_loops() { return zipml::Loops().name; }
+
 extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
-                                 const ZipmlArguments *arguments, ZipmlResults *results) {
+                                 const ZipmlArguments *arguments, ZipmlResults *results,
+                                 uint32_t threads) {
   using namespace zipml;
   const ZipmlArguments &a = *arguments;
   Shape shape = {};
@@ -809,11 +567,13 @@ extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
   if (results->status != kStatusOk) return;
   results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes * a.block_samples *
                    shape.chunks;
+  // an exact dot product is one thread's, which has the whole model
+  const uint32_t count = shape.format == kRefetch ? 1 : ThreadsFor(threads, a);
   if (shape.format == kFloat32) {
-    Trainer<FloatValues>(word_bits, a, shape).Run(*results);
+    Train<FloatValues>(word_bits, a, shape, count, *results);
   } else if (shape.format == kLevels) {
-    Trainer<LevelValues>(word_bits, a, shape).Run(*results);
+    Train<LevelValues>(word_bits, a, shape, count, *results);
   } else {
-    Trainer<PlaneValues>(word_bits, a, shape).Run(*results);
+    Train<PlaneValues>(word_bits, a, shape, count, *results);
   }
 }

@@ -3,8 +3,12 @@
 #define ZIPML_ENGINE_H
 #include "abi.h"
 
-/* Runs the accelerator with words of `word_bits` bits on values of `format` (ValueFormat). */
+/* Runs the accelerator with words of `word_bits` bits on values of `format` (ValueFormat), on so
+   many threads, or on as many as pay if `threads` is 0. Results do not depend on their number. */
 void zipml_engine_run(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
-                      ZipmlResults *results);
+                      ZipmlResults *results, uint32_t threads);
+
+/* Which loops a run takes on this machine: "avx512" or "portable". */
+const char *zipml_engine_loops(void);
 
 #endif

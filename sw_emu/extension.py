@@ -12,7 +12,15 @@ SOURCES = ROOT / "sw_emu"
 INCLUDE = ROOT / "hls" / "include"
 
 #: No contraction and no fast-math: the same bits on every machine.
-FLAGS = ["-std=c++14", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror=return-type"]
+FLAGS = [
+    "-std=c++14",
+    "-O3",
+    "-pthread",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror=return-type",
+]
 
 
 def declarations(*headers: str) -> str:
@@ -42,5 +50,6 @@ def extension(
         extra_compile_args=FLAGS
         + (flags or [])
         + [f"-isystem{directory}" for directory in include or []],
+        extra_link_args=["-pthread"],
     )
     return builder

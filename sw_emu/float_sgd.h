@@ -15,10 +15,15 @@
    history  epochs x features, the model after each epoch; may be NULL
    steps    one per epoch, not divided by the batch
    decays   one per epoch, step * l2
+   threads  each has a share of the features; sums round in an order that depends on it
 
-   Returns 0, or -1 if samples, features, batch or epochs is 0 (nothing is touched then). */
+   Returns 0, or -1 if samples, features, batch, epochs or threads is 0 (nothing is touched then).
+ */
 int32_t zipml_float_sgd(const float *values, const float *labels, float *model, float *history,
                         uint32_t samples, uint32_t features, uint32_t batch, uint32_t epochs,
-                        uint32_t delay, const float *steps, const float *decays);
+                        uint32_t delay, const float *steps, const float *decays, uint32_t threads);
+
+/* The sum of `count` words: what memory can deliver to one thread, for benchmarks. */
+uint64_t zipml_read_words(const uint64_t *words, uint64_t count);
 
 #endif

@@ -222,6 +222,7 @@ def run_build(
     held: NDArray[np.int32] | None = None,
     hold: bool = False,
     first_update: int = 0,
+    threads: int = 1,
 ) -> Outcome:
     """One start of ``build``; checks that it wrote nothing outside its buffers and no padding.
 
@@ -266,6 +267,7 @@ def run_build(
         FORMAT_CODES[layout.value_format],
         {name: array.ctypes.data for name, array in arrays.items()},
         scalars,
+        threads,
     )
     assert (buffer[row + tail :] == SENTINEL).all()
     assert (buffer[layout.features : row] == 0).all()
@@ -307,6 +309,7 @@ def run_segments(
     plan: Plan,
     model: NDArray[np.int32],
     blocks: int,
+    threads: int = 1,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """A run in segments of ``blocks`` blocks: model, history (epochs, features), saturations.
 
@@ -343,6 +346,7 @@ def run_segments(
                 held=held,
                 hold=hold,
                 first_update=epoch * batches + oldest,
+                threads=threads,
             )
             assert outcome.registers["status"] == CONFIG.status_ok, outcome.registers
             model, held = outcome.model, outcome.held

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.cases import Case, random_case, run_build, run_segments
 from tests.strategies import COUNTERS, any_case, segmented_case
 from zipml_pynq import reference
+from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, LIMITS
 from zipml_pynq.interface import INTERFACES
 from zipml_pynq.native import load_build
@@ -376,6 +377,9 @@ def test_engine_matches_reference_with_any_loss(case: Case) -> None:
     expected = reference.train(case.packed, case.plan, case.model)
     for name in COUNTERS:
         assert registers[name] == getattr(expected, name), name
+    threaded = run_build(ENGINE, case.packed, case.plan, case.model, threads=3)
+    np.testing.assert_array_equal(threaded.history, expected.history_fixed)
+    assert threaded.registers == registers
 
 
 @settings(max_examples=60, deadline=None)
@@ -387,3 +391,81 @@ def test_segments_with_any_loss_give_the_bits_of_one_piece(drawn: tuple[Case, in
     np.testing.assert_array_equal(history, whole.history)
     np.testing.assert_array_equal(model, whole.model)
     assert saturations == whole.registers["saturations"]
+
+
+# ---- Threads and instruction sets -------------------------------------------------------------
+
+
+def outcome_of(case: Case, threads: int) -> tuple[bytes, bytes, int]:
+    """Model, history and saturations on so many threads."""
+    outcome = run_build(ENGINE, case.packed, case.plan, case.model, threads=threads)
+    return (
+        outcome.model.tobytes(),
+        outcome.history.tobytes(),
+        outcome.registers["saturations"],
+    )
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("word_bits", [64, 512])
+@pytest.mark.parametrize("features", [65, 500, 1000])
+@pytest.mark.parametrize("delay", [0, 2])
+def test_threads_do_not_change_a_bit(
+    value_format: str, word_bits: int, features: int, delay: int
+) -> None:
+    # a step at which residuals, coefficients and entries saturate too
+    case = random_case(
+        features,
+        value_format=value_format,
+        word_bits=word_bits,
+        features=features,
+        delay=delay,
+        samples=150,
+        batch=4,
+        step=3.0,
+        l2=0.01,
+        model_scale=50.0,
+        own_tables=False,
+    )
+    expected = outcome_of(case, 1)
+    for threads in (0, 2, 3, 7, 64):
+        assert outcome_of(case, threads) == expected
+
+
+def test_segments_on_threads_give_the_bits_of_one_piece() -> None:
+    case = random_case(6, delay=3, batch=4, blocks=5, samples=83, features=300)
+    whole = run_build(ENGINE, case.packed, case.plan, case.model)
+    model, history, _ = run_segments(ENGINE, case.packed, case.plan, case.model, 2, threads=3)
+    np.testing.assert_array_equal(history, whole.history)
+    np.testing.assert_array_equal(model, whole.model)
+
+
+def test_portable_loops_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(40):
+        case = random_case(
+            seed,
+            bits=seed % 8 + 1,
+            sampling=("symmetric", "plain", "single")[seed % 3],
+            features=(3, 64, 130, 700)[seed % 4],
+            batch=(1, 5, 16, 64)[seed // 4 % 4],
+            samples=150,
+            value_format="levels" if seed % 5 == 0 else "bitplanes",
+            own_tables=seed % 2 == 0,
+            step=0.01,
+            model_scale=(0.1, 1.0, 100.0)[seed % 3],
+            word_bits=512,
+        )
+        monkeypatch.delenv("ZIPML_LOOPS", raising=False)
+        best = outcome_of(case, 1)
+        monkeypatch.setenv("ZIPML_LOOPS", "portable")
+        assert ffi.string(lib.zipml_engine_loops()) == b"portable"
+        assert outcome_of(case, 1) == best
+
+
+@pytest.mark.parametrize("entry", [0x7F7F7F7F, 0x7F7F7F80, 2**31 - 1, -(2**31) + 1])
+def test_entries_at_the_ends_of_their_digits(entry: int) -> None:
+    # the engine splits entries into 1 to 5 bytes
+    case = random_case(3, features=100, word_bits=64, samples=9, step=1e-4)
+    model = np.zeros_like(case.model)
+    model[7] = entry
+    check(Case(case.packed, case.plan, model))

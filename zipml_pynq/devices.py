@@ -352,6 +352,8 @@ class EmulatedDevice(pynq.Device):
         results are there.
     inject_hang : bool
         Fault injection: a start never ends. Loading the overlay again recovers.
+    threads : int
+        Of the fast engine; 0 for as many as pay on an idle machine. They do not change a bit.
 
     Attributes
     ----------
@@ -379,10 +381,13 @@ class EmulatedDevice(pynq.Device):
         coherent: bool = True,
         clock_mhz: float | None = None,
         inject_hang: bool = False,
+        threads: int = 1,
     ) -> None:
         super().__init__(f"zipml-emulated-{next(self._numbers)}")
         if clock_mhz is not None and not clock_mhz > 0:
             raise ArgumentError(f"clock_mhz was {clock_mhz!r}; it must be positive")
+        if threads < 0:
+            raise ArgumentError(f"threads was {threads}; allowed are integers from 0 up")
         if memory_bytes > hwh.MEMORY_RANGE:
             raise ArgumentError(f"memory_bytes was {memory_bytes}; at most {hwh.MEMORY_RANGE} fit")
         self.name = "zipml_emulated"
@@ -390,6 +395,7 @@ class EmulatedDevice(pynq.Device):
         self.coherent = coherent
         self.clock_mhz = clock_mhz
         self.inject_hang = inject_hang
+        self.threads = threads
         self._build = load_build(engine)
         self._heap = Heap(memory_bytes)
         # untouched pages of it cost nothing
@@ -565,7 +571,9 @@ class EmulatedDevice(pynq.Device):
         scalars: dict[str, int],
     ) -> None:
         began = time.monotonic()
-        outputs = self._build.run(self.word_bits, FORMAT_CODES[self.value_format], hosts, scalars)
+        outputs = self._build.run(
+            self.word_bits, FORMAT_CODES[self.value_format], hosts, scalars, self.threads
+        )
         if self.clock_mhz is not None:
             left = began + outputs["cycles"] / (self.clock_mhz * 1e6) - time.monotonic()
             if left > 0:

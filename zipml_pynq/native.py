@@ -27,7 +27,12 @@ class Build:
     _run: Any
 
     def run(
-        self, word_bits: int, value_format: int, pointers: dict[str, int], scalars: dict[str, int]
+        self,
+        word_bits: int,
+        value_format: int,
+        pointers: dict[str, int],
+        scalars: dict[str, int],
+        threads: int = 1,
     ) -> dict[str, int]:
         """Run the accelerator once and return its output registers.
 
@@ -42,6 +47,8 @@ class Build:
             memory.
         scalars : dict
             Value for each scalar of the format's interface.
+        threads : int
+            Of the engine; 0 for as many as pay. The bits do not depend on it.
         """
         arguments = self._ffi.new("ZipmlArguments *")
         for name, address in pointers.items():
@@ -50,7 +57,8 @@ class Build:
         for name, value in scalars.items():
             setattr(arguments, name, value)
         results = self._ffi.new("ZipmlResults *")
-        self._run(word_bits, value_format, arguments, results)  # releases the GIL
+        how = (threads,) if self.name == "engine" else ()
+        self._run(word_bits, value_format, arguments, results, *how)  # releases the GIL
         return {name: int(getattr(results, name)) for name in _OUTPUTS}
 
 

@@ -519,6 +519,7 @@ def float_sgd(
     l2: float = 0.0,
     delay: int = 0,
     model: ArrayLike | None = None,
+    threads: int = 1,
 ) -> FloatArray:
     """Full-precision mini-batch SGD, compiled: the batches and updates of the accelerator.
 
@@ -536,6 +537,8 @@ def float_sgd(
         Weight of ``l2 / 2 * ||x||^2``.
     model : array_like, shape (features,), optional
         Start; 0 by default.
+    threads : int
+        Each trains a share of the features; sums round in an order that depends on it.
 
     Returns
     -------
@@ -550,6 +553,8 @@ def float_sgd(
     v, y, x, steps = _float_arguments(values, labels, model, step, delay)
     if batch < 1:
         raise ArgumentError(f"batch was {batch}; allowed are integers from 1 up")
+    if threads < 1:
+        raise ArgumentError(f"threads was {threads}; allowed are integers from 1 up")
     history = np.empty((steps.size, x.size), dtype=np.float32)
     decays = (steps * np.float32(l2)).astype(np.float32)
 
@@ -568,6 +573,7 @@ def float_sgd(
         delay,
         pointer(steps),
         pointer(decays),
+        threads,
     )
     return history
 

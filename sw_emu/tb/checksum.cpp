@@ -171,7 +171,7 @@ bool Run(const Case &c, uint64_t seed, Hash *hash) {
     arguments.seed = 7;
     arguments.block_step = 1;
     ZipmlResults results = {};
-    zipml_engine_run(c.word_bits, c.format, &arguments, &results);
+    zipml_engine_run(c.word_bits, c.format, &arguments, &results, 1 + c.turn % 3);
     if (results.status != 1) {
       std::fprintf(stderr, "status %u\n", static_cast<unsigned>(results.status));
       return false;

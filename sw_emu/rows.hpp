@@ -1,0 +1,200 @@
+// Loops over rows of bytes: all that the engine's integer formats spend time on. A row holds one
+// unsigned code for each feature of a sample, 64 to a group as the planes have them. Plain C++ that
+// compilers vectorize; rows_avx512.hpp has the same loops on byte dot products.
+//
+// Every sum is an exact integer, so whichever loops run, they give the same bits.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "clones.h"
+
+namespace zipml {
+
+/// Values that a loop handles together: the lanes of one uint64 of a plane.
+constexpr uint32_t kGroup = 64;
+
+/// Rows that one call of RowLoops::gradient takes at most.
+constexpr uint32_t kMaxRows = 256;
+
+/// An array that begins at a cache line, all zeros.
+template <class T>
+class Aligned {
+ public:
+  explicit Aligned(size_t size) : bytes_(new uint8_t[size * sizeof(T) + 63]()) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(bytes_.get());
+    data_ = reinterpret_cast<T *>(bytes_.get() + (64 - address % 64) % 64);
+  }
+  T *data() const { return data_; }
+
+ private:
+  std::unique_ptr<uint8_t[]> bytes_;
+  T *data_;
+};
+
+/// Words of each plane, one behind the other, that decode to rows of codes.
+struct PlaneWords {
+  const uint64_t *base;  // the most significant plane
+  size_t plane;          // uint64 from one base plane to the next
+  uint32_t base_planes;
+  const uint64_t *first_dither;
+  const uint64_t *second_dither;  // may be null
+  size_t ahead;                   // uint64 to the words that are decoded next, to be fetched
+};
+
+/// A model as the loops multiply with it: integer digits, and the sum of the entries.
+struct DigitModel {
+  explicit DigitModel(size_t size) : digits(size * 6), count(0), sum(0) {}
+  Aligned<uint8_t> digits;
+  int count;
+  int64_t sum;
+};
+
+/// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
+struct RowLoops {
+  const char *name;
+  /// Where model and gradient keep a feature.
+  uint32_t (*position)(uint32_t feature);
+  /// Where rows of codes have it.
+  uint32_t (*code_position)(uint32_t feature);
+  /// first = base + first dither, second = base + second dither, for `words` words of 64 features.
+  void (*decode)(const PlaneWords &planes, size_t words, uint8_t *first, uint8_t *second);
+  /// Takes a model over.
+  void (*split)(const int32_t *model, uint32_t size, DigitModel &digits);
+  /// sums[r] = sum over a row of code times entry.
+  void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
+               int64_t *sums);
+  /// gradient[j] += sum over rows of code times coefficient. What rows up to the next multiple of
+  /// four hold is read, and counts zero times.
+  void (*gradient)(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
+                   int64_t *gradient);
+};
+
+namespace portable {
+
+/// Four uint64 as a vector of the compiler's, not aligned.
+typedef uint64_t Four __attribute__((vector_size(32), aligned(8), may_alias));
+
+/// The bits of a word of one plane, spread over 64 codes: `low` the first 32, `high` the others.
+struct Spread {
+  Four low, high;
+  explicit Spread(uint64_t word) {
+    const Four all = {word, word, word, word};
+    const Four first = {0, 1, 2, 3}, last = {4, 5, 6, 7};
+    const uint64_t lowest = 0x0101010101010101u;
+    low = (all >> first) & lowest;
+    high = (all >> last) & lowest;
+  }
+};
+
+/// Shifting a plane's word right by k leaves the bits k, k + 8, .. k + 56 in the lowest bit of each
+/// byte, so inside a group codes are transposed: feature 8 m + k at position 8 k + m.
+static uint32_t Position(uint32_t feature) {
+  return (feature & ~63u) | (feature & 7) << 3 | (feature >> 3 & 7);
+}
+
+ZIPML_CLONES static void Decode(const PlaneWords &planes, size_t words, uint8_t *first,
+                                uint8_t *second) {
+  Four *one = reinterpret_cast<Four *>(first);
+  Four *two = reinterpret_cast<Four *>(second);
+  for (size_t i = 0; i < words; ++i) {
+    Four low = {0}, high = {0};
+    for (uint32_t p = 0; p < planes.base_planes; ++p) {
+      const Spread bits(planes.base[p * planes.plane + i]);
+      low += low + bits.low;
+      high += high + bits.high;
+    }
+    const Spread dither(planes.first_dither[i]);
+    one[2 * i] = low + dither.low;
+    one[2 * i + 1] = high + dither.high;
+    if (planes.second_dither != nullptr) {
+      const Spread other(planes.second_dither[i]);
+      two[2 * i] = low + other.low;
+      two[2 * i + 1] = high + other.high;
+    }
+  }
+}
+
+/// A model entry is three digits, so that a product with a code fits 16 x 16 -> 32 bits:
+/// x = low + 2^11 middle + 2^22 high.
+constexpr int kDigitBits = 11;
+
+ZIPML_CLONES static void Split(const int32_t *model, uint32_t size, DigitModel &digits) {
+  int16_t *low = reinterpret_cast<int16_t *>(digits.digits.data());
+  int16_t *middle = low + size, *high = middle + size;
+  const int32_t mask = (1 << kDigitBits) - 1;
+  int64_t sum = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    low[j] = static_cast<int16_t>(model[j] & mask);
+    middle[j] = static_cast<int16_t>(model[j] >> kDigitBits & mask);
+    high[j] = static_cast<int16_t>(model[j] >> (2 * kDigitBits));
+    sum += model[j];
+  }
+  digits.sum = sum;
+}
+
+/// A product is below 2^8 * 2^11, so 2^11 of them fit 32 bits.
+ZIPML_CLONES static void Dots(const uint8_t *rows, uint32_t count, uint32_t size,
+                              const DigitModel &model, int64_t *sums) {
+  const int16_t *low = reinterpret_cast<const int16_t *>(model.digits.data());
+  const int16_t *middle = low + size, *high = middle + size;
+  const uint32_t kTile = 1u << 11;
+  for (uint32_t r = 0; r < count; ++r) {
+    const uint8_t *codes = rows + static_cast<size_t>(r) * size;
+    int64_t sum = 0;
+    for (uint32_t start = 0; start < size; start += kTile) {
+      const uint32_t stop = std::min(size, start + kTile);
+      int32_t a = 0, b = 0, c = 0;
+      for (uint32_t j = start; j < stop; ++j) {
+        a += static_cast<int32_t>(codes[j]) * low[j];
+        b += static_cast<int32_t>(codes[j]) * middle[j];
+        c += static_cast<int32_t>(codes[j]) * high[j];
+      }
+      sum += a + static_cast<int64_t>(b) * (1 << kDigitBits) +
+             static_cast<int64_t>(c) * (1 << 2 * kDigitBits);
+    }
+    sums[r] = sum;
+  }
+}
+
+/// A coefficient is two halves, so a product is at most 2^8 * 2^15, and 2^7 of them fit 32 bits.
+ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
+                                  const int32_t *coefficients, int64_t *gradient) {
+  const uint32_t kTile = 512, kRowsExact = 128;
+  int32_t sum_low[kTile], sum_high[kTile];
+  for (uint32_t begin = 0; begin < count; begin += kRowsExact) {
+    const uint32_t end = std::min(count, begin + kRowsExact);
+    for (uint32_t start = 0; start < size; start += kTile) {
+      const uint32_t width = std::min(kTile, size - start);
+      std::fill(sum_low, sum_low + width, 0);
+      std::fill(sum_high, sum_high + width, 0);
+      for (uint32_t r = begin; r < end; r += 4) {
+        const uint8_t *row = rows + static_cast<size_t>(r) * size + start;
+        int32_t low[4], high[4];
+        for (uint32_t i = 0; i < 4; ++i) {
+          const int32_t c = r + i < end ? coefficients[r + i] : 0;
+          low[i] = static_cast<int16_t>(c);
+          high[i] = static_cast<int32_t>((static_cast<int64_t>(c) - low[i]) >> 16);
+        }
+        for (uint32_t k = 0; k < width; ++k) {
+          const int32_t q0 = row[k], q1 = row[size + k];
+          const int32_t q2 = row[2 * static_cast<size_t>(size) + k];
+          const int32_t q3 = row[3 * static_cast<size_t>(size) + k];
+          sum_low[k] += q0 * low[0] + q1 * low[1] + q2 * low[2] + q3 * low[3];
+          sum_high[k] += q0 * high[0] + q1 * high[1] + q2 * high[2] + q3 * high[3];
+        }
+      }
+      for (uint32_t k = 0; k < width; ++k) {
+        gradient[start + k] += sum_low[k] + static_cast<int64_t>(sum_high[k]) * (1 << 16);
+      }
+    }
+  }
+}
+
+static const RowLoops kLoops = {"portable", Position, Position, Decode, Split, Dots, Gradient};
+
+}  // namespace portable
+}  // namespace zipml

@@ -1,0 +1,379 @@
+// The formats of values, each with the same three steps: SetModel, Load a tile of samples and take
+// their dot products with it, AddGradient with their coefficients.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "clones.h"
+#include "rows.hpp"
+#include "rows_avx512.hpp"
+#include "zipml/arithmetic.hpp"
+#include "zipml/config.hpp"
+
+extern "C" {
+#include "abi.h"
+}
+
+namespace zipml {
+namespace {
+
+/// Sizes that follow from the registers and the build.
+struct Shape {
+  ValueFormat format;
+  uint32_t lanes;          // values in a word
+  uint32_t chunks;         // words in a sample's row of one plane
+  uint32_t dithers;        // streamed of one value
+  uint32_t planes;         // streamed planes
+  uint32_t passes;         // of the kernel over its cells: what it trains on in a cycle each
+  uint32_t cells;          // in a sample's row
+  uint32_t levels;         // of one table
+  uint32_t full_words;     // of one sample at full precision
+  uint32_t batches_block;  // batches in a block
+  uint32_t batches;        // batches in the buffer
+  uint32_t blocks;
+};
+
+/// The features of one thread, whole groups but for the end.
+struct Share {
+  uint32_t index;        // of the thread
+  uint32_t first, last;  // features
+  uint32_t threads;
+  uint32_t features() const { return last - first; }
+};
+
+/// The best loops for this machine; the environment variable ZIPML_LOOPS=portable, for tests and
+/// comparisons, asks for the others.
+inline const RowLoops &Loops() {
+#ifdef ZIPML_HAS_AVX512
+  const char *wanted = std::getenv("ZIPML_LOOPS");
+  const bool portable_wanted = wanted != nullptr && std::strcmp(wanted, "portable") == 0;
+  if (!portable_wanted && avx512::Runs()) return avx512::kLoops;
+#endif
+  return portable::kLoops;
+}
+
+/// Bytes of rows that a tile has: what stays in a core's first cache between dot products and
+/// gradient, or in its second one where a tile costs a meeting of threads.
+constexpr uint32_t kTileBytes = 32 << 10;
+constexpr uint32_t kSharedTileBytes = 256 << 10;
+
+/// Samples of a tile, whose rows are `bytes` long together.
+inline uint32_t TileSamples(size_t bytes, uint32_t rows, const Share &share, uint32_t batch) {
+  const uint32_t room =
+      static_cast<uint32_t>((share.threads == 1 ? kTileBytes : kSharedTileBytes) / bytes);
+  const uint32_t most = std::min(kMaxRows / rows, batch);
+  const uint32_t tile = std::max(std::min(room, most), std::min(most, 8u));
+  const uint32_t tiles = (batch + tile - 1) / tile;
+  return (batch + tiles - 1) / tiles;
+}
+
+/// Rows of codes from bit-planes, for one tile of samples: all of one independent sample of a value
+/// (Q1), then all of another one (Q2), where there are two.
+class CodeRows {
+ public:
+  CodeRows(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
+      : a_(a),
+        loops_(Loops()),
+        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
+        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
+        dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
+        first_group_(share.first / kGroup),
+        groups_((share.features() + kGroup - 1) / kGroup),
+        double_(a.sampling != kSingle) {}
+
+  uint32_t size() const { return groups_ * kGroup; }
+  /// Independent samples of a value that are decoded at once.
+  uint32_t samplings() const { return double_ ? 2 : 1; }
+  const RowLoops &loops() const { return loops_; }
+
+  /// Decodes `count` samples of a block from `sample` on; `rows` holds 2 or 1 times as many.
+  void Load(uint32_t block, uint32_t sample, uint32_t count, uint8_t *rows) const {
+    Load(block, sample, count, 0, double_, rows);
+  }
+
+  /// The same with dither number `dither`, and the next one if `two`.
+  void Load(uint32_t block, uint32_t sample, uint32_t count, uint32_t dither, bool two,
+            uint8_t *rows) const {
+    const size_t plane = row_ * a_.block_samples;
+    // words that are all this thread's lie one behind the other
+    const bool whole = groups_ == row_;
+    const size_t words = whole ? count * row_ : groups_;
+    uint8_t *second = rows + static_cast<size_t>(count) * size();
+    for (uint32_t s = 0; s < (whole ? 1 : count); ++s) {
+      const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_ + first_group_;
+      // behind the tile's words are those of the next one
+      const PlaneWords planes = {base,
+                                 plane,
+                                 BasePlanes(a_.bits),
+                                 base + dither_ + dither * plane,
+                                 two ? base + dither_ + (dither + 1) * plane : nullptr,
+                                 count * row_};
+      const size_t codes = static_cast<size_t>(s) * size();
+      loops_.decode(planes, words, rows + codes, second + codes);
+    }
+  }
+
+ private:
+  const ZipmlArguments &a_;
+  const RowLoops &loops_;
+  const size_t row_, block_, dither_;  // in uint64
+  const uint32_t first_group_, groups_;
+  const bool double_;
+};
+
+/// Formats "bitplanes" and "refetch".
+class PlaneValues {
+ public:
+  PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
+      : a_(a),
+        codes_(word_bits, a, s, share),
+        tile_(TileSamples(codes_.samplings() * size(), codes_.samplings(), share, a.batch)),
+        rows_(static_cast<size_t>(codes_.samplings() * tile_ + 3) * size()),
+        digits_(size()),
+        coefficients_(2 * tile_) {}
+
+  uint32_t size() const { return codes_.size(); }
+  uint32_t PositionOf(uint32_t feature) const { return codes_.loops().position(feature); }
+  /// Samples that Load takes at most.
+  uint32_t tile() const { return tile_; }
+  /// A gradient is sums * 2^scale() - OffsetOf(total): value * 2^7 = 2^(9 - b) Q - 2^7, and
+  /// without the symmetric estimator each Q c counts twice.
+  int scale() const { return DitherWeight(a_.bits) + (a_.sampling == kDoubleSymmetric ? 1 : 2); }
+  int64_t OffsetOf(int64_t total) const { return total * (1 << kGridBits); }
+
+  void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
+
+  /// Loads a tile and takes its dot products with the model set last: of all first samples, then of
+  /// all second ones, and so on. The rows that stay are those that the gradient needs.
+  void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
+    if (a_.sampling == kIndependent) {
+      for (uint32_t k = 0; k < a_.degree; k += 2) {
+        const bool two = k + 1 < a_.degree;
+        codes_.Load(block, sample, count, k, two, rows_.data());
+        Dots(0, two ? 2 * count : count, dots + k * count);
+      }
+      codes_.Load(block, sample, count, a_.degree, false, rows_.data());
+      return;
+    }
+    const uint32_t rows = codes_.samplings() * count;
+    codes_.Load(block, sample, count, rows_.data());
+    // the plain estimator has no use for Q1's
+    const uint32_t begin = a_.sampling == kDoublePlain ? count : 0;
+    Dots(begin, rows - begin, dots + begin);
+  }
+
+  /// Symmetric: Q1 c2 + Q2 c1; else Q c, of the one sample that counts.
+  void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
+    std::copy(two, two + count, coefficients_.begin());
+    std::copy(one, one + count, coefficients_.begin() + count);
+    const uint32_t rows = a_.sampling == kDoubleSymmetric ? 2 * count : count;
+    codes_.loops().gradient(rows_.data(), rows, size(), coefficients_.data(), sums);
+  }
+
+ private:
+  void Dots(uint32_t begin, uint32_t rows, int64_t *dots) {
+    codes_.loops().dots(rows_.data() + static_cast<size_t>(begin) * size(), rows, size(), digits_,
+                        dots);
+    const int64_t scale = 1 << (DitherWeight(a_.bits) + 1);
+    const int64_t offset = digits_.sum * (1 << kGridBits);
+    for (uint32_t r = 0; r < rows; ++r) dots[r] = dots[r] * scale - offset;
+  }
+
+  const ZipmlArguments &a_;
+  const CodeRows codes_;
+  const uint32_t tile_;
+  Aligned<uint8_t> rows_;
+  DigitModel digits_;
+  std::vector<int32_t> coefficients_;
+};
+
+ZIPML_CLONES void AddShifted(const int64_t *high, uint32_t size, int64_t *sums) {
+  for (uint32_t j = 0; j < size; ++j) sums[j] += high[j] * 256;
+}
+
+/// A group of bytes as a vector of the compiler's.
+typedef uint8_t Bytes __attribute__((vector_size(kGroup), may_alias));
+
+/// The low and high bytes of the levels of `rows` rows of codes. tables: for each level a row of
+/// low bytes, then a row of high bytes, one for each position. All codes of a group are compared
+/// with one level after the other, which is faster than looking up one code after the other.
+ZIPML_CLONES void LookUp(const uint8_t *codes, const uint8_t *tables, uint32_t levels,
+                         uint32_t size, uint32_t rows, uint8_t *low, uint8_t *high) {
+  constexpr uint32_t kRows = 4;  // that share their loads of tables
+  for (uint32_t r = 0; r < rows; r += kRows) {
+    for (uint32_t j = 0; j < size; j += kGroup) {
+      Bytes code[kRows], one[kRows], two[kRows];
+      size_t at[kRows];
+      for (uint32_t i = 0; i < kRows; ++i) {
+        // behind the last row, the last one again
+        at[i] = static_cast<size_t>(std::min(r + i, rows - 1)) * size + j;
+        code[i] = *reinterpret_cast<const Bytes *>(codes + at[i]);
+        one[i] = two[i] = Bytes{0};
+      }
+      const uint8_t *table = tables + j;
+      for (uint32_t l = 0; l < levels; ++l, table += 2 * static_cast<size_t>(size)) {
+        const Bytes first = *reinterpret_cast<const Bytes *>(table);
+        const Bytes second = *reinterpret_cast<const Bytes *>(table + size);
+        for (uint32_t i = 0; i < kRows; ++i) {
+          const Bytes here = reinterpret_cast<Bytes>(code[i] == static_cast<uint8_t>(l));
+          one[i] |= here & first;
+          two[i] |= here & second;
+        }
+      }
+      for (uint32_t i = 0; i < kRows; ++i) {
+        *reinterpret_cast<Bytes *>(low + at[i]) = one[i];
+        *reinterpret_cast<Bytes *>(high + at[i]) = two[i];
+      }
+    }
+  }
+}
+
+/// Format "levels". A level plus one is 0 .. 2^15, two bytes: a row of codes becomes one of low
+/// bytes and one of high bytes, and both go through the loops of the uniform grid.
+class LevelValues {
+ public:
+  LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
+      : a_(a),
+        codes_(word_bits, a, s, share),
+        tile_(TileSamples(2 * codes_.samplings() * size(), 2 * codes_.samplings(), share, a.batch)),
+        code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
+        rows_(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size()),
+        digits_(size()),
+        sums_(4 * tile_),
+        coefficients_(2 * tile_),
+        high_(size()),
+        levels_(s.levels),
+        tables_(2 * static_cast<size_t>(s.levels) * size()) {
+    // behind the last feature any table will do: those entries of the model are 0
+    for (uint32_t j = 0; j < size(); ++j) {
+      const uint32_t feature = std::min(share.first + j, a.features - 1);
+      const int32_t *table =
+          a.levels + (a.level_tables == 1 ? 0 : static_cast<size_t>(feature) * s.levels);
+      for (uint32_t l = 0; l < s.levels; ++l) {
+        uint8_t *row = tables_.data() + 2 * static_cast<size_t>(l) * size();
+        const int32_t value = table[l] + (1 << kLevelFractionBits);
+        const uint32_t at = codes_.loops().code_position(j);
+        row[at] = static_cast<uint8_t>(value);
+        row[size() + at] = static_cast<uint8_t>(value >> 8);
+      }
+    }
+  }
+
+  uint32_t size() const { return codes_.size(); }
+  uint32_t PositionOf(uint32_t feature) const { return codes_.loops().position(feature); }
+  uint32_t tile() const { return tile_; }
+  int scale() const { return a_.sampling == kDoubleSymmetric ? 0 : 1; }
+  int64_t OffsetOf(int64_t total) const { return total * (1 << kLevelFractionBits); }
+
+  void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
+
+  void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
+    codes_.Load(block, sample, count, code_rows_.data());
+    rows_of_ = codes_.samplings() * count;
+    LookUp(code_rows_.data(), tables_.data(), levels_, size(), rows_of_, rows_.data(),
+           rows_.data() + static_cast<size_t>(rows_of_) * size());
+    codes_.loops().dots(rows_.data(), 2 * rows_of_, size(), digits_, sums_.data());
+    const int64_t offset = digits_.sum * (1 << kLevelFractionBits);
+    for (uint32_t r = 0; r < rows_of_; ++r) dots[r] = sums_[r] + sums_[rows_of_ + r] * 256 - offset;
+  }
+
+  /// Rows of high bytes count 256 times; a call has its own sums for them.
+  void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
+    std::copy(two, two + count, coefficients_.begin());
+    std::copy(one, one + count, coefficients_.begin() + count);
+    const uint32_t rows = a_.sampling == kDoubleSymmetric ? 2 * count : count;
+    const RowLoops &loops = codes_.loops();
+    std::fill(high_.data(), high_.data() + size(), 0);
+    loops.gradient(rows_.data(), rows, size(), coefficients_.data(), sums);
+    loops.gradient(rows_.data() + static_cast<size_t>(rows_of_) * size(), rows, size(),
+                   coefficients_.data(), high_.data());
+    AddShifted(high_.data(), size(), sums);
+  }
+
+ private:
+  const ZipmlArguments &a_;
+  const CodeRows codes_;
+  const uint32_t tile_;
+  Aligned<uint8_t> code_rows_;  // codes of a tile
+  Aligned<uint8_t> rows_;       // low bytes of their levels, then high bytes
+  uint32_t rows_of_ = 0;        // rows of either
+  DigitModel digits_;
+  std::vector<int64_t> sums_;
+  std::vector<int32_t> coefficients_;
+  Aligned<int64_t> high_;  // sums over high bytes
+  const uint32_t levels_;
+  Aligned<uint8_t> tables_;
+};
+
+/// Fixed point from the bits of float32 values.
+ZIPML_CLONES void ConvertFloats(const uint64_t *words, uint32_t size, int32_t *values) {
+  for (uint32_t j = 0; j < size; ++j) {
+    values[j] = FixedFromFloatBits(static_cast<uint32_t>(words[j / 2] >> (j % 2 * 32)));
+  }
+}
+
+ZIPML_CLONES int64_t DotFloats(const int32_t *values, const int32_t *model, uint32_t size) {
+  int64_t sum = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    sum += RoundShift(static_cast<int64_t>(values[j]) * model[j], kFloatProductShift);
+  }
+  return sum;
+}
+
+ZIPML_CLONES void AccumulateFloats(const int32_t *values, int64_t coefficient, uint32_t size,
+                                   int64_t *sums) {
+  for (uint32_t j = 0; j < size; ++j) {
+    sums[j] += RoundShift(values[j] * coefficient, kFloatProductShift);
+  }
+}
+
+/// Format "float32".
+class FloatValues {
+ public:
+  FloatValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
+      : a_(a),
+        share_(share),
+        row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
+        block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
+        tile_(TileSamples(size() * sizeof(int32_t), 1, share, a.batch)),
+        values_(static_cast<size_t>(tile_) * size()) {}
+
+  uint32_t size() const { return share_.features(); }
+  uint32_t PositionOf(uint32_t feature) const { return feature; }
+  uint32_t tile() const { return tile_; }
+  int scale() const { return 0; }
+  int64_t OffsetOf(int64_t) const { return 0; }
+
+  void SetModel(const int32_t *model) { model_ = model; }
+
+  void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
+    for (uint32_t s = 0; s < count; ++s) {
+      const uint64_t *row = a_.planes + block * block_ + (sample + s) * row_ + share_.first / 2;
+      ConvertFloats(row, size(), Row(s));
+      dots[s] = DotFloats(Row(s), model_, size());
+    }
+  }
+
+  void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
+    for (uint32_t s = 0; s < count; ++s) {
+      AccumulateFloats(Row(s), BaseCoefficient({one[s], two[s]}), size(), sums);
+    }
+  }
+
+ private:
+  int32_t *Row(uint32_t s) { return &values_[static_cast<size_t>(s) * size()]; }
+
+  const ZipmlArguments &a_;
+  const Share share_;
+  const size_t row_, block_;  // in uint64
+  const uint32_t tile_;
+  std::vector<int32_t> values_;
+  const int32_t *model_ = nullptr;
+};
+
+}  // namespace
+}  // namespace zipml
