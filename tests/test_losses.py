@@ -755,3 +755,20 @@ def test_float_sgd_of_two_samples_is_the_accelerator(name: str) -> None:
     np.testing.assert_allclose(found, exact, atol=1e-4)
     with pytest.raises(ArgumentError, match="second had shape"):
         reference.float_sgd_loss(q1, y[:300], plan.step, name, second=q2[:1])
+
+
+@pytest.mark.parametrize("schedule", ["inverse", "constant"])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", MARGIN_LOSSES)
+def test_default_step_is_stable_at_few_bits(name: str, bits: int, schedule: str) -> None:
+    """Where noise drives the model outwards, and the loss is flat (docs/losses.md)."""
+    X, y = two_classes()
+    packed = pack(X, y, bits=bits)
+    V = packed.normalization.transform(X)
+    plan = make_plan(packed, epochs=EPOCHS, loss=name, l2=L2, schedule=schedule, delay=0)
+    outcome = run_build(ENGINE, packed, plan)
+    start = objective(name, V, y, np.zeros(V.shape[1]))
+    assert outcome.registers["saturations"] == 0
+    assert (
+        objective(name, V, y, outcome.model / MODEL_ONE, l2=L2) < (0.9 if bits < 3 else 0.7) * start
+    )

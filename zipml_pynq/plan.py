@@ -490,6 +490,7 @@ def make_plan(
             factors=step_sizes(1.0, schedule, epochs),
             fresh=fresh,
             curvature=LOSSES[loss].curvature * max(costs),
+            flat=LOSSES[loss].margin,
         )
     sizes = step_sizes(step, schedule, epochs)  # type: ignore[arg-type]
     widest, ranges = _ranges(packed, plan, sizes, costs, model_range, gradient_range)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zipml_pynq.plan import Plan
 
 #: Batches and values of the short run, about, and its updates at most.
-BATCHES, VALUES, UPDATES = 512, 1 << 20, 16_384
+BATCHES, VALUES, UPDATES = 512, 1 << 20, 8_192
 #: Room that a model gets above the largest entry of the short run.
 ROOM = 1.25
 #: Share of the batches whose gradients are to fit.

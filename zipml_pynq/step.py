@@ -125,6 +125,7 @@ def stable_step(
     factors: Sequence[float] | NDArray[np.float64] = (1.0,),
     fresh: bool = False,
     curvature: float = 1.0,
+    flat: bool = False,
 ) -> float:
     """The first epoch's step that the moments allow (docs/step.md).
 
@@ -146,6 +147,9 @@ def stable_step(
         Whether every epoch gets a draw of its own.
     curvature : float
         Largest second derivative of the loss, times its largest cost: 1 for least squares.
+    flat : bool
+        Whether the loss may have none at all where samples lie, as losses of the margin: then
+        nothing is sure to pull back what noise drives apart.
     """
     f = np.asarray(factors, dtype=np.float64)
     bend = max(curvature * m.curvature + l2, 1e-12)
@@ -156,7 +160,8 @@ def stable_step(
         power = (0.5 if sampling == "symmetric" else 1.0) * m.variance * curvature**2
         step = min(step, batch / math.sqrt(samples * float(f @ f) * power))
         # .. and the same draw in every epoch
-        negative = curvature * (noise_radius(m.variance, samples) - m.smallest / 2) - l2
+        restoring = 0.0 if flat else m.smallest / 2
+        negative = curvature * (noise_radius(m.variance, samples) - restoring) - l2
         if negative > 0 and not fresh:
             step = min(step, RUNAWAY * batch / (samples * float(f.sum()) * negative))
     if l2 > 0:  # what the decay register holds
@@ -225,6 +230,7 @@ def auto_step(
     factors: Sequence[float] | NDArray[np.float64] = (1.0,),
     fresh: bool = False,
     curvature: float = 1.0,
+    flat: bool = False,
 ) -> float:
     """The first epoch's step for a packed data set, from the planes that training will stream.
 
@@ -242,4 +248,5 @@ def auto_step(
         factors=factors,
         fresh=fresh,
         curvature=curvature,
+        flat=flat,
     )
