@@ -297,6 +297,7 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
                 axis.semilogy(
                     epochs, losses, "--" if contender.fixed else "-", label=contender.name
                 )
+        axis.set_ylim(0.95 * min(exact), 1.1 * report["start"])  # without the peaks of large steps
         axis.set_title(f"{report['name']}\n{report['loss'].replace('_', ' ')}", fontsize=9)
         axis.set_xlabel("epochs")
     axes[0][0].set_ylabel("training loss")
