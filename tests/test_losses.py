@@ -772,3 +772,14 @@ def test_default_step_is_stable_at_few_bits(name: str, bits: int, schedule: str)
     assert (
         objective(name, V, y, outcome.model / MODEL_ONE, l2=L2) < (0.9 if bits < 3 else 0.7) * start
     )
+
+
+def test_default_step_with_costs_fits_its_register() -> None:
+    """Small values and a flat loss allow steps that no register holds."""
+    rng = np.random.default_rng(6)
+    X, y = rng.uniform(-0.2, 0.2, (200, 3)), np.where(rng.random(200) < 0.5, -1.0, 1.0)
+    normalization = Normalization(np.zeros(3), np.ones(3), 0.0, 1.0, False)
+    packed = pack(X, y, bits=8, batch=1, normalization=normalization)
+    for costs in ((1.0, 1.0), (3.0, 1.0), (0.5, 40.0)):
+        plan = make_plan(packed, loss="logistic", class_costs=costs, delay=0)
+        assert 1.9 < max(costs) * plan.step[0] < 4

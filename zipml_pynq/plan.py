@@ -492,6 +492,8 @@ def make_plan(
             curvature=LOSSES[loss].curvature * max(costs),
             flat=LOSSES[loss].margin,
         )
+        # what the registers hold, costs included
+        step = min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / max(costs))
     sizes = step_sizes(step, schedule, epochs)  # type: ignore[arg-type]
     widest, ranges = _ranges(packed, plan, sizes, costs, model_range, gradient_range)
     return replace(
