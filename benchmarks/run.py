@@ -188,16 +188,21 @@ def pack_all(data: Problem, bits: tuple[int, ...], batch: int) -> dict[int, Pack
     }
 
 
+def step_at(data: Problem, batch: int) -> float:
+    """One step for all contenders at a batch, stable in float32 as well."""
+    return float(make_plan(pack_all(data, (8,), batch)[8], epochs=1, batch=batch).step[0])
+
+
 def contenders(data: Problem, batch: int, threads: tuple[int, ...]) -> list[Contender]:
     """Every row of the table for one data set."""
     packed = pack_all(data, BITS, batch)
-    step = float(make_plan(packed[8], epochs=1, batch=batch).step[0])
+    step = step_at(data, batch)
     rows = []
     for bits in BITS:
         for sampling in ("single", "symmetric"):
             rows += [engine(packed[bits], bits, sampling, batch, step, t) for t in threads]
     rows += [float_engine(data, batch, step, t) for t in threads]
-    rows += [numpy_sgd(data, b, step) for b in NUMPY_BATCHES]
+    rows += [numpy_sgd(data, b, step_at(data, b)) for b in NUMPY_BATCHES]
     rows.append(sklearn_sgd(data))
     return rows
 
@@ -272,8 +277,8 @@ def batches(data: Problem, rounds: int) -> list[dict[str, Any]]:
     """Engine at 4 bits and float32 engine at several batches."""
     rows, sizes = [], []
     for batch in NUMPY_BATCHES:
-        packed = pack_all(data, (4, 8), batch)
-        step = float(make_plan(packed[8], epochs=1, batch=batch).step[0])
+        packed = pack_all(data, (4,), batch)
+        step = step_at(data, batch)
         rows += [
             engine(packed[4], 4, "symmetric", batch, step, 1),
             float_engine(data, batch, step, 1),
