@@ -13,8 +13,9 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ZIPML_DATA", ROOT.parent / "shared" / "data"))
 BITS = (1, 2, 4, 6, 8)
 NUMPY_BATCHES = (16, 64, 256)
+BATCH = 64
 WORD_BITS = 512  # the widest words hold the largest batches
 EPOCHS = 8  # for the losses
 CORES = sorted(os.sched_getaffinity(0))
@@ -96,45 +98,67 @@ def mnist_like() -> Problem:
         return problem("MNIST 60,000 x 784", values, archive["y_train"].astype(np.float32))
 
 
+def train(
+    packed: PackedDataset,
+    sampling: str,
+    batch: int,
+    steps: Sequence[float],
+    threads: int,
+    start: NDArray[np.int32] | None = None,
+) -> NDArray[np.int32]:
+    """Models after every epoch: what starting the accelerator costs, and its buffers."""
+    layout = packed.layout
+    row = layout.chunks * layout.lanes
+    plan = make_plan(packed, epochs=len(steps), batch=batch, sampling=sampling, step=steps)
+    arrays = {
+        "planes": packed.planes,
+        "labels": packed.labels,
+        "model": np.zeros(row, dtype=np.int32) if start is None else start.copy(),
+        "history": np.zeros((len(steps), row), dtype=np.int32),
+        "schedule": plan.schedule_table(),
+    }
+    registers = load_build("engine").run(
+        layout.word_bits,
+        CONFIG.format_bit_planes,
+        {name: array.ctypes.data for name, array in arrays.items()},
+        plan.registers(layout),
+        threads,
+    )
+    if registers["status"] != CONFIG.status_ok or not arrays["model"].any():
+        raise SystemExit(f"the engine did not train: {registers}")
+    return arrays["history"]
+
+
+def engine_name(bits: int, sampling: str) -> str:
+    """What tables call the engine at a precision."""
+    kind = "double" if sampling == "symmetric" else sampling
+    return f"engine, {bits} bit{'s' * (bits > 1)}, {kind}"
+
+
+def inverse(step: float, epochs: int) -> list[float]:
+    """The steps that every contender takes."""
+    return [step / (epoch + 1) for epoch in range(epochs)]
+
+
 def engine(
     packed: PackedDataset, bits: int, sampling: str, batch: int, step: float, threads: int
 ) -> Contender:
-    """The engine, buffers made beforehand: what one start of the accelerator costs."""
-    build = load_build("engine")
+    """The engine from packed data."""
     layout = packed.layout
-    row = layout.chunks * layout.lanes
 
     def epochs(count: int) -> NDArray[np.float64]:
-        plan = make_plan(packed, epochs=count, batch=batch, sampling=sampling, step=step)
-        arrays = {
-            "planes": packed.planes,
-            "labels": packed.labels,
-            "model": np.zeros(row, dtype=np.int32),
-            "history": np.zeros((count, row), dtype=np.int32),
-            "schedule": plan.schedule_table(),
-        }
-        pointers = {name: array.ctypes.data for name, array in arrays.items()}
-        registers = build.run(
-            layout.word_bits,
-            CONFIG.format_bit_planes,
-            pointers,
-            plan.registers(layout),
-            threads,
-        )
-        if registers["status"] != CONFIG.status_ok or not arrays["model"].any():
-            raise SystemExit(f"the engine did not train: {registers}")
-        return arrays["history"][:, : layout.features] / MODEL_ONE
+        history = train(packed, sampling, batch, inverse(step, count), threads)
+        return history[:, : layout.features] / MODEL_ONE
 
-    kind = "double" if sampling == "symmetric" else sampling
-    name = f"engine, {bits} bit{'s' * (bits > 1)}, {kind}"
-    return Contender(name, threads, layout.bytes_per_epoch(bits, sampling), epochs)
+    moved = layout.bytes_per_epoch(bits, sampling)
+    return Contender(engine_name(bits, sampling), threads, moved, epochs)
 
 
 def float_engine(data: Problem, batch: int, step: float, threads: int) -> Contender:
     """The project's own float32 engine."""
 
     def epochs(count: int) -> NDArray[np.float64]:
-        steps = (step / np.arange(1, count + 1)).astype(np.float32)
+        steps = np.float32(inverse(step, count))
         return reference.float_sgd(
             data.values, data.labels, steps, batch=batch, threads=threads
         ).astype(np.float64)
@@ -146,7 +170,7 @@ def numpy_sgd(data: Problem, batch: int, step: float) -> Contender:
     """Mini-batch SGD by matrix products."""
 
     def epochs(count: int) -> NDArray[np.float64]:
-        steps = (step / np.arange(1, count + 1)).astype(np.float32)
+        steps = np.float32(inverse(step, count))
         return reference.float_sgd_numpy(data.values, data.labels, steps, batch=batch).astype(
             np.float64
         )
@@ -290,6 +314,74 @@ def batches(data: Problem, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
+def time_to_loss(data: Problem, rounds: int) -> dict[str, Any]:
+    """The fastest way of each kind to float32's loss, every one at its best batch, one thread.
+
+    The engine may switch from one precision to another after an epoch: the time is the sum of its
+    epochs' medians, the loss that of a run that did switch.
+    """
+    modes = list(product(BITS, ("single", "symmetric")))
+    # |V x - y|² / 2 as a quadratic form, since some thousand models have to be judged
+    everything = np.column_stack([data.values, data.labels])
+    gram = sum(
+        part.T @ part
+        for part in (
+            everything[i : i + 10_000].astype(float) for i in range(0, len(everything), 10_000)
+        )
+    )
+
+    def losses(models: NDArray[Any]) -> NDArray[np.float64]:
+        x = np.column_stack([models, -np.ones(len(models))])
+        return np.einsum("ij,jk,ik->i", x, gram, x, optimize=True) / (2 * len(everything))
+
+    def first_within(models: NDArray[Any]) -> int | None:
+        good = np.flatnonzero(losses(models) <= reached)
+        return int(good[0]) + 1 if good.size else None
+
+    start = float_engine(data, BATCH, step_at(data, BATCH), 1).epochs(EPOCHS)
+    reached = 1.01 * losses(start)[-1]
+    found: list[tuple[str, str, int, float]] = []
+    for batch in NUMPY_BATCHES:
+        packed, step = pack_all(data, BITS, batch), step_at(data, batch)
+        full = [float_engine(data, batch, step, 1), numpy_sgd(data, batch, step)]
+        few = [engine(packed[bits], bits, sampling, batch, step, 1) for bits, sampling in modes]
+        title = f"to float32's loss, batch {batch}"
+        seconds = [statistics.median(t) for t in interleaved(full + few, rounds, title)]
+        for row, took in zip(full, seconds[:2], strict=True):
+            count = first_within(row.epochs(EPOCHS))
+            if count is not None:
+                found.append(("float32", f"{row.name}, {count} epochs", batch, count * took))
+        steps, timed_modes = inverse(step, EPOCHS), list(zip(modes, seconds[2:], strict=True))
+        for ((bits, sampling), fast), (last, slow) in product(timed_modes, repeat=2):
+            if fast > slow:
+                continue
+            before = train(packed[bits], sampling, batch, steps, 1)
+            if (bits, sampling) == last:
+                count = first_within(before[:, : data.values.shape[1]] / MODEL_ONE)
+                if count is not None:
+                    name = f"{engine_name(*last)}, {count} epochs"
+                    found.append(("engine", name, batch, count * slow))
+                continue
+            for done in range(1, EPOCHS):
+                after = train(packed[last[0]], last[1], batch, steps[done:], 1, before[done - 1])
+                count = first_within(after[:, : data.values.shape[1]] / MODEL_ONE)
+                if count is not None:
+                    name = (
+                        f"{engine_name(bits, sampling)}, {done} epochs, "
+                        f"then {engine_name(*last)}, {count}"
+                    )
+                    found.append(
+                        ("engine, two precisions", name, batch, done * fast + count * slow)
+                    )
+    best = {}
+    for kind in ("float32", "engine", "engine, two precisions"):
+        rows = [row for row in found if row[0] == kind]
+        if rows:
+            _, name, batch, took = min(rows, key=lambda row: row[3])
+            best[kind] = {"name": name, "batch": batch, "seconds": took}
+    return best
+
+
 def growth(rounds: int) -> dict[str, Any]:
     """Seconds of the engine against samples, features and bits, and slopes of the logarithms."""
     axes = {
@@ -381,6 +473,21 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(f"| {a['batch']} | {a['best']:.4f} | {b['best']:.4f} | {ratio:.2f} |")
     lines += [
         "",
+        "## Time to float32's loss",
+        "",
+        f"{report['largest']}, one thread: until within 1 % of the loss that the float32 engine "
+        f"has at batch {BATCH} after {EPOCHS} epochs, each kind at its best precision, batch and "
+        "number of epochs; medians.",
+        "",
+        "| kind | best | batch | seconds | x float32 |",
+        "|---|---|---:|---:|---:|",
+    ]
+    to_loss = report["time_to_loss"]
+    for kind, r in to_loss.items():
+        ratio = to_loss["float32"]["seconds"] / r["seconds"]
+        lines.append(f"| {kind} | {r['name']} | {r['batch']} | {r['seconds']:.4f} | {ratio:.2f} |")
+    lines += [
+        "",
         "## Growth",
         "",
         "Engine at 4 bits, double sampled, one thread, best of the rounds; slope of log seconds.",
@@ -417,7 +524,7 @@ def main() -> None:
     """Measure, write JSON, Markdown and picture, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--samples", type=int, default=200_000, help="of the largest data set")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
@@ -441,6 +548,7 @@ def main() -> None:
             report["data"][data.name] = measure(data, options.batch, options.rounds)
         report["largest"] = data.name
         report["batches"] = batches(data, options.rounds)
+        report["time_to_loss"] = time_to_loss(data, options.rounds)
         report["growth"] = growth(options.rounds)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "epoch.json").write_text(json.dumps(report, indent=1) + "\n")

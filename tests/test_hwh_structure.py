@@ -138,7 +138,7 @@ def test_registers_are_described_as_hls_does(root: ElementTree.Element) -> None:
 
 @pytest.mark.parametrize("value_format", interface.VLNV)
 def test_registers_are_where_hls_puts_them(value_format: str) -> None:
-    """Interface, emulated ``.hwh`` and driver: one map, for each of the three kernels."""
+    """Interface, emulated ``.hwh`` and driver: one map, for each kernel."""
     root = ElementTree.fromstring(hwh.hwh(64, value_format))
     found = {}
     for register in root.iter("REGISTER"):
