@@ -34,7 +34,7 @@ from zipml_pynq.quantize import Normalization
 
 BITS = (8, 4)
 TRAINED = ("hinge", "logistic")
-MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+MULTIPLES = (0.0625, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
 BATCH = 16
 L2 = 1e-4
 WORD_BITS = 512
