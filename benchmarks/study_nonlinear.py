@@ -217,9 +217,10 @@ class Study:
             except DivergenceError:
                 return None
             seen = epochs * len(self.values)
+            margins = plan.degree or (2 if plan.sampling == "symmetric" else 1)
             return result.model, {
                 "refetched": result.refetched / seen,
-                "outside": result.outside / (seen * max(1, plan.degree)),
+                "outside": result.outside / (seen * margins),
             }
 
         with load_overlay(
