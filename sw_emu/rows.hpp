@@ -172,7 +172,8 @@ ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t 
       std::fill(sum_low, sum_low + width, 0);
       std::fill(sum_high, sum_high + width, 0);
       for (uint32_t r = begin; r < end; r += 4) {
-        const uint8_t *row = rows + static_cast<size_t>(r) * size + start;
+        const uint8_t *row0 = rows + static_cast<size_t>(r) * size + start;
+        const uint8_t *row1 = row0 + size, *row2 = row1 + size, *row3 = row2 + size;
         int32_t low[4], high[4];
         for (uint32_t i = 0; i < 4; ++i) {
           const int32_t c = r + i < end ? coefficients[r + i] : 0;
@@ -180,9 +181,7 @@ ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t 
           high[i] = static_cast<int32_t>((static_cast<int64_t>(c) - low[i]) >> 16);
         }
         for (uint32_t k = 0; k < width; ++k) {
-          const int32_t q0 = row[k], q1 = row[size + k];
-          const int32_t q2 = row[2 * static_cast<size_t>(size) + k];
-          const int32_t q3 = row[3 * static_cast<size_t>(size) + k];
+          const int32_t q0 = row0[k], q1 = row1[k], q2 = row2[k], q3 = row3[k];
           sum_low[k] += q0 * low[0] + q1 * low[1] + q2 * low[2] + q3 * low[3];
           sum_high[k] += q0 * high[0] + q1 * high[1] + q2 * high[2] + q3 * high[3];
         }
