@@ -235,11 +235,12 @@ def test_pynq_delivers_our_notebooks(tmp_path: Path) -> None:
 # ---- Room --------------------------------------------------------------------------------------
 
 
-def test_memory_table_is_current() -> None:
+def test_tables_of_room_are_current() -> None:
     script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
-    assert script["table"]() in (ROOT / "docs" / "boards.md").read_text()
+    text = (ROOT / "docs" / "boards.md").read_text()
+    assert all(table in text for table in script["tables"]())
     # the text has what is left of the tightest boards
-    boards = " ".join((ROOT / "docs" / "boards.md").read_text().split())
+    boards = " ".join(text.split())
     kept = 144 - script["block_rams"](128, "levels", script["LARGE"])
     assert f"On the KV260 `zipml_sgd_levels` leaves {kept:g} block RAMs" in boards
     left = {f: f"{140 - script['block_rams'](64, f):g}" for f in VLNV}
@@ -266,6 +267,39 @@ def test_every_kernel_fits_by_count() -> None:
             word_bits = TARGETS[slug].board.word_bits
             assert script["block_rams"](word_bits, value_format, without) <= block_count
             assert script["ultra_rams"](word_bits, value_format, without) <= ultra_count
+
+
+def test_rules_of_logic_give_known_costs() -> None:
+    """Products by their parts, and the parts of a kernel that its document names."""
+    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    assert set(script["LOGIC"]) == set(TARGETS)
+    for wide in (25, 27):
+        found = [
+            script["multiply"](*n, wide).dsps for n in [(16, 32), (16, 33), (32, 25), (32, 32)]
+        ]
+        assert found == [2, 2, 2, 4]
+    # 32 additions of one bit, 16 of two, ..
+    assert script["tree"](64, 0).luts == sum((64 >> k) * k for k in range(1, 7))
+    parts = script["operations"](64, "levels", 25)
+    assert parts["dot products"].dsps + parts["sums of the update"].dsps == 64 * 2
+
+
+def test_text_on_logic_follows_the_count() -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    boards = " ".join((ROOT / "docs" / "boards.md").read_text().split())
+    assert f"more than {100 * script['TIGHT']:.0f} % of the device" in boards
+    random_header = (ROOT / "hls" / "include" / "zipml" / "random.hpp").read_text()
+    assert f"kDrawFeaturesLog2 = {script['DRAW_FEATURES_LOG2']};" in random_header
+    for slug, (luts, *_) in script["LOGIC"].items():
+        for value_format in ("bitplanes", "refetch"):
+            assert script["logic"](slug, value_format).luts > luts
+        assert script["logic"](slug, "float32").luts < script["TIGHT"] * luts
+    counted = [script["logic"]("pynq-z2", "bitplanes", build=b) for b in script["BUILDS"].values()]
+    room = script["TIGHT"] * script["LOGIC"]["pynq-z2"][0]
+    assert [cost.luts < room for cost in counted] == [False] * (len(counted) - 1) + [True]
+    parts = script["operations"](64, "bitplanes", 25)
+    steady = parts["dot products"].luts + parts["sums of the update"].luts
+    assert f"every cycle, are {100 * steady / counted[0].luts:.0f} % of the LUTs" in boards
 
 
 def test_what_is_counted_in_ultra_ram_is_bound_there() -> None:
