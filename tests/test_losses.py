@@ -783,3 +783,17 @@ def test_default_step_with_costs_fits_its_register() -> None:
     for costs in ((1.0, 1.0), (3.0, 1.0), (0.5, 40.0)):
         plan = make_plan(packed, loss="logistic", class_costs=costs, delay=0)
         assert 1.9 < max(costs) * plan.step[0] < 4
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (8.0, r"step was 8 with class cost 1000 at batch 16; .* that is step < "),
+        # the last of ten epochs takes a tenth
+        (1e-10, r"step was 1e-11 at batch 16; allowed is step / batch of at least"),
+    ],
+)
+def test_a_step_outside_its_register_is_told_with_its_cost(step: float, told: str) -> None:
+    packed = pack(*two_classes(), bits=4)
+    with pytest.raises(ArgumentError, match=told):
+        make_plan(packed, loss="hinge", step=step, class_costs=(1.0, 1000.0))

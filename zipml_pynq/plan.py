@@ -334,17 +334,18 @@ def samplings(layout: Layout) -> tuple[str, ...]:
     return ("single",) if layout.value_format == "float32" else SAMPLINGS[layout.sampling]
 
 
-def _step_registers(step: NDArray[np.float64], batch: int) -> NDArray[np.uint32]:
-    exact = np.rint(step / batch * 2.0**CONFIG.step_fraction_bits)
+def _step_registers(step: NDArray[np.float64], cost: float, batch: int) -> NDArray[np.uint32]:
+    exact = np.rint(step * cost / batch * 2.0**CONFIG.step_fraction_bits)
+    what, at = ("step", "") if cost == 1 else ("step * class cost", f" with class cost {cost:g}")
     limit = 2.0**32 / 2.0**CONFIG.step_fraction_bits
     if np.any(exact >= 2.0**32):
         raise ArgumentError(
-            f"step was {step.max():g} at batch {batch}; allowed is step / batch < {limit:g}, "
-            f"that is step < {limit * batch:g}"
+            f"step was {step.max():g}{at} at batch {batch}; allowed is {what} / batch < {limit:g}, "
+            f"that is step < {limit * batch / cost:g}"
         )
     if np.any(exact < 1):
         raise ArgumentError(
-            f"step was {step.min():g} at batch {batch}; allowed is step / batch of at least "
+            f"step was {step.min():g}{at} at batch {batch}; allowed is {what} / batch of at least "
             f"2^-{CONFIG.step_fraction_bits + 1}, below which the accelerator holds it as 0"
         )
     return exact.astype(np.uint32)
@@ -498,8 +499,8 @@ def make_plan(
     widest, ranges = _ranges(packed, plan, sizes, costs, model_range, gradient_range)
     return replace(
         plan,
-        steps=_step_registers(costs[1] * sizes, plan.batch),
-        negative_steps=_step_registers(costs[0] * sizes, plan.batch),
+        steps=_step_registers(sizes, costs[1], plan.batch),
+        negative_steps=_step_registers(sizes, costs[0], plan.batch),
         decays=_decay_registers(sizes, plan.l2),
         step=sizes,
         model_shift=_model_shift(model_bits, widest),
