@@ -7,11 +7,8 @@ Results: ``benchmarks/results/levels.json`` and ``levels.md``.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import json
 import os
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -21,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import machine, parser_of, publish
 from numpy.typing import NDArray
 
 from zipml_pynq.levels import METHODS, optimal_levels, rounding_variance
@@ -99,14 +97,6 @@ def quiver(checkout: Path, folder: Path) -> dict[str, Search]:
     return searches
 
 
-def processor() -> str:
-    """Name of the processor that the numbers were measured on."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
 def measure(
     searches: dict[str, Search], values: NDArray[np.float64], k: int, rounds: int
 ) -> list[dict[str, Any]]:
@@ -158,10 +148,9 @@ def markdown(report: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, write JSON and Markdown, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--values", type=int, default=1 << 20)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     values = np.sort(np.random.default_rng(0).normal(size=options.values))
     searches: dict[str, Search] = {
@@ -172,19 +161,14 @@ def main() -> None:
         if checkout:
             searches |= quiver(Path(checkout), Path(folder))
         rows = [row for k in COUNTS for row in measure(searches, values, k, options.rounds)]
+    about = machine()
     report = {
-        "cpu": processor(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **{key: about[key] for key in ("cpu", "python", "numpy")},
         "values": options.values,
         "rounds": options.rounds,
         "rows": rows,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "levels.json").write_text(json.dumps(report, indent=1) + "\n")
-    text = markdown(report)
-    (options.output / "levels.md").write_text(text)
-    print(text)
+    publish(options.output, "levels", report, markdown(report))
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ reported, of the time that passed and of the thread's time on a core. Results:
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import machine, parser_of, publish
 from numpy.typing import NDArray
-from run import ROOT, machine
 from tqdm import tqdm
 
 from zipml_pynq.pack import pack
@@ -109,21 +106,17 @@ def table(rows: list[dict[str, Any]], key: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the samples")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for samples, columns in SHAPES:
             count = max(int(samples * options.scale), 1)
             rows += measure(count, columns, options.rounds, Path(folder))
-    about = {key: value for key, value in machine().items() if key != "threads"}
-    about["load"] = os.getloadavg()
-    options.output.mkdir(parents=True, exist_ok=True)
+    about = machine()
     result = {"machine": about, "rounds": options.rounds, "rows": rows}
-    (options.output / "packing.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = [
         "# Packing",
         "",
@@ -133,14 +126,13 @@ def main() -> None:
         "",
         *table(rows, "gb_per_core_second"),
         "",
-        f"A second that passed; {about['load'][0]:.1f} processes shared the machine's "
+        f"A second that passed; {about['load']:.1f} processes shared the machine's "
         f"{about['cores']} cores at the end:",
         "",
         *table(rows, "gb_per_second"),
         "",
     ]
-    (options.output / "packing.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+    publish(options.output, "packing", result, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,7 @@ median is reported. Results: ``epoch.json``, ``epoch.md`` and ``epoch.png`` in
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import DATA, WORD_BITS, machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -31,13 +29,9 @@ from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
 from zipml_pynq.quantize import Normalization
 
-ROOT = Path(__file__).resolve().parent.parent
-#: Real data for the developers of this project; elsewhere synthetic data stand in.
-DATA = Path(os.environ.get("ZIPML_DATA", ROOT.parent / "shared" / "data"))
 BITS = (1, 2, 4, 6, 8)
 NUMPY_BATCHES = (16, 64, 256)
 BATCH = 64
-WORD_BITS = 512  # the widest words hold the largest batches
 EPOCHS = 8  # for the losses
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -403,23 +397,6 @@ def growth(rounds: int) -> dict[str, Any]:
     return report
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    model = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": model,
-        "cores": len(CORES),
-        "load": os.getloadavg()[0],
-        "loops": ffi.string(lib.zipml_engine_loops()).decode(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-
-
 def markdown(report: dict[str, Any]) -> str:
     """The report as tables."""
     where = report["machine"]
@@ -522,11 +499,10 @@ def picture(report: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     """Measure, write JSON, Markdown and picture, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--samples", type=int, default=200_000, help="of the largest data set")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     from threadpoolctl import threadpool_limits
 
@@ -550,12 +526,7 @@ def main() -> None:
         report["batches"] = batches(data, options.rounds)
         report["time_to_loss"] = time_to_loss(data, options.rounds)
         report["growth"] = growth(options.rounds)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "epoch.json").write_text(json.dumps(report, indent=1) + "\n")
-    text = markdown(report)
-    (options.output / "epoch.md").write_text(text)
-    picture(report, options.output / "epoch.png")
-    print(text)
+    publish(options.output, "epoch", report, markdown(report), picture)
 
 
 if __name__ == "__main__":

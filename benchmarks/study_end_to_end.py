@@ -8,23 +8,19 @@ Samples are float32 where only model or gradient is quantized. Results:
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
-from run import DATA, ROOT
 from tqdm import tqdm
 
 from zipml_pynq import datasets, reference
-from zipml_pynq.devices import load_overlay
-from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.errors import DivergenceError
 from zipml_pynq.losses import objective
 from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
@@ -33,7 +29,6 @@ from zipml_pynq.quantize import Normalization
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 BATCH = 16
 EPOCHS = 20
-WORD_BITS = 512
 
 Array = NDArray[np.float64]
 
@@ -199,12 +194,7 @@ class Study:
                 return None
             return result.history, {"clipped": result.clipped / (updates * max(1, quantizers))}
 
-        with load_overlay(
-            "emulated",
-            word_bits=WORD_BITS,
-            value_format=layout.value_format,
-            memory_bytes=1 << 28,
-        ) as (_, driver):
+        with emulated(packed) as (_, driver):
             return self.best(run)
 
 
@@ -305,22 +295,5 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def main() -> None:
-    """Run the study, write JSON, Markdown and picture, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--only", help="a part of the names of the data sets to run")
-    options = parser.parse_args()
-    # of steps that are too large, which are tried too
-    warnings.simplefilter("ignore", ZipmlWarning)
-    reports = [study(p) for p in problems() if not options.only or options.only in p.name]
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "end_to_end_study.json").write_text(json.dumps(reports, indent=1) + "\n")
-    text = markdown(reports)
-    (options.output / "end_to_end_study.md").write_text(text)
-    plot(reports, options.output / "end_to_end_study.png")
-    print(text)
-
-
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, "end_to_end_study", problems, study, markdown, plot)

@@ -7,23 +7,19 @@ multiples of its default first step (:mod:`zipml_pynq.step`), float32 SGD too. R
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
-from run import DATA, ROOT
 from tqdm import tqdm
 
 from zipml_pynq import datasets, reference
-from zipml_pynq.devices import load_overlay
-from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.errors import DivergenceError
 from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
 from zipml_pynq.quantize import Normalization
@@ -35,8 +31,6 @@ DRAWS = ("once", "fresh")
 #: Multiples of the default first step that every contender tries.
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 BATCH = 16
-#: Words of the emulated accelerator: the widest, which holds the largest tables.
-WORD_BITS = 512
 #: How near to float32's loss counts as equal.
 NEAR = 0.01
 
@@ -142,12 +136,7 @@ class Study:
             except DivergenceError:
                 return None
 
-        with load_overlay(
-            "emulated",
-            word_bits=WORD_BITS,
-            value_format=packed.layout.value_format,
-            memory_bytes=1 << 28,
-        ) as (_, driver):
+        with emulated(packed) as (_, driver):
             best = self.best(run)
         best["variance"] = float(quantization_variance(packed).mean())
         best["bytes"] = packed.layout.bytes_per_epoch()
@@ -282,23 +271,5 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def main() -> None:
-    """Run the study, write JSON, Markdown and picture, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--only", help="a part of the names of the data sets to run")
-    options = parser.parse_args()
-    warnings.simplefilter(
-        "ignore", ZipmlWarning
-    )  # of steps that are too large, which are tried too
-    reports = [study(p) for p in problems() if not options.only or options.only in p.name]
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "levels_study.json").write_text(json.dumps(reports, indent=1) + "\n")
-    text = markdown(reports)
-    (options.output / "levels_study.md").write_text(text)
-    plot(reports, options.output / "levels_study.png")
-    print(text)
-
-
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, "levels_study", problems, study, markdown, plot)

@@ -8,19 +8,16 @@ tested on the 10,000 of the test set. All ten classes of a run share one packed 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import DATA, machine, parser_of, publish
 from numpy.typing import NDArray
-from run import DATA, ROOT, machine
 from tqdm import tqdm
 
 from zipml_pynq.errors import DivergenceError
@@ -188,11 +185,10 @@ def markdown(report: dict[str, Any]) -> str:
 
 def main() -> None:
     """Study, write JSON and Markdown, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="losses that are studied at a time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     path = DATA / "mnist.npz"
     if not path.exists():
@@ -216,11 +212,7 @@ def main() -> None:
         "seeds": options.seeds,
         "rows": rows,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "mnist.json").write_text(json.dumps(report, indent=1) + "\n")
-    text = markdown(report)
-    (options.output / "mnist.md").write_text(text)
-    print(text)
+    publish(options.output, "mnist", report, markdown(report))
 
 
 if __name__ == "__main__":

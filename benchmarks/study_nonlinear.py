@@ -9,24 +9,20 @@ and ``.png``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
-from run import DATA, ROOT
 from tqdm import tqdm
 
 from zipml_pynq import datasets, reference
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.devices import load_overlay
-from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.errors import DivergenceError
 from zipml_pynq.losses import LOSSES, objective
 from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
@@ -37,7 +33,6 @@ TRAINED = ("hinge", "logistic")
 MULTIPLES = (0.0625, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
 BATCH = 16
 L2 = 1e-4
-WORD_BITS = 512
 #: Ranges R of a polynomial that are tried: the one that holds all margins, and smaller ones.
 RANGES = 3
 #: Rows and draws that bias and noise of gradients are measured on.
@@ -223,12 +218,7 @@ class Study:
                 "outside": result.outside / (seen * margins),
             }
 
-        with load_overlay(
-            "emulated",
-            word_bits=WORD_BITS,
-            value_format=packed.layout.value_format,
-            memory_bytes=1 << 28,
-        ) as (_, driver):
+        with emulated(packed) as (_, driver):
             return self.best(run)
 
     def bias(
@@ -432,22 +422,5 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def main() -> None:
-    """Run the study, write JSON, Markdown and picture, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--only", help="a part of the names of the data sets to run")
-    options = parser.parse_args()
-    # of steps that are too large, which are tried too
-    warnings.simplefilter("ignore", ZipmlWarning)
-    reports = [study(p) for p in problems() if not options.only or options.only in p.name]
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "nonlinear_study.json").write_text(json.dumps(reports, indent=1) + "\n")
-    text = markdown(reports)
-    (options.output / "nonlinear_study.md").write_text(text)
-    plot(reports, options.output / "nonlinear_study.png")
-    print(text)
-
-
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, "nonlinear_study", problems, study, markdown, plot)
