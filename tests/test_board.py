@@ -39,7 +39,7 @@ from pynq.remote.selftest.results import Results
 from pynq.remote.selftest.steps import STEPS
 
 from tests.cases import random_case
-from tests.test_driver import CASES, check_same, memory_for
+from tests.test_driver import CASES, check_same, check_side_by_side, memory_for
 from zipml_pynq import board as board_module
 from zipml_pynq import hwh, interface
 from zipml_pynq.board import BoardServer, connected_ports, is_loopback, main
@@ -187,19 +187,7 @@ def test_clients_do_not_disturb_each_other(serve, connect):
         for case in cases
     ]
     assert len(server.boards) == 2
-    results = {}
-
-    def train(i):
-        for _ in range(3):
-            results[i] = drivers[i].train(cases[i].packed, cases[i].plan, model=cases[i].model)
-
-    threads = [threading.Thread(target=train, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    for i, case in enumerate(cases):
-        check_same(results[i], case)
+    check_side_by_side(drivers, cases, times=3)
 
 
 def test_pynqs_own_selftest(serve, connect):

@@ -80,6 +80,23 @@ def check_same(result, case, *, blocks=None):
             )
 
 
+def check_side_by_side(drivers, cases, *, times=1):
+    """Every driver trains its case in a thread of its own, with the bits that it has alone."""
+    results = {}
+
+    def train(i):
+        for _ in range(times):
+            results[i] = drivers[i].train(cases[i].packed, cases[i].plan, model=cases[i].model)
+
+    threads = [threading.Thread(target=train, args=(i,)) for i in range(len(cases))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for i, case in enumerate(cases):
+        check_same(results[i], case)
+
+
 def run_options(case):
     """What run_cycles is to know of a case beside its plan."""
     return {
@@ -767,18 +784,7 @@ def test_an_interruption_gives_the_buffers_back(board, monkeypatch, where):
 def test_threads_use_devices_of_their_own(board):
     cases = [random_case(seed, samples=300) for seed in range(4)]
     drivers = [board_for(board, case).driver for case in cases]
-    results = {}
-
-    def train(i):
-        results[i] = drivers[i].train(cases[i].packed, cases[i].plan, model=cases[i].model)
-
-    threads = [threading.Thread(target=train, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    for i, case in enumerate(cases):
-        check_same(results[i], case)
+    check_side_by_side(drivers, cases)
 
 
 # ---- What does not belong together  ------------------------------------------------------------

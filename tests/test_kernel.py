@@ -39,14 +39,14 @@ def agree(case: Case, *, with_reference: bool = True) -> None:
         assert kernel.registers["cycles"] == expected.cycles
 
 
-@pytest.mark.parametrize("word_bits", WORD_BITS)
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("sampling", ["single", "nearest", "plain", "symmetric"])
-def test_every_precision_and_boundary(word_bits: int, bits: int, sampling: str) -> None:
-    """Features around the word boundary; batch and delay go through all pairs along the way."""
+def agree_at(boundaries, word_bits: int, bits: int, sampling: str, **options) -> None:
+    """Features at each boundary; batch and delay go through all pairs along the way.
+
+    An option that is a function gets the boundary's number.
+    """
     batches, delays = (1, 3, 16), (0, 1, 2, 3, 5)
     turn = bits + len(sampling)
-    for i, features in enumerate((1, 63, 64, 65, 90, word_bits + 1, 1000)):
+    for i, features in enumerate(boundaries):
         batch = batches[(turn + i) % 3]
         agree(
             random_case(
@@ -59,8 +59,17 @@ def test_every_precision_and_boundary(word_bits: int, bits: int, sampling: str) 
                 batch=batch,
                 delay=delays[(turn + i) % 5],
                 l2=0.01 * (i % 2),
+                **{key: v(i) if callable(v) else v for key, v in options.items()},
             )
         )
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("sampling", ["single", "nearest", "plain", "symmetric"])
+def test_every_precision_and_boundary(word_bits: int, bits: int, sampling: str) -> None:
+    """Features around the word boundary."""
+    agree_at((1, 63, 64, 65, 90, word_bits + 1, 1000), word_bits, bits, sampling)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
@@ -145,26 +154,15 @@ def test_float32_kernel(word_bits: int, delay: int) -> None:
 @pytest.mark.parametrize("sampling", ["single", "nearest", "plain", "symmetric"])
 def test_tables_of_levels(word_bits: int, bits: int, sampling: str) -> None:
     """Features around the boundaries of words and of their parts, own tables and one for all."""
-    batches, delays = (1, 3, 16), (0, 1, 2, 3, 5)
     part = word_bits // CONFIG.level_parts
-    turn = bits + len(sampling)
-    for i, features in enumerate((1, part - 1, part, part + 1, word_bits + 1, 90)):
-        batch = batches[(turn + i) % 3]
-        agree(
-            random_case(
-                seed=1000 * bits + i,
-                samples=batch * 5 + batch // 2 + 1,
-                features=features,
-                bits=bits,
-                sampling=sampling,
-                word_bits=word_bits,
-                batch=batch,
-                delay=delays[(turn + i) % 5],
-                l2=0.01 * (i % 2),
-                value_format="levels",
-                own_tables=i % 3 != 0,
-            )
-        )
+    agree_at(
+        (1, part - 1, part, part + 1, word_bits + 1, 90),
+        word_bits,
+        bits,
+        sampling,
+        value_format="levels",
+        own_tables=lambda i: i % 3 != 0,
+    )
 
 
 @pytest.mark.parametrize("delay", [0, 1, 2])

@@ -21,7 +21,7 @@ from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.losses import LOSSES, chebyshev, derivative_of, objective, tabulated
 from zipml_pynq.native import load_build
-from zipml_pynq.pack import pack
+from zipml_pynq.pack import PackedDataset, pack
 from zipml_pynq.plan import make_plan
 from zipml_pynq.quantize import Normalization, sample_variance
 
@@ -217,6 +217,12 @@ def few_samples() -> tuple[Array, Array, Normalization]:
     return X, y, Normalization(np.zeros(8), np.ones(8), 0.0, 1.0, False)
 
 
+def repeated(count: int, **options: Any) -> PackedDataset:
+    """The few samples, packed so many times in a row."""
+    X, y, normalization = few_samples()
+    return pack(np.tile(X, (count, 1)), np.tile(y, count), normalization=normalization, **options)
+
+
 def model_of_margins(V: Array, y: Array, margins: Array) -> Array:
     """The least model that gives these margins."""
     return np.linalg.lstsq(V, margins * y, rcond=None)[0]
@@ -230,15 +236,7 @@ MARGINS = np.array([0.9, 1.05, -0.8, 1.8, 0.3])
 def copies(bits: int) -> tuple[Array, Array, Array]:
     """V (samples, n), signs of labels, and draws (dithers, copies, samples, n)."""
     X, y, normalization = few_samples()
-    packed = pack(
-        np.tile(X, (COPIES, 1)),
-        np.tile(y, COPIES),
-        bits=bits,
-        seed=bits,
-        normalization=normalization,
-        sampling="independent",
-        dithers=DEGREE + 1,
-    )
+    packed = repeated(COPIES, bits=bits, seed=bits, sampling="independent", dithers=DEGREE + 1)
     q = np.stack(reference.kernel_values(packed, bits, "independent", DEGREE))
     shape = (DEGREE + 1, COPIES, SAMPLES, normalization.features)
     V = normalization.transform(X).astype(np.float64)
@@ -332,14 +330,8 @@ def test_engine_steps_along_the_polynomial_gradient(name: str) -> None:
     """One batch, delay 0, step 1: the step is the mean gradient of the batch's draws."""
     X, y, normalization = few_samples()
     count = 50
-    packed = pack(
-        np.tile(X, (count, 1)),
-        np.tile(y, count),
-        bits=3,
-        batch=count * SAMPLES,
-        normalization=normalization,
-        sampling="independent",
-        dithers=DEGREE + 1,
+    packed = repeated(
+        count, bits=3, batch=count * SAMPLES, sampling="independent", dithers=DEGREE + 1
     )
     V = normalization.transform(X).astype(np.float64)
     plan = make_plan(
@@ -592,15 +584,8 @@ def test_refetched_gradient_is_the_exact_decision() -> None:
     """One batch, step 1: a mean of (Q1 + Q2) / 2 over those who are exactly inside the hinge."""
     X, y, normalization = few_samples()
     count = 50
-    packed = pack(
-        np.tile(X, (count, 1)),
-        np.tile(y, count),
-        bits=3,
-        batch=count * SAMPLES,
-        block_samples=count * SAMPLES,
-        normalization=normalization,
-        value_format="refetch",
-    )
+    together = count * SAMPLES
+    packed = repeated(count, bits=3, batch=together, block_samples=together, value_format="refetch")
     V = normalization.transform(X).astype(np.float64)
     plan = make_plan(packed, epochs=1, step=1.0, delay=0, loss="hinge")
     start = reference.fixed_model(model_of_margins(V, y, MARGINS), normalization.features)
