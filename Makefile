@@ -7,13 +7,13 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp \
 	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
-.PHONY: demo test test-bench test-cross test-python test-pynq31 lint format bench study-levels \
+.PHONY: demo test test-bench test-cross test-python test-pynq31 lint format docs bench study-levels \
 	study-mnist study-nonlinear study-end-to-end clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
 
-test: lint test-bench test-cross test-python test-pynq31
+test: lint docs test-bench test-cross test-python test-pynq31
 
 test-python: $(VENV)/.built-test
 	$(BIN)/python -m pytest
@@ -50,7 +50,7 @@ $(VENV)/.built: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 # was not built, so here it has to be.
 $(VENV)/.built-test: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 	rm -rf build
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,bench]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,bench,docs]'
 	$(BIN)/python -c 'import zipml_pynq._kernel'
 	touch $(VENV)/.built $@
 
@@ -124,6 +124,16 @@ format: $(VENV)/.built-test
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
+# ---- documentation ---------------------------------------------------------------------------
+# A warning is an error, and so is whatever a reader's browser would have to fetch from elsewhere.
+
+docs: $(VENV)/.built-test
+	rm -rf build/site
+	$(BIN)/sphinx-build -q -E -W --keep-going -b html -c docs -d build/doctrees . build/site
+	@! grep -rnoE '<(script|link|img|iframe)[^>]*(src|href)="(https?:)?//[^"]*"' --include='*.html' build/site
+	@echo "documentation: build/site/index.html"
+
+# ---- measurements ----------------------------------------------------------------------------
 # Beside QUIVER where ZIPML_QUIVER names a checkout of its repository.
 bench: $(VENV)/.built-test
 	$(BIN)/python benchmarks/run.py

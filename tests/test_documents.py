@@ -23,10 +23,17 @@ def test_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_reference_has_every_module() -> None:
+    pages = "".join(page.read_text() for page in ROOT.glob("docs/api/*.md"))
+    listed = re.findall(r"automodule:: zipml_pynq\.(\w+)$", pages, re.MULTILINE)
+    modules = [path.stem for path in ROOT.glob("zipml_pynq/*.py") if path.stem[0] != "_"]
+    assert sorted(listed) == sorted(modules)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

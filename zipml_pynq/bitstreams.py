@@ -38,7 +38,7 @@ class Target:
 
     Parameters
     ----------
-    board : Board
+    board : zipml_pynq.schedule.Board
         Word width and clock.
     part : str
         The device.

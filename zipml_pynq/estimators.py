@@ -328,10 +328,10 @@ _ATTRIBUTES = """\
         Epochs of the last fit; of several models, the most.
     t_ : int
         Epochs since the first fit that this one goes on from.
-    loss_curve_ : ndarray, shape (n_iter_,)
+    loss_curve_ : ndarray, one entry an epoch
         Objective after every epoch, in normalized units, on (evenly spread) training rows; exact
         values, or those of the draws of a packed data set. The mean over models.
-    validation_curve_ : ndarray, shape (n_iter_,)
+    validation_curve_ : ndarray, one entry an epoch
         The same on the validation set, with ``early_stopping``.
     bytes_streamed_, refetched_, saturated_ : int
         Bytes of samples that went through the accelerator in the last fit, samples that were read

@@ -188,7 +188,7 @@ def propose_quantization(
 
     The relative gradient noise is the root of ``E |g_Q - g|^2 / E |g|^2`` over samples and draws,
     g the exact gradient of a sample at ``model`` and g_Q the symmetric double-sampled one. Near the
-    solution E |g|^2 is the noise that SGD has anyway, so quantization multiplies it by
+    solution ``E |g|^2`` is the noise that SGD has anyway, so quantization multiplies it by
     ``1 + noise^2``: 0.3 adds 9 %.
 
     Parameters

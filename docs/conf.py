@@ -1,0 +1,111 @@
+"""The documentation site: Sphinx, pages in Markdown (MyST), formulas as MathML.
+
+The source folder is the repository itself (``make docs``), so that pages link to results and to
+each other where they lie. Nothing is fetched, neither when the site is built nor when it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.writers.html5 import HTML5Translator
+
+from zipml_pynq import __version__
+
+project = "ZipML on PYNQ"
+author = "The ZipML on PYNQ authors"
+copyright = "The ZipML on PYNQ authors, Apache-2.0"
+release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+root_doc = "docs/index"
+include_patterns = ["docs/**", "benchmarks/results/*.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+exclude_patterns = [".*", "build", "demo", "**/__pycache__"]
+
+myst_enable_extensions = ["dollarmath", "fieldlist"]
+myst_fence_as_directive = ["math"]
+myst_heading_anchors = 4
+math_number_all = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say more
+autodoc_preserve_defaults = True
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = project
+html_static_path = ["_site"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+pygments_style = "friendly"
+
+
+# ---- formulas --------------------------------------------------------------------------------
+# Browsers lay MathML out by themselves: no script, no font and no picture is needed.
+
+
+def _mathml(node: nodes.Element, display: str) -> str:
+    latex = node.astext().strip()
+    try:
+        return convert(latex, display=display)
+    except Exception as error:
+        raise ExtensionError(f"{node.source}: formula {latex!r}: {error!r}") from error
+
+
+def visit_inline_math(self: HTML5Translator, node: nodes.math) -> None:
+    """A formula in a line of text."""
+    self.body.append(_mathml(node, "inline"))
+    raise nodes.SkipNode
+
+
+def visit_display_math(self: HTML5Translator, node: nodes.math_block) -> None:
+    """A formula of its own; what it was written as is kept for who copies it."""
+    title = escape(node.astext().strip(), quote=True)
+    self.body.append(f'<div class="formula" data-latex="{title}">{_mathml(node, "block")}</div>')
+    raise nodes.SkipNode
+
+
+# ---- the front door --------------------------------------------------------------------------
+
+
+def write_front_door(app: Sphinx, error: Exception | None) -> None:
+    """``index.html`` beside ``docs/``, which leads to ``docs/index.html``."""
+    if error is None and app.builder.name == "html":
+        (Path(app.outdir) / "index.html").write_text(
+            '<!doctype html><meta charset="utf-8"><title>ZipML on PYNQ</title>'
+            '<meta http-equiv="refresh" content="0; url=docs/index.html">'
+            '<a href="docs/index.html">ZipML on PYNQ</a>\n'
+        )
+
+
+# ---- docstrings ------------------------------------------------------------------------------
+
+
+def read_docstring(
+    _app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    """Docstrings name pages by their path, ``docs/data.md``: here that is a link."""
+    for i, line in enumerate(lines):
+        lines[i] = re.sub(r"(?<![`\w/])docs/(\w+)\.md", r":doc:`\g<0> </docs/\1>`", line)
+    if what in {"attribute", "data", "property"}:
+        # without this, napoleon takes what stands before a colon in the first line for a type
+        lines.insert(0, "")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Registers the renderer of formulas, and what changes pages and docstrings."""
+    app.connect("autodoc-process-docstring", read_docstring, priority=400)
+    app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
+    app.connect("build-finished", write_front_door)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
