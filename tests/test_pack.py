@@ -889,6 +889,11 @@ def test_saving_replaces_a_file_that_is_mapped(packed, path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_equal_data_sets_have_equal_files(packed, path, tmp_path):
+    packed.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
 def test_a_failed_save_leaves_the_old_file(packed, path, monkeypatch):
     before = path.read_bytes()
 
@@ -972,7 +977,7 @@ def rewrite(path, change) -> None:
     ("change", "message"),
     [
         (lambda h: h["__metadata__"].update(version="1"), "format version 1; .* reads version 2"),
-        (lambda h: h["__metadata__"].update(format="pt"), "no packed data set: its metadata"),
+        (lambda h: h["__metadata__"].update(format="pt"), "no packed data set: it is a 'pt'"),
         (lambda h: h.pop("__metadata__"), "no packed data set: its metadata"),
         (lambda h: h["__metadata__"].update(seed="1"), "altered: its checksum"),
         (lambda h: h["__metadata__"].pop("sha256"), "altered: its checksum"),

@@ -5,20 +5,14 @@ Layout, randomness and file format are described in docs/data.md.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import secrets
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from numpy.typing import ArrayLike, NDArray
-from safetensors.numpy import save_file
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, LIMITS, MAX_BITS, MODEL_ONE, WORD_BITS, Limits
@@ -40,6 +34,7 @@ from zipml_pynq.quantize import (
     pointer,
 )
 from zipml_pynq.quantize import levels as uniform_levels
+from zipml_pynq.tensor_file import FileKind, read_tensors, write_tensors
 
 BITPLANES, FLOAT32, LEVELS, REFETCH = "bitplanes", "float32", "levels", "refetch"
 #: Kinds of levels that :func:`pack` fits.
@@ -58,8 +53,6 @@ READABLE: dict[str, tuple[str, ...]] = {
     "nearest": ("nearest",),
 }
 
-FILE_FORMAT = "zipml-pynq packed data set"
-FILE_VERSION = 2
 #: Labels that are worked on at a time, so that intermediate arrays stay in the cache.
 _LABELS = 1 << 14
 
@@ -606,55 +599,24 @@ class PackedDataset:
         PackedFileError
             The file cannot be written.
         """
-        path = Path(path)
-        if path.is_dir():
-            raise ArgumentError(f"path was '{path}', a folder; it must name a file")
-        if not path.parent.is_dir():
-            raise ArgumentError(f"path was '{path}'; the folder '{path.parent}' does not exist")
         tensors: dict[str, NDArray] = {
             "planes": self.planes,
             "labels": self.labels,
-            "mid": self.normalization.mid,
-            "half": self.normalization.half,
-            "label_range": np.array(
-                [self.normalization.label_mid, self.normalization.label_half], dtype=np.float64
-            ),
+            **_normalization_tensors(self.normalization),
         }
         for name in ("levels", "full", "weights"):
             if getattr(self, name) is not None:
                 tensors[name] = getattr(self, name)
-        metadata = {
-            "format": FILE_FORMAT,
-            "version": str(FILE_VERSION),
-            "samples": str(self.layout.samples),
-            "features": str(self.layout.features),
-            "word_bits": str(self.layout.word_bits),
-            "block_samples": str(self.layout.block_samples),
-            "bits": " ".join(map(str, self.layout.bits)),
-            "sampling": self.layout.sampling,
-            "value_format": self.layout.value_format,
-            "level_tables": str(self.layout.level_tables),
-            "independent": str(self.layout.independent),
-            "weighted": str(int(self.weights is not None)),
-            "intercept": str(int(self.normalization.intercept)),
-            "seed": str(self.seed),
-            "draw": str(self.draw),
-            "batch": str(self.batch),
-            "clipped": str(self.clipped),
-        }
-        metadata["sha256"] = _checksum(tensors, metadata)
-        # the name of a temporary file in the same folder, so that the rename is atomic
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            try:
-                save_file(tensors, temporary, metadata=metadata)
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise PackedFileError(f"'{path}' cannot be written: {error}") from error
+        metadata = _metadata(
+            self.layout,
+            self.normalization,
+            weighted=self.weights is not None,
+            seed=self.seed,
+            draw=self.draw,
+            batch=self.batch,
+            clipped=self.clipped,
+        )
+        write_tensors(path, FILE_KIND, tensors, metadata)
 
     @classmethod
     def load(
@@ -669,31 +631,14 @@ class PackedDataset:
             Map planes and labels instead of reading them; the file must then not be changed in
             place while the data set is in use (saving over it is safe, since that renames).
         verify : bool
-            Compare the checksum, which reads the whole file once.
+            Compare the checksum, which reads the whole file once, a piece at a time.
 
         Raises
         ------
         PackedFileError
             The file is missing, truncated, altered, of another version or no packed data set.
         """
-        path = Path(path)
-        header, start = _read_header(path)
-        metadata = header.pop("__metadata__")
-        tensors: dict[str, NDArray] = {}
-        for name, dtype in _TENSORS.items():
-            if name in _OPTIONAL and not _OPTIONAL[name](metadata):
-                continue
-            entry = header.pop(name, None)
-            if entry is None or entry["dtype"] != _SAFETENSORS_DTYPES[dtype] or 0 in entry["shape"]:
-                raise PackedFileError(f"'{path}' was altered: no tensor '{name}' of {dtype}")
-            offset = start + entry["data_offsets"][0]
-            tensors[name] = np.memmap(path, dtype, "r", offset, tuple(entry["shape"]))
-        if header:
-            raise PackedFileError(f"'{path}' was altered: unknown tensor '{next(iter(header))}'")
-        if verify and metadata.get("sha256") != _checksum(tensors, metadata):
-            raise PackedFileError(f"'{path}' was altered: its checksum does not match")
-        if not mmap:
-            tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
+        tensors, metadata = read_tensors(path, FILE_KIND, mmap, verify)
         try:
             layout = Layout(
                 samples=int(metadata["samples"]),
@@ -731,88 +676,69 @@ class PackedDataset:
             raise PackedFileError(f"'{path}' was altered: {error}") from error
 
 
-#: Tensors of a file and their types.
-_TENSORS: dict[str, np.dtype] = {
-    "planes": np.dtype("<u8"),
-    "labels": np.dtype("<i4"),
-    "mid": np.dtype("<f8"),
-    "half": np.dtype("<f8"),
-    "label_range": np.dtype("<f8"),
-    "levels": np.dtype("<i2"),
-    "full": np.dtype("<u8"),
-    "weights": np.dtype("<i4"),
-}
-#: Tensors that a file need not have, and what of its metadata says that it does.
-_OPTIONAL: dict[str, Callable[[dict[str, str]], bool]] = {
-    "levels": lambda metadata: metadata.get("level_tables") != "0",
-    "full": lambda metadata: metadata.get("value_format") == REFETCH,
-    "weights": lambda metadata: metadata.get("weighted") == "1",
-}
-_SAFETENSORS_DTYPES = {
-    np.dtype("<u8"): "U64",
-    np.dtype("<i4"): "I32",
-    np.dtype("<i2"): "I16",
-    np.dtype("<f8"): "F64",
-}
+#: The file of a packed data set.
+FILE_KIND = FileKind(
+    name="packed data set",
+    format="zipml-pynq packed data set",
+    version=2,
+    error=PackedFileError,
+    remedy="pack the data again",
+    tensors={
+        "planes": np.dtype("<u8"),
+        "labels": np.dtype("<i4"),
+        "mid": np.dtype("<f8"),
+        "half": np.dtype("<f8"),
+        "label_range": np.dtype("<f8"),
+        "levels": np.dtype("<i2"),
+        "full": np.dtype("<u8"),
+        "weights": np.dtype("<i4"),
+    },
+    optional={
+        "levels": lambda metadata: metadata.get("level_tables") != "0",
+        "full": lambda metadata: metadata.get("value_format") == REFETCH,
+        "weights": lambda metadata: metadata.get("weighted") == "1",
+    },
+)
 
 
-def _checksum(tensors: dict[str, NDArray], metadata: dict[str, str]) -> str:
-    """SHA-256 over all metadata but itself and over every tensor's name, type, shape and bytes."""
-    rest = {key: value for key, value in metadata.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
-        digest.update(np.ascontiguousarray(tensor).data)
-    return digest.hexdigest()
+def _metadata(
+    layout: Layout,
+    normalization: Normalization,
+    *,
+    weighted: bool,
+    seed: int,
+    draw: int,
+    batch: int,
+    clipped: int,
+) -> dict[str, str]:
+    """What a file tells of a data set beside its tensors."""
+    return {
+        "samples": str(layout.samples),
+        "features": str(layout.features),
+        "word_bits": str(layout.word_bits),
+        "block_samples": str(layout.block_samples),
+        "bits": " ".join(map(str, layout.bits)),
+        "sampling": layout.sampling,
+        "value_format": layout.value_format,
+        "level_tables": str(layout.level_tables),
+        "independent": str(layout.independent),
+        "weighted": str(int(weighted)),
+        "intercept": str(int(normalization.intercept)),
+        "seed": str(seed),
+        "draw": str(draw),
+        "batch": str(batch),
+        "clipped": str(clipped),
+    }
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file that holds a packed data set, and where its data begins.
-
-    safetensors checks the file's structure but tells nobody where its tensors lie, which a memory
-    map needs; so the header (8 bytes of length, then JSON) is read here, too.
-    """
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            # the format's own limit; a larger length is text, or anything else
-            start = 8 + length
-            text = file.read(length) if length <= 100_000_000 else b""
-    except OSError as error:
-        raise PackedFileError(f"'{path}' cannot be read: {error.strerror}") from error
-    foreign = PackedFileError(f"'{path}' is no packed data set: it is no safetensors file")
-    if text[:1] != b"{":
-        raise PackedFileError(f"'{path}' is truncated: {size} bytes") if size <= 8 else foreign
-    if size < start:
-        raise PackedFileError(f"'{path}' is truncated: {size} bytes end inside its header")
-    try:
-        header = json.loads(text)
-        metadata = header.get("__metadata__") or {}
-        named = metadata.get("format")
-        end = start + max(
-            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"),
-            default=0,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise foreign from None
-    if named != FILE_FORMAT:
-        raise PackedFileError(f"'{path}' is no packed data set: its metadata do not say so")
-    if metadata.get("version") != str(FILE_VERSION):
-        raise PackedFileError(
-            f"'{path}' has format version {metadata.get('version')}; this release reads "
-            f"version {FILE_VERSION}: pack the data again"
-        )
-    if size != end:
-        what = "truncated" if size < end else "altered"
-        raise PackedFileError(f"'{path}' is {what}: it has {size} bytes, its header tells of {end}")
-    try:
-        with safetensors.safe_open(path, framework="numpy"):
-            pass
-    except safetensors.SafetensorError as error:
-        raise PackedFileError(f"'{path}' was altered: {error}") from error
-    return header, start
+def _normalization_tensors(normalization: Normalization) -> dict[str, NDArray]:
+    return {
+        "mid": normalization.mid,
+        "half": normalization.half,
+        "label_range": np.array(
+            [normalization.label_mid, normalization.label_half], dtype=np.float64
+        ),
+    }
 
 
 def _pack_planes(
