@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zipml_pynq.levels import LevelHistogram, fit_levels, optimal_levels, rounding_variance
+from zipml_pynq.models import LinearModel
 from zipml_pynq.pack import Layout, PackedDataset, pack
 from zipml_pynq.plan import Plan, make_plan
 from zipml_pynq.quantize import Normalization
@@ -45,6 +46,7 @@ __all__ = [
     "EmulatedDevice",
     "Layout",
     "LevelHistogram",
+    "LinearModel",
     "LoadedOverlay",
     "Normalization",
     "PackedDataset",

@@ -20,6 +20,10 @@ class PackedFileError(ZipmlError, OSError):
     """A packed data set on disk is truncated, altered, of another version or no packed data set."""
 
 
+class ModelFileError(ZipmlError, OSError):
+    """A model on disk is truncated, altered, of another version or no model."""
+
+
 class DownloadError(ZipmlError, ConnectionError):
     """A data set is neither in the cache nor to be had over the network."""
 

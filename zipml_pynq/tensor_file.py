@@ -51,7 +51,7 @@ class FileKind:
     error : type
         What is raised for a file that cannot be used.
     remedy : str
-        What helps where a file is of another version.
+        What helps where a file is of an older version.
     tensors : dict of str to dtype
         All tensors that may be in it.
     optional : dict of str to callable
@@ -118,8 +118,7 @@ class TensorWriter:
             }
         self._header = header
         self._start = len(_header_bytes(header))
-        # a name in the same folder, so that the rename is atomic
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        self._temporary = _beside(self.path)
         self._file: Any = None
         try:
             self._file = open(self._temporary, "w+b")  # noqa: SIM115 (closed in __exit__)
@@ -179,6 +178,30 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if not path.parent.is_dir():
         raise ArgumentError(f"path was '{path}'; the folder '{path.parent}' does not exist")
     return path
+
+
+def _beside(path: Path) -> Path:
+    """A name for what becomes ``path``: in the same folder, so that the rename is atomic."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a whole file, all or nothing.
+
+    Raises
+    ------
+    ArgumentError
+        ``path`` is a directory, or its folder does not exist.
+    OSError
+        It cannot be written.
+    """
+    path = check_target(path)
+    temporary = _beside(path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_tensors(
@@ -310,9 +333,11 @@ def _read_header(path: Path, kind: FileKind) -> tuple[dict[str, Any], int]:
         raise fail(f"'{path}' is no {kind.name}: {what}")
     version = metadata.get("version")
     if version != str(kind.version):
+        newer = str(version).isdecimal() and int(str(version)) > kind.version
+        remedy = "a newer release of zipml_pynq wrote it, and reads it" if newer else kind.remedy
         raise fail(
             f"'{path}' has format version {version}; this release reads "
-            f"version {kind.version}: {kind.remedy}"
+            f"version {kind.version}: {remedy}"
         )
     if size != end:
         what = "truncated" if size < end else "altered"
