@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ pygments_style = "friendly"
 
 
 # ---- formulas --------------------------------------------------------------------------------
-# Browsers lay MathML out by themselves: no script, no font and no picture is needed.
+# Browsers lay MathML out by themselves, in a font that knows how: the one that ziamath brings.
 
 
 def _mathml(node: nodes.Element, display: str) -> str:
@@ -74,6 +75,13 @@ def visit_display_math(self: HTML5Translator, node: nodes.math_block) -> None:
     title = escape(node.astext().strip(), quote=True)
     self.body.append(f'<div class="formula" data-latex="{title}">{_mathml(node, "block")}</div>')
     raise nodes.SkipNode
+
+
+def copy_font(app: Sphinx, error: Exception | None) -> None:
+    """STIX Two Math, where site.css looks for it."""
+    if error is None and app.builder.name == "html":
+        font = files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"
+        (Path(app.outdir) / "_static" / font.name).write_bytes(font.read_bytes())
 
 
 # ---- the front door --------------------------------------------------------------------------
@@ -107,5 +115,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the renderer of formulas, and what changes pages and docstrings."""
     app.connect("autodoc-process-docstring", read_docstring, priority=400)
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
+    app.connect("build-finished", copy_font)
     app.connect("build-finished", write_front_door)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
