@@ -1,7 +1,7 @@
 """What README, pages and notebooks show, run as it stands.
 
-Code blocks of a page run in order, in one folder and, if they are Python, in one namespace. A comment
-on the line before a block says what is different about it:
+Code blocks of a page run in order, in one folder and, if they are Python, in one namespace. A
+comment on the line before a block says what is different about it:
 
 - ``<!-- not run: why -->``: it needs what is not here, a board or a vendor's tools;
 - ``<!-- file: name -->``: it is saved under that name, for later blocks;
@@ -114,9 +114,11 @@ def run_page(page: Path, folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_blocks_say_what_they_are(page: Path) -> None:
     for block in code_blocks(page):
-        assert (
-            block.language in ("python", "bash")
-        ), f"{block} is {block.language or 'of no language'!r}: fence it as python, bash, text or math"
+        found = block.language or "of no language"
+        assert block.language in (
+            "python",
+            "bash",
+        ), f"{block} is {found}: fence it as python, bash, text or math"
         kind = block.note.partition(":")[0]
         assert kind in ("", "not run", "file", "stays running"), f"{block}: {block.note!r}"
         assert kind != "not run" or block.note.partition(": ")[2], f"{block} does not say why"
