@@ -8,7 +8,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
 .PHONY: demo test test-bench test-cross test-python test-pynq31 lint format docs bench study-levels \
-	study-mnist study-nonlinear study-end-to-end clean
+	study-mnist study-nonlinear study-end-to-end study-deep study-deep-quick clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -151,6 +151,13 @@ study-nonlinear: $(VENV)/.built-test
 
 study-end-to-end: $(VENV)/.built-test
 	$(BIN)/python benchmarks/study_end_to_end.py
+
+# Hours on two cores: stopped, it goes on where it was. The quick one takes minutes.
+study-deep: $(VENV)/.built-test
+	$(BIN)/python benchmarks/study_deep.py
+
+study-deep-quick: $(VENV)/.built-test
+	$(BIN)/python benchmarks/study_deep.py --quick --output build/deep_study_quick
 
 clean:
 	rm -rf build $(VENV) $(VENV)31 demo
