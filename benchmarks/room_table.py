@@ -5,8 +5,8 @@ best shape that a memory block has, without the FIFOs of the AXI adapters. What 
 declares is there twice. Arrays that a kernel declares and never uses are left out.
 
 Logic is counted from the operations that the code unrolls, by a few rules of what one costs. The
-training loop starts an iteration every cycle, so nothing in it is shared: what a lane does once a
-batch it has a circuit for, as for what it does every cycle.
+training loop starts an iteration every cycle, so nothing in it is shared: what a lane does in any
+iteration it has a circuit for.
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
     lanes = word_bits // 32 if floats else word_bits // parts
     planes = CONFIG.max_bits + 1 if levels else 1
     cells = limits.max_chunks * parts
+    turns = limits.close_turns
     coefficients = (CONFIG.max_delay + 1) * CONFIG.max_batch
     found = {
         "block buffer": (2 * planes, limits.block_words, word_bits),
         "ring": (1, limits.ring_words, planes * lanes if levels else word_bits),
         "model": (lanes, MODEL_VERSIONS * cells, 32),
-        "model, update side": (lanes, cells, 32),
+        "model, update side": (lanes // turns, turns * cells, 32),
         "labels": (2, CONFIG.block_samples, 32),
         "weights": (2, CONFIG.block_samples, 32),
         "coefficients": (2, coefficients, 32),
@@ -197,35 +198,31 @@ def distributed(depth: int, bits: int) -> Cost:
     return Cost(4 * -(-bits // 3) * -(-depth // 64), bits)
 
 
-def stochastic_round(n: int, places: int) -> Cost:
-    """StochasticRound: random bits shifted to the unit, added, cut, clamped, shifted back."""
-    return total(
-        shift(places, places),
-        add(n),
-        shift(n, places),
-        compare(n),
-        compare(n),
-        mux(n, 3),
-        shift(n, places),
-        mux(n),
-        Cost(0, n),
-    )
-
-
-def masked_round(n: int) -> Cost:
-    """The same of random bits that are shifted already, with a mask and limits that lanes share."""
+def rounded(n: int) -> Cost:
+    """Rounded: an addition, what lies below the unit cut, a clamp."""
     return total(add(n), compare(n), compare(n), mux(n, 3), Cost(0, n))
 
 
-def lane_random(n: int, lanes: int) -> Cost:
-    """LaneRandom: of the bits of a lane's number that are fixed, half are set on average."""
-    varies = max(0, DRAW_FEATURES_LOG2 - (lanes.bit_length() - 1))
-    return total(xor(n, 1 + 2 * varies + (DRAW_FEATURES_LOG2 - varies) // 2), Cost(0, n))
+def number(n: int, fixed: int, varies: int = 0) -> Cost:
+    """NumberOf: of the bits of a lane's number that are fixed, half are set on average."""
+    return total(xor(n, 1 + 2 * varies + fixed // 2), Cost(0, n))
+
+
+def words(n: int) -> Cost:
+    """RoundingOf: offset and slope times 1, x, .., x^5 cut to a unit; what is cut, and the top."""
+    return times(DRAW_FEATURES_LOG2 + 3, shift(n, n))
 
 
 def threefry() -> Cost:
     """20 rounds of two additions and exclusive ors, five additions of keys (three not zero)."""
     return total(times(20 * 2 + 5 * 3, add(32)), times(20 * 2, xor(32)), Cost(0, 20 * 64))
+
+
+def threefry_by_rounds() -> Cost:
+    """A round at a time: two rotations by one of eight numbers each, keys out of five."""
+    rotated = times(2, total(shift(32, 31), xor(32), mux(5, 8)))
+    keyed = times(4, total(add(32), mux(32, 5)))
+    return total(times(2, add(32)), rotated, keyed, times(4, mux(32)), Cost(0, 4 * 32))
 
 
 def tree(lanes: int, bits: int) -> Cost:
@@ -254,20 +251,7 @@ def loss_derivative(dot: int, wide: int) -> Cost:
     return total(margin, squares, hinges, table, mux(32, 4), signed(32))
 
 
-class Build(NamedTuple):
-    """What a build could do otherwise than the code does; the first of each is as the code is."""
-
-    turns: int = 1  # in which the lanes of a cell get their new model entries
-    shared: bool = False  # a group's words shifted before lanes draw from them
-    rounding: bool = True  # Q_m and Q_g
-
-
-AS_BUILT = Build()
-
-
-def operations(
-    word_bits: int, value_format: str, wide: int, build: Build = AS_BUILT
-) -> dict[str, Cost]:
+def operations(word_bits: int, value_format: str, wide: int) -> dict[str, Cost]:
     """What a kernel computes with, by the place in hls/src/stages.hpp.
 
     Widths are those that the values need, which the tool has to find where C++ says 64 bits.
@@ -277,7 +261,8 @@ def operations(
     memories = arrays(word_bits, value_format)
     lanes, dot, gradient = memories["model"][0], 62 if levels else 55, 56 if levels else 48
     full_lanes = word_bits // 32
-    groups = max(1, lanes >> DRAW_FEATURES_LOG2)
+    # lanes that get new entries in a turn
+    closing, turns = memories["model, update side"][0], LIMITS[value_format].close_turns
     conversion = total(times(2, add(25)), times(2, shift(25, 24)), signed(25), compare(8))
     float_product = total(multiply(32, 33, wide), add(57))
     decode = total(times(2, add(8)), times(2, add(11)), mux(7))
@@ -303,34 +288,22 @@ def operations(
         decayed, times(2, add(gradient)), add(45), saturate(45), compare(16), times(2, mux(32))
     )
     # counts of what was clamped: each lane has one of saturations and two of quantization
-    counts = times(3, add(lanes.bit_length()))
-    closing = lanes // min(build.turns, lanes)
-    # sums and old entries wait for their turn
-    waiting = total(mux(gradient, build.turns), mux(32, build.turns)) if closing < lanes else NONE
-    waiting = total(times(closing, waiting), Cost(0, lanes * gradient if closing < lanes else 0))
-    if build.shared:
-        # offset and slope times 1, x, .., x^5: of each stream and group
-        words = total(
-            *(times((DRAW_FEATURES_LOG2 + 1) * groups, shift(n, n)) for n in (SHIFT_Q_G, SHIFT_Q_M))
-        )
-        lane = total(
-            lane_random(SHIFT_Q_G, closing),
-            masked_round(56),
-            lane_random(SHIFT_Q_M, closing),
-            masked_round(32),
-        )
-        quantize = total(words, times(closing, lane))
-    else:
-        lane = total(
-            times(2, lane_random(32, closing)),
-            stochastic_round(56, SHIFT_Q_G),
-            stochastic_round(32, SHIFT_Q_M),
-        )
-        quantize = times(closing, lane)
+    counts = times(3, add(closing.bit_length()))
+    # sums wait for their turn
+    waiting = total(times(closing, mux(gradient, turns)), Cost(0, lanes * gradient))
+    # of a turn's lanes the low bits of their numbers are fixed, the others those of the turn
+    fixed = closing.bit_length() - 1
+    varies = DRAW_FEATURES_LOG2 - fixed
+    turn = [
+        total(words(n), number(n, 0, varies), times(closing, total(number(n, fixed), rounded(m))))
+        for n, m in ((SHIFT_Q_G, 56), (SHIFT_Q_M, 32))
+    ]
+    # the start model is rounded an entry a cycle
+    start = total(words(SHIFT_Q_M), number(SHIFT_Q_M, 0, DRAW_FEATURES_LOG2), rounded(32))
     depth, bits = memories["model, update side"][1:]
     master = distributed(depth, bits) if depth <= DISTRIBUTED_DEPTH else NONE
     # both models are written by two functions and read by three
-    ports = times(2, total(mux(32), mux(12), mux(12, 3)))
+    ports = total(mux(32), mux(12), mux(12, 3))
     scalar = total(
         shift(dot, 7) if plane_by_plane else NONE,
         times(2, total(add(dot), mux(dot))),
@@ -341,12 +314,13 @@ def operations(
         "dot products": dots,
         "sums of the update": times(lanes, accumulate),
         "new model entries": total(times(closing, total(update, counts)), waiting),
-        "rounding Q_m, Q_g": quantize if build.rounding else NONE,
-        "random numbers": times(2 * groups + 1, threefry()) if build.rounding else NONE,
-        "model, update side": times(lanes, master),
-        "shared ports of the models": times(lanes, ports),
+        "rounding Q_m, Q_g": total(*turn, start),
+        # for a turn, and for the start model
+        "random numbers": total(threefry(), threefry_by_rounds()),
+        "model, update side": times(closing, master),
+        "shared ports of the models": times(lanes + closing, ports),
         # StoreModel is there twice, for the history and for the end
-        "a model's way to memory": times(4, mux(32, lanes)),
+        "a model's way to memory": total(times(2, mux(32, closing)), mux(32, lanes)),
         "scalar stage": scalar,
     }
     if plane_by_plane:
@@ -376,12 +350,10 @@ def operations(
     return found
 
 
-def logic(
-    slug: str, value_format: str, word_bits: int | None = None, build: Build = AS_BUILT
-) -> Cost:
+def logic(slug: str, value_format: str, word_bits: int | None = None) -> Cost:
     """LUTs, flip-flops and DSPs of a kernel on a board, at its word or at another one."""
     width = word_bits or TARGETS[slug].board.word_bits
-    return total(*operations(width, value_format, LOGIC[slug][3], build).values())
+    return total(*operations(width, value_format, LOGIC[slug][3]).values())
 
 
 def share(used: float, of: int) -> str:
@@ -422,33 +394,6 @@ def logic_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-#: What could be turned down, in the words of docs/boards.md.
-BUILDS = {
-    "as the code is": AS_BUILT,
-    "without Q_m, Q_g": Build(rounding=False),
-    "shifts shared": Build(shared=True),
-    "in 8 turns": Build(turns=8),
-    "in 8 turns, shifts shared": Build(turns=8, shared=True),
-    "in 8 turns, without Q_m, Q_g": Build(turns=8, rounding=False),
-}
-
-
-def builds_table() -> str:
-    """The Markdown table of what would be turned down, for the kernel from bit-planes."""
-    names = [TARGETS[slug].board.name for slug in LOGIC]
-    lines = [
-        f"| `zipml_sgd`, LUTs (of the device), DSPs | {' | '.join(names)} |",
-        f"|---|{'---:|' * len(names)}",
-    ]
-    for name, build in BUILDS.items():
-        cells = [name]
-        for slug, (luts, _, _, _) in LOGIC.items():
-            cost = logic(slug, "bitplanes", build=build)
-            cells.append(f"{share(cost.luts, luts)}, {cost.dsps:,}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def parts_table() -> str:
     """The Markdown table of one kernel's parts, on the PYNQ-Z2."""
     found = operations(TARGETS["pynq-z2"].board.word_bits, "bitplanes", LOGIC["pynq-z2"][3])
@@ -485,7 +430,7 @@ def ports_table() -> str:
 
 def tables() -> list[str]:
     """All tables, in the order of docs/boards.md."""
-    return [table(), logic_table(), parts_table(), builds_table(), ports_table()]
+    return [table(), logic_table(), parts_table(), ports_table()]
 
 
 if __name__ == "__main__":

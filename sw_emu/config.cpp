@@ -1,4 +1,5 @@
 #include "zipml/config.hpp"
+#include "zipml/random.hpp"
 
 extern "C" {
 #include "config.h"
@@ -28,6 +29,8 @@ ZipmlConfig zipml_config(void) {
   c.level_ring_words = 1 << RingWordsLog2(kLevels);
   c.level_parts = kLevelParts;
   c.level_table = 1 << kLevelTableLog2;
+  c.close_turns = 1 << CloseTurnsLog2(kBitPlanes);
+  c.float_close_turns = 1 << CloseTurnsLog2(kFloat32);
   c.max_delay = kMaxDelay;
   c.max_epochs = kMaxEpochs;
   c.weight_fraction_bits = kWeightFractionBits;
@@ -44,6 +47,8 @@ ZipmlConfig zipml_config(void) {
   c.residual_latency = kResidualLatency;
   c.update_latency = kUpdateLatency;
   c.memory_latency = kMemoryLatency;
+  c.draw_features = kDrawFeatures;
+  c.draw_latency = kDrawLatency;
   c.pipeline_depth = kPipelineDepth;
   c.interface_version = kInterfaceVersion;
   c.status_ok = kStatusOk;

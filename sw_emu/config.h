@@ -26,6 +26,8 @@ typedef struct {
   int32_t level_ring_words;
   int32_t level_parts;
   int32_t level_table;
+  int32_t close_turns;
+  int32_t float_close_turns;
   int32_t max_delay;
   int32_t max_epochs;
   int32_t weight_fraction_bits;
@@ -42,6 +44,8 @@ typedef struct {
   int32_t residual_latency;
   int32_t update_latency;
   int32_t memory_latency;
+  int32_t draw_features;
+  int32_t draw_latency;
   int32_t pipeline_depth;
   uint32_t interface_version;
   uint32_t status_ok;

@@ -121,7 +121,8 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
                         const std::vector<uint32_t> &refetched) {
   const bool floats = s.format == kFloat32;
   const Overlap overlap = OverlapOf(a.delay);
-  const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, overlap);
+  const uint32_t turns = 1u << CloseTurnsLog2(s.format);
+  const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, turns, overlap);
   const bool hold = (a.flags & kFlagHold) != 0;
   const uint64_t block_words = static_cast<uint64_t>(s.planes) * a.block_samples * s.chunks;
   const uint32_t base_words = floats ? 0 : BasePlanes(a.bits) * a.block_samples * s.chunks;
@@ -133,7 +134,8 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
   const uint64_t entries = static_cast<uint64_t>(s.chunks) * s.lanes;
 
   // nothing hides the first read, and nothing is read behind the last block
-  uint64_t run = read + 2 * (entries + kMemoryLatency);
+  const uint64_t groups = (entries + kDrawFeatures - 1) / kDrawFeatures;
+  uint64_t run = read + 2 * (entries + kMemoryLatency) + groups * (kDrawFeatures + kDrawLatency);
   for (size_t i = 0; i < refetched.size(); ++i) {
     const uint32_t count = static_cast<uint32_t>(i % s.blocks);
     const uint32_t block = BlockAt(a, s, count);
@@ -142,7 +144,7 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
     const bool closes = count + 1 == s.blocks;
     const bool drains = closes && a.delay > 0 && !hold;
     const uint64_t slots = overlap.slots_per_batch * (last - first) + (drains ? overlap.lag : 0);
-    uint64_t train = slots * slot + (s.format == kRefetch ? slots : 1) * kPipelineDepth;
+    uint64_t train = slots * slot + (s.format == kRefetch ? slots : 1) * (kPipelineDepth + turns);
     train +=
         static_cast<uint64_t>(refetched[i]) * (s.full_words + kMemoryLatency + kResidualLatency);
     if (closes && !hold) train += entries + kMemoryLatency;  // history row
@@ -414,29 +416,31 @@ class Trainer {
     }
   }
 
-  /// Random numbers of the share's features for one update.
-  const std::vector<uint32_t> &Randoms(uint32_t update, uint32_t stream) {
-    randoms_.resize(share_.features());
-    Draw draw = {0, 0};
-    for (uint32_t j = 0; j < share_.features(); ++j) {
-      const uint32_t feature = share_.first + j;
-      const uint32_t lane = feature % kDrawFeatures;
-      if (lane == 0) draw = DrawOf(a_.seed, update, feature / kDrawFeatures, stream);
-      randoms_[j] = LaneRandom(draw, lane);
+  /// Rounds the share's features, group after group with a rounding of its own: `round` gets the
+  /// rounding, a feature's position and its number.
+  template <class TRounding, class TRound>
+  void RoundEach(uint32_t update, TRounding rounding_of, TRound round) const {
+    for (uint32_t j = 0; j < share_.features(); j += kDrawFeatures) {
+      const auto rounding =
+          rounding_of(DrawsOf(a_.seed, update, (share_.first + j) >> kDrawFeaturesLog2));
+      const uint32_t lanes = std::min(kDrawFeatures, share_.features() - j);
+      for (uint32_t lane = 0; lane < lanes; ++lane) {
+        round(rounding, values_.PositionOf(j + lane), NumberOf(rounding, rounding.words[0], lane));
+      }
     }
-    return randoms_;
   }
 
   /// Hands the model to the dot products, quantized if it is to be.
   void See(uint32_t update) {
     const int32_t *seen = model_.data();
     if (a_.model_bits != 0) {
-      const std::vector<uint32_t> &random = Randoms(update, kModelStream);
-      for (uint32_t j = 0; j < share_.features(); ++j) {
-        const uint32_t at = values_.PositionOf(j);
-        seen_.data()[at] =
-            QuantizedEntry(model_.data()[at], a_.model_shift, a_.model_bits, random[j], clipped_);
-      }
+      RoundEach(
+          update,
+          [&](const Draws &draws) { return ModelRounding(draws, a_.model_shift, a_.model_bits); },
+          [&](const Rounding<uint32_t> &r, uint32_t at, uint32_t number) {
+            seen_.data()[at] =
+                static_cast<int32_t>(Rounded(r, model_.data()[at], number, clipped_));
+          });
       seen = seen_.data();
     }
     values_.SetModel(seen);
@@ -450,12 +454,15 @@ class Trainer {
     int scale = values_.scale();
     int64_t offset = values_.OffsetOf(batch.total);
     if (a_.gradient_bits != 0) {
-      const std::vector<uint32_t> &random = Randoms(update_, kGradientStream);
-      for (uint32_t j = 0; j < share_.features(); ++j) {
-        int64_t &sum = batch.sums.data()[values_.PositionOf(j)];
-        sum = QuantizedGradient(ShiftLeft(sum, scale) - offset, row_[kGradientShift],
-                                a_.gradient_bits, random[j], clipped_);
-      }
+      RoundEach(
+          update_,
+          [&](const Draws &draws) {
+            return GradientRounding(draws, row_[kGradientShift], a_.gradient_bits);
+          },
+          [&](const Rounding<uint64_t> &r, uint32_t at, uint64_t number) {
+            int64_t &sum = batch.sums.data()[at];
+            sum = Rounded(r, ShiftLeft(sum, scale) - offset, number, clipped_);
+          });
       scale = 0;
       offset = 0;
     }
@@ -506,8 +513,7 @@ class Trainer {
   Aligned<int32_t> seen_;          // the same as dot products see it, if quantized
   std::vector<int32_t> ordered_;   // what they see, in the order of the features
   std::vector<Batch> ring_;
-  std::vector<int64_t> dots_;  // of a tile: all Q1, then all Q2, and so on
-  std::vector<uint32_t> randoms_;
+  std::vector<int64_t> dots_;          // of a tile: all Q1, then all Q2, and so on
   uint32_t dotted_ = 0, updated_ = 0;  // batches of this epoch
   uint32_t update_ = 0;                // number of the next update since training began
   uint32_t saturations_ = 0, clipped_ = 0;

@@ -290,16 +290,35 @@ def test_text_on_logic_follows_the_count() -> None:
     assert f"more than {100 * script['TIGHT']:.0f} % of the device" in boards
     random_header = (ROOT / "hls" / "include" / "zipml" / "random.hpp").read_text()
     assert f"kDrawFeaturesLog2 = {script['DRAW_FEATURES_LOG2']};" in random_header
-    for slug, (luts, *_) in script["LOGIC"].items():
-        for value_format in ("bitplanes", "refetch"):
-            assert script["logic"](slug, value_format).luts > luts
-        assert script["logic"](slug, "float32").luts < script["TIGHT"] * luts
-    counted = [script["logic"]("pynq-z2", "bitplanes", build=b) for b in script["BUILDS"].values()]
-    room = script["TIGHT"] * script["LOGIC"]["pynq-z2"][0]
-    assert [cost.luts < room for cost in counted] == [False] * (len(counted) - 1) + [True]
+    for slug, (luts, ffs, dsps, _) in script["LOGIC"].items():
+        for value_format in VLNV:
+            cost = script["logic"](slug, value_format)
+            assert cost.luts < luts
+            assert cost.ffs < ffs
+            assert cost.dsps < dsps
+            if slug != "pynq-z2":
+                assert cost.luts < script["TIGHT"] * luts
+    luts, _, dsps, _ = script["LOGIC"]["pynq-z2"]
+    counted = {f: script["logic"]("pynq-z2", f) for f in VLNV}
+    told = (
+        f"`zipml_sgd` has {100 * counted['bitplanes'].luts / luts:.0f} % of the LUTs there, "
+        f"`zipml_sgd_refetch` {100 * counted['refetch'].luts / luts:.0f} %, "
+        f"`zipml_sgd_levels` {100 * counted['levels'].dsps / dsps:.0f} % of the DSPs"
+    )
+    assert told in boards
     parts = script["operations"](64, "bitplanes", 25)
     steady = parts["dot products"].luts + parts["sums of the update"].luts
-    assert f"every cycle, are {100 * steady / counted[0].luts:.0f} % of the LUTs" in boards
+    share = 100 * steady / counted["bitplanes"].luts
+    assert f"every cycle, are {share:.0f} % of the LUTs" in boards
+    quantized = parts["rounding Q_m, Q_g"].luts + parts["random numbers"].luts
+    assert f"would give {script['thousands'](quantized)} LUTs back" in boards
+    end_to_end = " ".join((ROOT / "docs" / "end_to_end.md").read_text().split())
+    rounding, draws = (
+        f"{100 * parts[name].luts / counted['bitplanes'].luts:.0f} %"
+        for name in ("rounding Q_m, Q_g", "random numbers")
+    )
+    assert f"rounding is {rounding} of the LUTs of `zipml_sgd` at W = 64" in end_to_end
+    assert f"its generators {draws}" in end_to_end
 
 
 def test_what_is_counted_in_ultra_ram_is_bound_there() -> None:

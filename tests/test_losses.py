@@ -383,11 +383,13 @@ def times(a: int, b: int) -> int:
     return product
 
 
-def test_lanes_are_slope_times_lane_and_offset() -> None:
-    found = reference.lane_random(7, 3, 130, reference.GRADIENT_STREAM)
+@pytest.mark.parametrize("stream", [reference.MODEL_STREAM, reference.GRADIENT_STREAM])
+def test_lanes_are_slope_times_lane_and_offset(stream: int) -> None:
+    found = reference.lane_random(7, 3, 130, stream)
     for feature in range(130):
         group, lane = divmod(feature, 64)
-        slope, offset, _, _ = reference.threefry((group, 3, 1, 0), (7, 0, 0, 0))
+        words = reference.threefry((group, 3, 0, 0), (7, 0, 0, 0))
+        slope, offset = words[:2] if stream == reference.MODEL_STREAM else words[2:]
         assert int(found[feature]) == times(int(slope), lane) ^ int(offset)
 
 

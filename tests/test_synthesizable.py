@@ -32,7 +32,7 @@ def test_every_loop_has_a_label_and_a_trip_count(path: Path) -> None:
     """A loop with a bound that only registers know needs a trip count for the tool's report.
 
     Headers that the engine shares have short loops of fixed bounds alone, and no pragmas: whoever
-    calls them pipelines, which unrolls them.
+    calls them from a pipeline has them unrolled, and SeeModel has its draws a round at a time.
     """
     if "include" in path.parts:
         loops = re.findall(r"for \(([^;]*);([^;]*);", code(path))

@@ -28,7 +28,8 @@ SAMPLING_CODES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one build holds on chip: chunks of a row, words of a block, words in flight.
+    """What one build holds on chip: chunks of a row, words of a block, words in flight; and the
+    turns, of a cycle each, in which a cell gets its new model entries.
 
     With tables of levels, the words of a block are counted for each plane, and what is in flight
     in parts of words (``CONFIG.level_parts`` a word), all planes of a part together.
@@ -37,12 +38,24 @@ class Limits:
     max_chunks: int
     block_words: int
     ring_words: int
+    close_turns: int
 
 
+_PLANES = Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words, CONFIG.close_turns)
 #: Limits by value format ("bitplanes", "float32", "levels", "refetch").
 LIMITS: dict[str, Limits] = {
-    "bitplanes": Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words),
-    "float32": Limits(CONFIG.float_max_chunks, CONFIG.float_block_words, CONFIG.float_ring_words),
-    "refetch": Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words),
-    "levels": Limits(CONFIG.level_max_chunks, CONFIG.level_block_words, CONFIG.level_ring_words),
+    "bitplanes": _PLANES,
+    "float32": Limits(
+        CONFIG.float_max_chunks,
+        CONFIG.float_block_words,
+        CONFIG.float_ring_words,
+        CONFIG.float_close_turns,
+    ),
+    "refetch": _PLANES,
+    "levels": Limits(
+        CONFIG.level_max_chunks,
+        CONFIG.level_block_words,
+        CONFIG.level_ring_words,
+        CONFIG.close_turns,
+    ),
 }

@@ -22,7 +22,7 @@ import pynq
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pynq.buffer import PynqBuffer
 
-from zipml_pynq.constants import CONFIG, MODEL_ONE
+from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
 from zipml_pynq.divergence import judged
 from zipml_pynq.errors import (
     ArgumentError,
@@ -689,14 +689,15 @@ class SgdDriver(pynq.DefaultIP):
         o = overlap(r["delay"])
         slots = o.slots_per_batch * e.batches + o.lag
         block = e.planes * r["block_samples"] * e.chunks + 2 * CONFIG.memory_latency
-        epoch = slots * slot_cycles(e.passes, r["batch"], e.cells, r["delay"])
-        epoch += (e.blocks + 1) * (block + CONFIG.pipeline_depth) + e.entries
+        turns = LIMITS[build.value_format].close_turns
+        epoch = slots * slot_cycles(e.passes, r["batch"], e.cells, r["delay"], turns)
+        epoch += (e.blocks + 1) * (block + CONFIG.pipeline_depth + turns) + e.entries
         tables = r.get("level_tables", 0) * e.level_count + e.derivatives
         if e.full_words:  # every sample may be fetched again, and every slot drains the pipeline
             epoch += r["samples"] * (e.full_words + CONFIG.memory_latency + CONFIG.residual_latency)
-            epoch += slots * CONFIG.pipeline_depth
+            epoch += slots * (CONFIG.pipeline_depth + turns)
         vectors = e.entries + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
-        return int(r["epochs"] * epoch + 4 * vectors)
+        return int(r["epochs"] * epoch + 4 * (vectors + CONFIG.draw_latency))
 
     def _finished(self) -> bool:
         control = self._control()

@@ -222,7 +222,7 @@ def threefry(
     return tuple(np.asarray(word, dtype=np.uint32) for word in x)
 
 
-#: Features that share a draw, and what a draw is for (docs/end_to_end.md).
+#: Features that share a draw, and what its words are for, two each (docs/end_to_end.md).
 DRAW_FEATURES = 64
 MODEL_STREAM, GRADIENT_STREAM = 0, 1
 
@@ -244,7 +244,8 @@ def lane_random(seed: int, update: int, features: int, stream: int) -> NDArray[n
     ndarray of uint32, shape (features,)
     """
     group, lane = np.divmod(np.arange(features, dtype=np.int64), DRAW_FEATURES)
-    slope, offset, _, _ = threefry((group, update % 2**32, stream, 0), (seed, 0, 0, 0))
+    words = threefry((group, update % 2**32, 0, 0), (seed, 0, 0, 0))
+    slope, offset = words[2 * stream : 2 * stream + 2]
     power, total = slope.astype(np.uint64), offset.astype(np.uint64)
     for bit in range(6):
         total = np.where(lane >> bit & 1 == 1, total ^ power, total)

@@ -106,17 +106,25 @@ def batch_cells(layout: Layout, bits: int, sampling: str, batch: int, degree: in
     return passes(layout, bits, sampling, degree) * batch * row_cells(layout)
 
 
-def slot_cycles(passes: int, batch: int, cells: int, delay: int) -> int:
-    """Cycles of one slot: its cells, or more where a result would be used before it is ready."""
+def slot_cycles(passes: int, batch: int, cells: int, delay: int, turns: int) -> int:
+    """Cycles of one slot: its cells, or more where a result would be used before it is ready.
+
+    Parameters
+    ----------
+    turns : int
+        In which a cell gets its new model entries (``LIMITS[..].close_turns``).
+    """
     o = overlap(delay)
     work = passes * batch * cells
+    # a cell is updated in the cycles of its words, and no less than the one before it has turns
+    cell = max(passes * batch, turns)
     # Dot products come pass by pass and sample by sample; the update runs cell by cell, its
     # samples inside, so its first cell needs the first sample, its b-th group of passes the b-th.
     first_coefficient = work - batch * cells + cells - 1 + CONFIG.residual_latency
     last_coefficient = work - 1 + CONFIG.residual_latency - (batch - 1) * passes
-    new_model = work - cells + CONFIG.update_latency
+    new_model = (cells - 1) * cell + passes * batch + turns + CONFIG.update_latency - cells
     return max(
-        work,
+        cells * cell,
         CONFIG.update_latency,
         -(-max(first_coefficient, last_coefficient) // o.lag),
         -(-new_model // o.versions),
@@ -213,7 +221,8 @@ def epoch_schedule(
     o = overlap(plan.delay)
     planes = streamed_planes(layout, plan.bits, plan.sampling, plan.degree)
     over = passes(layout, plan.bits, plan.sampling, plan.degree)
-    cycles_a_slot = slot_cycles(over, plan.batch, row_cells(layout), plan.delay)
+    turns = LIMITS[layout.value_format].close_turns
+    cycles_a_slot = slot_cycles(over, plan.batch, row_cells(layout), plan.delay, turns)
 
     block_words = planes * layout.block_samples * layout.chunks
     base_words = (plan.bits - 1) * layout.block_samples * layout.chunks
@@ -242,7 +251,7 @@ def epoch_schedule(
             taken += o.lag  # updates still to come
         # where samples may be read again, every slot fills and drains the pipeline for itself
         drains = taken if layout.value_format == "refetch" else 1
-        train = taken * cycles_a_slot + drains * CONFIG.pipeline_depth
+        train = taken * cycles_a_slot + drains * (CONFIG.pipeline_depth + turns)
         if refetched is not None:
             train += refetched[i] * refetch_cycles(layout)
         if i + 1 == blocks and not hold:
@@ -274,7 +283,10 @@ def fixed_cycles(
     pending, held : int
         Batches whose coefficients are read and written.
     """
-    cycles = 2 * (layout.chunks * layout.lanes + CONFIG.memory_latency)
+    entries = layout.chunks * layout.lanes
+    cycles = 2 * (entries + CONFIG.memory_latency)
+    # what the first dot products see is made of it, a draw for so many features
+    cycles += -(-entries // CONFIG.draw_features) * (CONFIG.draw_features + CONFIG.draw_latency)
     if layout.level_tables:
         cycles += layout.level_tables * layout.level_count + CONFIG.memory_latency
     if derivatives:
@@ -319,12 +331,13 @@ def choose_delay(layout: Layout, bits: int, sampling: str, batch: int, degree: i
     """
     words = streamed_planes(layout, bits, sampling, degree) * batch * layout.chunks
     over, cells = passes(layout, bits, sampling, degree), row_cells(layout)
+    turns = LIMITS[layout.value_format].close_turns
     best, best_rate = 0, 0.0
     for delay in range(1, CONFIG.max_delay + 1):
         if not fits_ring(layout, bits, sampling, batch, delay, degree):
             break
         # where training takes fewer cycles than reading, reading alone sets the pace
-        rate = words / max(words, slot_cycles(over, batch, cells, delay))
+        rate = words / max(words, slot_cycles(over, batch, cells, delay, turns))
         if rate > best_rate:
             best, best_rate = delay, rate
         if rate >= LINE_RATE:

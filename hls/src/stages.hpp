@@ -5,7 +5,7 @@
 //   TrainSlots              dot products of one batch beside the update of an earlier one
 //   Refetch                 samples whose hinge is in doubt, read again at full precision
 //   TrainAndRecord          the slots of a block, an epoch's step before, its history row behind
-//   LoadModel, LoadLevels   from memory, before the first block
+//   LoadModel, SeeModel, LoadLevels   before the first block
 //   Run                     loads, lets blocks of all epochs stream through, stores it
 //
 // TrainSlots is one loop at II = 1. Its feedback paths (coefficient, model) are long; the slot is
@@ -79,6 +79,7 @@ struct Geometry {
   uint32_t batch_cells;    // of one pass
   uint32_t slot_cells;     // of all passes
   uint32_t slot_cycles;    // slot_cells and the bubbles
+  uint32_t pause;          // cycles that a cell's update waits for the turns of the one before it
   uint32_t bursts;         // of one block
   uint32_t full_words;     // of one sample at full precision
   uint32_t level_stride;   // levels from one cell's tables to the next one's; 0: they share one
@@ -117,6 +118,23 @@ enum Counter { kWordsStreamed, kCycles, kCounters };
 template <class Format>
 constexpr int CellsLog2() {
   return MaxChunksLog2(Format::kFormat) + Format::kPartsLog2;
+}
+
+/// Turns in which a cell gets its new model entries, and the lanes of each.
+template <class Format>
+constexpr uint32_t Turns() {
+  return 1u << CloseTurnsLog2(Format::kFormat);
+}
+
+template <class Format>
+constexpr int TurnLanes() {
+  return Format::kLanes >> CloseTurnsLog2(Format::kFormat);
+}
+
+/// Rows of the update side's copy of the model: one a turn of each cell.
+template <class Format>
+constexpr int MasterLog2() {
+  return CellsLog2<Format>() + CloseTurnsLog2(Format::kFormat);
 }
 
 template <class Format>
@@ -207,7 +225,8 @@ Geometry GeometryOf(const Registers &r) {
   g.batch_cells = r.batch * g.cells;
   g.slot_cells = g.passes * g.batch_cells;
   g.overlap = OverlapOf(r.delay);
-  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, g.overlap);
+  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, Turns<Format>(), g.overlap);
+  g.pause = CellCycles(g.passes, r.batch, Turns<Format>()) - g.passes * r.batch;
   g.bursts = g.base_planes == 0 || r.dither_offset == g.base_planes * g.plane_words ? 1 : 2;
   g.full_words = (r.features + Format::kFullLanes - 1) / Format::kFullLanes;
   g.level_stride = Format::kTableLog2 != 0 && r.level_tables != 1 ? LevelCount(r.bits) : 0;
@@ -332,8 +351,8 @@ inline uint32_t FirstRow(const Registers &r, uint32_t block) {
 
 /// Trains through some slots of one block. Slot k runs the dot products of batch k, cell after cell
 /// as they lie in `words`, and the update of batch k - lag out of the ring, a cell of the model
-/// after the other: for one cell the sum over samples and planes stays in registers, then its model
-/// entries change once.
+/// after the other: for one cell the sum over samples and planes stays in registers. Then its model
+/// entries change once, a few lanes a cycle, while the next cell's sums begin.
 /// \param slots  of this block; `position` says where they begin
 template <class Format>
 void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
@@ -342,7 +361,7 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
                 const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
                 uint32_t slots,
                 int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-                int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+                int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                 typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
                 int32_t coefficient_first[kCoefficientEntries],
                 int32_t coefficient_second[kCoefficientEntries],
@@ -360,8 +379,9 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
   constexpr int kVersionShift = CellsLog2<Format>();
   constexpr uint32_t kParts = 1u << Format::kPartsLog2;
   constexpr bool kPlaneByPlane = Format::kPlaneByPlane;
-  // groups of features, of which each draws random numbers of its own, that a cell holds or lies in
-  constexpr int kGroups = kLanes > static_cast<int>(kDrawFeatures) ? kLanes / kDrawFeatures : 1;
+  constexpr uint32_t kTurns = Turns<Format>();
+  constexpr int kTurnLanes = TurnLanes<Format>();
+  static_assert(kTurnLanes <= static_cast<int>(kDrawFeatures), "lanes of a turn share a draw");
 
   dot_t dot_base[kMaxBatch];
   dot_t dot_first[kMaxBatch];
@@ -369,6 +389,8 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
   int32_t sum[kMaxBatch];
   gradient_t gradient[kLanes];
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
+  gradient_t closing[kLanes];
+  #pragma HLS ARRAY_PARTITION variable = closing type = complete dim = 1
 
   const bool overlapped = g.overlap.slots_per_batch == 1;
   const uint32_t cycles = slots * g.slot_cycles;
@@ -398,16 +420,18 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
   uint32_t dot_pass = 0, dot_sample = 0, dot_cell = 0, dot_part = 0, dot_table = 0;
   uint32_t dot_address = first_row * g.chunks;
   uint32_t dot_ring_address = dot_ring * g.slot_cells;
-  uint32_t update_pass = 0, update_sample = 0, update_cell = 0, update_table = 0;
+  uint32_t update_pass = 0, update_sample = 0, update_cell = 0, update_table = 0, pause = 0;
   uint32_t update_row_address = update_ring * g.slot_cells;
   uint32_t update_address = update_row_address;
   dot_t row_first = 0, row_second = 0;
   dot_t last_base = 0, last_first = 0;
   uint32_t dot_version = 0;
+  // the cell whose sums are complete, and the turn that is next
+  uint32_t turn = kTurns, closing_cell = 0, closing_version = 0, closing_update = 0;
   uint64_t norm = 0;
 
 TRAIN:
-  for (uint32_t i = 0; i < cycles; ++i) {
+  for (uint32_t i = 0; i < cycles + kTurns; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
     // clang-format off: one pragma a line
@@ -421,15 +445,57 @@ TRAIN:
     #pragma HLS DEPENDENCE variable=product type=inter direction=RAW distance=16 dependent=true
     #pragma HLS DEPENDENCE variable=sum type=inter direction=RAW distance=16 dependent=true
     // clang-format on
-    const bool busy = t < g.slot_cells;
+    // behind the last slot come the turns of its last cell
+    const bool slots_run = i < cycles;
     const bool dots = overlapped ? left != 0 : (slot & 1) == 0;
     const bool updates = overlapped ? slot >= g.overlap.lag : (slot & 1) == 1;
     const uint32_t next_version = kModelVersions - previous - current;
     // previous == current while no update has run; any third version will do then
     const uint32_t write_version = previous == current ? (current == 0 ? 1 : 0) : next_version;
-    dot_version = g.overlap.versions == 2 ? previous : current;
+    if (slots_run) dot_version = g.overlap.versions == 2 ? previous : current;
 
-    if (busy && dots) {
+    if (turn != kTurns) {
+      const uint32_t entry = (closing_version << kVersionShift) + closing_cell;
+      const uint32_t row = closing_cell * kTurns + turn;
+      const uint32_t feature = row * kTurnLanes;
+      const Draws draws = DrawsOf(r.seed, closing_update, feature >> kDrawFeaturesLog2);
+      const Rounding<uint64_t> to_gradient =
+          GradientRounding(draws, gradient_shift, r.gradient_bits);
+      const Rounding<uint32_t> to_model = ModelRounding(draws, r.model_shift, r.model_bits);
+      const uint32_t first_lane = feature & (kDrawFeatures - 1);
+      const uint64_t gradient_number = NumberOf(to_gradient, to_gradient.words[0], first_lane);
+      const uint32_t model_number = NumberOf(to_model, to_model.words[0], first_lane);
+      uint32_t clamped = 0, cut = 0;
+      uint64_t sizes = 0;
+    TURN_LANES:
+      for (int k = 0; k < kTurnLanes; ++k) {
+        #pragma HLS UNROLL
+        int32_t new_master = 0, new_model = 0;
+        // padding lanes stay zero, whatever bits their planes hold
+        if (feature + k < r.features) {
+          const int64_t rounded = Rounded(to_gradient, closing[turn * kTurnLanes + k].to_int64(),
+                                          NumberOf(to_gradient, gradient_number, k), cut);
+          new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, clamped);
+          new_model = static_cast<int32_t>(
+              Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
+        }
+        master[row][k] = new_master;
+      TURN_ENTRIES:
+        for (uint32_t other = 0; other < kTurns; ++other) {
+          #pragma HLS UNROLL
+          if (turn == other) model[entry][other * kTurnLanes + k] = new_model;
+        }
+        if (Format::kRefetches) sizes += Magnitude(new_model);
+      }
+      saturations += clamped;
+      clipped += cut;
+      norm = row == 0 ? sizes : norm + sizes;
+      ++turn;
+      if (Format::kRefetches && turn == kTurns && closing_cell == g.cells - 1)
+        norms[closing_version] = norm;
+    }
+
+    if (slots_run && t < g.slot_cells && dots) {
       const cell_t cell = Format::Fetch(words, dot_address, dot_part);
       ring[dot_ring_address] = cell;
 
@@ -527,7 +593,10 @@ TRAIN:
       }
     }
 
-    if (busy && updates) {
+    const bool works = slots_run && updates && update_cell != g.cells;
+    if (works && pause != 0) {
+      --pause;
+    } else if (works) {
       const cell_t cell = ring[update_address];
       const uint32_t place = update_ring * r.batch + update_sample;
       const Coefficients c = {coefficient_first[place], coefficient_second[place]};
@@ -548,17 +617,6 @@ TRAIN:
       }
       const bool opens = update_sample == 0 && update_pass == 0;
       const bool closes = update_sample == r.batch - 1 && update_pass == g.passes - 1;
-      const uint32_t new_entry = (write_version << kVersionShift) + update_cell;
-      Draw model_draw[kGroups], gradient_draw[kGroups];
-    UPDATE_DRAWS:
-      for (int k = 0; k < kGroups; ++k) {
-        #pragma HLS UNROLL
-        const uint32_t group = (update_cell * kLanes >> kDrawFeaturesLog2) + k;
-        model_draw[k] = DrawOf(r.seed, update, group, kModelStream);
-        gradient_draw[k] = DrawOf(r.seed, update, group, kGradientStream);
-      }
-      uint32_t clamped = 0, cut = 0;
-      uint64_t sizes = 0;
     UPDATE_LANES:
       for (int lane = 0; lane < kLanes; ++lane) {
         #pragma HLS UNROLL
@@ -566,30 +624,15 @@ TRAIN:
                                             update_table, factor_first, factor_second);
         const int64_t term = Format::kPairs ? terms.first + terms.second : terms.first;
         gradient[lane] = opens ? gradient_t(term) : gradient_t(gradient[lane] + term);
-        if (closes) {
-          // padding lanes stay zero, whatever bits their planes hold
-          const uint32_t feature = update_cell * kLanes + lane;
-          const bool real = feature < r.features;
-          const uint32_t in_group = feature & (kDrawFeatures - 1);
-          const int draw = lane >> kDrawFeaturesLog2;
-          int32_t new_master = 0, new_model = 0;
-          if (real) {
-            const int64_t rounded =
-                QuantizedGradient(gradient[lane].to_int64(), gradient_shift, r.gradient_bits,
-                                  LaneRandom(gradient_draw[draw], in_group), cut);
-            new_master =
-                UpdateEntry(Format::kFormat, master[update_cell][lane], rounded, decay, clamped);
-            new_model = QuantizedEntry(new_master, r.model_shift, r.model_bits,
-                                       LaneRandom(model_draw[draw], in_group), cut);
-          }
-          master[update_cell][lane] = new_master;
-          model[new_entry][lane] = new_model;
-          if (Format::kRefetches) sizes += Magnitude(new_model);
-        }
+        if (closes) closing[lane] = gradient[lane];
       }
-      saturations += clamped;
-      clipped += cut;
-      norm = update_cell == 0 && opens ? sizes : norm + sizes;
+      if (closes) {
+        turn = 0;
+        closing_cell = update_cell;
+        closing_version = write_version;
+        closing_update = update;
+        pause = g.pause;
+      }
 
       if (++update_pass == g.passes) {
         update_pass = 0;
@@ -607,7 +650,7 @@ TRAIN:
       }
     }
 
-    if (++t == g.slot_cycles) {
+    if (slots_run && ++t == g.slot_cycles) {
       t = 0;
       ++slot;
       previous = current;
@@ -615,7 +658,6 @@ TRAIN:
         current = write_version;
         ++update;
         update_ring = update_ring + 1 == g.overlap.ring_batches ? 0 : update_ring + 1;
-        if (Format::kRefetches) norms[write_version] = norm;
       }
       if (dots) {
         --left;
@@ -627,6 +669,7 @@ TRAIN:
       dot_ring_address = dot_ring * g.slot_cells;
       update_cell = 0;
       update_table = 0;
+      pause = 0;
       update_row_address = update_ring * g.slot_cells;
       update_address = update_row_address;
     }
@@ -710,34 +753,70 @@ REFETCH:
   position[kRefetched] = refetched;
 }
 
-/// Copies the model from memory into version 0, quantized if it is to be, and the update side's
-/// copy, entry by entry. The random numbers are those of the update before the first one, so that a
-/// run that is cut between two updates goes on with the model that it would have had.
+/// Copies the model from memory, entry by entry, into the update side's copy.
 template <class Format>
-void LoadModel(const int32_t *memory, uint32_t entries, const Registers &r,
-               int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-               int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
-               uint64_t norms[kModelVersions], uint32_t &clipped) {
+void LoadModel(const int32_t *memory, uint32_t entries,
+               int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()]) {
   #pragma HLS INLINE off
-  uint32_t cell = 0, lane = 0;
-  uint64_t norm = 0;
+  uint32_t row = 0, lane = 0;
 LOAD_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
-    const int32_t entry = memory[i];
-    const Draw draw = DrawOf(r.seed, r.first_update - 1, i >> kDrawFeaturesLog2, kModelStream);
-    const uint32_t random = LaneRandom(draw, i & (kDrawFeatures - 1));
-    const int32_t quantized = QuantizedEntry(entry, r.model_shift, r.model_bits, random, clipped);
-    model[cell][lane] = quantized;
-    master[cell][lane] = entry;
-    norm += Magnitude(quantized);
-    if (++lane == Format::kLanes) {
+    master[row][lane] = memory[i];
+    if (++lane == TurnLanes<Format>()) {
       lane = 0;
-      ++cell;
+      ++row;
+    }
+  }
+}
+
+/// Makes version 0, what the first dot products see, from the update side's copy: quantized, if the
+/// model is to be. The random numbers are those of the update before the first one, so that a run
+/// that is cut between two updates goes on with the model that it would have had. Once a run, so
+/// the generator takes a round at a time: nothing here unrolls it.
+template <class Format>
+void SeeModel(const int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+              uint32_t entries, const Registers &r,
+              int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+              uint64_t norms[kModelVersions], uint32_t &clipped) {
+  #pragma HLS INLINE off
+  uint32_t cell = 0, lane = 0, row = 0, turn_lane = 0;
+  uint64_t norm = 0;
+SEE_GROUPS:
+  for (uint32_t group = 0; group << kDrawFeaturesLog2 < entries; ++group) {
+    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
+    const Draws draws = DrawsOf(r.seed, r.first_update - 1, group);
+    const Rounding<uint32_t> rounding = ModelRounding(draws, r.model_shift, r.model_bits);
+  SEE_ENTRIES:
+    for (uint32_t i = 0; i < kDrawFeatures; ++i) {
+      #pragma HLS PIPELINE II = 1
+      #pragma HLS LOOP_TRIPCOUNT min = 64 max = 64
+      // rows of few lanes may end inside a group
+      if ((group << kDrawFeaturesLog2) + i < entries) {
+        const uint32_t number = NumberOf(rounding, rounding.words[0], i);
+        const int32_t seen =
+            static_cast<int32_t>(Rounded(rounding, master[row][turn_lane], number, clipped));
+        model[cell][lane] = seen;
+        norm += Magnitude(seen);
+        if (++lane == Format::kLanes) {
+          lane = 0;
+          ++cell;
+        }
+        if (++turn_lane == TurnLanes<Format>()) {
+          turn_lane = 0;
+          ++row;
+        }
+      }
     }
   }
   norms[0] = norm;
+}
+
+/// Cycles of LoadModel and SeeModel.
+inline uint32_t StartCycles(uint32_t entries) {
+  const uint32_t groups = (entries + kDrawFeatures - 1) >> kDrawFeaturesLog2;
+  return entries + kMemoryLatency + groups * (kDrawFeatures + kDrawLatency);
 }
 
 /// Copies the table of a loss's derivative, or the coefficients of its polynomial.
@@ -762,22 +841,35 @@ inline uint32_t DerivativeCount(const Registers &r) {
   return r.loss == kTable ? kDerivativeEntries : r.loss == kPolynomial ? r.degree + 1 : 0;
 }
 
-/// Copies the model to memory, and zeros behind its last feature: the update side's copy, or a
-/// version of what the dot side reads.
+/// Copies the update side's model to memory, and zeros behind its last feature.
 template <class Format>
-void StoreModel(const int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
-                const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-                bool latest, uint32_t version, uint32_t features, uint32_t entries, int32_t *memory,
-                uint64_t offset) {
+void StoreModel(const int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+                uint32_t features, uint32_t entries, int32_t *memory, uint64_t offset) {
   #pragma HLS INLINE off
-  uint32_t cell = 0, lane = 0;
-  const uint32_t first = version << CellsLog2<Format>();
+  uint32_t row = 0, lane = 0;
 STORE_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
-    const int32_t entry = latest ? master[cell][lane] : model[first + cell][lane];
-    memory[offset + i] = i < features ? entry : 0;
+    memory[offset + i] = i < features ? master[row][lane] : 0;
+    if (++lane == TurnLanes<Format>()) {
+      lane = 0;
+      ++row;
+    }
+  }
+}
+
+/// The same of a version that the dot side reads.
+template <class Format>
+void StoreVersion(const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                  uint32_t version, uint32_t features, uint32_t entries, int32_t *memory) {
+  #pragma HLS INLINE off
+  uint32_t cell = version << CellsLog2<Format>(), lane = 0;
+STORE_VERSION:
+  for (uint32_t i = 0; i < entries; ++i) {
+    #pragma HLS PIPELINE II = 1
+    #pragma HLS LOOP_TRIPCOUNT min = 64 max = 32768
+    memory[i] = i < features ? model[cell][lane] : 0;
     if (++lane == Format::kLanes) {
       lane = 0;
       ++cell;
@@ -863,7 +955,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                     const int32_t block_weights[kBlockSamples], const uint32_t *schedule,
                     int32_t *history, const typename Format::word_t *full, Registers r, Geometry g,
                     int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-                    int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+                    int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                     typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
                     int32_t coefficient_first[kCoefficientEntries],
                     int32_t coefficient_second[kCoefficientEntries],
@@ -891,7 +983,8 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
   position[kDotted] = 0;
   bool in_doubt[kMaxBatch];
   const uint32_t slots = BlockSlots(r, g, block, closes);
-  uint32_t cycles = slots * g.slot_cycles + kPipelineDepth;
+  constexpr uint32_t kFill = kPipelineDepth + Turns<Format>();
+  uint32_t cycles = slots * g.slot_cycles + kFill;
   if (!Format::kRefetches) {
     TrainSlots<Format>(words, block_labels, block_weights, r, g, slots, model, master, ring,
                        coefficient_first, coefficient_second, dot_levels, update_levels,
@@ -907,7 +1000,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                          coefficient_first, coefficient_second, dot_levels, update_levels,
                          derivative_first, derivative_second, powers, norms, in_doubt, position);
       // a slot of its own is a pipeline's fill and drain of its own
-      if (i != 0) cycles += kPipelineDepth;
+      if (i != 0) cycles += kFill;
       if (position[kDotted] != dotted && slot >= r.pending) {
         const uint32_t before = position[kRefetched];
         Refetch<Format>(full, block_labels, block_weights, r, g,
@@ -920,7 +1013,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
   }
   if (closes && (r.flags & kFlagHold) == 0) {
     const uint32_t entries = g.chunks * Format::kWordLanes;
-    StoreModel<Format>(master, model, true, 0, r.features, entries, history,
+    StoreModel<Format>(master, r.features, entries, history,
                        static_cast<uint64_t>(epoch) * entries);
     cycles += entries + kMemoryLatency;
   }
@@ -941,7 +1034,7 @@ void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
                Registers r, Geometry g, uint64_t rounds, uint32_t next_words[1],
                uint32_t next_labels[1],
                int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-               int32_t master[1 << CellsLog2<Format>()][Format::kLanes],
+               int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
                int32_t coefficient_first[kCoefficientEntries],
                int32_t coefficient_second[kCoefficientEntries],
@@ -1003,7 +1096,7 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = model type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = model type = ram_s2p impl = bram
-  int32_t master[1 << CellsLog2<Format>()][Format::kLanes];
+  int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()];
   #pragma HLS ARRAY_PARTITION variable = master type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = master type = ram_s2p
   typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)];
@@ -1038,14 +1131,15 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   const Geometry g = GeometryOf<Format>(r);
   const uint32_t entries = g.chunks * Format::kWordLanes;
   uint32_t clipped = 0;
-  LoadModel<Format>(model_memory, entries, r, model, master, norms, clipped);
+  LoadModel<Format>(model_memory, entries, master);
+  SeeModel<Format>(master, entries, r, model, norms, clipped);
   // a later run's start model was counted when it was made
   if (r.first_update != 0) clipped = 0;
   if (r.pending != 0) {
     LoadPending(model_memory, entries, r.pending * r.batch, coefficient_first, coefficient_second);
   }
   counters[kWordsStreamed] = 0;
-  counters[kCycles] = 2 * (entries + kMemoryLatency) + ReadCycles(r, g);
+  counters[kCycles] = StartCycles(entries) + ReadCycles(r, g) + entries + kMemoryLatency;
   if (r.pending != 0) counters[kCycles] += 2 * r.pending * r.batch + kMemoryLatency;
   const uint32_t derivatives = DerivativeCount(r);
   if (derivatives != 0) {
@@ -1076,9 +1170,11 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
 
   // with updates held back, the model that the next dot product would read
   const bool hold = (r.flags & kFlagHold) != 0;
-  const bool earlier = hold && g.overlap.versions == 2;
-  StoreModel<Format>(master, model, !earlier, position[kPrevious], r.features, entries,
-                     model_memory, 0);
+  if (hold && g.overlap.versions == 2) {
+    StoreVersion<Format>(model, position[kPrevious], r.features, entries, model_memory);
+  } else {
+    StoreModel<Format>(master, r.features, entries, model_memory, 0);
+  }
   if (hold) {
     const uint32_t dotted = g.batches - r.skip;
     const uint32_t pending = r.delay < dotted ? r.delay : dotted;

@@ -196,14 +196,37 @@ class Reference {
   /// The model as dot products see it.
   void See(uint32_t update) {
     for (uint32_t j = 0; j < c_.features; ++j) {
-      seen_[j] =
-          zipml::QuantizedEntry(static_cast<int32_t>(model[j]), c_.model_shift, c_.model_bits,
-                                Random(update, j, zipml::kModelStream), clipped);
+      seen_[j] = StochasticRound(model[j], std::min(c_.model_shift, 32 - c_.model_bits),
+                                 c_.model_bits, Number(DrawsOf(update, j).model, j % 64));
     }
   }
 
-  static uint32_t Random(uint32_t update, uint32_t feature, uint32_t stream) {
-    return zipml::LaneRandom(zipml::DrawOf(kSeed, update, feature / 64, stream), feature % 64);
+  static zipml::Draws DrawsOf(uint32_t update, uint32_t feature) {
+    return zipml::DrawsOf(kSeed, update, feature / 64);
+  }
+
+  /// A lane's 32 random bits: slope * lane + offset over GF(2^32).
+  static uint32_t Number(const zipml::Draw &draw, uint32_t lane) {
+    uint64_t product = 0;
+    for (int bit = 0; bit < 6; ++bit) {
+      if ((lane >> bit & 1) != 0) product ^= static_cast<uint64_t>(draw.slope) << bit;
+    }
+    for (int bit = 37; bit >= 32; --bit) {
+      if ((product >> bit & 1) != 0) product ^= 0x10000008Dull << (bit - 32);
+    }
+    return static_cast<uint32_t>(product) ^ draw.offset;
+  }
+
+  /// The value over the unit plus a number in [0, 1), cut and clamped.
+  int64_t StochasticRound(int64_t value, uint32_t shift, uint32_t bits, uint32_t random) {
+    if (bits == 0) return value;
+    const int64_t unit = static_cast<int64_t>(1) << shift;
+    const uint64_t wide = static_cast<uint64_t>(random) << 32;
+    const int64_t raised = value + (shift == 0 ? 0 : static_cast<int64_t>(wide >> (64 - shift)));
+    const int64_t level = raised >= 0 ? raised / unit : -((-raised + unit - 1) / unit);
+    const int64_t top = (static_cast<int64_t>(1) << (bits - 1)) - 1;
+    if (level > top || level < -top) ++clipped;
+    return std::min(std::max(level, -top), top) * unit;
   }
 
   int64_t Dot(const std::vector<int64_t> &q, uint32_t s, bool cut) const {
@@ -312,8 +335,9 @@ class Reference {
 
   void Update(const std::vector<int64_t> &g, const uint32_t *schedule) {
     for (uint32_t j = 0; j < c_.features; ++j) {
-      const int64_t gradient = zipml::QuantizedGradient(
-          g[j], schedule[3], c_.gradient_bits, Random(update_, j, zipml::kGradientStream), clipped);
+      const int64_t gradient =
+          StochasticRound(g[j], std::min(schedule[3], 56 - c_.gradient_bits), c_.gradient_bits,
+                          Number(DrawsOf(update_, j).gradient, j % 64));
       const int64_t shrink = Round(model[j] * schedule[2], 24 + 28 - kGradientBits);
       model[j] = Clamp(model[j] - Round(gradient + shrink, kGradientBits - 24), saturations);
     }
@@ -515,11 +539,12 @@ uint64_t ExpectedCycles(const Case &c, const Data &d, const Reference &reference
   const uint64_t planes = Base(c) + Dithers(c);
   const uint32_t passes = kLevels ? 1 : static_cast<uint32_t>(planes);
   const uint32_t cell = kLevels ? kLanes / 4 : kLanes;
-  const uint64_t slot = zipml::SlotCycles(passes, c.batch, (c.features + cell - 1) / cell, o);
+  const uint64_t slot =
+      zipml::SlotCycles(passes, c.batch, (c.features + cell - 1) / cell, kFloat ? 1 : 8, o);
   const bool two_bursts = c.extra_planes != 0 && Base(c) != 0;
   const uint64_t words = planes * d.plane_words + (two_bursts ? 128 : 64);
   const uint64_t read = std::max<uint64_t>(words, d.block_samples * (c.weights ? 2 : 1) + 64);
-  uint64_t run = read + 2 * (d.entries + 64);
+  uint64_t run = read + 2 * (d.entries + 64) + (d.entries + 63) / 64 * (64 + 64);
   if (d.derivatives != 0) run += d.derivatives + 64;
   if (kLevels) run += static_cast<uint64_t>(d.tables) * d.level_count + 64;
   uint32_t before = 0;
@@ -528,7 +553,7 @@ uint64_t ExpectedCycles(const Case &c, const Data &d, const Reference &reference
     const uint64_t own = std::min(c.block_batches, Batches(c) - block * c.block_batches);
     const bool closes = i % d.blocks + 1 == d.blocks;
     const uint64_t slots = own * o.slots_per_batch + (closes && c.delay != 0 ? o.lag : 0);
-    uint64_t train = slots * slot + (kRefetches ? slots : 1) * 48;
+    uint64_t train = slots * slot + (kRefetches ? slots : 1) * (48 + (kFloat ? 1 : 8));
     train += (reference.refetched_of_block[i] - before) * (d.full_words + 64 + 32);
     before = reference.refetched_of_block[i];
     if (closes) train += d.entries + 64;

@@ -98,16 +98,21 @@ constexpr uint32_t kMaxSamples = 1u << 31;
 /// Sums are proven not to overflow up to this number of features (docs/arithmetic.md).
 constexpr int kMaxFeaturesLog2 = 15;
 
-// ---- Schedule (docs/schedule.md): pipeline distances, in cycles
-// ------------------------------------
+// ---- Schedule (docs/schedule.md): pipeline distances, in cycles ---------------------------------
 
 /// From the last word of a sample's last row to the first use of its coefficient.
 constexpr int kResidualLatency = 32;
-/// From the last word of a chunk's update to the first use of the new model entries.
+/// Turns, of a cycle each, in which a cell gets its new model entries once its sums are complete:
+/// one lane in so many has the circuit for it. A cell's update takes at least as long. Words of
+/// float32 values have few lanes.
+constexpr int CloseTurnsLog2(ValueFormat format) { return format == kFloat32 ? 0 : 3; }
+/// From a cell's last turn to the first use of its new model entries.
 constexpr int kUpdateLatency = 8;
 /// From a burst's request to its first word.
 constexpr int kMemoryLatency = 64;
-/// Fill and drain of the training pipeline, once a block.
+/// Of a draw that nothing overlaps, a round at a time.
+constexpr int kDrawLatency = 64;
+/// Fill and drain of the training pipeline, once a block, beside the turns of the last cell.
 constexpr int kPipelineDepth = 48;
 
 // ---- Registers

@@ -8,12 +8,11 @@
 
 namespace zipml {
 
-/// Features that share the two words of one draw.
+/// Features that share one draw.
 constexpr int kDrawFeaturesLog2 = 6;
 constexpr uint32_t kDrawFeatures = 1u << kDrawFeaturesLog2;
-
-/// What random numbers are for: draws of different streams are independent.
-enum Stream : uint32_t { kModelStream = 0, kGradientStream = 1 };
+/// Words that their numbers are made of: the offset, and the slope times a power each.
+constexpr int kDrawWords = 1 + kDrawFeaturesLog2;
 
 struct Words {
   uint32_t word[4];
@@ -52,63 +51,90 @@ inline Words Threefry(const Words &counter, const Words &key) {
   return {{x[0], x[1], x[2], x[3]}};
 }
 
-/// The two words that one group of features draws from.
+/// What the features of a group draw from: their numbers are slope * lane + offset over GF(2^32),
+/// reduced by x^32 + x^7 + x^3 + x^2 + 1. Uniform, and any two lanes are independent, which is all
+/// that a mean and a variance need.
 struct Draw {
   uint32_t slope;
   uint32_t offset;
 };
 
+/// One draw for each use: the words of one call are as independent as those of two.
+struct Draws {
+  Draw model;
+  Draw gradient;
+};
+
 /// \param update  number of the update since the run began
 /// \param group   feature / kDrawFeatures
-inline Draw DrawOf(uint32_t seed, uint32_t update, uint32_t group, uint32_t stream) {
-  const Words counter = {{group, update, stream, 0}};
+inline Draws DrawsOf(uint32_t seed, uint32_t update, uint32_t group) {
+  const Words counter = {{group, update, 0, 0}};
   const Words key = {{seed, 0, 0, 0}};
   const Words words = Threefry(counter, key);
-  return {words.word[0], words.word[1]};
+  return {{words.word[0], words.word[1]}, {words.word[2], words.word[3]}};
 }
 
-/// The number of one feature of a group: slope * lane + offset over GF(2^32), reduced by
-/// x^32 + x^7 + x^3 + x^2 + 1. Uniform, and any two lanes are independent, which is all that a
-/// mean and a variance need; a lane takes a few exclusive ors, where a generator of its own would
-/// take two thousand LUTs.
-inline uint32_t LaneRandom(const Draw &draw, uint32_t lane) {
+/// Stochastic rounding of a group's values to multiples of a unit of 2^shift that `bits` bits hold.
+/// What cuts a number to the bits below the unit keeps exclusive ors, so it is done once to the
+/// words that all lanes' numbers are made of, and a lane takes a few exclusive ors, an addition and
+/// a clamp: no shift, where a generator of its own would take two thousand LUTs.
+/// \tparam TBits  unsigned, holds the bits below the largest unit
+template <class TBits>
+struct Rounding {
+  TBits words[kDrawWords];  // offset, then slope * x^k, below the unit
+  TBits below;              // the bits that are cut
+  int64_t top;              // the largest multiple
+};
+
+/// \param shift  less than the bits of TBits
+/// \param bits   0: a rounding that changes nothing
+template <class TBits>
+inline Rounding<TBits> RoundingOf(const Draw &draw, uint32_t shift, uint32_t bits) {
+  constexpr int kWidth = 8 * sizeof(TBits);
+  const bool cuts = bits != 0 && shift != 0;
+  Rounding<TBits> r;
   uint32_t power = draw.slope;
-  uint32_t sum = draw.offset;
-  for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) {
-    if ((lane >> bit & 1) != 0) sum ^= power;
-    power = power << 1 ^ ((power >> 31) != 0 ? 0x8Du : 0u);
+  for (int k = 0; k < kDrawWords; ++k) {
+    const uint32_t word = k == 0 ? draw.offset : power;
+    r.words[k] = cuts ? (static_cast<TBits>(word) << (kWidth - 32)) >> (kWidth - shift) : 0;
+    if (k != 0) power = power << 1 ^ ((power >> 31) != 0 ? 0x8Du : 0u);
   }
-  return sum;
+  r.below = cuts ? (static_cast<TBits>(1) << shift) - 1 : 0;
+  r.top = bits == 0 ? INT64_MAX : ShiftLeft((static_cast<int64_t>(1) << (bits - 1)) - 1, shift);
+  return r;
 }
 
-/// Rounds to a multiple of 2^shift, up with the probability of the position between two, and clamps
-/// to `bits` bits; counts what it clamped. The result keeps the unit of the value.
-/// \param shift  0 to 62
-inline int64_t StochasticRound(int64_t value, uint32_t shift, uint32_t bits, uint32_t random,
-                               uint32_t &clipped) {
-  const uint64_t wide = static_cast<uint64_t>(random) << 32;
-  const uint64_t below = shift == 0 ? 0 : wide >> (64 - shift);
-  const int64_t level = (value + static_cast<int64_t>(below)) >> shift;
-  const int64_t top = (static_cast<int64_t>(1) << (bits - 1)) - 1;
-  if (level > top || level < -top) ++clipped;
-  const int64_t inside = level > top ? top : level < -top ? -top : level;
-  return ShiftLeft(inside, static_cast<int>(shift));
+/// The number of lane `from` + `lanes`, these two having no bit in common.
+/// \param number  of lane `from`; words[0] is that of lane 0
+template <class TBits>
+inline TBits NumberOf(const Rounding<TBits> &r, TBits number, uint32_t lanes) {
+  for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) {
+    if ((lanes >> bit & 1) != 0) number ^= r.words[bit + 1];
+  }
+  return number;
 }
 
-/// A model entry on its way to the compute units: Q_m. As it is where `bits` is 0.
-inline int32_t QuantizedEntry(int32_t entry, uint32_t shift, uint32_t bits, uint32_t random,
-                              uint32_t &clipped) {
-  if (bits == 0) return entry;
-  const uint32_t fits = shift > 32 - bits ? 32 - bits : shift;  // below 2^31
-  return static_cast<int32_t>(StochasticRound(entry, fits, bits, random, clipped));
+/// Rounds up with the probability of the position between two multiples, clamps, and counts what it
+/// clamped. The result keeps the unit of the value.
+template <class TBits>
+inline int64_t Rounded(const Rounding<TBits> &r, int64_t value, TBits number, uint32_t &clipped) {
+  const int64_t raised = value + static_cast<int64_t>(number);
+  const int64_t level = raised & ~static_cast<int64_t>(r.below);
+  if (level > r.top || level < -r.top) ++clipped;
+  return level > r.top ? r.top : level < -r.top ? -r.top : level;
 }
 
-/// A gradient on its way back: Q_g. As it is where `bits` is 0.
-inline int64_t QuantizedGradient(int64_t gradient, uint32_t shift, uint32_t bits, uint32_t random,
-                                 uint32_t &clipped) {
-  if (bits == 0) return gradient;
+/// Q_m: a model entry on its way to the compute units.
+/// \param shift  log2 of the unit
+inline Rounding<uint32_t> ModelRounding(const Draws &draws, uint32_t shift, uint32_t bits) {
+  const uint32_t most = 32 - bits;  // an entry has no more bits
+  return RoundingOf<uint32_t>(draws.model, shift > most ? most : shift, bits);
+}
+
+/// Q_g: a gradient on its way back.
+inline Rounding<uint64_t> GradientRounding(const Draws &draws, uint32_t shift, uint32_t bits) {
   const uint32_t most = 56 - bits;  // no sum is larger
-  return StochasticRound(gradient, shift > most ? most : shift, bits, random, clipped);
+  return RoundingOf<uint64_t>(draws.gradient, shift > most ? most : shift, bits);
 }
 
 }  // namespace zipml

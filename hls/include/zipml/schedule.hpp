@@ -32,21 +32,28 @@ inline int32_t Max(int32_t a, int32_t b) { return a > b ? a : b; }
 
 inline int32_t CeilDivide(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
+/// Cycles in which a cell is updated: its words, and no less than the turns of the one before it.
+inline uint32_t CellCycles(uint32_t planes, uint32_t batch, uint32_t turns) {
+  return planes * batch > turns ? planes * batch : turns;
+}
+
 /// Cycles of one slot: its words, and the bubbles that keep every result ready before its use.
-inline uint32_t SlotCycles(uint32_t planes, uint32_t batch, uint32_t chunks,
+/// \param turns  in which a cell gets its new model entries
+inline uint32_t SlotCycles(uint32_t planes, uint32_t batch, uint32_t chunks, uint32_t turns,
                            const Overlap &overlap) {
   const int32_t p = static_cast<int32_t>(planes);
   const int32_t b = static_cast<int32_t>(batch);
   const int32_t c = static_cast<int32_t>(chunks);
   const int32_t words = p * b * c;
+  const int32_t cell = static_cast<int32_t>(CellCycles(planes, batch, turns));
   const int32_t lag = static_cast<int32_t>(overlap.lag);
   const int32_t versions = static_cast<int32_t>(overlap.versions);
   // the first sample's coefficient, then the last one's, before the update reads it
   const int32_t first = words - b * c + c - 1 + kResidualLatency;
   const int32_t last = words - 1 + kResidualLatency - (b - 1) * p;
   // the last chunk's new entries before the dot product reads them, and before the next update
-  const int32_t model = words - c + kUpdateLatency;
-  int32_t cycles = Max(words, kUpdateLatency);
+  const int32_t model = (c - 1) * cell + p * b + static_cast<int32_t>(turns) + kUpdateLatency - c;
+  int32_t cycles = Max(c * cell, kUpdateLatency);
   cycles = Max(cycles, CeilDivide(Max(first, last), lag));
   cycles = Max(cycles, CeilDivide(model, versions));
   return static_cast<uint32_t>(cycles);
