@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix, issparse, vstack
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, LIMITS, MAX_BITS, MODEL_ONE, WORD_BITS, Limits
@@ -20,6 +21,7 @@ from zipml_pynq.errors import ArgumentError, PackedFileError
 from zipml_pynq.quantize import (
     SAMPLINGS,
     Normalization,
+    Ranges,
     check_array,
     check_bits,
     check_choice,
@@ -34,7 +36,7 @@ from zipml_pynq.quantize import (
     pointer,
 )
 from zipml_pynq.quantize import levels as uniform_levels
-from zipml_pynq.tensor_file import FileKind, read_tensors, write_tensors
+from zipml_pynq.tensor_file import FileKind, TensorWriter, check_target, read_tensors, write_tensors
 
 BITPLANES, FLOAT32, LEVELS, REFETCH = "bitplanes", "float32", "levels", "refetch"
 #: Kinds of levels that :func:`pack` fits.
@@ -53,6 +55,8 @@ READABLE: dict[str, tuple[str, ...]] = {
     "nearest": ("nearest",),
 }
 
+#: Values that are packed at a time where rows come in blocks.
+_STREAMED_VALUES = 1 << 20
 #: Labels that are worked on at a time, so that intermediate arrays stay in the cache.
 _LABELS = 1 << 14
 
@@ -749,13 +753,15 @@ def _pack_planes(
     draw: int,
     level_table: NDArray[np.int16] | None,
     threads: int | None,
+    first_block: int = 0,
 ) -> NDArray[np.uint64]:
-    """Planes (blocks, uint64 words of a block) of checked raw samples."""
-    planes = np.empty(
-        (layout.blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64
-    )
+    """Planes (blocks, uint64 words of a block) of checked raw samples, from a block's first on."""
+    blocks = _ceil_divide(X.shape[0], layout.block_samples)
+    planes = np.empty((blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64)
     grid = BITPLANES if layout.value_format == REFETCH else layout.value_format
-    _pack_into(planes, X, normalization, layout, grid, seed, draw, level_table, threads)
+    _pack_into(
+        planes, X, normalization, layout, grid, seed, draw, level_table, threads, first_block
+    )
     return planes
 
 
@@ -769,7 +775,8 @@ def _pack_full(
 ) -> NDArray[np.uint64]:
     """float32 values (blocks * block_samples, uint64 of a row) of checked raw samples."""
     words = _full_words(layout)
-    rows = np.empty((layout.blocks, layout.block_samples * words), dtype=np.uint64)
+    blocks = _ceil_divide(X.shape[0], layout.block_samples)
+    rows = np.empty((blocks, layout.block_samples * words), dtype=np.uint64)
     _pack_into(rows, X, normalization, layout, FLOAT32, 0, 0, None, threads)
     return rows.reshape(-1, words)
 
@@ -784,8 +791,12 @@ def _pack_into(
     draw: int,
     level_table: NDArray[np.int16] | None,
     threads: int | None,
+    first_block: int = 0,
 ) -> None:
-    """Fills rows of blocks with planes or values, as ``value_format`` says."""
+    """Fills rows of blocks with planes or values, as ``value_format`` says.
+
+    ``X`` are the samples from the first one of ``first_block`` on.
+    """
     mid, divisor = normalization.mid, normalization.divisor
     stored = () if value_format == FLOAT32 else layout.bits
     lanes = None  # tables transposed: neighbouring features lie side by side
@@ -800,7 +811,8 @@ def _pack_into(
         "draw": draw,
         "columns": normalization.columns,
         "features": layout.features,
-        "samples": layout.samples,
+        # the last ones of a part that is not the end fill their block
+        "samples": first_block * layout.block_samples + X.shape[0],
         "block_samples": layout.block_samples,
         "word_bits": layout.word_bits,
         "format": _FORMATS[value_format],
@@ -813,7 +825,7 @@ def _pack_into(
     size = layout.block_samples
 
     def work(first: int, last: int) -> None:
-        end = min(last * size, layout.samples)
+        end = min(last * size, X.shape[0])
         for start, rows in float_rows(X, first * size, end, multiple=size):
             layout_of_rows = {
                 "row_stride": rows.strides[0] // rows.itemsize,
@@ -822,12 +834,12 @@ def _pack_into(
             lib.zipml_pack(
                 ffi.new("ZipmlPacking *", {**fields, **layout_of_rows}),
                 pointer("const void *", rows),
-                start // size,
-                _ceil_divide(start + len(rows), size),
+                first_block + start // size,
+                first_block + _ceil_divide(start + len(rows), size),
                 pointer("uint64_t *", planes[start // size :]),
             )
 
-    in_threads(work, layout.blocks, X.size, threads)
+    in_threads(work, len(planes), X.shape[0] * X.shape[1], threads)
 
 
 def _level_source(
@@ -857,6 +869,95 @@ def _level_source(
             "different precisions are not nested, so they share no base planes"
         )
     return source if isinstance(levels, str) else check_levels(levels, bits[0], features)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """How to pack, checked, apart from the data; fields as in :func:`pack`."""
+
+    value_format: str
+    bits: tuple[int, ...]
+    sampling: str
+    dithers: int
+    word_bits: int
+    batch: int
+    block_samples: int | None
+
+    @classmethod
+    def of(
+        cls,
+        value_format: str,
+        bits: int | Iterable[int] | None,
+        sampling: str | None,
+        dithers: int | None,
+        word_bits: int,
+        batch: int,
+        block_samples: int | None,
+        seed: int,
+        draw: int,
+    ) -> _Request:
+        check_choice("value_format", value_format, tuple(_FORMATS))
+        if value_format == FLOAT32:
+            stored: tuple[int, ...] = (32,)
+            given = (32,) if bits is None else tuple(np.atleast_1d(np.asarray(bits)))
+            if given != (32,) or sampling not in (None, "single"):
+                raise ArgumentError(
+                    f"bits and sampling were {bits!r} and {sampling!r}; value_format 'float32' has "
+                    "no precisions and no dithers: leave them out"
+                )
+            sampling = "single"
+        else:
+            stored = _bits_tuple(4 if bits is None else bits)
+            sampling = check_choice(
+                "sampling", "double" if sampling is None else sampling, SAMPLINGS
+            )
+        if sampling == "independent":
+            dithers = check_int("dithers", 6 if dithers is None else dithers, 2, CONFIG.max_dithers)
+        elif dithers is not None:
+            raise ArgumentError(
+                f"dithers was {dithers!r} with sampling {sampling!r}; it goes with 'independent'"
+            )
+            _check_word_bits(word_bits)
+        check_int("seed", seed, 0, (1 << 64) - 1)
+        check_int("draw", draw, 0, (1 << 32) - 1)
+        return cls(value_format, stored, sampling, dithers or 0, word_bits, batch, block_samples)
+
+    def layout(self, samples: int, features: int, source: str | NDArray[np.int16]) -> Layout:
+        """The layout of data of that shape, with levels as :func:`_level_source` returns them."""
+        value_format, level_tables = self.value_format, 0
+        if not isinstance(source, str):
+            value_format, level_tables = LEVELS, len(source)
+        elif source != "uniform":
+            value_format, level_tables = LEVELS, features if source == "optimal" else 1
+        return plan_layout(
+            samples,
+            features,
+            bits=self.bits,
+            sampling=self.sampling,
+            word_bits=self.word_bits,
+            batch=self.batch,
+            block_samples=self.block_samples,
+            value_format=value_format,
+            level_tables=level_tables,
+            independent=self.dithers,
+        )
+
+
+def _check_normalization(normalization: object) -> None:
+    if not isinstance(normalization, Normalization):
+        raise ArgumentError(
+            f"normalization was {type(normalization).__name__}; it must be a Normalization"
+        )
+
+
+def _warn_of_clipped(clipped: int) -> None:
+    if clipped:
+        warnings.warn(
+            f"{clipped} value(s) of X and y lie outside the range of the normalization or of "
+            "their levels and were clipped",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def pack(
@@ -934,55 +1035,17 @@ def pack(
     ArgumentError
         An argument is outside what is allowed, or one batch does not fit the accelerator.
     """
-    check_choice("value_format", value_format, tuple(_FORMATS))
-    if value_format == FLOAT32:
-        stored: tuple[int, ...] = (32,)
-        given = (32,) if bits is None else tuple(np.atleast_1d(np.asarray(bits)))
-        if given != (32,) or sampling not in (None, "single"):
-            raise ArgumentError(
-                f"bits and sampling were {bits!r} and {sampling!r}; value_format 'float32' has no "
-                "precisions and no dithers: leave them out"
-            )
-        sampling = "single"
-    else:
-        stored = _bits_tuple(4 if bits is None else bits)
-        sampling = check_choice("sampling", "double" if sampling is None else sampling, SAMPLINGS)
-    if sampling == "independent":
-        dithers = check_int("dithers", 6 if dithers is None else dithers, 2, CONFIG.max_dithers)
-    elif dithers is not None:
-        raise ArgumentError(
-            f"dithers was {dithers!r} with sampling {sampling!r}; it goes with 'independent'"
-        )
-    _check_word_bits(word_bits)
-    check_int("seed", seed, 0, (1 << 64) - 1)
-    check_int("draw", draw, 0, (1 << 32) - 1)
+    request = _Request.of(
+        value_format, bits, sampling, dithers, word_bits, batch, block_samples, seed, draw
+    )
     a, labels = check_data(X, y, convert=False)
     fitted = normalization is None
     if normalization is None:
         normalization = Normalization.fit(a, labels, intercept, threads)
-    elif not isinstance(normalization, Normalization):
-        raise ArgumentError(
-            f"normalization was {type(normalization).__name__}; it must be a Normalization"
-        )
-    features = normalization.features
-    source = _level_source(levels, value_format, stored, features)
-    level_tables = 0
-    if not isinstance(source, str):
-        value_format, level_tables = LEVELS, len(source)
-    elif source != "uniform":
-        value_format, level_tables = LEVELS, features if source == "optimal" else 1
-    layout = plan_layout(
-        a.shape[0],
-        features,
-        bits=stored,
-        sampling=sampling,
-        word_bits=word_bits,
-        batch=batch,
-        block_samples=block_samples,
-        value_format=value_format,
-        level_tables=level_tables,
-        independent=dithers or 0,
-    )
+    _check_normalization(normalization)
+    source = _level_source(levels, value_format, request.bits, normalization.features)
+    layout = request.layout(a.shape[0], normalization.features, source)
+    value_format = layout.value_format
     table = None if isinstance(source, str) else source
     # what was fitted to these data reaches all of them
     clipped = 0 if fitted and table is None else normalization.out_of_range(a, table, threads)
@@ -990,18 +1053,12 @@ def pack(
         from zipml_pynq.levels import fit_levels  # which needs a normalization, so packs nothing
 
         table = fit_levels(
-            a, normalization, stored[0], per_column=source == "optimal", threads=threads
+            a, normalization, layout.bits[0], per_column=source == "optimal", threads=threads
         )
     padded, beyond = _fixed_labels(labels, normalization, layout)
     weights = _fixed_weights(sample_weight, layout)
     clipped += beyond
-    if clipped:
-        warnings.warn(
-            f"{clipped} value(s) of X and y lie outside the range of the normalization or of "
-            "their levels and were clipped",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    _warn_of_clipped(clipped)
     planes = _pack_planes(a, normalization, layout, seed, draw, table, threads)
     full = None
     if value_format == REFETCH:
@@ -1026,14 +1083,15 @@ def _fixed_labels(
 ) -> tuple[NDArray[np.int32], int]:
     """Labels in fixed point, padded to whole blocks, and how many had to be clipped."""
     check_finite_labels(labels)
-    padded = np.zeros(layout.blocks * layout.block_samples, dtype=np.int32)
+    blocks = _ceil_divide(labels.size, layout.block_samples)
+    padded = np.zeros(blocks * layout.block_samples, dtype=np.int32)
     limit = float((1 << 31) - 1)
     clipped = 0
-    for start in range(0, layout.samples, _LABELS):
+    for start in range(0, labels.size, _LABELS):
         rows = slice(start, start + _LABELS)
         fixed = np.rint(normalization.transform_labels(labels[rows]) * MODEL_ONE)
         clipped += int((np.abs(fixed) > limit).sum())
-        padded[: layout.samples][rows] = np.clip(fixed, -limit, limit)
+        padded[: labels.size][rows] = np.clip(fixed, -limit, limit)
     return padded, clipped
 
 
@@ -1057,3 +1115,173 @@ def _fixed_weights(weights: ArrayLike | None, layout: Layout) -> NDArray[np.int3
     fixed = np.rint(a * 2.0**CONFIG.weight_fraction_bits)
     padded[: layout.samples] = np.minimum(fixed, 2.0**31 - 1)
     return padded
+
+
+# ---- Data sets larger than memory --------------------------------------------------------------
+
+#: Rows of samples, dense or sparse, and their labels, again and again from the first on.
+RowBlocks = Callable[[], Iterable[tuple[Any, Any]]]
+
+
+def pack_file(
+    blocks: RowBlocks,
+    path: str | os.PathLike[str],
+    *,
+    bits: int | Iterable[int] | None = None,
+    sampling: str | None = None,
+    word_bits: int = 64,
+    batch: int = 16,
+    block_samples: int | None = None,
+    seed: int = 0,
+    draw: int = 0,
+    intercept: bool = True,
+    normalization: Normalization | None = None,
+    value_format: str = BITPLANES,
+    levels: ArrayLike | None = None,
+    dithers: int | None = None,
+    threads: int | None = None,
+) -> PackedDataset:
+    """:func:`pack` of rows that come in blocks, written to a file block by block.
+
+    The file is the one that ``pack(..).save(path)`` writes of all rows together, to the bit,
+    however they are cut into blocks. Memory holds a few blocks, never the data set; the rows are
+    asked for twice, once for their number and the ranges of their columns, once to be packed; a
+    third time in between where a normalization or table is given, to count what these clip.
+
+    Parameters
+    ----------
+    blocks : callable
+        Returns an iterable of pairs ``X``, ``y`` of some rows, the same in every call. Sparse
+        blocks may have fewer columns than others: 0 in those that they do not reach.
+    path : path-like
+        Where to write; nothing is there before everything is.
+    levels : array_like, optional
+        A table, as in :func:`pack`; fitting one takes all rows at hand.
+    bits, sampling, word_bits, batch, block_samples, seed, draw, intercept, normalization,
+    value_format, dithers, threads
+        As in :func:`pack`.
+
+    Returns
+    -------
+    PackedDataset
+        A map of the file.
+
+    Raises
+    ------
+    ArgumentError
+        As :func:`pack`; or the blocks were not the same a second time.
+    PackedFileError
+        The file cannot be written.
+    """
+    request = _Request.of(
+        value_format, bits, sampling, dithers, word_bits, batch, block_samples, seed, draw
+    )
+    if isinstance(levels, str) and levels != "uniform":
+        raise ArgumentError(f"levels was {levels!r}; allowed are a table and 'uniform' here")
+    check_target(path)
+    ranges = Ranges(threads)
+    for X, y in blocks():
+        ranges.update(X, y)
+    if ranges.rows == 0:
+        raise ArgumentError("blocks were none; allowed is at least one row")
+    fitted = normalization is None
+    if normalization is None:
+        normalization = ranges.normalization(intercept)
+    _check_normalization(normalization)
+    columns = normalization.columns
+    source = _level_source(levels, value_format, request.bits, normalization.features)
+    table = None if isinstance(source, str) else source
+    layout = request.layout(ranges.rows, normalization.features, source)
+    size = layout.block_samples
+    clipped = 0
+    if not (fitted and table is None):
+        # the file's header tells it, so it is counted first
+        for a, labels in _whole_blocks(blocks(), size, columns):
+            clipped += normalization.out_of_range(a, table, threads)
+            clipped += _fixed_labels(labels, normalization, layout)[1]
+    shapes: dict[str, tuple[int, ...]] = {
+        "planes": (layout.blocks, layout.block_stride * layout.word_bits // 64),
+        "labels": (layout.blocks * size,),
+        "mid": (columns,),
+        "half": (columns,),
+        "label_range": (2,),
+    }
+    if table is not None:
+        shapes["levels"] = table.shape
+    if layout.value_format == REFETCH:
+        shapes["full"] = (layout.blocks * size, _full_words(layout))
+    metadata = _metadata(
+        layout,
+        normalization,
+        weighted=False,
+        seed=int(seed),
+        draw=int(draw),
+        batch=int(batch),
+        clipped=clipped,
+    )
+    done = 0
+    with TensorWriter(path, FILE_KIND, shapes, metadata) as writer:
+        for name, tensor in _normalization_tensors(normalization).items():
+            writer.write(name, tensor)
+        if table is not None:
+            writer.write("levels", table)
+        for X, y in _whole_blocks(blocks(), size, columns):
+            a, labels = check_data(X, y, convert=False)
+            if done + len(labels) > layout.samples or done % size:
+                raise ArgumentError("blocks had more rows the second time than the first")
+            first = done // size
+            writer.write("labels", _fixed_labels(labels, normalization, layout)[0], done)
+            planes = _pack_planes(
+                a, normalization, layout, seed, draw, table, threads, first_block=first
+            )
+            writer.write("planes", planes, first)
+            if layout.value_format == REFETCH:
+                writer.write("full", _pack_full(a, normalization, layout, threads), done)
+            done += len(labels)
+        if done != layout.samples:
+            raise ArgumentError(
+                f"blocks had {done} rows the second time, {layout.samples} the first"
+            )
+        writer.finish()
+    _warn_of_clipped(clipped)
+    return PackedDataset.load(path, verify=False)
+
+
+def _whole_blocks(
+    parts: Iterable[tuple[Any, Any]], size: int, columns: int
+) -> Iterator[tuple[Any, NDArray]]:
+    """The same rows in parts of whole blocks of ``size`` samples, but for the last."""
+    wanted = max(1, _STREAMED_VALUES // (size * columns)) * size
+    kept: list[tuple[Any, NDArray]] = []
+    rows = 0
+    for X, y in parts:
+        a = X
+        if issparse(X):
+            a = csr_matrix(X)
+            if a.shape[1] > columns:
+                raise ArgumentError(f"X had {a.shape[1]} columns; allowed are {columns}")
+            a.resize(a.shape[0], columns)
+        else:
+            a = np.asarray(a)
+            if a.ndim != 2 or a.shape[1] != columns:
+                raise ArgumentError(f"X had shape {a.shape}; allowed are rows of {columns} columns")
+        y = np.asarray(y)
+        start = 0
+        while rows + len(y) - start >= wanted:
+            stop = start + wanted - rows
+            kept.append((a[start:stop], y[start:stop]))
+            yield _joined(kept)
+            kept, rows, start = [], 0, stop
+        if start < len(y):
+            kept.append((a[start:], y[start:]))
+            rows += len(y) - start
+    if kept:
+        yield _joined(kept)
+
+
+def _joined(parts: list[tuple[Any, NDArray]]) -> tuple[Any, NDArray]:
+    samples = [a for a, _ in parts]
+    labels = np.concatenate([y for _, y in parts])
+    if len(samples) == 1:
+        return samples[0], labels
+    return (vstack(samples, "csr") if issparse(samples[0]) else np.concatenate(samples)), labels

@@ -189,10 +189,13 @@ def _samples(rows: NDArray[np.floating]) -> Any:
     )
 
 
-def column_range(name: str, a: NDArray, threads: int | None = None) -> tuple[NDArray, NDArray]:
+def column_range(
+    name: str, a: NDArray, threads: int | None = None, first_row: int = 0
+) -> tuple[NDArray, NDArray]:
     """Smallest and largest value of each column of ``a`` (N, m), both float64 (m,).
 
-    ``a.min(axis=0)`` and ``a.max(axis=0)``, compiled, in one pass.
+    ``a.min(axis=0)`` and ``a.max(axis=0)``, compiled, in one pass. ``first_row`` is what an error
+    calls the first row.
 
     Raises
     ------
@@ -215,7 +218,7 @@ def column_range(name: str, a: NDArray, threads: int | None = None) -> tuple[NDA
                         row, column = np.argwhere(~finite)[0]
                         raise ArgumentError(
                             f"{name} was {rows[part][row, column]} in row "
-                            f"{start + part.start + row}, column {column}; "
+                            f"{first_row + start + part.start + row}, column {column}; "
                             "every value must be finite"
                         )
             np.minimum(low, part_low, out=low)
@@ -227,12 +230,12 @@ def column_range(name: str, a: NDArray, threads: int | None = None) -> tuple[NDA
     return np.min(lows, axis=0) + 0.0, np.max(highs, axis=0) + 0.0
 
 
-def check_finite_labels(y: NDArray[np.floating]) -> None:
+def check_finite_labels(y: NDArray[np.floating], first_row: int = 0) -> None:
     """Raises :class:`ArgumentError`, with the row, if one of the labels is NaN or infinite."""
     bad = ~np.isfinite(y)
     if bad.any():
         row = int(bad.argmax())
-        raise ArgumentError(f"y was {y[row]} in row {row}; every label must be finite")
+        raise ArgumentError(f"y was {y[row]} in row {first_row + row}; every label must be finite")
 
 
 def _centre(low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
@@ -259,10 +262,9 @@ def _spread(mid: ArrayLike, half: ArrayLike, v: NDArray[np.floating]) -> NDArray
         return np.clip(np.asarray(mid) + np.asarray(half) * v.astype(np.float64), -largest, largest)
 
 
-def _label_range(y: NDArray) -> tuple[float, float]:
+def _label_range(low: float, high: float) -> tuple[float, float]:
     """Middle and half width of the range of labels."""
-    low, high = np.float64(y.min()), np.float64(y.max())
-    mid, half = _centre(np.array([low]), np.array([high]))
+    mid, half = _centre(np.array([low], np.float64), np.array([high], np.float64))
     return float(mid[0]), float(half[0])
 
 
@@ -334,16 +336,16 @@ class Normalization:
         ArgumentError
             ``X`` or ``y`` is empty, not numeric, of a wrong shape or not finite.
         """
-        X, y = check_data(X, y, convert=False)
-        mid, half = _centre(*column_range("X", X, threads))
-        check_finite_labels(y)
-        return cls(mid, half, *_label_range(y), intercept)
+        ranges = Ranges(threads)
+        ranges.update(X, y)
+        return ranges.normalization(intercept)
 
     def with_labels(self, y: ArrayLike) -> Normalization:
         """The same columns with the range of other labels ``y`` (N,)."""
         labels = check_array("y", y, 1)
         check_finite_labels(labels)
-        return Normalization(self.mid, self.half, *_label_range(labels), self.intercept)
+        label_range = _label_range(labels.min(), labels.max())
+        return Normalization(self.mid, self.half, *label_range, self.intercept)
 
     @property
     def columns(self) -> int:
@@ -496,6 +498,62 @@ class Normalization:
         if self.intercept:
             z += m[-1]
         return self.inverse_labels(z)
+
+
+class Ranges:
+    """Ranges of columns and labels over rows that come in parts.
+
+    Attributes
+    ----------
+    rows : int
+        So far.
+    low, high : ndarray, float64, (columns,)
+        Of each column. Where parts are sparse, a column that one does not reach is 0 in it.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+        self.rows = 0
+        self.low = self.high = np.empty(0)
+        self._labels = (np.inf, -np.inf)
+
+    def update(self, X: ArrayLike, y: ArrayLike) -> None:
+        """Take the next rows in.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, (N, columns)
+        y : array_like, (N,)
+
+        Raises
+        ------
+        ArgumentError
+            Empty, not numeric, not finite, or of another number of columns, unless sparse.
+        """
+        a, labels = check_data(X, y, convert=False)
+        if self.rows and not issparse(a) and a.shape[1] != self.low.size:
+            raise ArgumentError(
+                f"X had {a.shape[1]} columns from row {self.rows} on; before, {self.low.size}"
+            )
+        low, high = column_range("X", a, self.threads, self.rows)
+        check_finite_labels(labels, self.rows)
+        if self.rows == 0:
+            self.low, self.high = low, high
+        else:
+            columns = max(self.low.size, low.size)
+            ends = [np.pad(e, (0, columns - e.size)) for e in (self.low, low, self.high, high)]
+            self.low, self.high = np.minimum(*ends[:2]), np.maximum(*ends[2:])
+        # of the two zeros, always the same
+        self.low, self.high = self.low + 0.0, self.high + 0.0
+        least, most = self._labels
+        self._labels = min(least, float(labels.min())), max(most, float(labels.max()))
+        self.rows += a.shape[0]
+
+    def normalization(self, intercept: bool = True) -> Normalization:
+        """What maps these ranges to [-1, 1]."""
+        least, most = self._labels
+        labels = _label_range(least + 0.0, most + 0.0)
+        return Normalization(*_centre(self.low, self.high), *labels, intercept)
 
 
 def check_data(

@@ -1,0 +1,191 @@
+// Text to numbers, correctly rounded, in one pass and without memory of its own: a data set of text
+// is read at some hundred megabytes a second instead of the ten or thirty of an interpreter.
+#include <locale.h>
+#include <stdlib.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+extern "C" {
+#include "text.h"
+}
+
+namespace {
+
+constexpr int64_t kMaxIndex = (int64_t{1} << 31) - 2;
+/// Digits that always fit 64 bits.
+constexpr int kMaxDigits = 19;
+/// What float64 holds exactly: integers up to 2^53, powers of ten up to 10^22.
+constexpr uint64_t kExactInteger = uint64_t{1} << 53;
+constexpr int kExactPower = 22;
+constexpr double kPowers[kExactPower + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                             1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                             1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+inline bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+inline bool IsBlank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f'; }
+
+/// The whole of [begin, end) as a number, by the C library in the C locale.
+bool SlowNumber(const char *begin, const char *end, double *number) {
+  static const locale_t kC = newlocale(LC_ALL_MASK, "C", nullptr);
+  for (const char *c = begin; c < end; ++c) {
+    if (!IsDigit(*c) && *c != '.' && *c != '-' && *c != '+' && *c != 'e' && *c != 'E') return false;
+  }
+  const std::string token(begin, end);
+  char *stop = nullptr;
+  *number = strtod_l(token.c_str(), &stop, kC);
+  return !token.empty() && stop == token.c_str() + token.size() && std::isfinite(*number);
+}
+
+/// The whole of [begin, end) as a finite number. Where integer and power of ten are exact, one
+/// operation rounds correctly (Clinger, PLDI 1990); all else is left to the C library.
+bool Number(const char *begin, const char *end, double *number) {
+  const char *c = begin;
+  const bool negative = c < end && *c == '-';
+  if (c < end && (*c == '-' || *c == '+')) ++c;
+  uint64_t integer = 0;
+  int digits = 0, power = 0;
+  const char *first = c;
+  for (; c < end && IsDigit(*c); ++c, ++digits) integer = 10 * integer + uint64_t(*c - '0');
+  int64_t count = c - first;
+  if (c < end && *c == '.') {
+    const char *point = ++c;
+    for (; c < end && IsDigit(*c); ++c, ++digits) integer = 10 * integer + uint64_t(*c - '0');
+    power = -static_cast<int>(c - point);
+    count += c - point;
+  }
+  if (count == 0 || count > kMaxDigits) return SlowNumber(begin, end, number);
+  if (c < end && (*c == 'e' || *c == 'E')) {
+    ++c;
+    const bool below = c < end && *c == '-';
+    if (c < end && (*c == '-' || *c == '+')) ++c;
+    int exponent = 0;
+    const char *start = c;
+    for (; c < end && IsDigit(*c) && c - start < 4; ++c) exponent = 10 * exponent + (*c - '0');
+    if (c == start) return false;
+    power += below ? -exponent : exponent;
+  }
+  if (c != end || integer > kExactInteger || power > kExactPower || power < -kExactPower) {
+    return SlowNumber(begin, end, number);
+  }
+  double value = static_cast<double>(integer);
+  value = power < 0 ? value / kPowers[-power] : value * kPowers[power];
+  *number = negative ? -value : value;
+  return true;
+}
+
+/// Where a line ends: at a line break or at the end of the text.
+inline const char *LineEnd(const char *c, const char *end) {
+  while (c < end && *c != '\n') ++c;
+  return c;
+}
+
+/// Walks over a text line by line and tells where what is wrong lies.
+class Lines {
+ public:
+  Lines(const char *text, int64_t size, ZipmlText *result)
+      : text_(text), end_(text + size), result_(result) {
+    *result = ZipmlText{};
+    result->last_column = -1;
+  }
+  bool Fail(int32_t status, const char *begin, const char *end) {
+    result_->status = status;
+    result_->begin = begin - text_;
+    result_->end = end - text_;
+    return false;
+  }
+  /// Calls row(begin, end) for every line until one is false.
+  template <typename TRow>
+  void Walk(TRow row) {
+    for (const char *c = text_; c < end_; ++result_->lines) {
+      const char *stop = LineEnd(c, end_);
+      if (!row(c, stop)) return;
+      c = stop + 1;
+    }
+  }
+
+ private:
+  const char *text_, *end_;
+  ZipmlText *result_;
+};
+
+}  // namespace
+
+extern "C" void zipml_parse_libsvm(const char *text, int64_t size, int64_t first_index,
+                                   double *labels, int64_t *row_ends, int32_t *columns,
+                                   double *values, ZipmlText *result) {
+  Lines lines(text, size, result);
+  lines.Walk([&](const char *c, const char *stop) {
+    bool labelled = false;
+    int64_t previous = first_index - 1;
+    while (true) {
+      while (c < stop && IsBlank(*c)) ++c;
+      if (c == stop || *c == '#') break;
+      const char *begin = c, *colon = nullptr;
+      for (; c < stop && !IsBlank(*c) && *c != '#'; ++c) {
+        if (*c == ':' && colon == nullptr) colon = c;
+      }
+      if (!labelled) {
+        if (!Number(begin, c, &labels[result->rows])) {
+          return lines.Fail(ZIPML_TEXT_NUMBER, begin, c);
+        }
+        labelled = true;
+        continue;
+      }
+      if (colon == nullptr || colon == begin) return lines.Fail(ZIPML_TEXT_ENTRY, begin, c);
+      if (colon - begin == 3 && begin[0] == 'q' && begin[1] == 'i' && begin[2] == 'd') continue;
+      int64_t index = 0;
+      for (const char *d = begin; d < colon; ++d) {
+        if (!IsDigit(*d)) return lines.Fail(ZIPML_TEXT_ENTRY, begin, c);
+        index = 10 * index + (*d - '0');
+        if (index > kMaxIndex) return lines.Fail(ZIPML_TEXT_INDEX, begin, c);
+      }
+      if (index < first_index) return lines.Fail(ZIPML_TEXT_INDEX, begin, c);
+      if (index <= previous) return lines.Fail(ZIPML_TEXT_ORDER, begin, c);
+      if (!Number(colon + 1, c, &values[result->entries])) {
+        return lines.Fail(ZIPML_TEXT_NUMBER, colon + 1, c);
+      }
+      const int32_t column = static_cast<int32_t>(index - first_index);
+      columns[result->entries++] = column;
+      if (column > result->last_column) result->last_column = column;
+      previous = index;
+    }
+    if (labelled) row_ends[result->rows++] = result->entries;
+    return true;
+  });
+}
+
+extern "C" void zipml_parse_table(const char *text, int64_t size, char delimiter, int64_t columns,
+                                  double *values, ZipmlText *result) {
+  Lines lines(text, size, result);
+  lines.Walk([&](const char *c, const char *stop) {
+    const char *line = c;
+    while (c < stop && IsBlank(*c)) ++c;
+    if (c == stop) return true;
+    double *row = values + result->rows * columns;
+    int64_t count = 0;
+    c = delimiter == ' ' ? c : line;
+    while (true) {
+      const char *begin = c;
+      while (c < stop && *c != delimiter && !(delimiter == ' ' && IsBlank(*c))) ++c;
+      const char *next = c, *end = c;
+      while (begin < end && IsBlank(*begin)) ++begin;
+      while (end > begin && IsBlank(end[-1])) --end;
+      if (count == columns) return lines.Fail(ZIPML_TEXT_COLUMNS, line, stop);
+      if (!Number(begin, end, &row[count])) return lines.Fail(ZIPML_TEXT_NUMBER, begin, end);
+      ++count;
+      if (delimiter == ' ') {
+        while (next < stop && IsBlank(*next)) ++next;
+        if (next == stop) break;
+        c = next;
+      } else {
+        if (next == stop) break;
+        c = next + 1;
+      }
+    }
+    if (count != columns) return lines.Fail(ZIPML_TEXT_COLUMNS, line, stop);
+    ++result->rows;
+    return true;
+  });
+}

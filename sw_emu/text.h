@@ -1,0 +1,37 @@
+/* Numbers out of text: rows of LIBSVM's format and of tables of delimited columns. */
+#ifndef ZIPML_TEXT_H
+#define ZIPML_TEXT_H
+#include <stdint.h>
+
+/* What ended a parse. */
+enum {
+  ZIPML_TEXT_OK = 0,
+  ZIPML_TEXT_NUMBER = 1,  /* a label or value is no finite number */
+  ZIPML_TEXT_ENTRY = 2,   /* an entry of a row is no index:value */
+  ZIPML_TEXT_INDEX = 3,   /* an index is below the first or above 2^31 - 2 */
+  ZIPML_TEXT_ORDER = 4,   /* indices of a row do not ascend */
+  ZIPML_TEXT_COLUMNS = 5, /* a row has another number of columns */
+};
+
+typedef struct {
+  int64_t rows;    /* rows, blank lines and comments left out */
+  int64_t entries; /* of all rows, LIBSVM only */
+  int64_t lines;   /* line breaks before what is wrong, or all */
+  int64_t begin;   /* what is wrong, as bytes of the text */
+  int64_t end;
+  int32_t status;
+  int32_t last_column; /* largest column, counted from 0; -1 for none; LIBSVM only */
+} ZipmlText;
+
+/* Rows `label index:value ..  # comment`; entries `qid:..` are left out. `columns` counts from 0
+   where `first_index` is the first index of the format: 1, or 0. Room: labels and row_ends for one
+   more entry than the text has line breaks, columns and values for as many as it has colons. */
+void zipml_parse_libsvm(const char *text, int64_t size, int64_t first_index, double *labels,
+                        int64_t *row_ends, int32_t *columns, double *values, ZipmlText *result);
+
+/* Rows of `columns` numbers with `delimiter` between them; a space stands for any white space.
+   Room: values for as many rows as the text has lines. */
+void zipml_parse_table(const char *text, int64_t size, char delimiter, int64_t columns,
+                       double *values, ZipmlText *result);
+
+#endif
