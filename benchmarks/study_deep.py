@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 from common import DATA, ROOT, machine, parser_of, publish
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from zipml_pynq import rounding_variance
 from zipml_pynq.deep import quantized_layers
 from zipml_pynq.deep.data import Pictures, load_pictures
-from zipml_pynq.deep.train import Settings, plot_curves, train
+from zipml_pynq.deep.train import Settings, evaluate, plot_curves, train
 
 #: (levels, count, rounding, per). The first seven answer the question at every number of levels;
 #: the others take it apart at five.
@@ -47,6 +47,11 @@ MORE = (
     ("optimal", 5, "stochastic", "layer"),
     ("uniform", 5, "stochastic", "layer"),
 )
+#: Steps that the best is chosen from, by kind of levels: for "uniform" it is optimal levels'.
+RATES = (0.02, 0.05)
+CHOOSING = MAIN[:3]
+HELD_OUT = 5_000
+MEASURES = ("nearest", "stochastic", "outside", "gain")
 NAMES = {"full": "full precision", "xnor": "XNOR", "optimal": "Optimal", "uniform": "Uniform"}
 
 
@@ -56,10 +61,13 @@ def title(levels: str, count: int) -> str:
 
 
 @cache
-def pictures(folder: Path, quick: bool) -> Pictures:
-    """All of CIFAR-10, or a fifth of it; once a process."""
+def pictures(folder: Path, quick: bool) -> tuple[Pictures, Tensor, Tensor]:
+    """CIFAR-10 less the training pictures that are held out, and these; once a process."""
     whole = load_pictures("cifar10", folder)
-    return whole.subset(10_000, 2_000) if quick else whole
+    kept = len(whole.train) - HELD_OUT
+    held = whole.train[kept:], whole.train_labels[kept:]
+    part = whole.subset(10_000, 2_000) if quick else whole.subset(kept, len(whole.test))
+    return part, *held
 
 
 def rounding_errors(net: nn.Module) -> list[dict[str, Any]]:
@@ -96,145 +104,219 @@ def rounding_errors(net: nn.Module) -> list[dict[str, Any]]:
 def run(folder: Path, quick: bool, settings: Settings, checkpoints: Path) -> dict[str, Any]:
     """One run, on one thread."""
     torch.set_num_threads(1)
-    data = pictures(folder, quick)
+    data, *held = pictures(folder, quick)
     start = time.perf_counter()
-    path = checkpoints / f"{settings.name}-{settings.epochs}epochs-seed{settings.seed}.checkpoint"
+    path = (
+        checkpoints
+        / f"{settings.name}-{settings.epochs}epochs-{settings.rate}-seed{settings.seed}.pt"
+    )
     trained = train(data, settings, path)
     return {
         "settings": asdict(settings),
         "pictures": len(data.train),
         "source": data.source,
         "history": trained.history,
+        "held_out": evaluate(trained.net, *held)[0],
         "layers": rounding_errors(trained.net),
         "seconds": time.perf_counter() - start,
     }
 
 
-def accuracies(rows: list[dict[str, Any]], case: tuple[str, int, str, str]) -> list[float]:
-    """Test accuracy of every seed at the end, in percent."""
-    return [
-        100 * row["history"][-1]["accuracy"]
-        for row in sorted(rows, key=lambda row: row["settings"]["seed"])
-        if tuple(row["settings"][key] for key in ("levels", "count", "rounding", "per")) == case
+Case = tuple[str, int, str, str]
+
+
+def case_of(settings: dict[str, Any]) -> Case:
+    """What tells the rows of the tables apart."""
+    return settings["levels"], settings["count"], settings["rounding"], settings["per"]
+
+
+def by_case(rows: list[dict[str, Any]]) -> dict[Case, dict[int, dict[str, Any]]]:
+    """Rows by case, in the order of the tables, and by seed."""
+    found: dict[Case, dict[int, dict[str, Any]]] = {case: {} for case in (*MAIN, *MORE)}
+    for row in rows:
+        s = row["settings"]
+        if s["rate"] == best_rate(rows, s["levels"]):
+            found[case_of(s)][s["seed"]] = row
+    return {case: dict(sorted(runs.items())) for case, runs in found.items() if runs}
+
+
+def accuracy(row: dict[str, Any]) -> float:
+    """Of the test pictures at the end, in percent."""
+    return 100 * row["history"][-1]["accuracy"]
+
+
+def best_rate(rows: list[dict[str, Any]], levels: str) -> float:
+    """The step after which seed 0 of the kind's case at five levels does best on held-out data."""
+    kind = "optimal" if levels == "uniform" else levels
+    tried = [
+        row
+        for row in rows
+        if row["settings"]["seed"] == 0
+        and case_of(row["settings"]) in CHOOSING
+        and row["settings"]["levels"] == kind
     ]
+    return max(tried, key=lambda row: row["held_out"])["settings"]["rate"]
 
 
-def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation."""
-    if len(values) < 2:
-        return f"{values[0]:.2f} %"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %"
+def above(runs: dict[int, Any], others: dict[int, Any]) -> list[float]:
+    """Points of accuracy of runs above others with the same seed."""
+    return [accuracy(runs[s]) - accuracy(others[s]) for s in runs if s in others]
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean and, where there are several, sample standard deviation."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):{sign}.2f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as tables."""
     rows, where = report["rows"], report["machine"]
     s = rows[0]["settings"]
-    runs = {case: accuracies(rows, case) for case in (*MAIN, *MORE)}
-    full = runs[MAIN[0]]
+    cases = by_case(rows)
+    full = cases.get(MAIN[0], {})
     lines = [
         "# Deep nets with weights on few levels",
         "",
-        f"`make study-deep` on {where['cpu']}, torch {where['torch']}. CIFAR-10 "
-        + ("out of JPEG files " if rows[0]["source"] == "jpeg" else "")
-        + f"({rows[0]['pictures']} training pictures), Caffe's `cifar10_quick`: {s['epochs']} "
-        f"epochs of SGD, batch {s['batch']}, step {s['rate']} falling to 0 along a cosine, "
+        f"`make study-deep` on {where['cpu']}, torch {where['torch']}. CIFAR-10"
+        + (" out of JPEG files" if rows[0]["source"] == "jpeg" else "")
+        + f" ({rows[0]['pictures']:,} training pictures), Caffe's `cifar10_quick`, {s['epochs']} "
+        f"epochs of SGD, batch {s['batch']}, step falling to 0 along a cosine, "
         f"momentum {s['momentum']}, weight decay {s['decay']}, "
         + ("pictures mirrored at random, " if s["mirror"] else "no augmentation, ")
-        + ("products in bfloat16 while training, " if s["bfloat16"] else "float32, ")
-        + "test in float32 at the end of the last epoch. First and last layer in full precision; "
-        f"levels chosen anew every {s['refresh']} steps. Mean and standard deviation over seeds; "
-        "the differences are between runs of the same seed.",
+        + ("products in bfloat16 while training; " if s["bfloat16"] else "in float32; ")
+        + "tested in float32 at the end, rounded to the nearest level. First and last layer in "
+        f"full precision; levels chosen anew every {s['refresh']} steps. Mean ± standard deviation "
+        "over seeds; differences are between runs of the same seed. The first step is the better "
+        f"of {' and '.join(map(str, RATES))} for each kind of levels, by seed 0 on {HELD_OUT:,} "
+        "training pictures that are held out:",
         "",
-        "| weights | rounding | levels for each | test accuracy | below full precision | "
-        "training loss | runs |",
+        "| weights | first step | held-out accuracy, % | test accuracy, % | chosen |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        tried = row["settings"]
+        if case_of(tried) in CHOOSING and tried["seed"] == 0:
+            chosen = tried["rate"] == best_rate(rows, tried["levels"])
+            lines.append(
+                f"| {title(tried['levels'], tried['count'])} | {tried['rate']} | "
+                f"{100 * row['held_out']:.2f} | {accuracy(row):.2f} | {'yes' if chosen else ''} |"
+            )
+    lines += [
+        "",
+        "| weights | rounding | levels for each | test accuracy, % | above full precision, points "
+        "| training loss | runs |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
-    for case, values in runs.items():
-        if not values:
-            continue
+    for case, runs in cases.items():
         levels, count, rounding, per = case
-        below = [a - b for a, b in zip(full, values, strict=False)]
-        loss = [
-            row["history"][-1]["loss"]
-            for row in rows
-            if tuple(row["settings"][k] for k in ("levels", "count", "rounding", "per")) == case
-        ]
         plain = levels == "full"
+        loss = statistics.mean(row["history"][-1]["loss"] for row in runs.values())
         lines.append(
             f"| {title(levels, count)} | {'' if plain else rounding} | {'' if plain else per} | "
-            f"{spread(values)} | {'' if plain else f'{statistics.mean(below):+.2f}'} | "
-            f"{statistics.mean(loss):.3f} | {len(values)} |"
+            f"{spread([accuracy(row) for row in runs.values()])} | "
+            f"{'' if plain else spread(above(runs, full), '+')} | {loss:.3f} | {len(runs)} |"
         )
     lines += [
         "",
         "| levels | rounding | levels for each | Optimal above XNOR, points | in how many seeds |",
         "|---:|---|---|---:|---:|",
     ]
-    for case, values in runs.items():
-        levels, count, rounding, per = case
-        other = runs.get(("xnor", count, rounding, per), [])
-        if levels != "optimal" or not values or not other:
-            continue
-        above = [a - b for a, b in zip(values, other, strict=False)]
-        lines.append(
-            f"| {count} | {rounding} | {per} | {spread(above).removesuffix(' %')} | "
-            f"{sum(a > 0 for a in above)} of {len(above)} |"
-        )
+    for (levels, count, rounding, per), runs in cases.items():
+        points = above(runs, cases.get(("xnor", count, rounding, per), {}))
+        if levels == "optimal" and points:
+            lines.append(
+                f"| {count} | {rounding} | {per} | {spread(points, '+')} | "
+                f"{sum(p > 0 for p in points)} of {len(points)} |"
+            )
+    lines += [
+        "",
+        "What rounding does to the trained weights, means over the quantized layers and seeds: "
+        "squared error over the weights' mean square, of rounding to the nearest level and of "
+        "stochastic rounding; share of weights beyond the levels; root mean square of the rounded "
+        "weights over that of the weights.",
+        "",
+        "| weights | trained with | levels for each | error, nearest | error, stochastic | beyond "
+        "| size |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for (levels, count, rounding, per), runs in cases.items():
+        layers = [layer for row in runs.values() for layer in row["layers"]]
+        if layers:
+            mean = {k: statistics.mean(layer[k] for layer in layers) for k in MEASURES}
+            lines.append(
+                f"| {title(levels, count)} | {rounding} | {per} | {mean['nearest']:.3f} | "
+                f"{mean['stochastic']:.3f} | {100 * mean['outside']:.1f} % | {mean['gain']:.2f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Curves of the main comparison."""
-    curves = {}
-    for case in MAIN:
-        found = [
-            row["history"]
-            for row in report["rows"]
-            if tuple(row["settings"][k] for k in ("levels", "count", "rounding", "per")) == case
-        ]
-        if found:
-            curves[title(case[0], case[1])] = found
+    cases = by_case(report["rows"])
+    curves = {
+        title(case[0], case[1]): [row["history"] for row in cases[case].values()]
+        for case in MAIN
+        if case in cases
+    }
     plot_curves(curves, path)
 
 
 def main() -> None:
     """Run what is missing; write after every run."""
     parser = parser_of(__doc__)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--folder", type=Path, default=DATA, help="where the pictures are kept")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=DATA if DATA.exists() else ROOT / "build" / "data",
+        help="where the pictures are kept",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a fifth of the data, 5 epochs, one seed, own files"
     )
     options = parser.parse_args()
     name = "deep_study_quick" if options.quick else "deep_study"
     epochs, seeds = (5, 1) if options.quick else (options.epochs, options.seeds)
-    wanted = [
-        Settings(*case, epochs=epochs, bfloat16=True, seed=seed)
-        for cases in (MAIN, MORE)
-        for seed in range(seeds)
-        for case in cases
-    ]
     file = options.output / f"{name}.json"
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
-    done = [row["settings"] for row in rows]
-    left = [settings for settings in wanted if asdict(settings) not in done]
-    rows = [row for row in rows if row["settings"] in [asdict(settings) for settings in wanted]]
+    if any(row["settings"]["epochs"] != epochs for row in rows):
+        raise SystemExit(f"{file} holds runs of other epochs: give another --output")
 
     def write() -> None:
         report = {"machine": {**machine(), "torch": torch.__version__}, "rows": rows}
         publish(options.output, name, report, markdown(report), plot)
 
+    def settings(case: Case, rate: float, seed: int) -> Settings:
+        return Settings(*case, epochs=epochs, rate=rate, bfloat16=True, seed=seed)
+
     checkpoints = ROOT / "build" / name
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        jobs = [pool.submit(run, options.folder, options.quick, s, checkpoints) for s in left]
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="CIFAR-10", unit="run"):
-            rows.append(job.result())
-            write()
-    if not left:
-        write()
+
+        def run_missing(wanted: list[Settings], what: str) -> None:
+            done = [row["settings"] for row in rows]
+            jobs = [
+                pool.submit(run, options.folder, options.quick, s, checkpoints)
+                for s in wanted
+                if asdict(s) not in done
+            ]
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc=what, unit="run"):
+                rows.append(job.result())
+                write()
+
+        run_missing([settings(case, rate, 0) for rate in RATES for case in CHOOSING], "steps")
+        wanted = [
+            settings(case, best_rate(rows, case[0]), seed)
+            for cases in (MAIN, MORE)
+            for seed in range(seeds)
+            for case in cases
+        ]
+        run_missing(wanted, "seeds")
+    write()
 
 
 if __name__ == "__main__":

@@ -409,7 +409,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((out / f"{name}.json").read_text())) == 1
     weights = torch.load(out / f"{name}.pt", weights_only=True)
-    assert weights["6.parametrizations.weight.original0"].dtype == torch.uint8
+    assert weights["net.6.parametrizations.weight.original0"].dtype == torch.uint8
     with pytest.raises(SystemExit):
         main([*common, "--batch", "0"])
     assert "batch was 0" in capsys.readouterr().err

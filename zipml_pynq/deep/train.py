@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from zipml_pynq.deep.data import Pictures
 from zipml_pynq.deep.quantizer import (
@@ -119,7 +120,7 @@ def caffe_quick(channels: int = 3, size: int = 32, classes: int = 10) -> nn.Sequ
 
 @dataclass
 class Trained:
-    """What a run gave: the net, and a row an epoch.
+    """What a run gave: the net, a :class:`Standardized` one, and a row an epoch.
 
     Rows have "loss" (mean cross entropy of the epoch's steps), "accuracy" (of the test pictures)
     and "test_loss", both with the weights on levels chosen at the end of the epoch.
@@ -129,23 +130,44 @@ class Trained:
     history: list[dict[str, float]]
 
 
-def _inputs(pictures: Tensor, mean: Tensor, scale: float) -> Tensor:
-    x = pictures.to(torch.float32, memory_format=torch.channels_last)
-    return x.sub_(mean).mul_(scale)
+class Standardized(nn.Module):
+    """A net for pictures as they are stored.
+
+    Parameters
+    ----------
+    net : nn.Module
+        For float32 pictures (N, channels, height, width).
+    pictures : Tensor, uint8 (N, channels, height, width)
+        Their mean picture is subtracted from what comes in, and all is divided by the standard
+        deviation of what is left of them. Both are buffers.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, net: nn.Module, pictures: Tensor) -> None:
+        super().__init__()
+        pixels = pictures.float()
+        mean = pixels.mean(0, keepdim=True)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", 1.0 / pixels.sub_(mean).std())
+        self.net = net
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Scores (N, classes) of pictures, uint8 or float32 of 0..255."""
+        x = pictures.to(torch.float32, memory_format=torch.channels_last)
+        return self.net((x - self.mean) * self.scale)
 
 
-def evaluate(
-    net: nn.Module, pictures: Tensor, labels: Tensor, mean: Tensor, scale: float
-) -> tuple[float, float]:
+def evaluate(net: nn.Module, pictures: Tensor, labels: Tensor) -> tuple[float, float]:
     """Share of pictures that ``net`` puts in their class, and mean cross entropy; in float32."""
     net.eval()
     right, loss = 0, 0.0
-    with torch.no_grad(), nn.utils.parametrize.cached():
+    with torch.no_grad(), parametrize.cached():
         for x, y in zip(pictures.split(500), labels.split(500), strict=True):
-            scores = net(_inputs(x, mean, scale))
+            scores = net(x)
             right += int((scores.argmax(1) == y).sum())
             loss += float(nn.functional.cross_entropy(scores, y, reduction="sum"))
-    net.train()
     return right / len(labels), loss / len(labels)
 
 
@@ -180,22 +202,19 @@ def train(
     if steps == 0:
         raise ArgumentError(f"batch was {s.batch}; there are {len(pictures.train)} pictures")
     torch.manual_seed(s.seed)
-    net = make_net(pictures.train.shape[1], pictures.train.shape[2], 10)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inner = make_net(pictures.train.shape[1], pictures.train.shape[2], 10)
+    inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if s.levels != "full":
         quantize_weights(
-            net, s.levels, s.count, s.rounding, s.per, s.refresh, first=s.first, last=s.last
+            inner, s.levels, s.count, s.rounding, s.per, s.refresh, first=s.first, last=s.last
         )
+    net = Standardized(inner, pictures.train)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=s.rate, momentum=s.momentum, weight_decay=s.decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, s.epochs * steps)
     # of the order of pictures and of mirroring; rounding draws from torch's own
     order = torch.Generator().manual_seed(s.seed)
-    pixels = pictures.train.float()
-    mean = pixels.mean(0, keepdim=True)
-    scale = 1.0 / float(pixels.sub_(mean).std())
-    del pixels
     history: list[dict[str, float]] = []
     run = {**asdict(s), "pictures": pictures.name, "train": len(pictures.train)}
 
@@ -215,7 +234,7 @@ def train(
         net.train()
         total = torch.zeros(())
         for index in torch.randperm(len(pictures.train), generator=order).split(s.batch)[:steps]:
-            x = _inputs(pictures.train[index], mean, scale)
+            x = pictures.train[index]
             if s.mirror:
                 turned = torch.rand(len(x), generator=order) < 0.5
                 x = torch.where(turned[:, None, None, None], x.flip(3), x)
@@ -232,7 +251,7 @@ def train(
         if not torch.isfinite(total):
             raise DivergenceError(f"the loss was {float(total)} in epoch {epoch}, rate {s.rate}")
         refresh_levels(net)
-        accuracy, test_loss = evaluate(net, pictures.test, pictures.test_labels, mean, scale)
+        accuracy, test_loss = evaluate(net, pictures.test, pictures.test_labels)
         history.append({"loss": float(total) / steps, "accuracy": accuracy, "test_loss": test_loss})
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
