@@ -267,7 +267,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Run what is missing; write after every run."""
     parser = parser_of(__doc__)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument(
