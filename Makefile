@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/*.cpp \
 	hls/include/zipml/*.hpp hls/src/*)
-CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.cpp \
+CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.hpp hls/tb/*.cpp \
 	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
 .PHONY: demo test test-bench test-cross test-python test-pynq31 lint format docs bench study-levels \
@@ -75,11 +75,11 @@ build/tb/%.passed: width = $(word 3,$(subst -, ,$*))
 build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) \
 	$(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) $(if $(filter %_levels,$(top)),-DZIPML_BENCH_LEVELS) \
 	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH)
-build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift
+build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_WATCH -Ihls/tb
 build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK
 build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -pthread \
 	-DZIPML_NO_CLONES -DZIPML_AVX512_LOOPS -DZIPML_BENCH_ENGINE
-build/tb/%.passed: $(NATIVE) hls/tb/zipml_sgd_tb.cpp $(VENV)/.tools
+build/tb/%.passed: $(NATIVE) $(wildcard hls/tb/*) $(VENV)/.tools
 	@mkdir -p build/tb
 	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \
 		$(options) $(subject) hls/tb/zipml_sgd_tb.cpp -o build/tb/$*

@@ -10,8 +10,11 @@
 //
 // TrainSlots is one loop at II = 1. Its feedback paths (coefficient, model) are long; the slot is
 // lengthened by bubbles until every value is ready before it is used (zipml/schedule.hpp), and the
-// DEPENDENCE pragmas promise those distances to the compiler, which reports an II above 1 where the
-// promise is not enough, and never a wrong result. docs/schedule.md has the arithmetic.
+// DEPENDENCE pragmas promise those distances to the compiler, which reports an II above 1 where
+// they are not enough. The bench watches that they are kept (hls/tb/watched.hpp). In a pass, the
+// dot side reads the model before a turn writes it: the tool keeps that order where it cannot tell
+// entries apart, and the other way round it would lengthen the feedback. docs/schedule.md has the
+// arithmetic.
 #pragma once
 
 #include "formats.hpp"
@@ -23,6 +26,19 @@
 #define ZIPML_ULTRA_RAM 0
 #endif
 
+// In the bench a type of its own stands for the entries whose distances TrainSlots promises, and
+// ends a run that reads one too soon.
+#ifdef ZIPML_WATCH
+#include "watched.hpp"
+#else
+namespace zipml {
+template <class T, int kDistance>
+using Watched = T;
+inline void BeginPass() {}
+inline void EndPasses() {}
+}  // namespace zipml
+#endif
+
 namespace zipml {
 
 constexpr int kModelVersions = 3;
@@ -32,6 +48,16 @@ constexpr int kCoefficientEntries = (kMaxDelay + 1) * kMaxBatch;
 static_assert(kResidualLatency == 32, "distance= of coefficient_* and ring in TrainSlots");
 static_assert(kPolynomialDistance == 16, "distance= of product and sum in TrainSlots");
 static_assert(kUpdateLatency == 8, "distance= of model and master in TrainSlots");
+
+using ModelEntry = Watched<int32_t, kUpdateLatency>;
+using CoefficientEntry = Watched<int32_t, kResidualLatency>;
+using PolynomialEntry = Watched<int32_t, kPolynomialDistance>;
+template <class Format>
+using RingEntry = Watched<typename Format::cell_t, kResidualLatency>;
+/// A batch of one sample may add to the same dot product in every pass: forwarded past the memory.
+constexpr int kDotDistance = 2;
+template <class Format>
+using DotEntry = Watched<typename Format::dot_t, kDotDistance>;
 
 /// The registers of one run, as the kernel receives them.
 struct Registers {
@@ -360,11 +386,11 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
                 const int32_t block_labels[kBlockSamples],
                 const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
                 uint32_t slots,
-                int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-                int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
-                typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
-                int32_t coefficient_first[kCoefficientEntries],
-                int32_t coefficient_second[kCoefficientEntries],
+                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+                RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
+                CoefficientEntry coefficient_first[kCoefficientEntries],
+                CoefficientEntry coefficient_second[kCoefficientEntries],
                 const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int32_t derivative_first[kDerivativeEntries],
@@ -383,10 +409,10 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
   constexpr int kTurnLanes = TurnLanes<Format>();
   static_assert(kTurnLanes <= static_cast<int>(kDrawFeatures), "lanes of a turn share a draw");
 
-  dot_t dot_base[kMaxBatch];
-  dot_t dot_first[kMaxBatch];
-  int32_t product[kMaxBatch];
-  int32_t sum[kMaxBatch];
+  DotEntry<Format> dot_base[kMaxBatch];
+  DotEntry<Format> dot_first[kMaxBatch];
+  PolynomialEntry product[kMaxBatch];
+  PolynomialEntry sum[kMaxBatch];
   gradient_t gradient[kLanes];
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   gradient_t closing[kLanes];
@@ -440,11 +466,15 @@ TRAIN:
     #pragma HLS DEPENDENCE variable=ring type=inter direction=RAW distance=32 dependent=true
     #pragma HLS DEPENDENCE variable=coefficient_first type=inter direction=RAW distance=32 dependent=true
     #pragma HLS DEPENDENCE variable=coefficient_second type=inter direction=RAW distance=32 dependent=true
+    #pragma HLS DEPENDENCE variable=ring type=intra dependent=false
+    #pragma HLS DEPENDENCE variable=coefficient_first type=intra dependent=false
+    #pragma HLS DEPENDENCE variable=coefficient_second type=intra dependent=false
     #pragma HLS DEPENDENCE variable=dot_base type=inter direction=RAW distance=2 dependent=true
     #pragma HLS DEPENDENCE variable=dot_first type=inter direction=RAW distance=2 dependent=true
     #pragma HLS DEPENDENCE variable=product type=inter direction=RAW distance=16 dependent=true
     #pragma HLS DEPENDENCE variable=sum type=inter direction=RAW distance=16 dependent=true
     // clang-format on
+    BeginPass();
     // behind the last slot come the turns of its last cell
     const bool slots_run = i < cycles;
     const bool dots = overlapped ? left != 0 : (slot & 1) == 0;
@@ -453,47 +483,6 @@ TRAIN:
     // previous == current while no update has run; any third version will do then
     const uint32_t write_version = previous == current ? (current == 0 ? 1 : 0) : next_version;
     if (slots_run) dot_version = g.overlap.versions == 2 ? previous : current;
-
-    if (turn != kTurns) {
-      const uint32_t entry = (closing_version << kVersionShift) + closing_cell;
-      const uint32_t row = closing_cell * kTurns + turn;
-      const uint32_t feature = row * kTurnLanes;
-      const Draws draws = DrawsOf(r.seed, closing_update, feature >> kDrawFeaturesLog2);
-      const Rounding<uint64_t> to_gradient =
-          GradientRounding(draws, gradient_shift, r.gradient_bits);
-      const Rounding<uint32_t> to_model = ModelRounding(draws, r.model_shift, r.model_bits);
-      const uint32_t first_lane = feature & (kDrawFeatures - 1);
-      const uint64_t gradient_number = NumberOf(to_gradient, to_gradient.words[0], first_lane);
-      const uint32_t model_number = NumberOf(to_model, to_model.words[0], first_lane);
-      uint32_t clamped = 0, cut = 0;
-      uint64_t sizes = 0;
-    TURN_LANES:
-      for (int k = 0; k < kTurnLanes; ++k) {
-        #pragma HLS UNROLL
-        int32_t new_master = 0, new_model = 0;
-        // padding lanes stay zero, whatever bits their planes hold
-        if (feature + k < r.features) {
-          const int64_t rounded = Rounded(to_gradient, closing[turn * kTurnLanes + k].to_int64(),
-                                          NumberOf(to_gradient, gradient_number, k), cut);
-          new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, clamped);
-          new_model = static_cast<int32_t>(
-              Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
-        }
-        master[row][k] = new_master;
-      TURN_ENTRIES:
-        for (uint32_t other = 0; other < kTurns; ++other) {
-          #pragma HLS UNROLL
-          if (turn == other) model[entry][other * kTurnLanes + k] = new_model;
-        }
-        if (Format::kRefetches) sizes += Magnitude(new_model);
-      }
-      saturations += clamped;
-      clipped += cut;
-      norm = row == 0 ? sizes : norm + sizes;
-      ++turn;
-      if (Format::kRefetches && turn == kTurns && closing_cell == g.cells - 1)
-        norms[closing_version] = norm;
-    }
 
     if (slots_run && t < g.slot_cells && dots) {
       const cell_t cell = Format::Fetch(words, dot_address, dot_part);
@@ -520,7 +509,6 @@ TRAIN:
         const uint32_t dither = kPlaneByPlane ? dot_pass - g.base_planes : 0;
         const int weight = !kPlaneByPlane ? 0 : base ? BaseWeight(dot_pass) : DitherWeight(r.bits);
         const dot_t weighted = ShiftLeft(row_first.to_int64(), weight);
-        // a batch of one sample may add to the same entry in every cycle: forwarded past the memory
         const bool forward = r.batch == 1;
         const dot_t old_base = forward ? last_base : dot_base[dot_sample];
         const dot_t zero = 0;
@@ -591,6 +579,47 @@ TRAIN:
           dot_address += g.plane_words - r.batch * g.chunks;
         }
       }
+    }
+
+    if (turn != kTurns) {
+      const uint32_t entry = (closing_version << kVersionShift) + closing_cell;
+      const uint32_t row = closing_cell * kTurns + turn;
+      const uint32_t feature = row * kTurnLanes;
+      const Draws draws = DrawsOf(r.seed, closing_update, feature >> kDrawFeaturesLog2);
+      const Rounding<uint64_t> to_gradient =
+          GradientRounding(draws, gradient_shift, r.gradient_bits);
+      const Rounding<uint32_t> to_model = ModelRounding(draws, r.model_shift, r.model_bits);
+      const uint32_t first_lane = feature & (kDrawFeatures - 1);
+      const uint64_t gradient_number = NumberOf(to_gradient, to_gradient.words[0], first_lane);
+      const uint32_t model_number = NumberOf(to_model, to_model.words[0], first_lane);
+      uint32_t clamped = 0, cut = 0;
+      uint64_t sizes = 0;
+    TURN_LANES:
+      for (int k = 0; k < kTurnLanes; ++k) {
+        #pragma HLS UNROLL
+        int32_t new_master = 0, new_model = 0;
+        // padding lanes stay zero, whatever bits their planes hold
+        if (feature + k < r.features) {
+          const int64_t rounded = Rounded(to_gradient, closing[turn * kTurnLanes + k].to_int64(),
+                                          NumberOf(to_gradient, gradient_number, k), cut);
+          new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, clamped);
+          new_model = static_cast<int32_t>(
+              Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
+        }
+        master[row][k] = new_master;
+      TURN_ENTRIES:
+        for (uint32_t other = 0; other < kTurns; ++other) {
+          #pragma HLS UNROLL
+          if (turn == other) model[entry][other * kTurnLanes + k] = new_model;
+        }
+        if (Format::kRefetches) sizes += Magnitude(new_model);
+      }
+      saturations += clamped;
+      clipped += cut;
+      norm = row == 0 ? sizes : norm + sizes;
+      ++turn;
+      if (Format::kRefetches && turn == kTurns && closing_cell == g.cells - 1)
+        norms[closing_version] = norm;
     }
 
     const bool works = slots_run && updates && update_cell != g.cells;
@@ -675,6 +704,8 @@ TRAIN:
     }
   }
 
+  EndPasses();
+
   position[kSlot] = slot;
   position[kDotted] = BlockBatches(r, g, block) - left;
   position[kDotRing] = dot_ring;
@@ -696,9 +727,9 @@ template <class Format>
 void Refetch(const typename Format::word_t *full, const int32_t block_labels[kBlockSamples],
              const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
              uint32_t first_row, uint32_t ring_place,
-             const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-             int32_t coefficient_first[kCoefficientEntries],
-             int32_t coefficient_second[kCoefficientEntries],
+             const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+             CoefficientEntry coefficient_first[kCoefficientEntries],
+             CoefficientEntry coefficient_second[kCoefficientEntries],
              const int32_t derivative_first[kDerivativeEntries],
              const int32_t derivative_second[kDerivativeEntries], const bool in_doubt[kMaxBatch],
              uint32_t position[kPositions]) {
@@ -756,7 +787,7 @@ REFETCH:
 /// Copies the model from memory, entry by entry, into the update side's copy.
 template <class Format>
 void LoadModel(const int32_t *memory, uint32_t entries,
-               int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()]) {
+               ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()]) {
   #pragma HLS INLINE off
   uint32_t row = 0, lane = 0;
 LOAD_MODEL:
@@ -776,9 +807,9 @@ LOAD_MODEL:
 /// that is cut between two updates goes on with the model that it would have had. Once a run, so
 /// the generator takes a round at a time: nothing here unrolls it.
 template <class Format>
-void SeeModel(const int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+void SeeModel(const ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
               uint32_t entries, const Registers &r,
-              int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+              ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
               uint64_t norms[kModelVersions], uint32_t &clipped) {
   #pragma HLS INLINE off
   uint32_t cell = 0, lane = 0, row = 0, turn_lane = 0;
@@ -843,7 +874,7 @@ inline uint32_t DerivativeCount(const Registers &r) {
 
 /// Copies the update side's model to memory, and zeros behind its last feature.
 template <class Format>
-void StoreModel(const int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+void StoreModel(const ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                 uint32_t features, uint32_t entries, int32_t *memory, uint64_t offset) {
   #pragma HLS INLINE off
   uint32_t row = 0, lane = 0;
@@ -861,7 +892,7 @@ STORE_MODEL:
 
 /// The same of a version that the dot side reads.
 template <class Format>
-void StoreVersion(const int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+void StoreVersion(const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                   uint32_t version, uint32_t features, uint32_t entries, int32_t *memory) {
   #pragma HLS INLINE off
   uint32_t cell = version << CellsLog2<Format>(), lane = 0;
@@ -910,8 +941,8 @@ LOAD_LEVELS:
 
 /// Coefficients of batches that an earlier run has dotted but not updated, oldest first.
 inline void LoadPending(const int32_t *memory, uint64_t offset, uint32_t count,
-                        int32_t coefficient_first[kCoefficientEntries],
-                        int32_t coefficient_second[kCoefficientEntries]) {
+                        CoefficientEntry coefficient_first[kCoefficientEntries],
+                        CoefficientEntry coefficient_second[kCoefficientEntries]) {
   #pragma HLS INLINE off
 LOAD_PENDING:
   for (uint32_t i = 0; i < 2 * count; ++i) {
@@ -928,10 +959,10 @@ LOAD_PENDING:
 
 /// Writes the coefficients of `pending` batches; the oldest of them is at place `first` of a ring
 /// of `ring_batches`.
-inline void StorePending(const int32_t coefficient_first[kCoefficientEntries],
-                         const int32_t coefficient_second[kCoefficientEntries], uint32_t first,
-                         uint32_t ring_batches, uint32_t batch, uint32_t pending, int32_t *memory,
-                         uint64_t offset) {
+inline void StorePending(const CoefficientEntry coefficient_first[kCoefficientEntries],
+                         const CoefficientEntry coefficient_second[kCoefficientEntries],
+                         uint32_t first, uint32_t ring_batches, uint32_t batch, uint32_t pending,
+                         int32_t *memory, uint64_t offset) {
   #pragma HLS INLINE off
   uint32_t place = first * batch;
 STORE_PENDING:
@@ -954,11 +985,11 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                     const int32_t block_labels[kBlockSamples],
                     const int32_t block_weights[kBlockSamples], const uint32_t *schedule,
                     int32_t *history, const typename Format::word_t *full, Registers r, Geometry g,
-                    int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-                    int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
-                    typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
-                    int32_t coefficient_first[kCoefficientEntries],
-                    int32_t coefficient_second[kCoefficientEntries],
+                    ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                    ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+                    RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
+                    CoefficientEntry coefficient_first[kCoefficientEntries],
+                    CoefficientEntry coefficient_second[kCoefficientEntries],
                     const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int32_t derivative_first[kDerivativeEntries],
@@ -1033,11 +1064,11 @@ void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
                const uint32_t *schedule, int32_t *history, const typename Format::word_t *full,
                Registers r, Geometry g, uint64_t rounds, uint32_t next_words[1],
                uint32_t next_labels[1],
-               int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-               int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
-               typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)],
-               int32_t coefficient_first[kCoefficientEntries],
-               int32_t coefficient_second[kCoefficientEntries],
+               ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+               ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+               RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
+               CoefficientEntry coefficient_first[kCoefficientEntries],
+               CoefficientEntry coefficient_second[kCoefficientEntries],
                const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                const int32_t derivative_first[kDerivativeEntries],
@@ -1093,21 +1124,21 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
 
   // One entry a lane. Dot products read one of three versions while the next one is written; the
   // update side has the latest in a copy of its own, so that no memory needs more than two ports.
-  int32_t model[kModelVersions << CellsLog2<Format>()][Format::kLanes];
+  ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = model type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = model type = ram_s2p impl = bram
-  int32_t master[1 << MasterLog2<Format>()][TurnLanes<Format>()];
+  ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()];
   #pragma HLS ARRAY_PARTITION variable = master type = complete dim = 2
   #pragma HLS BIND_STORAGE variable = master type = ram_s2p
-  typename Format::cell_t ring[1 << RingWordsLog2(Format::kFormat)];
+  RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)];
 #if ZIPML_ULTRA_RAM
   #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = uram
 #else
   #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = bram
 #endif
-  int32_t coefficient_first[kCoefficientEntries];
+  CoefficientEntry coefficient_first[kCoefficientEntries];
   #pragma HLS BIND_STORAGE variable = coefficient_first type = ram_s2p
-  int32_t coefficient_second[kCoefficientEntries];
+  CoefficientEntry coefficient_second[kCoefficientEntries];
   #pragma HLS BIND_STORAGE variable = coefficient_second type = ram_s2p
   // a lane looks up two samples a cycle on either side, which is what a memory's two ports give
   int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2];
