@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import sys
 import tarfile
@@ -433,11 +432,3 @@ def test_without_torch_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['torch'] = None; import zipml_pynq.deep"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'zipml_pynq[deep]'" in out.stderr
-
-
-def test_the_example_of_the_docs_runs() -> None:
-    page = (Path(__file__).resolve().parent.parent / "docs" / "deep.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(block, names)
-    assert names["program"].module()(names["x"]).shape == (500, 3)
