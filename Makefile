@@ -7,13 +7,17 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.hpp hls/tb/*.cpp \
 	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
-.PHONY: demo test test-bench test-cross test-python test-pynq31 lint format docs bench study-levels \
+.PHONY: demo test test-native test-bench test-cross test-python test-pynq31 lint format docs bench study-levels \
 	study-mnist study-nonlinear study-end-to-end study-deep study-deep-quick clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
 
-test: lint docs test-bench test-cross test-python test-pynq31
+test: lint docs test-native test-python test-pynq31
+
+# Everything in C++, on all cores.
+test-native: $(VENV)/.tools
+	+$(MAKE) --no-print-directory --output-sync=target -j$$(nproc) test-bench test-cross
 
 test-python: $(VENV)/.built-test
 	$(BIN)/python -m pytest
