@@ -143,6 +143,7 @@ bench: $(VENV)/.built-test
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/levels.py
+	$(BIN)/python benchmarks/command_line.py
 
 study-levels: $(VENV)/.built-test
 	$(BIN)/python benchmarks/study_levels.py

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from zipml_pynq._engine import ffi, lib
 from zipml_pynq.devices import load_overlay
 from zipml_pynq.errors import ZipmlWarning
+from zipml_pynq.native import machine as machine
 from zipml_pynq.pack import PackedDataset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,23 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ZIPML_DATA", ROOT.parent / "shared" / "data"))
 #: The widest words hold the largest batches and tables.
 WORD_BITS = 512
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    model = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "loops": ffi.string(lib.zipml_engine_loops()).decode(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:

@@ -117,6 +117,21 @@ def target_name(name: str) -> str | None:
     return None
 
 
+def _files(slug: str, kernel: str) -> Path | None:
+    """The folder that holds all files of a kernel for a board, None if there is none."""
+    for folder in (OVERLAY / slug / "build", PACKAGED / slug):
+        if all((folder / f"{kernel}{suffix}").is_file() for suffix in TARGETS[slug].suffixes):
+            return folder
+    return None
+
+
+def at_hand(slug: str, value_format: str) -> bool:
+    """Whether :func:`find` would find a bitstream for a target, fetched or to be fetched."""
+    kernel = kernel_name(value_format)
+    links = (PACKAGED / f"{kernel}{suffix}.link" for suffix in TARGETS[slug].suffixes)
+    return _files(slug, kernel) is not None or all(linked(link, slug) for link in links)
+
+
 def find(board: str, value_format: str = "bitplanes") -> Path:
     """The bitstream of a board: built here, shipped with the package, or named by a link file.
 
@@ -146,10 +161,10 @@ def find(board: str, value_format: str = "bitplanes") -> Path:
         raise ArgumentError(f"board was {board!r}; allowed are {tuple(TARGETS)}")
     kernel = kernel_name(value_format)
     suffixes = TARGETS[slug].suffixes
-    for folder in (OVERLAY / slug / "build", PACKAGED / slug):
-        if all((folder / f"{kernel}{suffix}").is_file() for suffix in suffixes):
-            check_stamp(folder / f"{kernel}.json")
-            return folder / f"{kernel}{suffixes[0]}"
+    folder = _files(slug, kernel)
+    if folder is not None:
+        check_stamp(folder / f"{kernel}.json")
+        return folder / f"{kernel}{suffixes[0]}"
     links = {suffix: linked(PACKAGED / f"{kernel}{suffix}.link", slug) for suffix in suffixes}
     if all(links.values()):
         for suffix, link in links.items():

@@ -1,8 +1,9 @@
 """The emulated board behind a wire: a gRPC server that speaks PYNQ.remote.
 
-``zipml-board``, or ``python -m zipml_pynq.board``, serves; the client is the unmodified pynq with
-``PYNQ_REMOTE_DEVICES=127.0.0.1``. What answers is an :class:`~zipml_pynq.devices.EmulatedDevice`,
-the same as in process. docs/remote.md tells what is emulated and what is not.
+The command ``zipml board`` (docs/command_line.md), or :func:`serve`, serves; the client is the
+unmodified pynq with ``PYNQ_REMOTE_DEVICES=127.0.0.1``. What answers is an
+:class:`~zipml_pynq.devices.EmulatedDevice`, the same as in process. docs/remote.md tells what is
+emulated and what is not.
 
 Every client, that is every connection, has a board of its own: memory, programmable logic and
 files. So clients cannot disturb each other, and whatever one held is gone with its connection.
@@ -10,7 +11,6 @@ files. So clients cannot disturb each other, and whatever one held is gone with 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import ipaddress
 import itertools
@@ -45,7 +45,7 @@ except ImportError as error:
     ) from error
 
 from zipml_pynq import hwh
-from zipml_pynq.devices import DEFAULT_MEMORY_BYTES, EmulatedBuffer, EmulatedDevice
+from zipml_pynq.devices import EmulatedBuffer, EmulatedDevice
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceError,
@@ -691,57 +691,16 @@ class BoardServer:
         self.stop()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command ``zipml-board``."""
-    parser = argparse.ArgumentParser(
-        prog="zipml-board",
-        description="Serve the emulated board to pynq: PYNQ_REMOTE_DEVICES=127.0.0.1",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at [%(default)s]")
-    parser.add_argument(
-        "--port", type=int, default=PYNQ_PORT, help="pynq asks at [%(default)s]; 0: any free one"
-    )
-    parser.add_argument(
-        "--allow-remote",
-        action="store_true",
-        help="allow a --host that other machines reach; there is no authentication",
-    )
-    parser.add_argument("--clients", type=int, default=CLIENTS, help="at a time [%(default)s]")
-    parser.add_argument(
-        "--memory-mib",
-        type=int,
-        default=DEFAULT_MEMORY_BYTES >> 20,
-        help="contiguous memory of each client's board [%(default)s]",
-    )
-    parser.add_argument("--engine", choices=("engine", "kernel"), default="engine")
-    parser.add_argument(
-        "--clock-mhz", type=float, help="let runs last as long as at this clock [as fast as it is]"
-    )
-    parser.add_argument("--verbose", action="store_true", help="tell who connects")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
-    )
-    try:
-        server = BoardServer(
-            options.host,
-            options.port,
-            allow_remote=options.allow_remote,
-            clients=options.clients,
-            memory_bytes=options.memory_mib << 20,
-            engine=options.engine,
-            clock_mhz=options.clock_mhz,
-        )
-    except ZipmlError as error:
-        parser.error(str(error))
+def serve(host: str = "127.0.0.1", port: int = PYNQ_PORT, **options: Any) -> None:
+    """Serve boards until SIGINT or SIGTERM: what the command ``zipml board`` does.
+
+    The address is printed when connections are taken. Parameters and errors are those of
+    :class:`BoardServer`.
+    """
+    server = BoardServer(host, port, **options)
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())
     with server:
         print(f"emulated board at {server.host}:{server.port}", flush=True)
         asked.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -22,7 +22,7 @@ from zipml_pynq.errors import ArgumentError, ModelFileError
 from zipml_pynq.losses import LOSSES
 from zipml_pynq.quantize import Normalization, check_choice, column_range
 from zipml_pynq.result import TrainResult
-from zipml_pynq.tensor_file import FileKind, read_tensors, write_bytes, write_tensors
+from zipml_pynq.tensor_file import FileKind, read_tensors, write_tensors, written
 
 #: The file of a model.
 FILE_KIND = FileKind(
@@ -460,7 +460,8 @@ class LinearModel:
         helper.set_model_props(model, {"loss": self.loss, "bits": " ".join(map(str, self.bits))})
         onnx.checker.check_model(model, full_check=True)
         if path is not None:
-            write_bytes(path, model.SerializeToString())
+            with written(path, "wb") as file:
+                file.write(model.SerializeToString())
         return model
 
 

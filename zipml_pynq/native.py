@@ -7,8 +7,13 @@ calls :meth:`Build.run` has checked that every pointer leads to enough memory.
 from __future__ import annotations
 
 import importlib
+import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.errors import ArgumentError
@@ -83,3 +88,23 @@ def load_build(name: str) -> Build:
             ) from error
         return Build(name, kernel.ffi, kernel.lib.zipml_kernel_run)
     raise ArgumentError(f"engine was {name!r}; allowed are 'engine' and 'kernel'")
+
+
+def machine() -> dict[str, Any]:
+    """What numbers are measured on: processor, available cores, load, the engine's loops."""
+    model = platform.processor()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "loops": ffi.string(lib.zipml_engine_loops()).decode(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }

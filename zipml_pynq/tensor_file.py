@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,8 +186,9 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a whole file, all or nothing.
+@contextmanager
+def written(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]:
+    """A file that becomes ``path`` when the block ends without an error, and else is removed.
 
     Raises
     ------
@@ -198,7 +200,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     path = check_target(path)
     temporary = _beside(path)
     try:
-        temporary.write_bytes(content)
+        with open(temporary, mode) as file:
+            yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
