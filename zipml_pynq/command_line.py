@@ -278,7 +278,7 @@ def _labelled(file: RowFile) -> Callable[[], Iterator[tuple[Any, NDArray]]]:
     def blocks() -> Iterator[tuple[Any, NDArray]]:
         for X, y in file.blocks():
             if y is None:
-                raise ArgumentError(f"INPUT was '{file.name}', which has no labels")
+                raise ArgumentError(f"INPUT was '{file.shown}', which has no labels")
             yield X, y
 
     return blocks

@@ -1157,8 +1157,9 @@ def pack_file(
         Where to write; nothing is there before everything is.
     levels : array_like, optional
         A table, as in :func:`pack`; fitting one takes all rows at hand.
-    bits, sampling, word_bits, batch, block_samples, seed, draw, intercept, normalization,
-    value_format, dithers, threads
+    bits, sampling, word_bits, batch, block_samples, seed, draw
+        As in :func:`pack`.
+    intercept, normalization, value_format, dithers, threads
         As in :func:`pack`.
 
     Returns

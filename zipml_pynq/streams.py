@@ -88,10 +88,10 @@ class RowFile:
     part: str = "train"
     advance: Callable[[int], Any] | None = field(default=None, compare=False)
     #: What messages call the file.
-    name: str = ""
+    shown: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or self.path)
+        object.__setattr__(self, "shown", self.shown or self.path)
         check_choice("format", self.format, ("auto", *FORMATS))
         check_choice("part", self.part, ("train", "test"))
         if self.path != "-" and not Path(self.path).is_file():
@@ -99,7 +99,7 @@ class RowFile:
             raise ArgumentError(f"path was '{self.path}', which {what}; allowed are files and '-'")
 
     def _wrong(self, why: str) -> ArgumentError:
-        name = "standard input" if self.name == "-" else f"'{self.name}'"
+        name = "standard input" if self.shown == "-" else f"'{self.shown}'"
         return ArgumentError(f"path was {name}: {why}")
 
     def spooled(self, stack: ExitStack) -> RowFile:
@@ -110,7 +110,7 @@ class RowFile:
         stack.enter_context(copy)
         shutil.copyfileobj(sys.stdin.buffer, copy, TEXT_BYTES)
         copy.flush()
-        return replace(self, path=copy.name, name="-")
+        return replace(self, path=copy.name, shown="-")
 
     def size(self) -> int | None:
         """Bytes of the file, None of standard input."""
@@ -141,7 +141,7 @@ class RowFile:
             else:
                 file = stack.enter_context(open(self.path, "rb"))
             file = _Counted(file, self.advance)
-            opener = _OPENERS.get(Path(self.name).suffix)
+            opener = _OPENERS.get(Path(self.shown).suffix)
             text = io.BufferedReader(file, 1 << 16)
             if opener is not None:
                 text = stack.enter_context(opener(text))
@@ -156,7 +156,7 @@ class RowFile:
     def _format(self, text: Any) -> str:
         if self.format != "auto":
             return self.format
-        suffixes = [s for s in Path(self.name).suffixes if s not in _OPENERS]
+        suffixes = [s for s in Path(self.shown).suffixes if s not in _OPENERS]
         if suffixes and suffixes[-1] in _SUFFIXES:
             return _SUFFIXES[suffixes[-1]]
         start = text.peek(1 << 12)
