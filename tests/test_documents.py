@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,11 +150,24 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_numbers_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = runpy.run_path(str(ROOT / "benchmarks" / "write_numbers.py"))
+    told = "run python benchmarks/write_numbers.py"
+    assert script["page"]() == (ROOT / "docs" / "numbers.md").read_text(), told
+    table = script["BEGIN"] + script["headline"]() + script["END"]
+    assert table in (ROOT / "README.md").read_text(), told
+
+
 def test_reference_has_every_module() -> None:
     pages = "".join(page.read_text() for page in ROOT.glob("docs/api/*.md"))
-    listed = re.findall(r"automodule:: zipml_pynq\.(\w+)$", pages, re.MULTILINE)
-    modules = [path.stem for path in ROOT.glob("zipml_pynq/*.py") if path.stem[0] != "_"]
-    assert sorted(listed) == sorted(modules)
+    listed = re.findall(r"automodule:: (zipml_pynq[\w.]*)$", pages, re.MULTILINE)
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.glob("zipml_pynq/**/*.py")
+        if path.stem[0] != "_"
+    ]
+    assert sorted(listed) == ["zipml_pynq", *sorted(modules)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
