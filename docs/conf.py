@@ -107,8 +107,8 @@ def read_docstring(
     for i, line in enumerate(lines):
         lines[i] = re.sub(r"(?<![`\w/])docs/(\w+)\.md", r":doc:`\g<0> </docs/\1>`", line)
     if what in {"attribute", "data", "property"}:
-        # without this, napoleon takes what stands before a colon in the first line for a type
-        lines.insert(0, "")
+        # after an empty comment, or napoleon takes what stands before a first colon for a type
+        lines[:0] = ["..", ""]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
