@@ -142,7 +142,12 @@ def main() -> None:
         for columns in WIDTHS:
             results += measure(options.rows, columns, Path(folder))
             print(json.dumps(results[-4:]), file=sys.stderr)
-    report = {"machine": machine(), "rows": options.rows, "results": results}
+    report = {
+        "machine": machine(),
+        "rows": options.rows,
+        "epochs": EPOCHS,
+        "results": results,
+    }
     publish(options.output, "command_line", report, markdown(report))
 
 
