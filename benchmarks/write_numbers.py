@@ -588,8 +588,8 @@ Measured, `python benchmarks/command_line.py` (part of `make bench`): seconds an
 `zipml` on LIBSVM files of {shell.report["rows"]:,} rows, on {files["cores"]} cores of an
 {files["cpu"]} (load average {files["load"]:.1f} at the end). Peak is all that was resident, maps of
 files and Python itself included. `prepare` stores 2, 4 and 8 bits; `train` takes
-{shell.report["epochs"]} epochs at 4 bits on the emulated device, whose memory is in it. "Read whole"
-is scikit-learn's reader, then `pack` and `save`, which make the same file to the byte.
+{shell.report["epochs"]} epochs at 4 bits on the emulated device, whose memory is in it. "Read
+whole" is scikit-learn's reader, then `pack` and `save`, which make the same file to the byte.
 
 {shell.table()}
 """
