@@ -16,14 +16,15 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from zipml_pynq import __version__
+import zipml_pynq
 
 project = "ZipML on PYNQ"
 author = "The ZipML on PYNQ authors"
 copyright = "The ZipML on PYNQ authors, Apache-2.0"
-release = __version__
+release = zipml_pynq.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
@@ -111,9 +112,33 @@ def read_docstring(
         lines[:0] = ["..", ""]
 
 
+def join_names(
+    _app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    """Attributes that share an entry, ``a, b : int``: with the space, a would be b's type."""
+    for i, line in enumerate(lines):
+        if line.startswith((":ivar ", ":vartype ")):
+            field, colon, text = line[1:].partition(":")
+            lines[i] = f":{field.replace(', ', ',')}{colon}{text}"
+
+
+class PublicNames(SphinxDirective):
+    """What ``zipml_pynq`` itself offers, a line each."""
+
+    def run(self) -> list[nodes.Node]:
+        entries = []
+        for name in sorted({*zipml_pynq.__all__, *zipml_pynq._LAZY}, key=str.lower):
+            thing = getattr(zipml_pynq, name)
+            summary = (thing.__doc__ or "").strip().splitlines()[0]
+            entries.append(f"* :py:obj:`{name} <{thing.__module__}.{name}>`: {summary}")
+        return self.parse_text_to_nodes("\n".join(entries))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the renderer of formulas, and what changes pages and docstrings."""
     app.connect("autodoc-process-docstring", read_docstring, priority=400)
+    app.connect("autodoc-process-docstring", join_names, priority=600)
+    app.add_directive("public-names", PublicNames)
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
     app.connect("build-finished", copy_font)
     app.connect("build-finished", write_front_door)
