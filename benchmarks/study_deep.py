@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import cache
@@ -28,31 +29,42 @@ from zipml_pynq.deep import quantized_layers
 from zipml_pynq.deep.data import Pictures, load_pictures
 from zipml_pynq.deep.train import Settings, evaluate, plot_curves, train
 
-#: (levels, count, rounding, per). The first seven answer the question at every number of levels;
-#: the others take it apart at five.
-MAIN = (
+Case = tuple[str, int, str, str]
+
+#: (levels, count, rounding, per), by kind at five levels: their step is chosen first.
+FIVE: tuple[Case, ...] = (
     ("full", 5, "nearest", "layer"),
     ("xnor", 5, "nearest", "layer"),
     ("optimal", 5, "nearest", "layer"),
-    ("xnor", 3, "nearest", "layer"),
-    ("optimal", 3, "nearest", "layer"),
-    ("xnor", 9, "nearest", "layer"),
-    ("optimal", 9, "nearest", "layer"),
+    ("clipped", 5, "nearest", "layer"),
 )
-MORE = (
+#: Other numbers of levels, with the step of their kind.
+COUNTS: tuple[Case, ...] = tuple(
+    (levels, count, "nearest", "layer")
+    for count in (3, 9)
+    for levels in ("xnor", "optimal", "clipped")
+)
+#: What takes it apart: seed 0, five levels, the step of their kind (uniform: optimal's).
+MORE: tuple[Case, ...] = (
     ("uniform", 5, "nearest", "layer"),
-    ("xnor", 5, "nearest", "map"),
-    ("optimal", 5, "nearest", "map"),
     ("xnor", 5, "stochastic", "layer"),
     ("optimal", 5, "stochastic", "layer"),
-    ("uniform", 5, "stochastic", "layer"),
+    ("clipped", 5, "stochastic", "layer"),
+    ("xnor", 5, "nearest", "map"),
+    ("optimal", 5, "nearest", "map"),
+    ("clipped", 5, "nearest", "map"),
 )
-#: Steps that the best is chosen from, by kind of levels: for "uniform" it is optimal levels'.
-RATES = (0.02, 0.05)
-CHOOSING = MAIN[:3]
+#: Steps that the best is chosen from.
+RATES = (0.02, 0.03, 0.05)
 HELD_OUT = 5_000
 MEASURES = ("nearest", "stochastic", "outside", "gain")
-NAMES = {"full": "full precision", "xnor": "XNOR", "optimal": "Optimal", "uniform": "Uniform"}
+NAMES = {
+    "full": "full precision",
+    "xnor": "XNOR",
+    "optimal": "Optimal",
+    "clipped": "Clipped",
+    "uniform": "Uniform",
+}
 
 
 def title(levels: str, count: int) -> str:
@@ -122,20 +134,19 @@ def run(folder: Path, quick: bool, settings: Settings, checkpoints: Path) -> dic
     }
 
 
-Case = tuple[str, int, str, str]
-
-
 def case_of(settings: dict[str, Any]) -> Case:
     """What tells the rows of the tables apart."""
     return settings["levels"], settings["count"], settings["rounding"], settings["per"]
 
 
-def by_case(rows: list[dict[str, Any]]) -> dict[Case, dict[int, dict[str, Any]]]:
-    """Rows by case, in the order of the tables, and by seed."""
-    found: dict[Case, dict[int, dict[str, Any]]] = {case: {} for case in (*MAIN, *MORE)}
+def by_case(
+    rows: list[dict[str, Any]], rate: float | None = None
+) -> dict[Case, dict[int, dict[str, Any]]]:
+    """Rows by case, in the order of the tables, and by seed: with one first step, or the best."""
+    found: dict[Case, dict[int, dict[str, Any]]] = {case: {} for case in (*FIVE, *COUNTS, *MORE)}
     for row in rows:
         s = row["settings"]
-        if s["rate"] == best_rate(rows, s["levels"]):
+        if s["rate"] == (rate or best_rate(rows, s["levels"])):
             found[case_of(s)][s["seed"]] = row
     return {case: dict(sorted(runs.items())) for case, runs in found.items() if runs}
 
@@ -152,7 +163,7 @@ def best_rate(rows: list[dict[str, Any]], levels: str) -> float:
         row
         for row in rows
         if row["settings"]["seed"] == 0
-        and case_of(row["settings"]) in CHOOSING
+        and case_of(row["settings"]) in FIVE
         and row["settings"]["levels"] == kind
     ]
     return max(tried, key=lambda row: row["held_out"])["settings"]["rate"]
@@ -176,7 +187,7 @@ def markdown(report: dict[str, Any]) -> str:
     rows, where = report["rows"], report["machine"]
     s = rows[0]["settings"]
     cases = by_case(rows)
-    full = cases.get(MAIN[0], {})
+    full = cases.get(FIVE[0], {})
     lines = [
         "# Deep nets with weights on few levels",
         "",
@@ -189,8 +200,8 @@ def markdown(report: dict[str, Any]) -> str:
         + ("products in bfloat16 while training; " if s["bfloat16"] else "in float32; ")
         + "tested in float32 at the end, rounded to the nearest level. First and last layer in "
         f"full precision; levels chosen anew every {s['refresh']} steps. Mean ± standard deviation "
-        "over seeds; differences are between runs of the same seed. The first step is the better "
-        f"of {' and '.join(map(str, RATES))} for each kind of levels, by seed 0 on {HELD_OUT:,} "
+        "over seeds; differences are between runs of the same seed. The first step is the best "
+        f"of {', '.join(map(str, RATES))} for each kind of levels, by seed 0 on {HELD_OUT:,} "
         "training pictures that are held out:",
         "",
         "| weights | first step | held-out accuracy, % | test accuracy, % | chosen |",
@@ -198,7 +209,7 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     for row in rows:
         tried = row["settings"]
-        if case_of(tried) in CHOOSING and tried["seed"] == 0:
+        if case_of(tried) in FIVE and tried["seed"] == 0:
             chosen = tried["rate"] == best_rate(rows, tried["levels"])
             lines.append(
                 f"| {title(tried['levels'], tried['count'])} | {tried['rate']} | "
@@ -221,16 +232,20 @@ def markdown(report: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "| levels | rounding | levels for each | Optimal above XNOR, points | in how many seeds |",
-        "|---:|---|---|---:|---:|",
+        "Points above XNOR with as many levels, the same rounding and seed:",
+        "",
+        "| weights | rounding | levels for each | first steps | points above XNOR | seeds above |",
+        "|---|---|---|---|---:|---:|",
     ]
-    for (levels, count, rounding, per), runs in cases.items():
-        points = above(runs, cases.get(("xnor", count, rounding, per), {}))
-        if levels == "optimal" and points:
-            lines.append(
-                f"| {count} | {rounding} | {per} | {spread(points, '+')} | "
-                f"{sum(p > 0 for p in points)} of {len(points)} |"
-            )
+    same = best_rate(rows, "full")
+    for steps, found in (("each its best", cases), (f"both {same}", by_case(rows, same))):
+        for (levels, count, rounding, per), runs in found.items():
+            points = above(runs, found.get(("xnor", count, rounding, per), {}))
+            if levels not in ("full", "xnor") and points:
+                lines.append(
+                    f"| {title(levels, count)} | {rounding} | {per} | {steps} | "
+                    f"{spread(points, '+')} | {sum(p > 0 for p in points)} of {len(points)} |"
+                )
     lines += [
         "",
         "What rounding does to the trained weights, means over the quantized layers and seeds: "
@@ -258,7 +273,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     cases = by_case(report["rows"])
     curves = {
         title(case[0], case[1]): [row["history"] for row in cases[case].values()]
-        for case in MAIN
+        for case in FIVE
         if case in cases
     }
     plot_curves(curves, path)
@@ -301,21 +316,28 @@ def main() -> None:
             done = [row["settings"] for row in rows]
             jobs = [
                 pool.submit(run, options.folder, options.quick, s, checkpoints)
-                for s in wanted
+                for s in dict.fromkeys(wanted)
                 if asdict(s) not in done
             ]
             for job in tqdm(as_completed(jobs), total=len(jobs), desc=what, unit="run"):
                 rows.append(job.result())
                 write()
 
-        run_missing([settings(case, rate, 0) for rate in RATES for case in CHOOSING], "steps")
-        wanted = [
-            settings(case, best_rate(rows, case[0]), seed)
-            for cases in (MAIN, MORE)
+        run_missing([settings(case, rate, 0) for rate in RATES for case in FIVE], "steps")
+
+        def best(cases: Iterable[Case], seeds: int) -> list[Settings]:
+            return [
+                settings(case, best_rate(rows, case[0]), seed)
+                for seed in range(seeds)
+                for case in cases
+            ]
+
+        same = [
+            settings(case, best_rate(rows, "full"), seed)
             for seed in range(seeds)
-            for case in cases
+            for case in FIVE[1:]
         ]
-        run_missing(wanted, "seeds")
+        run_missing(best(FIVE, seeds) + same + best(COUNTS, seeds) + best(MORE, 1), "seeds")
     write()
 
 

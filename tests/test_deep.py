@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 from zipml_pynq import deep, optimal_levels, rounding_variance
 from zipml_pynq.deep.__main__ import main
 from zipml_pynq.deep.data import Pictures, load_pictures
+from zipml_pynq.deep.quantizer import SHARES
 from zipml_pynq.deep.train import Settings, caffe_quick, train
 from zipml_pynq.errors import ArgumentError, DivergenceError
 
@@ -70,7 +71,7 @@ def test_levels_are_optimal_for_each_layer() -> None:
         assert rounding_variance(weights, levels[0]) == pytest.approx(least, rel=1e-6)
 
 
-@pytest.mark.parametrize("rule", ["xnor", "uniform", "optimal"])
+@pytest.mark.parametrize("rule", ["xnor", "uniform", "optimal", "clipped"])
 @pytest.mark.parametrize("per", ["layer", "map"])
 def test_levels_by_name(rule: str, per: str) -> None:
     net = deep.quantize_weights(small_net(), rule, 5, per=per)
@@ -83,6 +84,7 @@ def test_levels_by_name(rule: str, per: str) -> None:
                 "xnor": np.abs(row).mean() * np.array([-1, -0.5, 0, 0.5, 1]),
                 "uniform": row.min() + np.arange(5) / 4 * (row.max() - row.min()),
                 "optimal": optimal_levels(row, 5),
+                "clipped": deep.clipped_levels(row, 5),
             }[rule]
             np.testing.assert_allclose(levels, expected, rtol=1e-5, atol=1e-7)
 
@@ -93,6 +95,24 @@ def test_two_xnor_levels_are_xnor_nets() -> None:
     w = master(layer)
     scale = w.abs().mean(dim=(1, 2, 3), keepdim=True)
     torch.testing.assert_close(layer.weight, w.sign() * scale)
+
+
+@pytest.mark.parametrize("k", [3, 5, 9])
+def test_clipped_levels_have_less_error_than_any_other_end(k: int) -> None:
+    """Of stochastic rounding, the ends included; all values' own ends are one of the choices."""
+    w = np.random.default_rng(5).standard_normal(3000)
+
+    def error(levels: np.ndarray) -> float:
+        inside = np.clip(w, levels[0], levels[-1])
+        return rounding_variance(inside, levels) + float(np.square(w - inside).mean())
+
+    levels = deep.clipped_levels(w, k)
+    assert levels[0] == -levels[-1]
+    # the search for the ends is on a histogram
+    for end in np.quantile(np.abs(w), SHARES):
+        assert error(levels) <= 1.001 * error(optimal_levels(np.clip(w, -end, end), k))
+    # two of k optimal levels lie on single weights far out
+    assert error(levels) < 0.6 * error(optimal_levels(w, k))
 
 
 def test_own_rule() -> None:

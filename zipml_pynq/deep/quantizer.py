@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.levels import optimal_levels
+from zipml_pynq.levels import optimal_levels, rounding_variance
 from zipml_pynq.quantize import check_choice, check_int
 
 #: Chooses levels: values (N,) and their number k to ascending levels (k,).
@@ -25,6 +25,8 @@ Rule = Callable[[NDArray[np.floating], int], ArrayLike]
 
 ROUNDINGS: tuple[str, ...] = ("nearest", "stochastic")
 PARTS: tuple[str, ...] = ("layer", "map")
+#: Shares of values that :func:`clipped_levels` may leave between its ends.
+SHARES: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 #: Codes are bytes.
 MAX_COUNT = 256
 #: Layers that are quantized; the first dimension of their weight counts the output maps.
@@ -46,11 +48,30 @@ def uniform_levels(values: NDArray[np.floating], k: int) -> NDArray[np.float64]:
     return np.linspace(float(values.min()), float(values.max()), k)
 
 
+def clipped_levels(values: NDArray[np.floating], k: int) -> NDArray[np.float64]:
+    """``k`` levels of small mean squared error of stochastic rounding, the ends included.
+
+    Optimal levels, but between the ends ±c instead of the smallest and the largest value: values
+    beyond become ±c, which is a bias. Of :data:`SHARES`' quantiles of \\|values\\| (N,), c is that
+    for which variance and squared bias are the least together.
+    """
+    v = np.sort(values.astype(np.float64))
+
+    def error(end: float) -> float:
+        inside = np.clip(v, -end, end)
+        levels = optimal_levels(inside, k, method="histogram")
+        return rounding_variance(inside, levels) + float(np.square(v - inside).mean())
+
+    end = min(np.quantile(np.abs(v), SHARES), key=error)
+    return optimal_levels(np.clip(v, -end, end), k)
+
+
 #: Rules by name; "optimal" has the least variance of stochastic rounding (ZipML, section 3).
 RULES: dict[str, Rule] = {
     "xnor": xnor_levels,
     "uniform": uniform_levels,
     "optimal": optimal_levels,
+    "clipped": clipped_levels,
 }
 
 
