@@ -281,6 +281,9 @@ def test_completion(zipml, shell):
     word = "pre" if shell == "fish" else "1"
     words = {"COMP_WORDS": "zipml pre", "COMP_CWORD": word, "_ZIPML_COMPLETE": f"{shell}_complete"}
     assert "prepare" in command(env=words).stdout
+    words["COMP_WORDS"] = "zipml inspect "
+    words["COMP_CWORD"] = "" if shell == "fish" else "2"
+    assert "file" in command(env=words).stdout  # the shell then completes names of files
 
 
 def test_help_tells_of_every_command(zipml):

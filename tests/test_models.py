@@ -162,6 +162,27 @@ def test_a_classifier_of_the_driver(tmp_path, labels):
     assert np.allclose(model.decision_function(TWO.X_test), z, atol=1e-5)
 
 
+def test_several_classes_of_the_driver():
+    """One result a class, all from one packed data set."""
+    packed = pack(X, Y, bits=4)
+    names = np.unique(NAMES)
+    with load_overlay("emulated") as loaded:
+        results = []
+        for name in names:
+            one = packed.relabel(np.where(name == NAMES, 1.0, -1.0))
+            results.append(loaded.driver.train(one, epochs=8, loss="squared_hinge"))
+    model = LinearModel.from_result(
+        results, packed.normalization, loss="squared_hinge", classes=names, bits=4
+    )
+    assert model.decision_function(X).shape == (len(X), 3)
+    values = packed.normalization.transform(X)
+    z = np.stack([values @ result.model for result in results], axis=1)
+    assert np.allclose(model.decision_function(X), z, atol=1e-4)
+    assert (model.predict(X) == NAMES).mean() > 0.7
+    with pytest.raises(ArgumentError, match=r"with 2 model\(s\)"):
+        LinearModel.from_result(results[:2], packed.normalization, classes=names)
+
+
 def test_loading_needs_neither_pynq_nor_scikit_learn(path):
     code = (
         "import sys; from zipml_pynq.models import LinearModel; "

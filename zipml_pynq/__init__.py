@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zipml_pynq.levels import LevelHistogram, fit_levels, optimal_levels, rounding_variance
 from zipml_pynq.models import LinearModel
-from zipml_pynq.pack import Layout, PackedDataset, pack
+from zipml_pynq.pack import Layout, PackedDataset, pack, pack_file
 from zipml_pynq.plan import Plan, make_plan
 from zipml_pynq.quantize import Normalization
 from zipml_pynq.result import TrainResult
@@ -58,6 +58,7 @@ __all__ = [
     "make_plan",
     "optimal_levels",
     "pack",
+    "pack_file",
     "propose_quantization",
     "quantization_variance",
     "rounding_variance",

@@ -47,6 +47,8 @@ FAILURE, USAGE = 1, 2
 SHELLS = ("bash", "zsh", "fish")
 #: Environment variable that click's completion scripts set.
 _COMPLETE = "_ZIPML_COMPLETE"
+#: Shells complete names of files; what they hold is checked where they are read.
+_FILE = click.Path(allow_dash=True)
 #: Of the board's command; importing its module takes pynq.
 _PYNQ_PORT = 7967
 
@@ -191,8 +193,8 @@ def zipml() -> None:
 
 
 @zipml.command()
-@click.argument("source", metavar="INPUT")
-@click.argument("output")
+@click.argument("source", metavar="INPUT", type=_FILE)
+@click.argument("output", type=_FILE)
 @rows_options
 @click.option("--bits", type=Bits(), default="4", show_default=True, help="Precisions to store.")
 @click.option("--sampling", type=click.Choice(SAMPLINGS), help="Dithers to store [double].")
@@ -300,8 +302,8 @@ def _whole(file: RowFile) -> tuple[Any, NDArray]:
 
 
 @zipml.command()
-@click.argument("data", metavar="PACKED")
-@click.argument("output", metavar="MODEL")
+@click.argument("data", metavar="PACKED", type=_FILE)
+@click.argument("output", metavar="MODEL", type=_FILE)
 @click.option(
     "--loss",
     type=click.Choice(tuple(LOSSES)),
@@ -419,10 +421,12 @@ def train(
 
 
 @zipml.command()
-@click.argument("model_path", metavar="MODEL")
-@click.argument("source", metavar="INPUT")
+@click.argument("model_path", metavar="MODEL", type=_FILE)
+@click.argument("source", metavar="INPUT", type=_FILE)
 @rows_options
-@click.option("--output", "-o", help="Write predictions to this file, not to standard output.")
+@click.option(
+    "--output", "-o", type=_FILE, help="Write predictions to this file, not to standard output."
+)
 @click.option("--probabilities", is_flag=True, help="Of every class, separated by commas.")
 @common_options
 def predict(
@@ -519,7 +523,7 @@ class _Scores:
 
 
 @zipml.command()
-@click.argument("path")
+@click.argument("path", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def inspect(path: str, as_json: bool) -> None:
     """Tell what the file PATH holds, a packed data set or a model, and whether it is whole."""
@@ -577,8 +581,8 @@ def _facts_of_model(model: LinearModel) -> dict[str, Any]:
 
 
 @zipml.command()
-@click.argument("model_path", metavar="MODEL")
-@click.argument("output", metavar="ONNX")
+@click.argument("model_path", metavar="MODEL", type=_FILE)
+@click.argument("output", metavar="ONNX", type=_FILE)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float64"]),
