@@ -402,12 +402,14 @@ def test_what_is_not_installed_is_named():
 
 # ---- Memory ------------------------------------------------------------------------------------
 
-#: Runs a command and tells its peak of memory.
+#: Runs a command and tells the peak of its memory. (What ``getrusage`` tells begins with what the
+#: parent had.)
 PEAK = """
-import resource, sys
+import sys
 from zipml_pynq import command_line
 code = command_line.main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
+lines = open("/proc/self/status").read().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")), file=sys.stderr)
 sys.exit(code)
 """
 WIDTH, FEW, MANY = 100, 25_000, 100_000
@@ -423,15 +425,14 @@ def peak(folder: Path, *arguments: object) -> int:
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    return int(run.stderr.splitlines()[-1])
+    return 1024 * int(run.stderr.splitlines()[-1])
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path):
-    """Less than a quarter of what the further rows take as an array of float64.
+    """Less than a third of what the further rows take as an array of float64.
 
-    Reading all of them, as fitted levels need it, takes more: so the limit is one that fails.
-    Training may take half: packed rows are mapped, and a second time in the emulated device's
-    memory, a tenth each here.
+    Reading all of them, as fitted levels need it, takes more: so the limit is one that fails. Even
+    the few rows are more than what any command looks at together.
     """
     rng = np.random.default_rng(0)
     values = rng.integers(-999, 1000, (1000, WIDTH)) / 1000
@@ -444,7 +445,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     for name, rows in (("few", FEW), ("many", MANY)):
         with open(tmp_path / f"{name}.svm", "w") as file:
             file.writelines(lines for _ in range(rows // 1000))
-    limit = (MANY - FEW) * WIDTH * 8 // 4
+    limit = (MANY - FEW) * WIDTH * 8 // 3
 
     def growth(*arguments: str) -> int:
         few, many = (
@@ -455,6 +456,6 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     assert growth("prepare", "{}.svm", "{}.whole", "--levels", "global") > limit
     assert growth("prepare", "{}.svm", "{}.packed") < limit
     options = ("--epochs", "3", "--step", "0.01")
-    assert growth("train", "{}.packed", "{}.model", *options) < 2 * limit
+    assert growth("train", "{}.packed", "{}.model", *options) < limit
     assert growth("predict", "{}.model", "{}.svm", "-o", "{}.txt") < limit
     assert len((tmp_path / "many.txt").read_text().splitlines()) == MANY
