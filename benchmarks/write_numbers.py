@@ -331,10 +331,10 @@ class Packing:
         self.rows = report("packing")["rows"]
 
     def rate(self, columns: int, kind: str, storage: str = "in memory") -> float:
+        bits = None if kind == "range" else 4
         for row in self.rows:
-            if (row["columns"], row["bits"], row["storage"]) == (columns, 4, storage) and kind in (
-                row["kind"]
-            ):
+            found = (row["columns"], row["bits"], row["storage"]) == (columns, bits, storage)
+            if found and kind in row["kind"]:
                 return row["gb_per_core_second"]
         raise KeyError((columns, kind, storage))
 
@@ -343,11 +343,13 @@ class Packing:
         for columns in dict.fromkeys(row["columns"] for row in self.rows):
             cells = [
                 f"{self.rate(columns, kind, storage):.2f}"
-                for kind in ("uniform", "levels")
+                for kind in ("range", "uniform", "levels")
                 for storage in ("in memory", "memory-mapped")
             ]
             rows.append([str(columns), *cells])
-        head = ["columns", "uniform grid", "memory-mapped", "one table a column", "memory-mapped"]
+        head = ["columns"]
+        for kind in ("range alone", "uniform grid", "one table a column"):
+            head += [kind, "memory-mapped"]
         return table(head, rows)
 
 

@@ -159,6 +159,17 @@ def test_numbers_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> No
     assert table in (ROOT / "README.md").read_text(), told
 
 
+@pytest.mark.parametrize(
+    ("page", "result"), [("losses", "nonlinear_study"), ("end_to_end", "end_to_end_study")]
+)
+def test_tables_of_pages_are_those_of_the_results(page: str, result: str) -> None:
+    _, measured = (ROOT / f"docs/{page}.md").read_text().split("\n## Measured\n")
+    rows = [line for line in measured.splitlines() if line.startswith("|")]
+    found = (ROOT / f"benchmarks/results/{result}.md").read_text().splitlines()
+    assert rows
+    assert [row for row in rows if row not in found] == []
+
+
 def test_reference_has_every_module() -> None:
     pages = "".join(page.read_text() for page in ROOT.glob("docs/api/*.md"))
     listed = re.findall(r"automodule:: (zipml_pynq[\w.]*)$", pages, re.MULTILINE)
