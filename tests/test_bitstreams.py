@@ -124,6 +124,29 @@ def test_files_of_two_builds_are_refused(places: dict[str, Path]) -> None:
         find("kv260")
 
 
+def test_a_folder_serves_every_kernel_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build(tmp_path, "zipml_sgd.bit", "zipml_sgd.hwh")
+    levels = build(tmp_path, "zipml_sgd_levels.bit", "zipml_sgd_levels.hwh")
+    (tmp_path / "zipml_sgd_f32.bit").touch()  # without its .hwh
+    loaded = []
+    monkeypatch.setattr(pynq, "Overlay", lambda path, device: loaded.append(path))
+    monkeypatch.setattr("zipml_pynq.devices.find_driver", lambda overlay, name: None)
+    load_overlay(str(tmp_path))
+    load_overlay(str(tmp_path), value_format="levels")
+    assert loaded == [str(tmp_path / "zipml_sgd.bit"), str(levels)]
+    with pytest.raises(OverlayNotBuiltError, match=r"KERNEL=zipml_sgd_f32"):
+        load_overlay(str(tmp_path), value_format="float32")
+    with pytest.raises(ArgumentError, match="value_format was 'float16'"):
+        load_overlay(str(tmp_path), value_format="float16")
+    with pytest.raises(ArgumentError, match="word_bits goes with 'emulated'"):
+        load_overlay(str(tmp_path), word_bits=64)
+    levels.with_suffix(".hwh").write_text("of another build")
+    with pytest.raises(OverlayMismatchError, match=r"zipml_sgd_levels\.hwh is not the file"):
+        load_overlay(str(tmp_path), value_format="levels")
+
+
 def test_unknown_boards_are_refused() -> None:
     with pytest.raises(ArgumentError, match="board was 'zcu102'"):
         find("zcu102")

@@ -62,6 +62,16 @@ def test_diabetes():
     assert data.X_train[:, 0].max() > 60
 
 
+def test_digits():
+    data = datasets.digits()
+    check(data, 64, 1438, 359)
+    assert set(data.y_train) == set(range(10))
+    # every digit's mean image looks like no other digit's
+    means = np.stack([data.X_train[data.y_train == digit].mean(axis=0) for digit in range(10)])
+    nearest = ((data.X_test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    assert np.mean(nearest == data.y_test) > 0.8
+
+
 def test_photo():
     data = datasets.photo()
     check(data, 48, 421 * 506, 421 * 122)
@@ -154,7 +164,7 @@ def test_errors_name_the_argument(call, message):
         call()
 
 
-@pytest.mark.parametrize("load", [datasets.diabetes, datasets.photo])
+@pytest.mark.parametrize("load", [datasets.diabetes, datasets.digits, datasets.photo])
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch, load):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"scikit-learn: pip install 'zipml_pynq\[demo\]'"):

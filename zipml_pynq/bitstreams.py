@@ -5,7 +5,7 @@ and clock, which are those of :data:`zipml_pynq.schedule.BOARDS`. This module, r
 writes all of it into ``overlay/<board>/board.mk``, and the kernels with their memory ports into
 ``overlay/kernels.mk``, so that a machine with the vendor's tools needs no Python package to build.
 
-:func:`find` looks for a bitstream in three places: the build folder of a source tree, the package,
+:func:`in_folder` takes a folder's; :func:`find` looks for a bitstream in three places: the build folder of a source tree, the package,
 and the package's link files. A link file, ``<kernel>.bit.link``, is JSON in the convention of
 pynqutils: for every device its ``url`` and ``md5sum``. The package ships none yet, since nobody has
 built a bitstream; ``overlay/common/stamp.py`` writes them.
@@ -178,6 +178,41 @@ def find(board: str, value_format: str = "bitplanes") -> Path:
         f"then load overlay/{slug}/build/{kernel}{suffixes[0]} on the board"
         + (f", with the {suffixes[1]} beside it" if len(suffixes) > 1 else "")
         + '. docs/boards.md has the details; load_overlay("emulated") needs no board.'
+    )
+
+
+def in_folder(folder: str | os.PathLike[str], value_format: str = "bitplanes") -> Path:
+    """The bitstream of a kernel in a folder, where somebody copied what a build left.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``zipml_sgd.bit`` and ``.hwh``, or ``zipml_sgd.xclbin``; other kernels alike.
+    value_format : {"bitplanes", "float32", "levels", "refetch"}
+        Which kernel.
+
+    Returns
+    -------
+    Path
+        The ``.bit``, with its ``.hwh`` beside it, or the ``.xclbin``.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown value format.
+    OverlayNotBuiltError
+        The kernel's files are not there.
+    OverlayMismatchError
+        Files are not those that their stamp names.
+    """
+    kernel = kernel_name(value_format)
+    for suffixes in sorted({target.suffixes for target in TARGETS.values()}):
+        if all((Path(folder) / f"{kernel}{suffix}").is_file() for suffix in suffixes):
+            check_stamp(Path(folder) / f"{kernel}.json")
+            return Path(folder) / f"{kernel}{suffixes[0]}"
+    raise OverlayNotBuiltError(
+        f"the folder '{folder}' holds neither {kernel}.bit with {kernel}.hwh nor {kernel}.xclbin; "
+        f"make -C overlay BOARD=.. KERNEL={kernel} builds them (docs/boards.md)"
     )
 
 

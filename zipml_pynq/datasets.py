@@ -187,6 +187,20 @@ def diabetes(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     return _split("diabetes", X, y, test_fraction, seed)
 
 
+def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+    """Handwritten digits of 8 x 8 pixels, 0 to 16 each (Alpaydin and Kaynak, 1998): 1,797 of them.
+
+    A small stand-in for MNIST; labels are 0 to 9.
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    """
+    X, y = _sklearn_datasets().load_digits(return_X_y=True)
+    return _split("digits", X, y, test_fraction, seed)
+
+
 def photo(size: int = 7) -> Dataset:
     """Brightness of a pixel from the pixels around it: 48 features, about 267,000 samples.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -412,8 +413,7 @@ class EmulatedDevice(pynq.Device):
     @property
     def overlay_path(self) -> str:
         """The shipped overlay for this device; ``pynq.Overlay`` takes it."""
-        name = hwh.overlay_name(self.word_bits, self.value_format)
-        return str(hwh.OVERLAYS / f"{name}.bit")
+        return _shipped(self.word_bits, self.value_format)
 
     # ---- what pynq asks for: bitstreams -------------------------------------------------------
 
@@ -598,6 +598,11 @@ class LoadedOverlay(NamedTuple):
         self.overlay.free()
 
 
+def _shipped(word_bits: int, value_format: str) -> str:
+    """Path of the overlay in the package that emulated boards load."""
+    return str(hwh.OVERLAYS / f"{hwh.overlay_name(word_bits, value_format)}.bit")
+
+
 def load_overlay(
     source: str = "emulated",
     *,
@@ -610,16 +615,19 @@ def load_overlay(
     Parameters
     ----------
     source : str
-        "emulated" for the emulated board; a board's name, for the bitstream that was built for it
-        ("pynq-z2", see :func:`zipml_pynq.bitstreams.find`); or the path of a bitstream with its
-        ``.hwh`` beside it, or of an ``.xclbin`` for a card with XRT.
+        "emulated" for the emulated board; "zipml-board" for the one that the command of that name
+        serves, through PYNQ.remote; a board's name, for the bitstream that was built for it
+        ("pynq-z2", see :func:`zipml_pynq.bitstreams.find`); a folder with bitstreams of the kernels
+        (:func:`zipml_pynq.bitstreams.in_folder`); or the path of a bitstream with its ``.hwh``
+        beside it, or of an ``.xclbin`` for a card with XRT.
     device : pynq.Device, optional
         Where to load it; by default pynq's active device, the first card, or a new EmulatedDevice.
     name : str, optional
         Path of the IP, for overlays with more than one.
     **options
         With "emulated" and no device: parameters of :class:`EmulatedDevice`, e.g.
-        ``word_bits=128``. With a board's name: ``value_format="levels"``.
+        ``word_bits=128``. With a board's name or a folder: ``value_format="levels"``, which kernel.
+        With "zipml-board": both.
 
     Returns
     -------
@@ -631,7 +639,9 @@ def load_overlay(
     OverlayMismatchError
         See :func:`zipml_pynq.driver.find_driver`.
     OverlayNotBuiltError
-        Nobody has built a bitstream for that board; the message says how.
+        Nobody has built a bitstream for that board, or the folder has none; the message says how.
+    ArgumentError
+        Unknown options, or "zipml-board" without a board in ``PYNQ_REMOTE_DEVICES``.
 
     Examples
     --------
@@ -645,10 +655,25 @@ def load_overlay(
             raise ArgumentError(f"{', '.join(options)} were given with a device; allowed is one")
         source = device.overlay_path
     else:
-        if bitstreams.target_name(source) is not None:
+        if source == "zipml-board":
+            if device is None and not os.environ.get("PYNQ_REMOTE_DEVICES"):
+                raise ArgumentError(
+                    "source was 'zipml-board', and PYNQ_REMOTE_DEVICES names no board; start "
+                    "zipml-board, and this Python with PYNQ_REMOTE_DEVICES=127.0.0.1"
+                )
+            build = options.pop("word_bits", 64), options.pop("value_format", "bitplanes")
+            check_build(*build)
+            source = _shipped(*build)
+        elif bitstreams.target_name(source) is not None:
             source = str(bitstreams.find(source, options.pop("value_format", "bitplanes")))
+        elif Path(source).is_dir():
+            source = str(bitstreams.in_folder(source, options.pop("value_format", "bitplanes")))
         if options:
-            raise ArgumentError(f"{', '.join(options)} are for the emulated board only")
+            raise ArgumentError(
+                f"{', '.join(options)}: word_bits goes with 'emulated' and 'zipml-board', "
+                "value_format with them, a board's name or a folder, others with 'emulated'; "
+                f"source was {source!r}"
+            )
     if device is None and source.endswith(".xclbin"):
         from zipml_pynq.xrt import AlveoDevice
 
