@@ -28,6 +28,7 @@ from zipml_pynq.schedule import (
     overlap,
     run_cycles,
     slot_cycles,
+    timeline,
 )
 
 
@@ -144,6 +145,29 @@ def test_cycles_of_a_segment_are_the_engines(delay: int, skip: int, hold: bool) 
     )
     expected = run_cycles(case.packed.layout, case.plan, 1, skip=skip, hold=hold)
     assert outcome.registers["cycles"] == expected
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("stored", [(4,), (1, 2, 4)])  # a read longer and shorter than training
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_timeline_ends_with_the_engine(delay: int, stored: tuple[int, ...], epochs: int) -> None:
+    case = random_case(
+        1, delay=delay, bits=stored[0], stored_bits=stored, batch=4, blocks=3, epochs=epochs
+    )
+    spans = timeline(case.packed.layout, case.plan, epochs)
+    outcome = run_build(load_build("engine"), case.packed, case.plan, case.model)
+    assert spans[-1].end == outcome.registers["cycles"]
+    reads = [span for span in spans if span.what == "read"]
+    trains = [span for span in spans if span.what == "train"]
+    assert [span.block for span in reads] == [span.block for span in trains]
+    assert len(trains) == epochs * case.packed.layout.blocks
+    for read, train in zip(reads, trains, strict=True):
+        assert read.end <= train.begin  # on chip before it is needed
+    for one in (reads, trains):
+        assert all(a.end <= b.begin for a, b in zip(one, one[1:], strict=False))
+    # nothing waits for both: each block's training begins where the later of two things ended
+    for read, before, train in zip(reads[1:], trains, trains[1:], strict=False):
+        assert train.begin == max(read.end, before.end)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zipml_pynq.constants import CONFIG, LIMITS
 from zipml_pynq.errors import ArgumentError
@@ -153,6 +153,10 @@ class EpochSchedule:
         less what its last block would wait for a next read.
     bytes : int
         Bytes of planes, labels and history row moved.
+    read_cycles : int
+        Cycles in which a block is read.
+    train_cycles : tuple of int
+        Cycles in which each block trains, in their order.
     """
 
     words: int
@@ -162,6 +166,8 @@ class EpochSchedule:
     cycles: int
     once: int
     bytes: int
+    read_cycles: int = 0
+    train_cycles: tuple[int, ...] = ()
 
     @property
     def line_rate(self) -> float:
@@ -241,6 +247,7 @@ def epoch_schedule(
     blocks = -(-layout.samples // layout.block_samples)
     row = layout.chunks * layout.lanes
     slots = cycles = train = 0
+    trained = []
     order = range(blocks) if order is None else order
     for i, block in enumerate(order):
         real = min((block + 1) * per_block, batches) - block * per_block
@@ -257,6 +264,7 @@ def epoch_schedule(
         if i + 1 == blocks and not hold:
             train += row + CONFIG.memory_latency  # history
         slots += taken
+        trained.append(train)
         cycles += max(train, read)
     return EpochSchedule(
         words=blocks * block_words,
@@ -268,6 +276,8 @@ def epoch_schedule(
         bytes=blocks * block_words * layout.word_bits // 8
         + (8 if weighted else 4) * blocks * layout.block_samples
         + (0 if hold else 4 * row),
+        read_cycles=read,
+        train_cycles=tuple(trained),
     )
 
 
@@ -313,6 +323,48 @@ def run_cycles(
     held = min(plan.delay, -(-layout.samples // plan.batch) - skip) if hold else 0
     fixed = fixed_cycles(layout, plan, derivatives=derivatives, pending=pending, held=held)
     return epochs * epoch.cycles + epoch.once + fixed
+
+
+class Span(NamedTuple):
+    """Something that a run does from one cycle on, for some cycles.
+
+    ``what`` is "model" (its way in, with tables and what the first dot products see, and its way
+    out), "read" or "train"; ``block`` counts the blocks of all epochs, -1 for the model.
+    """
+
+    what: str
+    block: int
+    begin: int
+    cycles: int
+
+    @property
+    def end(self) -> int:
+        """The cycle behind the last one."""
+        return self.begin + self.cycles
+
+
+def timeline(
+    layout: Layout, plan: Streaming, epochs: int = 1, *, weighted: bool = False, derivatives: int = 0
+) -> list[Span]:
+    """When a run reads and trains each block: what :func:`run_cycles` adds up, laid out in time.
+
+    Parameters are those of :func:`run_cycles`. The last span ends with the run. A block is read
+    while the one before it trains, across the ends of epochs too.
+    """
+    epoch = epoch_schedule(layout, plan, weighted=weighted)
+    way_out = layout.chunks * layout.lanes + CONFIG.memory_latency
+    now = fixed_cycles(layout, plan, derivatives=derivatives) - way_out
+    spans = [Span("model", -1, 0, now), Span("read", 0, now, epoch.read_cycles)]
+    now += epoch.read_cycles
+    trained = epoch.train_cycles * epochs
+    for block, train in enumerate(trained):
+        spans.append(Span("train", block, now, train))
+        if block + 1 < len(trained):
+            spans.append(Span("read", block + 1, now, epoch.read_cycles))
+            train = max(train, epoch.read_cycles)
+        now += train
+    spans.append(Span("model", -1, now, way_out))
+    return spans
 
 
 def fits_ring(
