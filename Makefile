@@ -1,4 +1,4 @@
-# Two commands do all their own set-up: `make demo` and `make test`.
+# Three commands do all their own set-up: `make demo`, `make notebook` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +7,15 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.hpp hls/tb/*.cpp \
 	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
-.PHONY: demo test test-native test-bench test-cross test-python test-pynq31 lint format docs bench study-levels \
-	study-mnist study-nonlinear study-end-to-end study-deep study-deep-quick clean
+.PHONY: demo notebook test test-native test-bench test-cross test-python test-pynq31 lint format docs \
+	bench study-levels study-mnist study-nonlinear study-end-to-end study-deep study-deep-quick clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
+
+# Opens Jupyter Lab on the notebooks; options for it in JUPYTER.
+notebook: $(VENV)/.built-notebook
+	$(BIN)/jupyter lab --notebook-dir notebooks $(JUPYTER)
 
 test: lint docs test-native test-python test-pynq31
 
@@ -49,6 +53,11 @@ $(VENV)/.built: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[demo]'
 	touch $@
+
+$(VENV)/.built-notebook: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[notebooks]'
+	touch $(VENV)/.built $@
 
 # What the demo needs and more, so one build serves both. Tests of the kernel are skipped where it
 # was not built, so here it has to be.

@@ -28,7 +28,6 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("docs/**/*.md")),
-    *sorted(ROOT.glob("notebooks/*.md")),
     *sorted(ROOT.glob("overlay/*/*.md")),
 ]
 #: Blocks that are no code: output, file formats, formulas.

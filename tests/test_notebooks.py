@@ -138,7 +138,7 @@ def test_notebook_is_as_it_should_be(path: Path) -> None:
     first = nbformat.read(NOTEBOOKS[0], as_version=4)
     assert code[0].source == next(cell for cell in first.cells if cell.cell_type == "code").source
     assert notebook.cells[0].source.startswith(f"# {path.stem[0]} · ")
-    assert f"[{path.name}]({path.name})" in (FOLDER / "README.md").read_text()
+    assert f"(../notebooks/{path.name})" in (ROOT / "docs" / "notebooks.md").read_text()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             for other in NOTEBOOKS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,7 @@ def test_timeline_ends_with_the_engine(delay: int, stored: tuple[int, ...], epoc
     for read, train in zip(reads, trains, strict=True):
         assert read.end <= train.begin  # on chip before it is needed
     for one in (reads, trains):
-        assert all(a.end <= b.begin for a, b in zip(one, one[1:], strict=False))
+        assert all(a.end <= b.begin for a, b in pairwise(one))
     # nothing waits for both: each block's training begins where the later of two things ended
     for read, before, train in zip(reads[1:], trains, trains[1:], strict=False):
         assert train.begin == max(read.end, before.end)

@@ -5,10 +5,11 @@ and clock, which are those of :data:`zipml_pynq.schedule.BOARDS`. This module, r
 writes all of it into ``overlay/<board>/board.mk``, and the kernels with their memory ports into
 ``overlay/kernels.mk``, so that a machine with the vendor's tools needs no Python package to build.
 
-:func:`in_folder` takes a folder's; :func:`find` looks for a bitstream in three places: the build folder of a source tree, the package,
-and the package's link files. A link file, ``<kernel>.bit.link``, is JSON in the convention of
-pynqutils: for every device its ``url`` and ``md5sum``. The package ships none yet, since nobody has
-built a bitstream; ``overlay/common/stamp.py`` writes them.
+:func:`in_folder` takes a bitstream from a folder. :func:`find` looks for one in three places: the
+build folder of a source tree, the package, and the package's link files. A link file,
+``<kernel>.bit.link``, is JSON in the convention of pynqutils: for every device its ``url`` and
+``md5sum``. The package ships none yet, since nobody has built a bitstream;
+``overlay/common/stamp.py`` writes them.
 """
 
 from __future__ import annotations

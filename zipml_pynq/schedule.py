@@ -344,7 +344,12 @@ class Span(NamedTuple):
 
 
 def timeline(
-    layout: Layout, plan: Streaming, epochs: int = 1, *, weighted: bool = False, derivatives: int = 0
+    layout: Layout,
+    plan: Streaming,
+    epochs: int = 1,
+    *,
+    weighted: bool = False,
+    derivatives: int = 0,
 ) -> list[Span]:
     """When a run reads and trains each block: what :func:`run_cycles` adds up, laid out in time.
 
