@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -377,6 +379,27 @@ def test_a_reader_that_goes_away(folder):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == command_line.FAILURE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_begun_is_removed(folder, tmp_path_factory, number):
+    spool = tmp_path_factory.mktemp("spool")
+    with subprocess.Popen(
+        [sys.executable, "-m", "zipml_pynq", "prepare", "-", "set"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(spool)},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        end = time.monotonic() + 30
+        while not list(spool.iterdir()) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(list(spool.iterdir())) == 1
+        process.send_signal(number)
+        assert process.wait(30) == command_line.FAILURE
+        assert process.stderr.read().split("\n")[-2:] == ["zipml: error: interrupted", ""]
+    assert list(spool.iterdir()) == []
+    assert sorted(os.listdir()) == ["classes.csv", "regression.svm"]
 
 
 def test_progress_goes_to_standard_error_if_asked(folder, zipml):

@@ -1,5 +1,6 @@
 """``python -m zipml_pynq``, and the command ``zipml``."""
 
+import signal
 import sys
 
 
@@ -15,6 +16,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    # what was begun is removed, as after an interrupt from the keyboard
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return run()
 
 
