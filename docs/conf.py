@@ -39,6 +39,7 @@ math_number_all = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more
 autodoc_preserve_defaults = True
+viewcode_follow_imported_members = False
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
