@@ -38,6 +38,7 @@ FIVE: tuple[Case, ...] = (
     ("optimal", 5, "nearest", "layer"),
     ("clipped", 5, "nearest", "layer"),
 )
+OPTIMAL5 = FIVE[2]
 #: Other numbers of levels, with the step of their kind.
 COUNTS: tuple[Case, ...] = tuple(
     (levels, count, "nearest", "layer")
@@ -57,7 +58,7 @@ MORE: tuple[Case, ...] = (
 #: Steps that the best is chosen from.
 RATES = (0.02, 0.03, 0.05)
 HELD_OUT = 5_000
-MEASURES = ("nearest", "stochastic", "outside", "gain")
+MEASURES = ("nearest", "stochastic", "outside", "ends", "gain")
 NAMES = {
     "full": "full precision",
     "xnor": "XNOR",
@@ -86,8 +87,8 @@ def rounding_errors(net: nn.Module) -> list[dict[str, Any]]:
     """Of each quantized layer at the end: what rounding does to its weights.
 
     "nearest" and "stochastic" are mean squared errors over the weights' mean square, "outside" is
-    the share of weights beyond the ends of the levels, "gain" the rounded weights' root mean
-    square over the weights'.
+    the share of weights beyond the ends of the levels, "ends" that of weights rounded to the
+    first or the last, "gain" the rounded weights' root mean square over the weights'.
     """
     net.eval()
     found = []
@@ -101,12 +102,15 @@ def rounding_errors(net: nn.Module) -> list[dict[str, Any]]:
             rounding_variance(a.numpy(), b.numpy()) for a, b in zip(inside, q, strict=True)
         )
         power = float(w.square().mean())
+        values = rounded.reshape(len(q), -1)
+        on_ends = (values == q[:, :1]) | (values == q[:, -1:])
         found.append(
             {
                 "layer": name,
                 "nearest": float((rounded - w).square().mean()) / power,
                 "stochastic": (variance + float((inside - rows).square().mean())) / power,
                 "outside": float((inside != rows).double().mean()),
+                "ends": float(on_ends.double().mean()),
                 "gain": (float(rounded.square().mean()) / power) ** 0.5,
             }
         )
@@ -146,7 +150,7 @@ def by_case(
     found: dict[Case, dict[int, dict[str, Any]]] = {case: {} for case in (*FIVE, *COUNTS, *MORE)}
     for row in rows:
         s = row["settings"]
-        if s["rate"] == (rate or best_rate(rows, s["levels"])):
+        if s["rate"] == (rate or best_rate(rows, case_of(s))):
             found[case_of(s)][s["seed"]] = row
     return {case: dict(sorted(runs.items())) for case, runs in found.items() if runs}
 
@@ -156,17 +160,19 @@ def accuracy(row: dict[str, Any]) -> float:
     return 100 * row["history"][-1]["accuracy"]
 
 
-def best_rate(rows: list[dict[str, Any]], levels: str) -> float:
-    """The step after which seed 0 of the kind's case at five levels does best on held-out data."""
-    kind = "optimal" if levels == "uniform" else levels
-    tried = [
-        row
-        for row in rows
-        if row["settings"]["seed"] == 0
-        and case_of(row["settings"]) in FIVE
-        and row["settings"]["levels"] == kind
-    ]
-    return max(tried, key=lambda row: row["held_out"])["settings"]["rate"]
+def best_rate(rows: list[dict[str, Any]], case: Case) -> float:
+    """The first step after which seed 0 does best on held-out data, of those that were tried.
+
+    That is the step of its kind at five levels for a case of which nothing was run yet.
+    """
+    levels, *_ = case
+    kind = next(five for five in FIVE if five[0] == ("optimal" if levels == "uniform" else levels))
+    tried = [row for row in rows if row["settings"]["seed"] == 0]
+    for which in (case, kind):
+        found = [row for row in tried if case_of(row["settings"]) == which]
+        if found:
+            return max(found, key=lambda row: row["held_out"])["settings"]["rate"]
+    raise LookupError(f"nothing was run of {kind}")
 
 
 def above(runs: dict[int, Any], others: dict[int, Any]) -> list[float]:
@@ -210,7 +216,7 @@ def markdown(report: dict[str, Any]) -> str:
     for row in rows:
         tried = row["settings"]
         if case_of(tried) in FIVE and tried["seed"] == 0:
-            chosen = tried["rate"] == best_rate(rows, tried["levels"])
+            chosen = tried["rate"] == best_rate(rows, case_of(tried))
             lines.append(
                 f"| {title(tried['levels'], tried['count'])} | {tried['rate']} | "
                 f"{100 * row['held_out']:.2f} | {accuracy(row):.2f} | {'yes' if chosen else ''} |"
@@ -237,7 +243,7 @@ def markdown(report: dict[str, Any]) -> str:
         "| weights | rounding | levels for each | first steps | points above XNOR | seeds above |",
         "|---|---|---|---|---:|---:|",
     ]
-    same = best_rate(rows, "full")
+    same = best_rate(rows, OPTIMAL5)
     for steps, found in (("each its best", cases), (f"both {same}", by_case(rows, same))):
         for (levels, count, rounding, per), runs in found.items():
             points = above(runs, found.get(("xnor", count, rounding, per), {}))
@@ -250,12 +256,13 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         "What rounding does to the trained weights, means over the quantized layers and seeds: "
         "squared error over the weights' mean square, of rounding to the nearest level and of "
-        "stochastic rounding; share of weights beyond the levels; root mean square of the rounded "
+        "stochastic rounding; share of weights beyond the levels, and of those rounded to the "
+        "first or the last level; root mean square of the rounded "
         "weights over that of the weights.",
         "",
         "| weights | trained with | levels for each | error, nearest | error, stochastic | beyond "
-        "| size |",
-        "|---|---|---|---:|---:|---:|---:|",
+        "| on the ends | size |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for (levels, count, rounding, per), runs in cases.items():
         layers = [layer for row in runs.values() for layer in row["layers"]]
@@ -263,7 +270,8 @@ def markdown(report: dict[str, Any]) -> str:
             mean = {k: statistics.mean(layer[k] for layer in layers) for k in MEASURES}
             lines.append(
                 f"| {title(levels, count)} | {rounding} | {per} | {mean['nearest']:.3f} | "
-                f"{mean['stochastic']:.3f} | {100 * mean['outside']:.1f} % | {mean['gain']:.2f} |"
+                f"{mean['stochastic']:.3f} | {100 * mean['outside']:.1f} % | "
+                f"{100 * mean['ends']:.1f} % | {mean['gain']:.2f} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -327,15 +335,16 @@ def main() -> None:
 
         def best(cases: Iterable[Case], seeds: int) -> list[Settings]:
             return [
-                settings(case, best_rate(rows, case[0]), seed)
+                settings(case, best_rate(rows, case), seed)
                 for seed in range(seeds)
                 for case in cases
             ]
 
         same = [
-            settings(case, best_rate(rows, "full"), seed)
+            settings(case, best_rate(rows, OPTIMAL5), seed)
             for seed in range(seeds)
-            for case in FIVE[1:]
+            for case in FIVE
+            if case[0] in ("xnor", "optimal")
         ]
         run_missing(best(FIVE, seeds) + same + best(COUNTS, seeds) + best(MORE, 1), "seeds")
     write()
