@@ -243,8 +243,9 @@ def markdown(report: dict[str, Any]) -> str:
         "| weights | rounding | levels for each | first steps | points above XNOR | seeds above |",
         "|---|---|---|---|---:|---:|",
     ]
-    same = best_rate(rows, OPTIMAL5)
-    for steps, found in (("each its best", cases), (f"both {same}", by_case(rows, same))):
+    compared = [("each its best", cases)]
+    compared += [(f"both {rate}", by_case(rows, rate)) for rate in RATES]
+    for steps, found in compared:
         for (levels, count, rounding, per), runs in found.items():
             points = above(runs, found.get(("xnor", count, rounding, per), {}))
             if levels not in ("full", "xnor") and points:

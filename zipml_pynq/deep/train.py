@@ -298,7 +298,7 @@ def plot_curves(
             (line,) = axis.plot(epochs, rows.mean(0).numpy(), label=name, marker=".", lw=1.5)
             low, high = rows.min(0).values.numpy(), rows.max(0).values.numpy()
             axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    loss.set(xlabel="epoch", ylabel="training loss")
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
     for axis in (loss, accuracy):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
