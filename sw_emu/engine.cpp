@@ -3,6 +3,8 @@
 // loops of rows.hpp. Every sum is an exact integer, so neither its order nor how it is split over
 // threads matters. How it is made fast: docs/speed.md.
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <initializer_list>
 #include <thread>
 #include <vector>
@@ -18,6 +20,11 @@ extern "C" {
 #include "clones.h"
 #include "exchange.hpp"
 #include "values.hpp"
+
+// vectors wider than the machine's are passed between functions of this file alone
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
 
 namespace zipml {
 namespace {
@@ -213,6 +220,75 @@ ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int s
                     : UpdateLoop<true>(format, sums, scale, offset, decay, size, model);
 }
 
+/// As many groups as are drawn for at once, a vector of the compiler's.
+typedef uint32_t Groups __attribute__((vector_size(64)));
+constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);
+
+/// Entries of one group, rounded; in 32 bits, where Rounded has 64. Returns how many were clipped.
+inline uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
+                           const uint32_t places[kDrawFeaturesLog2], uint32_t size,
+                           const int32_t *entries, int32_t *rounded) {
+  // what each bit of the position adds, by exclusive or
+  uint32_t words[kDrawFeatures];
+  for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) words[places[bit]] = r.words[bit + 1];
+  const Groups lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Groups first = (lanes ^ lanes) + r.words[0];
+  for (uint32_t half = 1; half < 16; half *= 2) {
+    first ^= (0u - (lanes & half) / half) & words[half];
+  }
+  const Groups second = first ^ words[16];
+  const Groups four[] = {first, second, first ^ words[32], second ^ words[32]};
+  uint32_t numbers[kDrawFeatures];
+  std::memcpy(numbers, four, sizeof(numbers));
+  const int32_t top = static_cast<int32_t>(r.top >> shift);
+  uint32_t clipped = 0;
+  for (uint32_t k = 0; k < size; ++k) {
+    const uint32_t up = (static_cast<uint32_t>(entries[k]) & r.below) + numbers[k];
+    const int32_t level = (entries[k] >> shift) + static_cast<int32_t>(up >> shift);
+    const int32_t inside = std::min(std::max(level, -top), top);
+    clipped += level != inside;
+    rounded[k] = static_cast<int32_t>(static_cast<uint32_t>(inside) << shift);
+  }
+  return clipped;
+}
+
+/// Q_m of a share of the model that begins with feature group `group`.
+/// \param places  of every bit of a feature's lane: where the feature with that bit alone is
+__attribute__((flatten)) ZIPML_CLONES uint32_t
+QuantizeModel(const ZipmlArguments &a, uint32_t update, uint32_t group,
+              const uint32_t places[kDrawFeaturesLog2], uint32_t size, const int32_t *entries,
+              int32_t *rounded) {
+  const uint32_t shift = ModelShift(a.model_shift, a.model_bits);
+  uint32_t clipped = 0;
+  for (uint32_t j = 0; j < size; group += kGroupsDrawn) {
+    Groups groups = {0};
+    for (uint32_t i = 0; i < kGroupsDrawn; ++i) groups[i] = group + i;
+    const WordsOf<Groups> words = DrawWords(a.seed, update, groups);
+    for (uint32_t i = 0; i < kGroupsDrawn && j < size; ++i, j += kDrawFeatures) {
+      const Draw draw = {words.word[0][i], words.word[1][i]};
+      clipped += RoundGroup(RoundingOf<uint32_t>(draw, shift, a.model_bits), shift, places,
+                            std::min(kDrawFeatures, size - j), entries + j, rounded + j);
+    }
+  }
+  return clipped;
+}
+
+/// Sums over coefficients: of those of base planes, and of all magnitudes.
+struct CoefficientSums {
+  int64_t total, magnitude;
+};
+
+ZIPML_CLONES CoefficientSums SumCoefficients(const int32_t *one, const int32_t *two,
+                                             uint32_t count) {
+  int64_t total = 0, magnitude = 0;
+  for (uint32_t s = 0; s < count; ++s) {
+    const int64_t a = one[s], b = two[s];
+    total += a + b;
+    magnitude += std::abs(a) + std::abs(b);
+  }
+  return {total, magnitude};
+}
+
 /// What happens to a batch between its dot products and its update.
 class Scalars {
  public:
@@ -312,6 +388,7 @@ class Trainer {
     for (uint32_t j = 0; j < share_.features(); ++j) {
       model_.data()[values_.PositionOf(j)] = a_.model[share_.first + j];
     }
+    largest_ = LargestMagnitude(model_.data(), values_.size());
     update_ = a_.first_update;
     See(update_ - 1);
     if (update_ != 0) clipped_ = 0;  // a later run's start model was counted when it was made
@@ -354,8 +431,8 @@ class Trainer {
   /// What is kept of a batch until its update: the sums of its gradient, for coefficients do not
   /// depend on later batches.
   struct Batch {
-    uint32_t count = 0;                  // real samples
-    int64_t total = 0;                   // sum of the base coefficients
+    uint32_t count = 0;  // real samples
+    CoefficientSums of = {0, 0};
     std::vector<int32_t> first, second;  // coefficients
     Aligned<int64_t> sums;
     Batch(uint32_t positions, uint32_t batch) : first(batch), second(batch), sums(positions) {}
@@ -368,7 +445,7 @@ class Trainer {
   void TrainBatch(uint32_t k, const int32_t *pending) {
     Batch &batch = BatchOf(dotted_);
     batch.count = std::min(a_.batch, a_.samples - k * a_.batch);
-    batch.total = 0;
+    batch.of = {0, 0};
     std::fill(batch.sums.data(), batch.sums.data() + values_.size(), 0);
     const uint32_t block = k / s_.batches_block;
     const uint32_t first = k % s_.batches_block * a_.batch;
@@ -385,7 +462,9 @@ class Trainer {
         exchange_.Sum(share_.index, dots_.data(), DotsOf(s_) * count);
         SetCoefficients(static_cast<size_t>(k) * a_.batch + i, count, one, two);
       }
-      for (uint32_t s = 0; s < count; ++s) batch.total += BaseCoefficient({one[s], two[s]});
+      const CoefficientSums tile = SumCoefficients(one, two, count);
+      batch.of.total += tile.total;
+      batch.of.magnitude += tile.magnitude;
       values_.AddGradient(one, two, count, batch.sums.data());
     }
   }
@@ -434,13 +513,10 @@ class Trainer {
   void See(uint32_t update) {
     const int32_t *seen = model_.data();
     if (a_.model_bits != 0) {
-      RoundEach(
-          update,
-          [&](const Draws &draws) { return ModelRounding(draws, a_.model_shift, a_.model_bits); },
-          [&](const Rounding<uint32_t> &r, uint32_t at, uint32_t number) {
-            seen_.data()[at] =
-                static_cast<int32_t>(Rounded(r, model_.data()[at], number, clipped_));
-          });
+      uint32_t places[kDrawFeaturesLog2];  // which bit of a position is which bit of a feature
+      for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) places[bit] = values_.PositionOf(1u << bit);
+      clipped_ += QuantizeModel(a_, update, share_.first >> kDrawFeaturesLog2, places,
+                                values_.size(), model_.data(), seen_.data());
       seen = seen_.data();
     }
     values_.SetModel(seen);
@@ -451,8 +527,17 @@ class Trainer {
 
   void Update() {
     Batch &batch = BatchOf(updated_++);
+    const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
+    const bool exact = a_.model_bits == 0 && ordered_.empty();
+    if (a_.gradient_bits == 0 && decay == 0 &&
+        values_.Step(batch.sums.data(), batch.of.total, batch.of.magnitude, exact, model_.data(),
+                     largest_)) {
+      if (!exact) See(update_);
+      ++update_;
+      return;
+    }
     int scale = values_.scale();
-    int64_t offset = values_.OffsetOf(batch.total);
+    int64_t offset = values_.OffsetOf(batch.of.total);
     if (a_.gradient_bits != 0) {
       RoundEach(
           update_,
@@ -466,7 +551,6 @@ class Trainer {
       scale = 0;
       offset = 0;
     }
-    const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
     // positions behind the last feature, all in the last group, are to stay 0
     const uint32_t whole = share_.features() / kGroup * kGroup;
     saturations_ +=
@@ -476,6 +560,7 @@ class Trainer {
       saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay, 1,
                                   model_.data() + at);
     }
+    largest_ = LargestMagnitude(model_.data(), values_.size());
     See(update_);
     ++update_;
   }
@@ -516,6 +601,7 @@ class Trainer {
   std::vector<int64_t> dots_;          // of a tile: all Q1, then all Q2, and so on
   uint32_t dotted_ = 0, updated_ = 0;  // batches of this epoch
   uint32_t update_ = 0;                // number of the next update since training began
+  uint32_t largest_ = 0;               // magnitude of the model's entries
   uint32_t saturations_ = 0, clipped_ = 0;
 };
 

@@ -35,23 +35,36 @@ class Aligned {
   T *data_;
 };
 
-/// Words of each plane, one behind the other, that decode to rows of codes.
-struct PlaneWords {
+/// Planes of some samples, that decode to rows of codes.
+struct PlaneRows {
   const uint64_t *base;  // the most significant plane
   size_t plane;          // uint64 from one base plane to the next
   uint32_t base_planes;
   const uint64_t *first_dither;
   const uint64_t *second_dither;  // may be null
-  size_t ahead;                   // uint64 to the words that are decoded next, to be fetched
+  size_t row;                     // uint64 from one sample to the next
+  uint32_t words;                 // of a sample, one group of codes each
+  uint32_t samples;
 };
 
 /// A model as the loops multiply with it: integer digits, and the sum of the entries.
 struct DigitModel {
-  explicit DigitModel(size_t size) : digits(size * 6), count(0), sum(0) {}
+  explicit DigitModel(size_t size) : digits((size + kGroup) * 6), count(0), shift(0), sum(0) {}
   Aligned<uint8_t> digits;
   int count;
+  int shift;  // entries are digits * 2^shift: dot products have to be multiplied
   int64_t sum;
 };
+
+/// Of the largest entry, which is symmetric.
+ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t size) {
+  int32_t smallest = 0, largest = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    smallest = std::min(smallest, model[j]);
+    largest = std::max(largest, model[j]);
+  }
+  return std::max(static_cast<uint32_t>(largest), 0u - static_cast<uint32_t>(smallest));
+}
 
 /// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
 struct RowLoops {
@@ -60,10 +73,18 @@ struct RowLoops {
   uint32_t (*position)(uint32_t feature);
   /// Where rows of codes have it.
   uint32_t (*code_position)(uint32_t feature);
-  /// first = base + first dither, second = base + second dither, for `words` words of 64 features.
-  void (*decode)(const PlaneWords &planes, size_t words, uint8_t *first, uint8_t *second);
+  /// first = base + first dither, second = base + second dither, row by row.
+  void (*decode)(const PlaneRows &planes, uint8_t *first, uint8_t *second);
+  /// The same, and the dot products of the rows: of all first ones, then of all second ones.
+  void (*decode_dots)(const PlaneRows &planes, uint8_t *first, uint8_t *second,
+                      const DigitModel &model, int64_t *sums);
   /// Takes a model over.
   void (*split)(const int32_t *model, uint32_t size, DigitModel &digits);
+  /// model -= (sums * 2^scale - offset) >> shift for the first `features` features; takes the model
+  /// over where `digits` are not null. Nothing on the way is to leave 32 bits, nor the sum of every
+  /// 16th entry. Returns the largest magnitude of an entry.
+  uint32_t (*step)(const int64_t *sums, int scale, int32_t offset, int shift, uint32_t features,
+                   uint32_t size, int32_t *model, DigitModel *digits);
   /// sums[r] = sum over a row of code times entry.
   void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
                int64_t *sums);
@@ -71,6 +92,16 @@ struct RowLoops {
   /// four hold is read, and counts zero times.
   void (*gradient)(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
                    int64_t *gradient);
+  /// Double sampling, symmetric: both samples of every value, in whatever form the loops keep
+  /// them. Bytes that a sample takes.
+  uint32_t (*pair_bytes)(uint32_t base_planes, uint32_t size);
+  /// decode_dots of pairs.
+  void (*load_pairs)(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
+                     int64_t *sums);
+  /// gradient[j] += sum over samples of first code times `two`, second code times `one`. What pairs
+  /// up to the next multiple of four samples hold is read, and counts zero times.
+  void (*pair_gradient)(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
+                        const int32_t *one, const int32_t *two, int64_t *gradient);
 };
 
 namespace portable {
@@ -96,24 +127,25 @@ static uint32_t Position(uint32_t feature) {
   return (feature & ~63u) | (feature & 7) << 3 | (feature >> 3 & 7);
 }
 
-ZIPML_CLONES static void Decode(const PlaneWords &planes, size_t words, uint8_t *first,
-                                uint8_t *second) {
+ZIPML_CLONES static void Decode(const PlaneRows &planes, uint8_t *first, uint8_t *second) {
   Four *one = reinterpret_cast<Four *>(first);
   Four *two = reinterpret_cast<Four *>(second);
-  for (size_t i = 0; i < words; ++i) {
-    Four low = {0}, high = {0};
-    for (uint32_t p = 0; p < planes.base_planes; ++p) {
-      const Spread bits(planes.base[p * planes.plane + i]);
-      low += low + bits.low;
-      high += high + bits.high;
-    }
-    const Spread dither(planes.first_dither[i]);
-    one[2 * i] = low + dither.low;
-    one[2 * i + 1] = high + dither.high;
-    if (planes.second_dither != nullptr) {
-      const Spread other(planes.second_dither[i]);
-      two[2 * i] = low + other.low;
-      two[2 * i + 1] = high + other.high;
+  for (uint32_t s = 0; s < planes.samples; ++s) {
+    for (size_t i = s * planes.row; i < s * planes.row + planes.words; ++i) {
+      Four low = {0}, high = {0};
+      for (uint32_t p = 0; p < planes.base_planes; ++p) {
+        const Spread bits(planes.base[p * planes.plane + i]);
+        low += low + bits.low;
+        high += high + bits.high;
+      }
+      const Spread dither(planes.first_dither[i]);
+      *one++ = low + dither.low;
+      *one++ = high + dither.high;
+      if (planes.second_dither != nullptr) {
+        const Spread other(planes.second_dither[i]);
+        *two++ = low + other.low;
+        *two++ = high + other.high;
+      }
     }
   }
 }
@@ -134,6 +166,26 @@ ZIPML_CLONES static void Split(const int32_t *model, uint32_t size, DigitModel &
     sum += model[j];
   }
   digits.sum = sum;
+}
+
+ZIPML_CLONES static void Subtract(const int64_t *sums, int scale, int32_t offset, int shift,
+                                  uint32_t count, int32_t *model) {
+  for (uint32_t j = 0; j < count; ++j) {
+    const uint32_t sum = static_cast<uint32_t>(sums[j]) << scale;
+    model[j] -= static_cast<int32_t>(sum - static_cast<uint32_t>(offset)) >> shift;
+  }
+}
+
+static uint32_t Step(const int64_t *sums, int scale, int32_t offset, int shift, uint32_t features,
+                     uint32_t size, int32_t *model, DigitModel *digits) {
+  const uint32_t whole = features / kGroup * kGroup;
+  Subtract(sums, scale, offset, shift, whole, model);
+  for (uint32_t j = whole; j < features; ++j) {
+    const uint32_t at = Position(j);
+    Subtract(sums + at, scale, offset, shift, 1, model + at);
+  }
+  if (digits != nullptr) Split(model, size, *digits);
+  return LargestMagnitude(model, size);
 }
 
 /// A product is below 2^8 * 2^11, so 2^11 of them fit 32 bits.
@@ -158,6 +210,14 @@ ZIPML_CLONES static void Dots(const uint8_t *rows, uint32_t count, uint32_t size
     }
     sums[r] = sum;
   }
+}
+
+static void DecodeDots(const PlaneRows &planes, uint8_t *first, uint8_t *second,
+                       const DigitModel &model, int64_t *sums) {
+  Decode(planes, first, second);
+  Dots(first, planes.samples, planes.words * kGroup, model, sums);
+  if (planes.second_dither == nullptr) return;
+  Dots(second, planes.samples, planes.words * kGroup, model, sums + planes.samples);
 }
 
 /// A coefficient is two halves, so a product is at most 2^8 * 2^15, and 2^7 of them fit 32 bits.
@@ -193,7 +253,25 @@ ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t 
   }
 }
 
-static const RowLoops kLoops = {"portable", Position, Position, Decode, Split, Dots, Gradient};
+static uint32_t PairBytes(uint32_t, uint32_t size) { return 2 * size; }
+
+static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
+                      int64_t *sums) {
+  const size_t bytes = static_cast<size_t>(planes.samples) * planes.words * kGroup;
+  DecodeDots(planes, pairs, pairs + bytes, model, sums);
+}
+
+static void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
+                         const int32_t *one, const int32_t *two, int64_t *gradient) {
+  int32_t both[kMaxRows];
+  std::copy(two, two + samples, both);
+  std::copy(one, one + samples, both + samples);
+  Gradient(pairs, 2 * samples, size, both, gradient);
+}
+
+static const RowLoops kLoops = {"portable", Position,  Position,  Decode,
+                                DecodeDots, Split,     Step,      Dots,
+                                Gradient,   PairBytes, LoadPairs, PairGradient};
 
 }  // namespace portable
 }  // namespace zipml

@@ -90,31 +90,19 @@ class CodeRows {
   uint32_t samplings() const { return double_ ? 2 : 1; }
   const RowLoops &loops() const { return loops_; }
 
-  /// Decodes `count` samples of a block from `sample` on; `rows` holds 2 or 1 times as many.
-  void Load(uint32_t block, uint32_t sample, uint32_t count, uint8_t *rows) const {
-    Load(block, sample, count, 0, double_, rows);
-  }
-
-  /// The same with dither number `dither`, and the next one if `two`.
-  void Load(uint32_t block, uint32_t sample, uint32_t count, uint32_t dither, bool two,
-            uint8_t *rows) const {
+  /// Planes of `count` samples of a block from `sample` on, with dither number `dither`, and the
+  /// next one if `two`.
+  PlaneRows Rows(uint32_t block, uint32_t sample, uint32_t count, uint32_t dither, bool two) const {
     const size_t plane = row_ * a_.block_samples;
-    // words that are all this thread's lie one behind the other
-    const bool whole = groups_ == row_;
-    const size_t words = whole ? count * row_ : groups_;
-    uint8_t *second = rows + static_cast<size_t>(count) * size();
-    for (uint32_t s = 0; s < (whole ? 1 : count); ++s) {
-      const uint64_t *base = a_.planes + block * block_ + (sample + s) * row_ + first_group_;
-      // behind the tile's words are those of the next one
-      const PlaneWords planes = {base,
-                                 plane,
-                                 BasePlanes(a_.bits),
-                                 base + dither_ + dither * plane,
-                                 two ? base + dither_ + (dither + 1) * plane : nullptr,
-                                 count * row_};
-      const size_t codes = static_cast<size_t>(s) * size();
-      loops_.decode(planes, words, rows + codes, second + codes);
-    }
+    const uint64_t *base = a_.planes + block * block_ + sample * row_ + first_group_;
+    return {base,
+            plane,
+            BasePlanes(a_.bits),
+            base + dither_ + dither * plane,
+            two ? base + dither_ + (dither + 1) * plane : nullptr,
+            row_,
+            groups_,
+            count};
   }
 
  private:
@@ -125,16 +113,37 @@ class CodeRows {
   const bool double_;
 };
 
+/// dots = dots * 2^shift - offset.
+ZIPML_CLONES void ScaleDots(uint32_t count, int shift, int64_t offset, int64_t *dots) {
+  for (uint32_t r = 0; r < count; ++r) dots[r] = ShiftLeft(dots[r], shift) - offset;
+}
+
+/// Whether a step by the gradient sums * 2^scale - offset can be taken in 32 bits, and the new
+/// model summed up in 16 parts of 32 bits.
+/// \param magnitude  of all coefficients together: times a value, what a gradient is at most, and
+///                   half of what it is before the offset
+/// \param largest    magnitude of an entry of the model
+inline bool IsShortStep(ValueFormat format, int64_t magnitude, uint32_t largest, uint32_t size) {
+  const int64_t limit = 0x7fffffff;
+  if (magnitude > limit >> (ValueFractionBits(format) + 2)) return false;
+  const int shift = GradientFractionBits(format) - kModelFractionBits;
+  const int64_t entry = largest + (magnitude << ValueFractionBits(format) >> shift) + 2;
+  return entry * (size / 16) <= limit;
+}
+
 /// Formats "bitplanes" and "refetch".
 class PlaneValues {
  public:
   PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
       : a_(a),
         codes_(word_bits, a, s, share),
-        tile_(TileSamples(codes_.samplings() * size(), codes_.samplings(), share, a.batch)),
-        rows_(static_cast<size_t>(codes_.samplings() * tile_ + 3) * size()),
-        digits_(size()),
-        coefficients_(2 * tile_) {}
+        features_(share.features()),
+        pairs_(a.sampling == kDoubleSymmetric),
+        bytes_(pairs_ ? codes_.loops().pair_bytes(BasePlanes(a.bits), size())
+                      : codes_.samplings() * size()),
+        tile_(TileSamples(bytes_, codes_.samplings(), share, a.batch)),
+        rows_(static_cast<size_t>(tile_ + 3) * bytes_),
+        digits_(size()) {}
 
   uint32_t size() const { return codes_.size(); }
   uint32_t PositionOf(uint32_t feature) const { return codes_.loops().position(feature); }
@@ -147,48 +156,58 @@ class PlaneValues {
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
+  /// Subtracts a gradient, if that can be done in 32 bits, and sets the new model if `set`.
+  /// \param largest  magnitude of an entry, before and after
+  bool Step(const int64_t *sums, int64_t total, int64_t magnitude, bool set, int32_t *model,
+            uint32_t &largest) {
+    if (!IsShortStep(kBitPlanes, magnitude, largest, size())) return false;
+    const int shift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
+    const int32_t offset = static_cast<int32_t>(OffsetOf(total)) - (1 << (shift - 1));
+    largest = codes_.loops().step(sums, scale(), offset, shift, features_, size(), model,
+                                  set ? &digits_ : nullptr);
+    return true;
+  }
+
   /// Loads a tile and takes its dot products with the model set last: of all first samples, then of
   /// all second ones, and so on. The rows that stay are those that the gradient needs.
   void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
-    if (a_.sampling == kIndependent) {
-      for (uint32_t k = 0; k < a_.degree; k += 2) {
-        const bool two = k + 1 < a_.degree;
-        codes_.Load(block, sample, count, k, two, rows_.data());
-        Dots(0, two ? 2 * count : count, dots + k * count);
-      }
-      codes_.Load(block, sample, count, a_.degree, false, rows_.data());
-      return;
+    uint8_t *second = rows_.data() + static_cast<size_t>(count) * size();
+    const uint32_t factors = a_.sampling == kIndependent ? a_.degree : codes_.samplings();
+    if (pairs_) {
+      codes_.loops().load_pairs(codes_.Rows(block, sample, count, 0, true), rows_.data(), digits_,
+                                dots);
     }
-    const uint32_t rows = codes_.samplings() * count;
-    codes_.Load(block, sample, count, rows_.data());
-    // the plain estimator has no use for Q1's
-    const uint32_t begin = a_.sampling == kDoublePlain ? count : 0;
-    Dots(begin, rows - begin, dots + begin);
+    for (uint32_t k = 0; k < factors && !pairs_; k += 2) {
+      const bool two = k + 1 < factors;
+      codes_.loops().decode_dots(codes_.Rows(block, sample, count, k, two), rows_.data(), second,
+                                 digits_, dots + k * count);
+    }
+    ScaleDots(factors * count, DitherWeight(a_.bits) + 1 + digits_.shift,
+              digits_.sum * (1 << kGridBits), dots);
+    if (a_.sampling != kIndependent) return;
+    codes_.loops().decode(codes_.Rows(block, sample, count, a_.degree, false), rows_.data(),
+                          second);
   }
 
   /// Symmetric: Q1 c2 + Q2 c1; else Q c, of the one sample that counts.
   void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
-    std::copy(two, two + count, coefficients_.begin());
-    std::copy(one, one + count, coefficients_.begin() + count);
-    const uint32_t rows = a_.sampling == kDoubleSymmetric ? 2 * count : count;
-    codes_.loops().gradient(rows_.data(), rows, size(), coefficients_.data(), sums);
+    if (pairs_) {
+      codes_.loops().pair_gradient(rows_.data(), BasePlanes(a_.bits), count, size(), one, two,
+                                   sums);
+    } else {
+      codes_.loops().gradient(rows_.data(), count, size(), two, sums);
+    }
   }
 
  private:
-  void Dots(uint32_t begin, uint32_t rows, int64_t *dots) {
-    codes_.loops().dots(rows_.data() + static_cast<size_t>(begin) * size(), rows, size(), digits_,
-                        dots);
-    const int64_t scale = 1 << (DitherWeight(a_.bits) + 1);
-    const int64_t offset = digits_.sum * (1 << kGridBits);
-    for (uint32_t r = 0; r < rows; ++r) dots[r] = dots[r] * scale - offset;
-  }
-
   const ZipmlArguments &a_;
   const CodeRows codes_;
+  const uint32_t features_;
+  const bool pairs_;
+  const uint32_t bytes_;  // of a sample's codes
   const uint32_t tile_;
   Aligned<uint8_t> rows_;
   DigitModel digits_;
-  std::vector<int32_t> coefficients_;
 };
 
 ZIPML_CLONES void AddShifted(const int64_t *high, uint32_t size, int64_t *sums) {
@@ -239,6 +258,7 @@ class LevelValues {
   LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
       : a_(a),
         codes_(word_bits, a, s, share),
+        features_(share.features()),
         tile_(TileSamples(2 * codes_.samplings() * size(), 2 * codes_.samplings(), share, a.batch)),
         code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
         rows_(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size()),
@@ -271,14 +291,29 @@ class LevelValues {
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
+  /// Subtracts a gradient, if that can be done in 32 bits, and sets the new model if `set`.
+  /// \param largest  magnitude of an entry, before and after
+  bool Step(const int64_t *sums, int64_t total, int64_t magnitude, bool set, int32_t *model,
+            uint32_t &largest) {
+    if (!IsShortStep(kLevels, magnitude, largest, size())) return false;
+    const int shift = GradientFractionBits(kLevels) - kModelFractionBits;
+    const int32_t offset = static_cast<int32_t>(OffsetOf(total)) - (1 << (shift - 1));
+    largest = codes_.loops().step(sums, scale(), offset, shift, features_, size(), model,
+                                  set ? &digits_ : nullptr);
+    return true;
+  }
+
   void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
-    codes_.Load(block, sample, count, code_rows_.data());
+    codes_.loops().decode(codes_.Rows(block, sample, count, 0, codes_.samplings() == 2),
+                          code_rows_.data(),
+                          code_rows_.data() + static_cast<size_t>(count) * size());
     rows_of_ = codes_.samplings() * count;
     LookUp(code_rows_.data(), tables_.data(), levels_, size(), rows_of_, rows_.data(),
            rows_.data() + static_cast<size_t>(rows_of_) * size());
     codes_.loops().dots(rows_.data(), 2 * rows_of_, size(), digits_, sums_.data());
     const int64_t offset = digits_.sum * (1 << kLevelFractionBits);
-    for (uint32_t r = 0; r < rows_of_; ++r) dots[r] = sums_[r] + sums_[rows_of_ + r] * 256 - offset;
+    for (uint32_t r = 0; r < rows_of_; ++r) dots[r] = sums_[r] + sums_[rows_of_ + r] * 256;
+    ScaleDots(rows_of_, digits_.shift, offset, dots);
   }
 
   /// Rows of high bytes count 256 times; a call has its own sums for them.
@@ -297,6 +332,7 @@ class LevelValues {
  private:
   const ZipmlArguments &a_;
   const CodeRows codes_;
+  const uint32_t features_;
   const uint32_t tile_;
   Aligned<uint8_t> code_rows_;  // codes of a tile
   Aligned<uint8_t> rows_;       // low bytes of their levels, then high bytes
@@ -349,6 +385,7 @@ class FloatValues {
   int64_t OffsetOf(int64_t) const { return 0; }
 
   void SetModel(const int32_t *model) { model_ = model; }
+  bool Step(const int64_t *, int64_t, int64_t, bool, int32_t *, uint32_t &) { return false; }
 
   void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     for (uint32_t s = 0; s < count; ++s) {

@@ -14,23 +14,28 @@ constexpr uint32_t kDrawFeatures = 1u << kDrawFeaturesLog2;
 /// Words that their numbers are made of: the offset, and the slope times a power each.
 constexpr int kDrawWords = 1 + kDrawFeaturesLog2;
 
-struct Words {
-  uint32_t word[4];
+/// \tparam TWord  an unsigned integer of 32 bits, or a vector of them
+template <class TWord>
+struct WordsOf {
+  TWord word[4];
 };
+typedef WordsOf<uint32_t> Words;
 
-inline uint32_t RotateLeft(uint32_t value, int shift) {
+template <class TWord>
+inline TWord RotateLeft(const TWord &value, int shift) {
   return value << shift | value >> (32 - shift);
 }
 
 /// Threefry4x32-20 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011):
 /// additions, rotations and exclusive ors, so it takes no multiplier.
-inline Words Threefry(const Words &counter, const Words &key) {
+template <class TWord>
+inline WordsOf<TWord> Threefry(const WordsOf<TWord> &counter, const WordsOf<TWord> &key) {
   const int rotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5},
                                {6, 20},  {17, 11}, {25, 10}, {18, 20}};
   const uint32_t parity = 0x1BD11BDAu;
-  uint32_t k[5] = {key.word[0], key.word[1], key.word[2], key.word[3],
-                   parity ^ key.word[0] ^ key.word[1] ^ key.word[2] ^ key.word[3]};
-  uint32_t x[4];
+  TWord k[5] = {key.word[0], key.word[1], key.word[2], key.word[3],
+                parity ^ key.word[0] ^ key.word[1] ^ key.word[2] ^ key.word[3]};
+  TWord x[4];
   for (int i = 0; i < 4; ++i) {
     x[i] = counter.word[i] + k[i];
   }
@@ -65,12 +70,19 @@ struct Draws {
   Draw gradient;
 };
 
+/// The words of a group's draws: slope and offset of the model's, then of the gradient's.
 /// \param update  number of the update since the run began
 /// \param group   feature / kDrawFeatures
+template <class TWord>
+inline WordsOf<TWord> DrawWords(uint32_t seed, uint32_t update, const TWord &group) {
+  const TWord zero = group ^ group;
+  const WordsOf<TWord> counter = {{group, zero + update, zero, zero}};
+  const WordsOf<TWord> key = {{zero + seed, zero, zero, zero}};
+  return Threefry(counter, key);
+}
+
 inline Draws DrawsOf(uint32_t seed, uint32_t update, uint32_t group) {
-  const Words counter = {{group, update, 0, 0}};
-  const Words key = {{seed, 0, 0, 0}};
-  const Words words = Threefry(counter, key);
+  const Words words = DrawWords(seed, update, group);
   return {{words.word[0], words.word[1]}, {words.word[2], words.word[3]}};
 }
 
@@ -124,11 +136,15 @@ inline int64_t Rounded(const Rounding<TBits> &r, int64_t value, TBits number, ui
   return level > r.top ? r.top : level < -r.top ? -r.top : level;
 }
 
+/// Log2 of the unit of a quantized model entry, which has no more than 32 bits.
+inline uint32_t ModelShift(uint32_t shift, uint32_t bits) {
+  return shift > 32 - bits ? 32 - bits : shift;
+}
+
 /// Q_m: a model entry on its way to the compute units.
 /// \param shift  log2 of the unit
 inline Rounding<uint32_t> ModelRounding(const Draws &draws, uint32_t shift, uint32_t bits) {
-  const uint32_t most = 32 - bits;  // an entry has no more bits
-  return RoundingOf<uint32_t>(draws.model, shift > most ? most : shift, bits);
+  return RoundingOf<uint32_t>(draws.model, ModelShift(shift, bits), bits);
 }
 
 /// Q_g: a gradient on its way back.
