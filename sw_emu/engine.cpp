@@ -2,6 +2,12 @@
 // but it is code of its own: planes are decoded to rows of bytes (values.hpp), and sums run in the
 // loops of rows.hpp. Every sum is an exact integer, so neither its order nor how it is split over
 // threads matters. How it is made fast: docs/speed.md.
+// random.hpp on vectors that are wider than the machine's: passed within this file alone. GCC 12
+// takes elements of such vectors for undefined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -20,11 +26,6 @@ extern "C" {
 #include "clones.h"
 #include "exchange.hpp"
 #include "values.hpp"
-
-// vectors wider than the machine's are passed between functions of this file alone
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
 
 namespace zipml {
 namespace {
