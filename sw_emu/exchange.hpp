@@ -35,17 +35,17 @@ class Exchange {
   Exchange(uint32_t threads, uint32_t length) : threads_(threads), parts_(2 * threads) {
     // no two threads write to one cache line
     for (std::vector<T> &part : parts_) part.resize(threads > 1 ? length + 64 / sizeof(T) : 0);
-    for (uint32_t t = 0; t < kMaxThreads; ++t) turns_[t].count = 0;
   }
 
   /// Replaces `sums` by its sum over all threads.
   void Sum(uint32_t thread, T *sums, uint32_t count) {
     if (threads_ == 1) return;
     // two sets of parts: a thread can be one call ahead of another, not two
-    const uint32_t turn = turns_[thread].count++;
+    const uint32_t turn = turns_[thread].count.load(std::memory_order_relaxed);
     std::vector<T> *parts = &parts_[turn % 2 * threads_];
     std::copy(sums, sums + count, parts[thread].begin());
-    Meet(turn);
+    turns_[thread].count.store(turn + 1, std::memory_order_release);
+    for (uint32_t t = 0; t < threads_; ++t) WaitFor(t, turn + 1);
     // in one order for all, so that rounded sums are the same in all
     std::fill(sums, sums + count, T(0));
     for (uint32_t t = 0; t < threads_; ++t) {
@@ -54,12 +54,11 @@ class Exchange {
   }
 
  private:
-  /// Returns when all threads have come for the `turn`-th time.
-  void Meet(uint32_t turn) {
-    const uint32_t all = (turn + 1) * threads_;  // wraps around like the counter
-    arrived_.fetch_add(1, std::memory_order_acq_rel);
+  /// Returns when a thread has handed in its parts of `turns` calls.
+  void WaitFor(uint32_t thread, uint32_t turns) {
+    const std::atomic<uint32_t> &count = turns_[thread].count;
     for (uint32_t spins = 1;
-         static_cast<int32_t>(arrived_.load(std::memory_order_acquire) - all) < 0; ++spins) {
+         static_cast<int32_t>(count.load(std::memory_order_acquire) - turns) < 0; ++spins) {
 #if defined(__x86_64__) && defined(__GNUC__)
       _mm_pause();
 #endif
@@ -67,13 +66,13 @@ class Exchange {
     }
   }
 
+  /// Written by one thread alone: a counter that all add to would travel twice.
   struct alignas(64) Turns {
-    uint32_t count;
+    std::atomic<uint32_t> count{0};
   };
   const uint32_t threads_;
   std::vector<std::vector<T>> parts_;
   Turns turns_[kMaxThreads];
-  alignas(64) std::atomic<uint32_t> arrived_{0};
 };
 
 }  // namespace zipml
