@@ -278,17 +278,17 @@ def test_an_unmodified_client_finds_the_board_by_its_address(tmp_path, processes
 
 def test_the_served_board_is_a_source_of_its_own(serve, connect):
     with pytest.raises(ArgumentError, match="PYNQ_REMOTE_DEVICES names no board"):
-        load_overlay("zipml-board")
+        load_overlay("served")
     for word_bits, value_format in ((64, "bitplanes"), (128, "levels")):
         device = connect(serve().port)
         overlay, driver = load_overlay(
-            "zipml-board", device=device, word_bits=word_bits, value_format=value_format
+            "served", device=device, word_bits=word_bits, value_format=value_format
         )
         assert overlay.device is device
         assert driver.capability.word_bits == word_bits
         assert driver.capability.value_format == value_format
     with pytest.raises(ArgumentError, match="value_format was 'float16'"):
-        load_overlay("zipml-board", device=device, value_format="float16")
+        load_overlay("served", device=device, value_format="float16")
 
 
 # ---- Runs that are cut  ----------------------------------------------------------------------

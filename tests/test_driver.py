@@ -893,7 +893,7 @@ def test_a_missing_name_is_told(board):
 
 
 def test_options_of_the_emulated_board_only():
-    with pytest.raises(ArgumentError, match="word_bits are for the emulated board"):
+    with pytest.raises(ArgumentError, match="word_bits goes with 'emulated' and 'served'"):
         load_overlay("/some.bit", word_bits=64)
     with pytest.raises(ArgumentError, match="word_bits were given with a device"):
         load_overlay("emulated", device=EmulatedDevice(), word_bits=64)

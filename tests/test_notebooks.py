@@ -169,7 +169,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[BoardServer]:
     number = os.getpid()
     address = f"127.{number >> 16 & 0x7F | 1}.{number >> 8 & 0xFF}.{number & 0xFF}"
     monkeypatch.setenv("PYNQ_REMOTE_DEVICES", address)
-    monkeypatch.setenv("ZIPML_DEVICE", "zipml-board")
+    monkeypatch.setenv("ZIPML_DEVICE", "served")
     server = BoardServer(address, port=7967).start()
     yield server
     server.stop(grace=0)

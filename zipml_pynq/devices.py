@@ -615,8 +615,8 @@ def load_overlay(
     Parameters
     ----------
     source : str
-        "emulated" for the emulated board; "zipml-board" for the one that the command of that name
-        serves, through PYNQ.remote; a board's name, for the bitstream that was built for it
+        "emulated" for the emulated board; "served" for the one that ``zipml board`` serves, through
+        PYNQ.remote; a board's name, for the bitstream that was built for it
         ("pynq-z2", see :func:`zipml_pynq.bitstreams.find`); a folder with bitstreams of the kernels
         (:func:`zipml_pynq.bitstreams.in_folder`); or the path of a bitstream with its ``.hwh``
         beside it, or of an ``.xclbin`` for a card with XRT.
@@ -627,7 +627,7 @@ def load_overlay(
     **options
         With "emulated" and no device: parameters of :class:`EmulatedDevice`, e.g.
         ``word_bits=128``. With a board's name or a folder: ``value_format="levels"``, which kernel.
-        With "zipml-board": both.
+        With "served": both.
 
     Returns
     -------
@@ -641,7 +641,7 @@ def load_overlay(
     OverlayNotBuiltError
         Nobody has built a bitstream for that board, or the folder has none; the message says how.
     ArgumentError
-        Unknown options, or "zipml-board" without a board in ``PYNQ_REMOTE_DEVICES``.
+        Unknown options, or "served" without a board in ``PYNQ_REMOTE_DEVICES``.
 
     Examples
     --------
@@ -655,11 +655,11 @@ def load_overlay(
             raise ArgumentError(f"{', '.join(options)} were given with a device; allowed is one")
         source = device.overlay_path
     else:
-        if source == "zipml-board":
+        if source == "served":
             if device is None and not os.environ.get("PYNQ_REMOTE_DEVICES"):
                 raise ArgumentError(
-                    "source was 'zipml-board', and PYNQ_REMOTE_DEVICES names no board; start "
-                    "zipml-board, and this Python with PYNQ_REMOTE_DEVICES=127.0.0.1"
+                    "source was 'served', and PYNQ_REMOTE_DEVICES names no board; start "
+                    "`zipml board`, and this Python with PYNQ_REMOTE_DEVICES=127.0.0.1"
                 )
             build = options.pop("word_bits", 64), options.pop("value_format", "bitplanes")
             check_build(*build)
@@ -670,7 +670,7 @@ def load_overlay(
             source = str(bitstreams.in_folder(source, options.pop("value_format", "bitplanes")))
         if options:
             raise ArgumentError(
-                f"{', '.join(options)}: word_bits goes with 'emulated' and 'zipml-board', "
+                f"{', '.join(options)}: word_bits goes with 'emulated' and 'served', "
                 "value_format with them, a board's name or a folder, others with 'emulated'; "
                 f"source was {source!r}"
             )
