@@ -159,7 +159,7 @@ class Epoch:
         rows = [
             [
                 row["name"],
-                str(row["batch"]),
+                "" if row["batch"] is None else str(row["batch"]),
                 milliseconds(row["seconds"]),
                 f"{self.until_float / row['seconds']:.1f}",
             ]
