@@ -469,3 +469,29 @@ def test_entries_at_the_ends_of_their_digits(entry: int) -> None:
     model = np.zeros_like(case.model)
     model[7] = entry
     check(Case(case.packed, case.plan, model))
+
+
+@pytest.mark.parametrize("sampling", ["single", "symmetric"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("scale", [1e-3, 0.5, 7.9, 100.0])
+def test_updates_of_every_size_have_the_references_bits(
+    bits: int, sampling: str, scale: float
+) -> None:
+    """Small updates are made in 32 bits and others in 64: steps lead from one to the other.
+
+    Coefficients of a batch add up to 2^-34 and more, past the bound (2^-6) and past what
+    saturates; start models lie within, at and beyond what the narrow way allows.
+    """
+    for exponent in range(-20, 5, 2):
+        case = random_case(
+            exponent + 100,
+            bits=bits,
+            sampling=sampling,
+            features=130,
+            samples=24,
+            batch=8,
+            epochs=1,
+            step=2.0**exponent,
+            model_scale=scale,
+        )
+        check(case)
