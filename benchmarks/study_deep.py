@@ -328,9 +328,14 @@ def main() -> None:
                 for s in dict.fromkeys(wanted)
                 if asdict(s) not in done
             ]
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc=what, unit="run"):
-                rows.append(job.result())
-                write()
+            try:
+                for job in tqdm(as_completed(jobs), total=len(jobs), desc=what, unit="run"):
+                    rows.append(job.result())
+                    write()
+            except BaseException:
+                # or the pool would go through all that is left before it tells
+                pool.shutdown(cancel_futures=True)
+                raise
 
         run_missing([settings(case, rate, 0) for rate in RATES for case in FIVE], "steps")
 
