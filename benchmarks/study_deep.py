@@ -197,7 +197,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Deep nets with weights on few levels",
         "",
-        f"`make study-deep` on {where['cpu']}, torch {where['torch']}. CIFAR-10"
+        f"`make {report['target']}` on {where['cpu']}, torch {where['torch']}. CIFAR-10"
         + (" out of JPEG files" if rows[0]["source"] == "jpeg" else "")
         + f" ({rows[0]['pictures']:,} training pictures), Caffe's `cifar10_quick`, {s['epochs']} "
         f"epochs of SGD, batch {s['batch']}, step falling to 0 along a cosine, "
@@ -312,7 +312,12 @@ def main() -> None:
         raise SystemExit(f"{file} holds runs of other epochs: give another --output")
 
     def write() -> None:
-        report = {"machine": {**machine(), "torch": torch.__version__}, "rows": rows}
+        target = "study-deep-quick" if options.quick else "study-deep"
+        report = {
+            "target": target,
+            "machine": {**machine(), "torch": torch.__version__},
+            "rows": rows,
+        }
         publish(options.output, name, report, markdown(report), plot)
 
     def settings(case: Case, rate: float, seed: int) -> Settings:
