@@ -72,15 +72,23 @@ $(VENV)/.built-test: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
 # runs the engine with every check on, on two threads, and a second time without this machine's own
 # loops; function clones are off there, for their resolvers run before the sanitizer does.
-BENCH_FLAGS := -std=c++14 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
+BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
+ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_AVX512_LOOPS
 TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch
 WIDTHS := 64 128 512
 BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width))) \
 	$(TOPS:%=quick-%-64)
 
-test-bench: $(BENCHES:%=build/tb/%.passed)
+# The engine is the same for all benches, and takes longest: first.
+test-bench: build/tb/engine.o $(BENCHES:%=build/tb/%.passed)
+
+build/tb/engine.o: $(NATIVE)
+	@mkdir -p build/tb
+	$(CXX) $(BENCH_FLAGS) $(ENGINE_FLAGS) -c sw_emu/engine.cpp -o $@
+
+$(filter build/tb/engine-%,$(BENCHES:%=build/tb/%.passed)): build/tb/engine.o
 
 build/tb/%.passed: build_name = $(word 1,$(subst -, ,$*))
 build/tb/%.passed: top = $(word 2,$(subst -, ,$*))
@@ -90,8 +98,8 @@ build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) \
 	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH)
 build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_WATCH -Ihls/tb
 build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK
-build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp sw_emu/engine.cpp -pthread \
-	-DZIPML_NO_CLONES -DZIPML_AVX512_LOOPS -DZIPML_BENCH_ENGINE
+build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp build/tb/engine.o $(ENGINE_FLAGS) \
+	-DZIPML_BENCH_ENGINE
 build/tb/%.passed: $(NATIVE) $(wildcard hls/tb/*) $(VENV)/.tools
 	@mkdir -p build/tb
 	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \
