@@ -8,6 +8,7 @@ Run it after a benchmark or study; tests/test_documents.py fails until both say 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -154,6 +155,11 @@ class Epoch:
                 ]
             )
         return table(["", "ms, single", "ms, double", "x float32 engine", "x scikit-learn"], rows)
+
+    def switched(self) -> str:
+        """The precisions of the fastest run that switches."""
+        before, after = re.findall(r"(\d+) bit", self.until["engine, two precisions"]["name"])
+        return f"{before} bit{'s' * (before != '1')}, then {after}"
 
     def until_table(self) -> str:
         rows = [
@@ -451,7 +457,7 @@ def headline() -> str:
             "make bench",
         ],
         [
-            "Training on it to within 1 % of float32's loss, at 2 bits, then 8",
+            f"Training on it to within 1 % of float32's loss, at {epoch.switched()}",
             f"{milliseconds(two)} ms",
             f"float32 in C++ {milliseconds(epoch.until_float)} ms "
             f"({epoch.until_float / two:.1f} x)",
