@@ -390,6 +390,8 @@ def test_what_was_begun_is_removed(folder, tmp_path_factory, number):
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # who starts tests in the background has them ignore SIGINT, which a child would inherit
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         end = time.monotonic() + 30
         while not list(spool.iterdir()) and time.monotonic() < end:
