@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -29,6 +30,16 @@ def board():
     yield make
     for device in made:
         assert device.free_bytes == device.memory_bytes
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let no file reach the disk."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
 
 
 @pytest.fixture(scope="session")

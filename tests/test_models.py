@@ -251,13 +251,8 @@ def test_other_versions(path, version, remedy):
         LinearModel.load(path)
 
 
-def test_a_failed_save_leaves_the_old_file(estimators, path, monkeypatch):
+def test_a_failed_save_leaves_the_old_file(estimators, path, full_disk):
     before = path.read_bytes()
-
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(ModelFileError, match="cannot be written: .*No space left"):
         estimators["regression"].save(path)
     assert path.read_bytes() == before

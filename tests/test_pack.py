@@ -897,13 +897,8 @@ def test_equal_data_sets_have_equal_files(packed, path, tmp_path):
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
-def test_a_failed_save_leaves_the_old_file(packed, path, monkeypatch):
+def test_a_failed_save_leaves_the_old_file(packed, path, full_disk):
     before = path.read_bytes()
-
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(PackedFileError, match="cannot be written: .*No space left"):
         packed.save(path)
     assert path.read_bytes() == before
