@@ -358,9 +358,10 @@ struct Counts {
   uint32_t saturations = 0, outside = 0, clipped = 0, refetched = 0;
 };
 
-/// Trains one thread's share of the features. The threads meet once for each tile of samples, where
-/// they add up their dot products; everything else of a step is about single features, or so
-/// little that each thread does it for itself.
+/// Trains one thread's share of the features. For each tile of samples the threads add up their dot
+/// products; everything else of a step is about single features, or so little that each thread does
+/// it for itself. With a delay, a thread loads the next tile before it takes the sums of this one:
+/// they have come by then.
 template <class TValues>
 class Trainer {
  public:
@@ -375,7 +376,8 @@ class Trainer {
         model_(values_.size()),
         seen_(a.model_bits != 0 ? values_.size() : 0),
         ordered_(s.format == kRefetch ? a.features : 0),
-        dots_(static_cast<size_t>(DotsOf(s)) * values_.tile()) {
+        dots_(share.slots(),
+              std::vector<int64_t>(static_cast<size_t>(DotsOf(s)) * values_.tile())) {
     for (uint32_t i = 0; i <= a.delay; ++i) ring_.emplace_back(values_.size(), a.batch);
   }
 
@@ -410,6 +412,7 @@ class Trainer {
         }
         refetched.push_back(scalars_.refetched - before);
       }
+      Finish();
       if ((a_.flags & kFlagHold) == 0) {
         while (updated_ < dotted_) Update();
         Store(a_.history + static_cast<size_t>(epoch) * entries);
@@ -442,7 +445,17 @@ class Trainer {
   /// A batch by its number in the epoch.
   Batch &BatchOf(uint32_t number) { return ring_[number % ring_.size()]; }
 
+  /// A tile whose coefficients and gradient are still to come.
+  struct Tile {
+    Batch *batch;  // null if there is no tile
+    uint32_t slot, turn;
+    size_t sample;  // its first one
+    uint32_t offset, count;
+    const int32_t *pending;  // coefficients that are known already, in pairs, or null
+  };
+
   /// Coefficients and gradient of batch `k`, tile after tile, while a tile's rows are in the cache.
+  /// With a share that is ahead, those of the last tile are left for later.
   void TrainBatch(uint32_t k, const int32_t *pending) {
     Batch &batch = BatchOf(dotted_);
     batch.count = std::min(a_.batch, a_.samples - k * a_.batch);
@@ -452,29 +465,52 @@ class Trainer {
     const uint32_t first = k % s_.batches_block * a_.batch;
     for (uint32_t i = 0; i < batch.count; i += values_.tile()) {
       const uint32_t count = std::min(values_.tile(), batch.count - i);
-      int32_t *one = &batch.first[i], *two = &batch.second[i];
-      values_.Load(block, first + i, count, dots_.data());
-      if (pending != nullptr) {
-        for (uint32_t s = 0; s < count; ++s) {
-          one[s] = pending[2 * (i + s)];
-          two[s] = pending[2 * (i + s) + 1];
-        }
-      } else {
-        exchange_.Sum(share_.index, dots_.data(), DotsOf(s_) * count);
-        SetCoefficients(static_cast<size_t>(k) * a_.batch + i, count, one, two);
+      const uint32_t slot = ++tiles_ % share_.slots();
+      values_.Load(slot, block, first + i, count, dots_[slot].data());
+      const Tile tile = {&batch,
+                         slot,
+                         turn_,
+                         static_cast<size_t>(k) * a_.batch + i,
+                         i,
+                         count,
+                         pending == nullptr ? nullptr : pending + 2 * i};
+      if (pending == nullptr) {
+        exchange_.HandIn(share_.index, turn_++, dots_[slot].data(), DotsOf(s_) * count);
       }
-      const CoefficientSums tile = SumCoefficients(one, two, count);
-      batch.of.total += tile.total;
-      batch.of.magnitude += tile.magnitude;
-      values_.AddGradient(one, two, count, batch.sums.data());
+      if (share_.ahead) Finish();
+      waiting_ = tile;
+      if (!share_.ahead) Finish();
     }
   }
 
+  /// Coefficients and gradient of the tile that waits for them, if one does.
+  void Finish() {
+    if (waiting_.batch == nullptr) return;
+    const Tile tile = waiting_;
+    waiting_.batch = nullptr;
+    Batch &batch = *tile.batch;
+    int32_t *one = &batch.first[tile.offset], *two = &batch.second[tile.offset];
+    if (tile.pending != nullptr) {
+      for (uint32_t s = 0; s < tile.count; ++s) {
+        one[s] = tile.pending[2 * s];
+        two[s] = tile.pending[2 * s + 1];
+      }
+    } else {
+      int64_t *dots = dots_[tile.slot].data();
+      exchange_.Take(tile.turn, dots, DotsOf(s_) * tile.count);
+      SetCoefficients(tile.sample, tile.count, dots, one, two);
+    }
+    const CoefficientSums sums = SumCoefficients(one, two, tile.count);
+    batch.of.total += sums.total;
+    batch.of.magnitude += sums.magnitude;
+    values_.AddGradient(tile.slot, one, two, tile.count, batch.sums.data());
+  }
+
   /// A tile's coefficients from its dot products; `sample` is its first one.
-  void SetCoefficients(size_t sample, uint32_t count, int32_t *one, int32_t *two) {
+  void SetCoefficients(size_t sample, uint32_t count, const int64_t *dots, int32_t *one,
+                       int32_t *two) {
     if (a_.loss == kLeastSquares && (a_.flags & kFlagWeights) == 0) {
       const int32_t *labels = a_.labels + sample;
-      const int64_t *dots = dots_.data();
       if (a_.sampling == kDoubleSymmetric) {
         scalars_.saturations +=
             ScalarStage(s_.format, dots, labels, row_[kStep], row_[kStepNegative], count, one);
@@ -488,9 +524,8 @@ class Trainer {
       return;
     }
     for (uint32_t s = 0; s < count; ++s) {
-      const Coefficients c = scalars_.Of(sample + s, [&](uint32_t which) {
-        return dots_[static_cast<size_t>(which) * count + s];
-      });
+      const Coefficients c = scalars_.Of(
+          sample + s, [&](uint32_t which) { return dots[static_cast<size_t>(which) * count + s]; });
       one[s] = c.first;
       two[s] = c.second;
     }
@@ -599,7 +634,9 @@ class Trainer {
   Aligned<int32_t> seen_;          // the same as dot products see it, if quantized
   std::vector<int32_t> ordered_;   // what they see, in the order of the features
   std::vector<Batch> ring_;
-  std::vector<int64_t> dots_;          // of a tile: all Q1, then all Q2, and so on
+  std::vector<std::vector<int64_t>> dots_;  // of each slot: all Q1, then all Q2, and so on
+  Tile waiting_ = {};
+  uint32_t tiles_ = 0, turn_ = 0;      // loaded, and handed in
   uint32_t dotted_ = 0, updated_ = 0;  // batches of this epoch
   uint32_t update_ = 0;                // number of the next update since training began
   uint32_t largest_ = 0;               // magnitude of the model's entries
@@ -628,7 +665,8 @@ void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t
   std::vector<std::vector<uint32_t>> refetched(threads);
   RunThreads(threads, [&](uint32_t t) {
     const uint32_t last = std::min(a.features, groups * (t + 1) / threads * kGroup);
-    const Share share = {t, groups * t / threads * kGroup, last, threads};
+    const Share share = {t, groups * t / threads * kGroup, last, threads,
+                         threads > 1 && a.delay > 0};
     counts[t] = Trainer<TValues>(word_bits, a, s, share, exchange).Run(refetched[t]);
   });
   for (const Counts &count : counts) {

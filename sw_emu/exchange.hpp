@@ -27,24 +27,29 @@ void RunThreads(uint32_t count, const TRun &run) {
   for (std::thread &other : others) other.join();
 }
 
-/// Sums over threads. A batch is microseconds, so threads wait for each other without sleeping, but
-/// give way when others need the core.
+/// Sums over threads. Each hands its parts in and takes the whole some time later, so that nobody
+/// has to wait for what travels between cores. A batch is microseconds, so threads wait for each
+/// other without sleeping, but give way when others need the core.
 template <class T>
 class Exchange {
  public:
-  Exchange(uint32_t threads, uint32_t length) : threads_(threads), parts_(2 * threads) {
+  Exchange(uint32_t threads, uint32_t length) : threads_(threads), parts_(kSets * threads) {
     // no two threads write to one cache line
     for (std::vector<T> &part : parts_) part.resize(threads > 1 ? length + 64 / sizeof(T) : 0);
   }
 
-  /// Replaces `sums` by its sum over all threads.
-  void Sum(uint32_t thread, T *sums, uint32_t count) {
+  /// Hands in a thread's parts of sums number `turn`, from 0 on. It has taken all but the last two
+  /// that it handed in.
+  void HandIn(uint32_t thread, uint32_t turn, const T *sums, uint32_t count) {
     if (threads_ == 1) return;
-    // two sets of parts: a thread can be one call ahead of another, not two
-    const uint32_t turn = turns_[thread].count.load(std::memory_order_relaxed);
-    std::vector<T> *parts = &parts_[turn % 2 * threads_];
-    std::copy(sums, sums + count, parts[thread].begin());
+    std::copy(sums, sums + count, parts_[turn % kSets * threads_ + thread].begin());
     turns_[thread].count.store(turn + 1, std::memory_order_release);
+  }
+
+  /// Replaces `sums` by those over all threads of what each handed in as number `turn`.
+  void Take(uint32_t turn, T *sums, uint32_t count) const {
+    if (threads_ == 1) return;
+    const std::vector<T> *parts = &parts_[turn % kSets * threads_];
     for (uint32_t t = 0; t < threads_; ++t) WaitFor(t, turn + 1);
     // in one order for all, so that rounded sums are the same in all
     std::fill(sums, sums + count, T(0));
@@ -54,8 +59,12 @@ class Exchange {
   }
 
  private:
-  /// Returns when a thread has handed in its parts of `turns` calls.
-  void WaitFor(uint32_t thread, uint32_t turns) {
+  /// Sets of parts. Who hands in turn t has taken turn t - 2, for which all have handed that in and
+  /// taken turn t - 4: nobody still reads that set.
+  static constexpr uint32_t kSets = 4;
+
+  /// Returns when a thread has handed in so many turns.
+  void WaitFor(uint32_t thread, uint32_t turns) const {
     const std::atomic<uint32_t> &count = turns_[thread].count;
     for (uint32_t spins = 1;
          static_cast<int32_t>(count.load(std::memory_order_acquire) - turns) < 0; ++spins) {

@@ -91,6 +91,7 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
     const size_t begin = std::min<size_t>(run.samples, static_cast<size_t>(k) * batch);
     return static_cast<uint32_t>(std::min<size_t>(batch, run.samples - begin));
   };
+  uint32_t turn = 0;
   for (uint32_t epoch = 0; epoch < run.epochs; ++epoch) {
     const float scale = run.steps[epoch] / static_cast<float>(batch);
     uint32_t updated = 0;
@@ -106,7 +107,8 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
       for (uint32_t i = 0; i < rows; ++i) {
         coefficients[i] = Dot(values + (begin + i) * stride, model, features);
       }
-      exchange.Sum(thread, coefficients, rows);
+      exchange.HandIn(thread, turn, coefficients, rows);
+      exchange.Take(turn++, coefficients, rows);
       for (uint32_t i = 0; i < rows; ++i) {
         coefficients[i] = scale * (coefficients[i] - run.labels[begin + i]);
       }

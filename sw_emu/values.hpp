@@ -1,5 +1,5 @@
 // The formats of values, each with the same three steps: SetModel, Load a tile of samples and take
-// their dot products with it, AddGradient with their coefficients.
+// their dot products with it, AddGradient with their coefficients. Tiles are kept in slots.
 #pragma once
 
 #include <algorithm>
@@ -42,7 +42,10 @@ struct Share {
   uint32_t index;        // of the thread
   uint32_t first, last;  // features
   uint32_t threads;
+  bool ahead;  // loads a tile before it has the coefficients of the one before
   uint32_t features() const { return last - first; }
+  /// Tiles that are kept at a time.
+  uint32_t slots() const { return ahead ? 2 : 1; }
 };
 
 /// The best loops for this machine; the environment variable ZIPML_LOOPS=portable, for tests and
@@ -56,19 +59,21 @@ inline const RowLoops &Loops() {
   return portable::kLoops;
 }
 
-/// Bytes of rows that a tile has: what stays in a core's first cache between dot products and
-/// gradient, or in its second one where a tile costs a meeting of threads.
+/// Bytes of rows that tiles have: what stays in a core's first cache between dot products and
+/// gradient, or in its second one where threads wait for each other after every tile.
 constexpr uint32_t kTileBytes = 32 << 10;
 constexpr uint32_t kSharedTileBytes = 256 << 10;
 
 /// Samples of a tile, whose rows are `bytes` long together.
 inline uint32_t TileSamples(size_t bytes, uint32_t rows, const Share &share, uint32_t batch) {
+  const bool waits = share.threads > 1 && !share.ahead;
   const uint32_t room =
-      static_cast<uint32_t>((share.threads == 1 ? kTileBytes : kSharedTileBytes) / bytes);
+      static_cast<uint32_t>((waits ? kSharedTileBytes : kTileBytes) / (share.slots() * bytes));
   const uint32_t most = std::min(kMaxRows / rows, batch);
   const uint32_t tile = std::max(std::min(room, most), std::min(most, 8u));
   const uint32_t tiles = (batch + tile - 1) / tile;
-  return (batch + tiles - 1) / tiles;
+  // loops take four rows at a time
+  return std::min(((batch + tiles - 1) / tiles + 3) & ~3u, most);
 }
 
 /// Rows of codes from bit-planes, for one tile of samples: all of one independent sample of a value
@@ -142,8 +147,11 @@ class PlaneValues {
         bytes_(pairs_ ? codes_.loops().pair_bytes(BasePlanes(a.bits), size())
                       : codes_.samplings() * size()),
         tile_(TileSamples(bytes_, codes_.samplings(), share, a.batch)),
-        rows_(static_cast<size_t>(tile_ + 3) * bytes_),
-        digits_(size()) {}
+        digits_(size()) {
+    for (uint32_t i = 0; i < share.slots(); ++i) {
+      rows_.emplace_back(static_cast<size_t>(tile_ + 3) * bytes_);
+    }
+  }
 
   uint32_t size() const { return codes_.size(); }
   uint32_t PositionOf(uint32_t feature) const { return codes_.loops().position(feature); }
@@ -170,32 +178,32 @@ class PlaneValues {
 
   /// Loads a tile and takes its dot products with the model set last: of all first samples, then of
   /// all second ones, and so on. The rows that stay are those that the gradient needs.
-  void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
-    uint8_t *second = rows_.data() + static_cast<size_t>(count) * size();
+  void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
+    uint8_t *rows = rows_[slot].data();
+    uint8_t *second = rows + static_cast<size_t>(count) * size();
     const uint32_t factors = a_.sampling == kIndependent ? a_.degree : codes_.samplings();
     if (pairs_) {
-      codes_.loops().load_pairs(codes_.Rows(block, sample, count, 0, true), rows_.data(), digits_,
-                                dots);
+      codes_.loops().load_pairs(codes_.Rows(block, sample, count, 0, true), rows, digits_, dots);
     }
     for (uint32_t k = 0; k < factors && !pairs_; k += 2) {
       const bool two = k + 1 < factors;
-      codes_.loops().decode_dots(codes_.Rows(block, sample, count, k, two), rows_.data(), second,
-                                 digits_, dots + k * count);
+      codes_.loops().decode_dots(codes_.Rows(block, sample, count, k, two), rows, second, digits_,
+                                 dots + k * count);
     }
     ScaleDots(factors * count, DitherWeight(a_.bits) + 1 + digits_.shift,
               digits_.sum * (1 << kGridBits), dots);
     if (a_.sampling != kIndependent) return;
-    codes_.loops().decode(codes_.Rows(block, sample, count, a_.degree, false), rows_.data(),
-                          second);
+    codes_.loops().decode(codes_.Rows(block, sample, count, a_.degree, false), rows, second);
   }
 
   /// Symmetric: Q1 c2 + Q2 c1; else Q c, of the one sample that counts.
-  void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
+  void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
+                   int64_t *sums) {
+    const uint8_t *rows = rows_[slot].data();
     if (pairs_) {
-      codes_.loops().pair_gradient(rows_.data(), BasePlanes(a_.bits), count, size(), one, two,
-                                   sums);
+      codes_.loops().pair_gradient(rows, BasePlanes(a_.bits), count, size(), one, two, sums);
     } else {
-      codes_.loops().gradient(rows_.data(), count, size(), two, sums);
+      codes_.loops().gradient(rows, count, size(), two, sums);
     }
   }
 
@@ -206,7 +214,7 @@ class PlaneValues {
   const bool pairs_;
   const uint32_t bytes_;  // of a sample's codes
   const uint32_t tile_;
-  Aligned<uint8_t> rows_;
+  std::vector<Aligned<uint8_t>> rows_;  // of each slot
   DigitModel digits_;
 };
 
@@ -261,13 +269,15 @@ class LevelValues {
         features_(share.features()),
         tile_(TileSamples(2 * codes_.samplings() * size(), 2 * codes_.samplings(), share, a.batch)),
         code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
-        rows_(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size()),
         digits_(size()),
         sums_(4 * tile_),
         coefficients_(2 * tile_),
-        high_(size()),
+        high_sums_(size()),
         levels_(s.levels),
         tables_(2 * static_cast<size_t>(s.levels) * size()) {
+    for (uint32_t i = 0; i < share.slots(); ++i) {
+      rows_.emplace_back(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size());
+    }
     // behind the last feature any table will do: those entries of the model are 0
     for (uint32_t j = 0; j < size(); ++j) {
       const uint32_t feature = std::min(share.first + j, a.features - 1);
@@ -303,30 +313,32 @@ class LevelValues {
     return true;
   }
 
-  void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
+  void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     codes_.loops().decode(codes_.Rows(block, sample, count, 0, codes_.samplings() == 2),
                           code_rows_.data(),
                           code_rows_.data() + static_cast<size_t>(count) * size());
-    rows_of_ = codes_.samplings() * count;
-    LookUp(code_rows_.data(), tables_.data(), levels_, size(), rows_of_, rows_.data(),
-           rows_.data() + static_cast<size_t>(rows_of_) * size());
-    codes_.loops().dots(rows_.data(), 2 * rows_of_, size(), digits_, sums_.data());
+    const uint32_t rows = codes_.samplings() * count;
+    uint8_t *low = rows_[slot].data(), *high = low + static_cast<size_t>(rows) * size();
+    LookUp(code_rows_.data(), tables_.data(), levels_, size(), rows, low, high);
+    codes_.loops().dots(low, 2 * rows, size(), digits_, sums_.data());
     const int64_t offset = digits_.sum * (1 << kLevelFractionBits);
-    for (uint32_t r = 0; r < rows_of_; ++r) dots[r] = sums_[r] + sums_[rows_of_ + r] * 256;
-    ScaleDots(rows_of_, digits_.shift, offset, dots);
+    for (uint32_t r = 0; r < rows; ++r) dots[r] = sums_[r] + sums_[rows + r] * 256;
+    ScaleDots(rows, digits_.shift, offset, dots);
   }
 
   /// Rows of high bytes count 256 times; a call has its own sums for them.
-  void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
+  void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
+                   int64_t *sums) {
     std::copy(two, two + count, coefficients_.begin());
     std::copy(one, one + count, coefficients_.begin() + count);
     const uint32_t rows = a_.sampling == kDoubleSymmetric ? 2 * count : count;
+    const uint8_t *low = rows_[slot].data();
+    const uint8_t *high = low + static_cast<size_t>(codes_.samplings() * count) * size();
     const RowLoops &loops = codes_.loops();
-    std::fill(high_.data(), high_.data() + size(), 0);
-    loops.gradient(rows_.data(), rows, size(), coefficients_.data(), sums);
-    loops.gradient(rows_.data() + static_cast<size_t>(rows_of_) * size(), rows, size(),
-                   coefficients_.data(), high_.data());
-    AddShifted(high_.data(), size(), sums);
+    std::fill(high_sums_.data(), high_sums_.data() + size(), 0);
+    loops.gradient(low, rows, size(), coefficients_.data(), sums);
+    loops.gradient(high, rows, size(), coefficients_.data(), high_sums_.data());
+    AddShifted(high_sums_.data(), size(), sums);
   }
 
  private:
@@ -334,13 +346,12 @@ class LevelValues {
   const CodeRows codes_;
   const uint32_t features_;
   const uint32_t tile_;
-  Aligned<uint8_t> code_rows_;  // codes of a tile
-  Aligned<uint8_t> rows_;       // low bytes of their levels, then high bytes
-  uint32_t rows_of_ = 0;        // rows of either
+  Aligned<uint8_t> code_rows_;          // codes of a tile
+  std::vector<Aligned<uint8_t>> rows_;  // of each slot: low bytes of their levels, then high bytes
   DigitModel digits_;
   std::vector<int64_t> sums_;
   std::vector<int32_t> coefficients_;
-  Aligned<int64_t> high_;  // sums over high bytes
+  Aligned<int64_t> high_sums_;  // over high bytes
   const uint32_t levels_;
   Aligned<uint8_t> tables_;
 };
@@ -376,7 +387,7 @@ class FloatValues {
         row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
         block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
         tile_(TileSamples(size() * sizeof(int32_t), 1, share, a.batch)),
-        values_(static_cast<size_t>(tile_) * size()) {}
+        values_(static_cast<size_t>(share.slots() * tile_) * size()) {}
 
   uint32_t size() const { return share_.features(); }
   uint32_t PositionOf(uint32_t feature) const { return feature; }
@@ -387,22 +398,25 @@ class FloatValues {
   void SetModel(const int32_t *model) { model_ = model; }
   bool Step(const int64_t *, int64_t, int64_t, bool, int32_t *, uint32_t &) { return false; }
 
-  void Load(uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
+  void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *row = a_.planes + block * block_ + (sample + s) * row_ + share_.first / 2;
-      ConvertFloats(row, size(), Row(s));
-      dots[s] = DotFloats(Row(s), model_, size());
+      ConvertFloats(row, size(), Row(slot, s));
+      dots[s] = DotFloats(Row(slot, s), model_, size());
     }
   }
 
-  void AddGradient(const int32_t *one, const int32_t *two, uint32_t count, int64_t *sums) {
+  void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
+                   int64_t *sums) {
     for (uint32_t s = 0; s < count; ++s) {
-      AccumulateFloats(Row(s), BaseCoefficient({one[s], two[s]}), size(), sums);
+      AccumulateFloats(Row(slot, s), BaseCoefficient({one[s], two[s]}), size(), sums);
     }
   }
 
  private:
-  int32_t *Row(uint32_t s) { return &values_[static_cast<size_t>(s) * size()]; }
+  int32_t *Row(uint32_t slot, uint32_t s) {
+    return &values_[static_cast<size_t>(slot * tile_ + s) * size()];
+  }
 
   const ZipmlArguments &a_;
   const Share share_;

@@ -432,6 +432,28 @@ def test_threads_do_not_change_a_bit(
         assert outcome_of(case, threads) == expected
 
 
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_do_not_change_a_bit_of_many_tiles(
+    value_format: str, delay: int, seed: int
+) -> None:
+    # batches of several tiles, the last of which is finished while the next batch is loaded
+    case = random_case(
+        seed,
+        value_format=value_format,
+        word_bits=512,
+        features=1000,
+        delay=delay,
+        samples=410,
+        batch=60,
+        own_tables=False,
+    )
+    expected = outcome_of(case, 1)
+    for threads in (2, 3, 16):
+        assert outcome_of(case, threads) == expected
+
+
 def test_segments_on_threads_give_the_bits_of_one_piece() -> None:
     case = random_case(6, delay=3, batch=4, blocks=5, samples=83, features=300)
     whole = run_build(ENGINE, case.packed, case.plan, case.model)

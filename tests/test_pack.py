@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 
 from zipml_pynq import quantize as q
 from zipml_pynq._engine import ffi, lib
+from zipml_pynq.alignment import CACHE_LINE
 from zipml_pynq.constants import CONFIG, MODEL_ONE, WORD_BITS
 from zipml_pynq.errors import ArgumentError, PackedFileError
 from zipml_pynq.pack import READABLE, Layout, PackedDataset, pack, pack_file
@@ -870,7 +871,15 @@ def test_planes_are_a_map_of_the_file_itself(packed, path):
         file.seek(offset)
         file.write((~flat[0]).tobytes())
     assert loaded.planes[0, 0] == ~flat[0]
-    assert offset % 8 == 0
+    assert offset % CACHE_LINE == 0
+    assert loaded.planes.ctypes.data % CACHE_LINE == 0
+
+
+def test_planes_begin_at_a_cache_line(packed, path):
+    assert packed.planes.ctypes.data % CACHE_LINE == 0
+    read = PackedDataset.load(path, mmap=False)
+    assert read.planes.ctypes.data % CACHE_LINE == 0
+    assert_same(read, packed)
 
 
 def test_other_readers_of_safetensors_see_the_tensors(packed, path):

@@ -25,6 +25,7 @@ from pynq.buffer import PynqBuffer
 from pynq.interrupt import _InterruptController
 
 from zipml_pynq import bitstreams, hwh
+from zipml_pynq.alignment import CACHE_LINE, at_cache_line
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.driver import SgdDriver, device_errors, find_driver
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
@@ -400,7 +401,7 @@ class EmulatedDevice(pynq.Device):
         self._build = load_build(engine)
         self._heap = Heap(memory_bytes)
         # untouched pages of it cost nothing
-        self.memory: NDArray[np.uint8] = np.zeros(memory_bytes, np.uint8)
+        self.memory = at_cache_line(np.zeros(memory_bytes + CACHE_LINE, np.uint8))[:memory_bytes]
         self._removed = threading.Event()
         self._worker: threading.Thread | None = None
         self.configure(word_bits, value_format)

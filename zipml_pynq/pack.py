@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, issparse, vstack
 
 from zipml_pynq._engine import ffi, lib
+from zipml_pynq.alignment import empty_aligned
 from zipml_pynq.constants import CONFIG, LIMITS, MAX_BITS, MODEL_ONE, WORD_BITS, Limits
 from zipml_pynq.errors import ArgumentError, PackedFileError
 from zipml_pynq.quantize import (
@@ -757,7 +758,7 @@ def _pack_planes(
 ) -> NDArray[np.uint64]:
     """Planes (blocks, uint64 words of a block) of checked raw samples, from a block's first on."""
     blocks = _ceil_divide(X.shape[0], layout.block_samples)
-    planes = np.empty((blocks, layout.block_stride * layout.word_bits // 64), dtype=np.uint64)
+    planes = empty_aligned((blocks, layout.block_stride * layout.word_bits // 64), np.uint64)
     grid = BITPLANES if layout.value_format == REFETCH else layout.value_format
     _pack_into(
         planes, X, normalization, layout, grid, seed, draw, level_table, threads, first_block
@@ -776,7 +777,7 @@ def _pack_full(
     """float32 values (blocks * block_samples, uint64 of a row) of checked raw samples."""
     words = _full_words(layout)
     blocks = _ceil_divide(X.shape[0], layout.block_samples)
-    rows = np.empty((blocks, layout.block_samples * words), dtype=np.uint64)
+    rows = empty_aligned((blocks, layout.block_samples * words), np.uint64)
     _pack_into(rows, X, normalization, layout, FLOAT32, 0, 0, None, threads)
     return rows.reshape(-1, words)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from zipml_pynq.alignment import CACHE_LINE, empty_aligned
 from zipml_pynq.errors import ArgumentError, ZipmlError
 
 _NAMES: dict[np.dtype[Any], str] = {
@@ -98,8 +100,11 @@ class TensorWriter:
     ) -> None:
         self.path = check_target(path)
         self.kind = kind
-        # largest elements first, so that all of them are aligned
-        order = sorted(shapes, key=lambda name: (-kind.tensors[name].itemsize, name))
+        # largest elements first, so that all of them are aligned, and of those the longest tensor,
+        # which then begins at a cache line
+        order = sorted(
+            shapes, key=lambda name: (-kind.tensors[name].itemsize, -math.prod(shapes[name]), name)
+        )
         header: dict[str, Any] = {
             "__metadata__": {
                 "format": kind.format,
@@ -260,7 +265,9 @@ def read_tensors(
             if metadata.get(_CHECKSUM) != _checksum(file, start, whole):
                 raise kind.error(f"'{path}' was altered: its checksum does not match")
     if not mmap:
-        tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            tensors[name] = empty_aligned(tensor.shape, tensor.dtype)
+            tensors[name][...] = tensor
     return tensors, metadata
 
 
@@ -282,9 +289,9 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def _header_bytes(header: dict[str, Any]) -> bytes:
-    """Length and text of a header, padded so that what follows is aligned."""
+    """Length and text of a header, padded so that what follows begins at a cache line."""
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % CACHE_LINE)
     return len(text).to_bytes(8, "little") + text
 
 
