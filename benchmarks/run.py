@@ -1,7 +1,8 @@
 """``make bench``: an epoch of the engine and of its peers, interleaved in one run.
 
-Every contender trains the same normalized data, one epoch a round; rounds are interleaved, and the
-median is reported. Results: ``epoch.json``, ``epoch.md`` and ``epoch.png`` in
+Every contender trains the same normalized data, a few epochs from 0 a round; rounds are
+interleaved, and the median is reported. What is made once for a run, such as the engine's plan, is
+made before. Results: ``epoch.json``, ``epoch.md`` and ``epoch.png`` in
 ``benchmarks/results``.
 """
 
@@ -17,6 +18,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from tqdm import tqdm
 
 from zipml_pynq import reference
 from zipml_pynq._engine import ffi, lib
+from zipml_pynq.alignment import empty_aligned
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.native import load_build
 from zipml_pynq.pack import PackedDataset, pack
@@ -36,6 +39,9 @@ BITS = (1, 2, 4, 6, 8)
 NUMPY_BATCHES = (16, 64, 256)
 BATCH = 64
 EPOCHS = 8  # for the losses
+TIMED_EPOCHS = 4  # of a round: the first one, from 0, has larger gradients than the others
+MODEL_BITS = 8  # of the rows with a quantized model
+VOWPAL_VALUES = 2_000_000  # of the largest data set that is written as text
 SOLVER_ITERATIONS = 20  # at most
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -44,12 +50,18 @@ FloatArray = NDArray[np.float32]
 
 @dataclass
 class Contender:
-    """``epochs(n)`` trains from 0 and returns the models after 1 .. n epochs, or None."""
+    """``prepare(n)`` returns what trains n epochs from 0, each time it is called.
+
+    That returns the models after 1 .. n epochs, or None.
+    """
 
     name: str
     threads: int
     bytes: int
-    epochs: Callable[[int], NDArray[np.float64] | None]
+    prepare: Callable[[int], Callable[[], NDArray[np.float64] | None]]
+
+    def epochs(self, count: int) -> NDArray[np.float64] | None:
+        return self.prepare(count)()
 
 
 @dataclass
@@ -67,12 +79,16 @@ class Problem:
 def problem(name: str, raw: FloatArray, labels: FloatArray) -> Problem:
     """Normalize once for all contenders."""
     normalization = Normalization.fit(raw, labels)
+    transformed = normalization.transform(raw)
+    # float32 is faster as well where rows begin at a cache line
+    values = empty_aligned(transformed.shape, np.float32)
+    values[...] = transformed
     return Problem(
         name,
         raw,
         labels,
         normalization,
-        normalization.transform(raw),
+        values,
         normalization.transform_labels(labels).astype(np.float32),
     )
 
@@ -96,35 +112,41 @@ def mnist_like() -> Problem:
         return problem("MNIST 60,000 x 784", values, archive["y_train"].astype(np.float32))
 
 
-def train(
+def prepare_run(
     packed: PackedDataset,
     sampling: str,
     batch: int,
     steps: Sequence[float],
     threads: int,
     start: NDArray[np.int32] | None = None,
-) -> NDArray[np.int32]:
-    """Models after every epoch: what starting the accelerator costs, and its buffers."""
+    model_bits: int = 0,
+) -> Callable[[], NDArray[np.int32]]:
+    """What starts the accelerator, as the driver does, and returns the models of all epochs."""
     layout = packed.layout
     row = layout.chunks * layout.lanes
-    plan = make_plan(packed, epochs=len(steps), batch=batch, sampling=sampling, step=steps)
+    plan = make_plan(
+        packed, epochs=len(steps), batch=batch, sampling=sampling, step=steps, model_bits=model_bits
+    )
     arrays = {
         "planes": packed.planes,
         "labels": packed.labels,
-        "model": np.zeros(row, dtype=np.int32) if start is None else start.copy(),
+        "model": np.zeros(row, dtype=np.int32),
         "history": np.zeros((len(steps), row), dtype=np.int32),
         "schedule": plan.schedule_table(),
     }
-    registers = load_build("engine").run(
-        layout.word_bits,
-        CONFIG.format_bit_planes,
-        {name: array.ctypes.data for name, array in arrays.items()},
-        plan.registers(layout),
-        threads,
-    )
-    if registers["status"] != CONFIG.status_ok or not arrays["model"].any():
-        raise SystemExit(f"the engine did not train: {registers}")
-    return arrays["history"]
+    pointers = {name: array.ctypes.data for name, array in arrays.items()}
+    scalars, build = plan.registers(layout), load_build("engine")
+
+    def run() -> NDArray[np.int32]:
+        arrays["model"][:] = 0 if start is None else start
+        registers = build.run(
+            layout.word_bits, CONFIG.format_bit_planes, pointers, scalars, threads
+        )
+        if registers["status"] != CONFIG.status_ok or not arrays["model"].any():
+            raise SystemExit(f"the engine did not train: {registers}")
+        return arrays["history"]
+
+    return run
 
 
 def engine_name(bits: int, sampling: str) -> str:
@@ -139,60 +161,97 @@ def inverse(step: float, epochs: int) -> list[float]:
 
 
 def engine(
-    packed: PackedDataset, bits: int, sampling: str, batch: int, step: float, threads: int
+    packed: PackedDataset,
+    bits: int,
+    sampling: str,
+    batch: int,
+    step: float,
+    threads: int,
+    model_bits: int = 0,
 ) -> Contender:
     """The engine from packed data."""
     layout = packed.layout
 
-    def epochs(count: int) -> NDArray[np.float64]:
-        history = train(packed, sampling, batch, inverse(step, count), threads)
-        return history[:, : layout.features] / MODEL_ONE
+    def prepare(count: int) -> Callable[[], NDArray[np.float64]]:
+        run = prepare_run(
+            packed, sampling, batch, inverse(step, count), threads, model_bits=model_bits
+        )
+        return lambda: run()[:, : layout.features] / MODEL_ONE
 
-    moved = layout.bytes_per_epoch(bits, sampling)
-    return Contender(engine_name(bits, sampling), threads, moved, epochs)
+    name = engine_name(bits, sampling)
+    if model_bits:
+        name += f", {model_bits}-bit model"
+    return Contender(name, threads, layout.bytes_per_epoch(bits, sampling), prepare)
 
 
 def float_engine(data: Problem, batch: int, step: float, threads: int) -> Contender:
     """The project's own float32 engine."""
 
-    def epochs(count: int) -> NDArray[np.float64]:
+    def prepare(count: int) -> Callable[[], NDArray[np.float64]]:
         steps = np.float32(inverse(step, count))
-        return reference.float_sgd(
+        return lambda: reference.float_sgd(
             data.values, data.labels, steps, batch=batch, threads=threads
         ).astype(np.float64)
 
-    return Contender("float32 engine", threads, data.values.nbytes, epochs)
+    return Contender("float32 engine", threads, data.values.nbytes, prepare)
 
 
 def numpy_sgd(data: Problem, batch: int, step: float) -> Contender:
     """Mini-batch SGD by matrix products."""
 
-    def epochs(count: int) -> NDArray[np.float64]:
+    def prepare(count: int) -> Callable[[], NDArray[np.float64]]:
         steps = np.float32(inverse(step, count))
-        return reference.float_sgd_numpy(data.values, data.labels, steps, batch=batch).astype(
-            np.float64
-        )
+        return lambda: reference.float_sgd_numpy(
+            data.values, data.labels, steps, batch=batch
+        ).astype(np.float64)
 
-    return Contender(f"NumPy mini-batch SGD, batch {batch}", 1, data.values.nbytes, epochs)
+    return Contender(f"NumPy mini-batch SGD, batch {batch}", 1, data.values.nbytes, prepare)
 
 
 def sklearn_sgd(data: Problem) -> Contender:
-    """scikit-learn's SGDRegressor, one pass, constant step, nothing but the squared loss."""
+    """scikit-learn's SGDRegressor, constant step, nothing but the squared loss."""
     from sklearn.linear_model import SGDRegressor
 
-    def epochs(_: int) -> None:
-        SGDRegressor(
+    def prepare(count: int) -> Callable[[], None]:
+        model = SGDRegressor(
             alpha=0.0,
             penalty=None,
             fit_intercept=False,
-            max_iter=1,
+            max_iter=count,
             tol=None,
             learning_rate="constant",
             eta0=1e-4,
             shuffle=False,
-        ).fit(data.values, data.labels)
+        )
 
-    return Contender("scikit-learn SGDRegressor", 1, data.values.nbytes, epochs)
+        def fit() -> None:
+            model.fit(data.values, data.labels)
+
+        return fit
+
+    return Contender("scikit-learn SGDRegressor", 1, data.values.nbytes, prepare)
+
+
+def vowpal_wabbit(data: Problem, folder: Path) -> Contender:
+    """Vowpal Wabbit's plain SGD from its own binary cache, which a first pass makes of text."""
+    from vowpalwabbit import Workspace
+
+    text, cache = folder / "examples.txt", folder / "examples.cache"
+    with text.open("w") as file:
+        for label, row in zip(data.labels.tolist(), data.values.tolist(), strict=True):
+            file.write(f"{label:.7g} | " + " ".join(f"{j}:{v:.7g}" for j, v in enumerate(row)))
+            file.write("\n")
+    options = "--sgd --noconstant --holdout_off -l 1e-4 --power_t 0 --quiet --cache_file"
+    Workspace(f"{options} {cache} -d {text}").finish()
+    text.unlink()
+
+    def prepare(count: int) -> Callable[[], None]:
+        def run() -> None:
+            Workspace(f"{options} {cache} --passes {count}").finish()
+
+        return run
+
+    return Contender("Vowpal Wabbit, from its cache", 1, cache.stat().st_size, prepare)
 
 
 def liblinear(data: Problem, iterations: int) -> NDArray[np.float64]:
@@ -252,17 +311,23 @@ def step_at(data: Problem, batch: int) -> float:
     return float(make_plan(pack_all(data, (8,), batch)[8], epochs=1, batch=batch).step[0])
 
 
-def contenders(data: Problem, batch: int, threads: tuple[int, ...]) -> list[Contender]:
-    """Every row of the table for one data set."""
+def contenders(
+    data: Problem, batch: int, threads: tuple[int, ...], folder: Path
+) -> list[Contender]:
+    """Every row of the table for one data set; files go into ``folder``."""
     packed = pack_all(data, BITS, batch)
     step = step_at(data, batch)
     rows = []
     for bits in BITS:
         for sampling in ("single", "symmetric"):
             rows += [engine(packed[bits], bits, sampling, batch, step, t) for t in threads]
+    for bits in (4, 8):
+        rows.append(engine(packed[bits], bits, "symmetric", batch, step, 1, MODEL_BITS))
     rows += [float_engine(data, batch, step, t) for t in threads]
     rows += [numpy_sgd(data, b, step_at(data, b)) for b in NUMPY_BATCHES]
     rows.append(sklearn_sgd(data))
+    if find_spec("vowpalwabbit") is not None and data.values.size <= VOWPAL_VALUES:
+        rows.append(vowpal_wabbit(data, folder))
     return rows
 
 
@@ -277,12 +342,13 @@ def seconds_of(work: Callable[[], object], threads: int = 1) -> float:
 
 
 def interleaved(rows: list[Contender], rounds: int, title: str) -> list[list[float]]:
-    """Seconds of every contender in every round, after one round that does not count."""
+    """Seconds an epoch of every contender in every round, after one round that does not count."""
     seconds: list[list[float]] = [[] for _ in rows]
-    with tqdm(total=(rounds + 1) * len(rows), desc=title, unit="epoch") as bar:
+    runs = [row.prepare(TIMED_EPOCHS) for row in rows]
+    with tqdm(total=(rounds + 1) * len(rows), desc=title, unit="run") as bar:
         for i in range(rounds + 1):
-            for row, times in zip(rows, seconds, strict=True):
-                took = seconds_of(partial(row.epochs, 1), row.threads)
+            for row, run, times in zip(rows, runs, seconds, strict=True):
+                took = seconds_of(run, row.threads) / TIMED_EPOCHS
                 if i > 0:
                     times.append(took)
                 bar.update()
@@ -304,13 +370,14 @@ def read_bandwidth() -> float:
 
 def measure(data: Problem, batch: int, rounds: int) -> list[dict[str, Any]]:
     """The table of one data set."""
-    rows = contenders(data, batch, (1, 2) if len(CORES) > 1 else (1,))
-    seconds = interleaved(rows, rounds, data.name)
-    losses = {}
-    for i, row in enumerate(rows):
-        models = row.epochs(EPOCHS)
-        if models is not None:
-            losses[i] = [reference.loss(data.values, data.labels, model) for model in models]
+    with TemporaryDirectory() as folder:
+        rows = contenders(data, batch, (1, 2) if len(CORES) > 1 else (1,), Path(folder))
+        seconds = interleaved(rows, rounds, data.name)
+        losses = {}
+        for i, row in enumerate(rows):
+            models = row.epochs(EPOCHS)
+            if models is not None:
+                losses[i] = [reference.loss(data.values, data.labels, model) for model in models]
     reached = next(losses[i][-1] for i, row in enumerate(rows) if row.name == "float32 engine")
     table = []
     for i, (row, times) in enumerate(zip(rows, seconds, strict=True)):
@@ -390,7 +457,7 @@ def time_to_loss(data: Problem, rounds: int) -> dict[str, Any]:
         for ((bits, sampling), fast), (last, slow) in product(timed_modes, repeat=2):
             if fast > slow:
                 continue
-            before = train(packed[bits], sampling, batch, steps, 1)
+            before = prepare_run(packed[bits], sampling, batch, steps, 1)()
             if (bits, sampling) == last:
                 count = first_within(before[:, : data.values.shape[1]] / MODEL_ONE)
                 if count is not None:
@@ -398,7 +465,9 @@ def time_to_loss(data: Problem, rounds: int) -> dict[str, Any]:
                     found.append(("engine", name, batch, count * slow))
                 continue
             for done in range(1, EPOCHS):
-                after = train(packed[last[0]], last[1], batch, steps[done:], 1, before[done - 1])
+                after = prepare_run(
+                    packed[last[0]], last[1], batch, steps[done:], 1, before[done - 1]
+                )()
                 count = first_within(after[:, : data.values.shape[1]] / MODEL_ONE)
                 if count is not None:
                     name = (
@@ -455,8 +524,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"`make bench` on {where['cpu']}, {where['cores']} cores (load average {where['load']:.1f} "
         f'when it began), loops "{where["loops"]}", Python {where["python"]}, NumPy '
         f"{where['numpy']}. Words of {WORD_BITS} bits, batch {report['batch']}, median of "
-        f"{report['rounds']} interleaved rounds, ratios from the best of them (others may use the "
-        f"machine too), threads pinned to cores. One thread reads "
+        f"{report['rounds']} interleaved rounds of {TIMED_EPOCHS} epochs each, ratios from the "
+        f"best of them (others may use the machine too), threads pinned to cores. One thread reads "
         f"{report['bandwidth'] / 1e9:.1f} GB/s from memory; the share is of that. Loss: after "
         f"{EPOCHS} epochs. Last column: until within 1 % of the float32 engine's loss after "
         f"{EPOCHS} epochs.",
@@ -505,7 +574,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"has at batch {BATCH} after {EPOCHS} epochs, each kind at its best precision, batch and "
         "number of epochs; medians. The solvers that are no SGD keep their defaults but for a "
         "vanishing regularization, and their conversions count; one that is missing was not "
-        "installed, and vowpalwabbit, which reads a format of its own, has no row.",
+        "installed. Vowpal Wabbit, which reads text, has a row where the data are few.",
         "",
         "| kind | best | batch | seconds | x float32 |",
         "|---|---|---:|---:|---:|",
