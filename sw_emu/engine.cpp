@@ -433,13 +433,32 @@ class Trainer {
 
  private:
   /// What is kept of a batch until its update: the sums of its gradient, for coefficients do not
-  /// depend on later batches.
+  /// depend on later batches. They are in 32 bits as long as they fit.
   struct Batch {
     uint32_t count = 0;  // real samples
     CoefficientSums of = {0, 0};
     std::vector<int32_t> first, second;  // coefficients
+    bool is_short = false;               // where the sums are
+    Aligned<int32_t> short_sums;
     Aligned<int64_t> sums;
-    Batch(uint32_t positions, uint32_t batch) : first(batch), second(batch), sums(positions) {}
+    const uint32_t positions;
+    Batch(uint32_t size, uint32_t batch)
+        : first(batch), second(batch), short_sums(size), sums(size), positions(size) {}
+
+    void Clear(bool start_short) {
+      of = {0, 0};
+      is_short = start_short;
+      if (is_short) {
+        std::fill(short_sums.data(), short_sums.data() + positions, 0);
+      } else {
+        std::fill(sums.data(), sums.data() + positions, 0);
+      }
+    }
+    void Widen() {
+      if (!is_short) return;
+      std::copy(short_sums.data(), short_sums.data() + positions, sums.data());
+      is_short = false;
+    }
   };
 
   /// A batch by its number in the epoch.
@@ -459,8 +478,7 @@ class Trainer {
   void TrainBatch(uint32_t k, const int32_t *pending) {
     Batch &batch = BatchOf(dotted_);
     batch.count = std::min(a_.batch, a_.samples - k * a_.batch);
-    batch.of = {0, 0};
-    std::fill(batch.sums.data(), batch.sums.data() + values_.size(), 0);
+    batch.Clear(TValues::IsShort(0));
     const uint32_t block = k / s_.batches_block;
     const uint32_t first = k % s_.batches_block * a_.batch;
     for (uint32_t i = 0; i < batch.count; i += values_.tile()) {
@@ -503,7 +521,12 @@ class Trainer {
     const CoefficientSums sums = SumCoefficients(one, two, tile.count);
     batch.of.total += sums.total;
     batch.of.magnitude += sums.magnitude;
-    values_.AddGradient(tile.slot, one, two, tile.count, batch.sums.data());
+    if (batch.is_short && TValues::IsShort(batch.of.magnitude)) {
+      values_.AddGradient(tile.slot, one, two, tile.count, batch.short_sums.data());
+    } else {
+      batch.Widen();
+      values_.AddGradient(tile.slot, one, two, tile.count, batch.sums.data());
+    }
   }
 
   /// A tile's coefficients from its dot products; `sample` is its first one.
@@ -565,13 +588,14 @@ class Trainer {
     Batch &batch = BatchOf(updated_++);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
     const bool exact = a_.model_bits == 0 && ordered_.empty();
-    if (a_.gradient_bits == 0 && decay == 0 &&
-        values_.Step(batch.sums.data(), batch.of.total, batch.of.magnitude, exact, model_.data(),
-                     largest_)) {
+    if (batch.is_short && a_.gradient_bits == 0 && decay == 0 &&
+        values_.Step(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
+                     model_.data(), largest_)) {
       if (!exact) See(update_);
       ++update_;
       return;
     }
+    batch.Widen();
     int scale = values_.scale();
     int64_t offset = values_.OffsetOf(batch.of.total);
     if (a_.gradient_bits != 0) {

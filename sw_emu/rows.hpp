@@ -66,6 +66,19 @@ ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t siz
   return std::max(static_cast<uint32_t>(largest), 0u - static_cast<uint32_t>(smallest));
 }
 
+/// Sums over rows, in integers that hold them.
+template <class TSum>
+struct GradientLoops {
+  /// gradient[j] += sum over rows of code times coefficient. What rows up to the next multiple of
+  /// four hold is read, and counts zero times.
+  void (*rows)(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
+               TSum *gradient);
+  /// gradient[j] += sum over samples of first code times `two`, second code times `one`. What pairs
+  /// up to the next multiple of four samples hold is read, and counts zero times.
+  void (*pairs)(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
+                const int32_t *one, const int32_t *two, TSum *gradient);
+};
+
 /// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
 struct RowLoops {
   const char *name;
@@ -83,25 +96,20 @@ struct RowLoops {
   /// model -= (sums * 2^scale - offset) >> shift for the first `features` features; takes the model
   /// over where `digits` are not null. Nothing on the way is to leave 32 bits, nor the sum of every
   /// 16th entry. Returns the largest magnitude of an entry.
-  uint32_t (*step)(const int64_t *sums, int scale, int32_t offset, int shift, uint32_t features,
+  uint32_t (*step)(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
                    uint32_t size, int32_t *model, DigitModel *digits);
   /// sums[r] = sum over a row of code times entry.
   void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
                int64_t *sums);
-  /// gradient[j] += sum over rows of code times coefficient. What rows up to the next multiple of
-  /// four hold is read, and counts zero times.
-  void (*gradient)(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
-                   int64_t *gradient);
   /// Double sampling, symmetric: both samples of every value, in whatever form the loops keep
   /// them. Bytes that a sample takes.
   uint32_t (*pair_bytes)(uint32_t base_planes, uint32_t size);
   /// decode_dots of pairs.
   void (*load_pairs)(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
                      int64_t *sums);
-  /// gradient[j] += sum over samples of first code times `two`, second code times `one`. What pairs
-  /// up to the next multiple of four samples hold is read, and counts zero times.
-  void (*pair_gradient)(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
-                        const int32_t *one, const int32_t *two, int64_t *gradient);
+  GradientLoops<int64_t> gradient;
+  /// Where sums are known to fit.
+  GradientLoops<int32_t> short_gradient;
 };
 
 namespace portable {
@@ -168,7 +176,7 @@ ZIPML_CLONES static void Split(const int32_t *model, uint32_t size, DigitModel &
   digits.sum = sum;
 }
 
-ZIPML_CLONES static void Subtract(const int64_t *sums, int scale, int32_t offset, int shift,
+ZIPML_CLONES static void Subtract(const int32_t *sums, int scale, int32_t offset, int shift,
                                   uint32_t count, int32_t *model) {
   for (uint32_t j = 0; j < count; ++j) {
     const uint32_t sum = static_cast<uint32_t>(sums[j]) << scale;
@@ -176,7 +184,7 @@ ZIPML_CLONES static void Subtract(const int64_t *sums, int scale, int32_t offset
   }
 }
 
-static uint32_t Step(const int64_t *sums, int scale, int32_t offset, int shift, uint32_t features,
+static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
                      uint32_t size, int32_t *model, DigitModel *digits) {
   const uint32_t whole = features / kGroup * kGroup;
   Subtract(sums, scale, offset, shift, whole, model);
@@ -221,8 +229,10 @@ static void DecodeDots(const PlaneRows &planes, uint8_t *first, uint8_t *second,
 }
 
 /// A coefficient is two halves, so a product is at most 2^8 * 2^15, and 2^7 of them fit 32 bits.
-ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
-                                  const int32_t *coefficients, int64_t *gradient) {
+template <class TSum>
+__attribute__((always_inline)) inline void AddGradient(const uint8_t *rows, uint32_t count,
+                                                       uint32_t size, const int32_t *coefficients,
+                                                       TSum *gradient) {
   const uint32_t kTile = 512, kRowsExact = 128;
   int32_t sum_low[kTile], sum_high[kTile];
   for (uint32_t begin = 0; begin < count; begin += kRowsExact) {
@@ -247,10 +257,20 @@ ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t 
         }
       }
       for (uint32_t k = 0; k < width; ++k) {
-        gradient[start + k] += sum_low[k] + static_cast<int64_t>(sum_high[k]) * (1 << 16);
+        gradient[start + k] += static_cast<TSum>(sum_low[k] + sum_high[k] * int64_t{1 << 16});
       }
     }
   }
+}
+
+ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
+                                  const int32_t *coefficients, int64_t *gradient) {
+  AddGradient(rows, count, size, coefficients, gradient);
+}
+
+ZIPML_CLONES static void ShortGradient(const uint8_t *rows, uint32_t count, uint32_t size,
+                                       const int32_t *coefficients, int32_t *gradient) {
+  AddGradient(rows, count, size, coefficients, gradient);
 }
 
 static uint32_t PairBytes(uint32_t, uint32_t size) { return 2 * size; }
@@ -261,17 +281,27 @@ static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
   DecodeDots(planes, pairs, pairs + bytes, model, sums);
 }
 
-static void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
-                         const int32_t *one, const int32_t *two, int64_t *gradient) {
+template <class TSum, void (*kRows)(const uint8_t *, uint32_t, uint32_t, const int32_t *, TSum *)>
+void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
+                  const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
   std::copy(two, two + samples, both);
   std::copy(one, one + samples, both + samples);
-  Gradient(pairs, 2 * samples, size, both, gradient);
+  kRows(pairs, 2 * samples, size, both, gradient);
 }
 
-static const RowLoops kLoops = {"portable", Position,  Position,  Decode,
-                                DecodeDots, Split,     Step,      Dots,
-                                Gradient,   PairBytes, LoadPairs, PairGradient};
+static const RowLoops kLoops = {"portable",
+                                Position,
+                                Position,
+                                Decode,
+                                DecodeDots,
+                                Split,
+                                Step,
+                                Dots,
+                                PairBytes,
+                                LoadPairs,
+                                {Gradient, PairGradient<int64_t, Gradient>},
+                                {ShortGradient, PairGradient<int32_t, ShortGradient>}};
 
 }  // namespace portable
 }  // namespace zipml

@@ -289,11 +289,9 @@ ZIPML_AVX512 inline void Split(const int32_t *model, uint32_t size, DigitModel &
 }
 
 /// One pass: digits are as many as before, and made again where that was wrong.
-ZIPML_AVX512 inline uint32_t Step(const int64_t *sums, int scale, int32_t offset, int shift,
+ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift,
                                   uint32_t features, uint32_t size, int32_t *model,
                                   DigitModel *out) {
-  const __m512i low_halves =
-      _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i places =
       _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51);
   const __m512i offsets = _mm512_set1_epi32(offset);
@@ -307,9 +305,7 @@ ZIPML_AVX512 inline uint32_t Step(const int64_t *sums, int scale, int32_t offset
     __m512i x[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
-      const int64_t *from = sums + j + 16 * v;
-      const __m512i s = _mm512_permutex2var_epi32(_mm512_load_si512(from), low_halves,
-                                                  _mm512_load_si512(from + 8));
+      const __m512i s = _mm512_load_si512(sums + j + 16 * v);
       const __m512i gradient =
           _mm512_sra_epi32(_mm512_sub_epi32(_mm512_sll_epi32(s, left), offsets), right);
       const __m512i place = _mm512_add_epi32(places, _mm512_set1_epi32(4 * v));
@@ -745,12 +741,24 @@ struct GradientSums {
   /// A lane adds up 2^8 products of 2^8 * 2^7 for each digit: 2^23, so two digits together fit 32
   /// bits.
   /// \tparam kScale  log2 of what codes were multiplied with
-  template <int kScale>
-  ZIPML_AVX512_INLINE void AddTo(int64_t *gradient) const {
+  template <int kScale, class TSum>
+  ZIPML_AVX512_INLINE void AddTo(TSum *gradient) const {
     AddTo<kScale>(d0.v0, d1.v0, d2.v0, d3.v0, d4.v0, gradient);
     AddTo<kScale>(d0.v1, d1.v1, d2.v1, d3.v1, d4.v1, gradient + 16);
     AddTo<kScale>(d0.v2, d1.v2, d2.v2, d3.v2, d4.v2, gradient + 32);
     AddTo<kScale>(d0.v3, d1.v3, d2.v3, d3.v3, d4.v3, gradient + 48);
+  }
+  /// Modulo 2^32, to which the fifth digit adds nothing.
+  template <int kScale>
+  static ZIPML_AVX512_INLINE void AddTo(__m512i x0, __m512i x1, __m512i x2, __m512i x3, __m512i,
+                                        int32_t *to) {
+    const __m512i pair = kDigits > 1 ? _mm512_add_epi32(x0, _mm512_slli_epi32(x1, 8)) : x0;
+    __m512i sum = _mm512_add_epi32(_mm512_load_si512(to), _mm512_srai_epi32(pair, kScale));
+    if (kDigits > 2) {
+      const __m512i next = kDigits > 3 ? _mm512_add_epi32(x2, _mm512_slli_epi32(x3, 8)) : x2;
+      sum = _mm512_add_epi32(sum, _mm512_slli_epi32(_mm512_srai_epi32(next, kScale), 16));
+    }
+    _mm512_store_si512(to, sum);
   }
   template <int kScale>
   static ZIPML_AVX512_INLINE void AddTo(__m512i x0, __m512i x1, __m512i x2, __m512i x3, __m512i x4,
@@ -782,9 +790,9 @@ ZIPML_AVX512_INLINE FourPlanes FourRows(const uint8_t *row, size_t size) {
                     _mm512_load_si512(row + 2 * size), _mm512_load_si512(row + 3 * size));
 }
 
-template <int kDigits>
+template <int kDigits, class TSum>
 ZIPML_AVX512 void GradientDigits(const uint8_t *rows, uint32_t count, uint32_t size,
-                                 const CoefficientDigits &coefficients, int64_t *gradient) {
+                                 const CoefficientDigits &coefficients, TSum *gradient) {
   for (uint32_t j = 0; j < size; j += kGroup) {
     GradientSums<kDigits> sums = GradientSums<kDigits>::Zero();
     const uint8_t *row = rows + j;
@@ -795,21 +803,22 @@ ZIPML_AVX512 void GradientDigits(const uint8_t *rows, uint32_t count, uint32_t s
   }
 }
 
-inline void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
-                     const int32_t *coefficients, int64_t *gradient) {
+template <class TSum>
+void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
+              TSum *gradient) {
   const CoefficientDigits digits(coefficients, count);
   static void (*const kGradients[])(const uint8_t *, uint32_t, uint32_t, const CoefficientDigits &,
-                                    int64_t *) = {GradientDigits<1>, GradientDigits<2>,
-                                                  GradientDigits<3>, GradientDigits<4>,
-                                                  GradientDigits<5>};
+                                    TSum *) = {GradientDigits<1, TSum>, GradientDigits<2, TSum>,
+                                               GradientDigits<3, TSum>, GradientDigits<4, TSum>,
+                                               GradientDigits<5, TSum>};
   kGradients[digits.count - 1](rows, count, size, digits, gradient);
 }
 
 /// One word's sums from slices of four samples each, side by side.
-template <int kBasePlanes, int kDigits, int i>
+template <int kBasePlanes, int kDigits, int i, class TSum>
 ZIPML_AVX512_INLINE void SlicedWord(const uint8_t *slices, uint32_t fours,
                                     const CoefficientDigits &one, const CoefficientDigits &two,
-                                    int64_t *gradient) {
+                                    TSum *gradient) {
   GradientSums<kDigits> sums = GradientSums<kDigits>::Zero();
   constexpr uint32_t kBytes = (kBasePlanes + 2) * kGroup;
   for (uint32_t q = 0; q < fours; ++q, slices += 4 * kBytes) {
@@ -828,10 +837,10 @@ ZIPML_AVX512_INLINE void SlicedWord(const uint8_t *slices, uint32_t fours,
 }
 
 /// The gradient's sums from slices: first samples by `two`, second ones by `one`.
-template <int kBasePlanes, int kDigits>
+template <int kBasePlanes, int kDigits, class TSum>
 ZIPML_AVX512 void SlicedGradient(const uint8_t *pairs, uint32_t samples, uint32_t size,
                                  const CoefficientDigits &one, const CoefficientDigits &two,
-                                 int64_t *gradient) {
+                                 TSum *gradient) {
   alignas(64) uint8_t slices[kMaxRows / 2 * (kBasePlanes + 2) * kGroup];
   const uint32_t bytes = PairBytes(kBasePlanes, size), fours = (samples + 3) / 4;
   for (uint32_t j = 0; j < size; j += 8 * kGroup, pairs += (kBasePlanes + 2) * kGroup) {
@@ -863,8 +872,9 @@ ZIPML_AVX512 void SlicedGradient(const uint8_t *pairs, uint32_t samples, uint32_
   }
 }
 
-inline void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples,
-                         uint32_t size, const int32_t *one, const int32_t *two, int64_t *gradient) {
+template <class TSum>
+void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
+                  const int32_t *one, const int32_t *two, TSum *gradient) {
   if (base_planes > kMaxSlicedPlanes) {
     int32_t both[kMaxRows];
     std::copy(two, two + samples, both);
@@ -874,19 +884,31 @@ inline void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t sa
   }
   const CoefficientDigits first(one, samples), second(two, samples);
   typedef void (*loop_t)(const uint8_t *, uint32_t, uint32_t, const CoefficientDigits &,
-                         const CoefficientDigits &, int64_t *);
-  static const loop_t kLoops[2][kMaxDigits] = {
-      {SlicedGradient<0, 1>, SlicedGradient<0, 2>, SlicedGradient<0, 3>, SlicedGradient<0, 4>,
-       SlicedGradient<0, 5>},
-      {SlicedGradient<1, 1>, SlicedGradient<1, 2>, SlicedGradient<1, 3>, SlicedGradient<1, 4>,
-       SlicedGradient<1, 5>}};
+                         const CoefficientDigits &, TSum *);
+#define ZIPML_BY_DIGITS(PLANES)                                           \
+  {                                                                       \
+    SlicedGradient<PLANES, 1, TSum>, SlicedGradient<PLANES, 2, TSum>,     \
+        SlicedGradient<PLANES, 3, TSum>, SlicedGradient<PLANES, 4, TSum>, \
+        SlicedGradient<PLANES, 5, TSum>                                   \
+  }
+  static const loop_t kLoops[2][kMaxDigits] = {ZIPML_BY_DIGITS(0), ZIPML_BY_DIGITS(1)};
+#undef ZIPML_BY_DIGITS
   kLoops[base_planes][std::max(first.count, second.count) - 1](pairs, samples, size, first, second,
                                                                gradient);
 }
 
-static const RowLoops kLoops = {"avx512",   Position,  CodePosition, Decode,
-                                DecodeDots, Split,     Step,         Dots,
-                                Gradient,   PairBytes, LoadPairs,    PairGradient};
+static const RowLoops kLoops = {"avx512",
+                                Position,
+                                CodePosition,
+                                Decode,
+                                DecodeDots,
+                                Split,
+                                Step,
+                                Dots,
+                                PairBytes,
+                                LoadPairs,
+                                {Gradient<int64_t>, PairGradient<int64_t>},
+                                {Gradient<int32_t>, PairGradient<int32_t>}};
 
 }  // namespace avx512
 }  // namespace zipml

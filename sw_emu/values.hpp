@@ -123,18 +123,13 @@ ZIPML_CLONES void ScaleDots(uint32_t count, int shift, int64_t offset, int64_t *
   for (uint32_t r = 0; r < count; ++r) dots[r] = ShiftLeft(dots[r], shift) - offset;
 }
 
-/// Whether a step by the gradient sums * 2^scale - offset can be taken in 32 bits, and the new
-/// model summed up in 16 parts of 32 bits.
-/// \param magnitude  of all coefficients together: times a value, what a gradient is at most, and
-///                   half of what it is before the offset
-/// \param largest    magnitude of an entry of the model
-inline bool IsShortStep(ValueFormat format, int64_t magnitude, uint32_t largest, uint32_t size) {
-  const int64_t limit = 0x7fffffff;
-  if (magnitude > limit >> (ValueFractionBits(format) + 2)) return false;
-  const int shift = GradientFractionBits(format) - kModelFractionBits;
-  const int64_t entry = largest + (magnitude << ValueFractionBits(format) >> shift) + 2;
-  return entry * (size / 16) <= limit;
-}
+/// A format whose gradient is always summed up in 64 bits.
+class WideSums {
+ public:
+  static bool IsShort(int64_t) { return false; }
+  void AddGradient(uint32_t, const int32_t *, const int32_t *, uint32_t, int32_t *) {}
+  bool Step(const int32_t *, int64_t, int64_t, bool, int32_t *, uint32_t &) { return false; }
+};
 
 /// Formats "bitplanes" and "refetch".
 class PlaneValues {
@@ -164,12 +159,21 @@ class PlaneValues {
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
-  /// Subtracts a gradient, if that can be done in 32 bits, and sets the new model if `set`.
+  /// Whether a gradient's sums, before and after the offset, fit 32 bits.
+  /// \param magnitude  of all coefficients together: times a value, what a gradient is at most, and
+  ///                   half of what it is before the offset
+  static bool IsShort(int64_t magnitude) {
+    return magnitude <= 0x7fffffff >> (ValueFractionBits(kBitPlanes) + 2);
+  }
+
+  /// Subtracts a gradient whose sums are short, if the new model can be summed up in 16 parts of 32
+  /// bits, and sets it if `set`.
   /// \param largest  magnitude of an entry, before and after
-  bool Step(const int64_t *sums, int64_t total, int64_t magnitude, bool set, int32_t *model,
+  bool Step(const int32_t *sums, int64_t total, int64_t magnitude, bool set, int32_t *model,
             uint32_t &largest) {
-    if (!IsShortStep(kBitPlanes, magnitude, largest, size())) return false;
     const int shift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
+    const int64_t entry = largest + (magnitude << ValueFractionBits(kBitPlanes) >> shift) + 2;
+    if (entry * (size() / 16) > 0x7fffffff) return false;
     const int32_t offset = static_cast<int32_t>(OffsetOf(total)) - (1 << (shift - 1));
     largest = codes_.loops().step(sums, scale(), offset, shift, features_, size(), model,
                                   set ? &digits_ : nullptr);
@@ -199,15 +203,24 @@ class PlaneValues {
   /// Symmetric: Q1 c2 + Q2 c1; else Q c, of the one sample that counts.
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int64_t *sums) {
-    const uint8_t *rows = rows_[slot].data();
-    if (pairs_) {
-      codes_.loops().pair_gradient(rows, BasePlanes(a_.bits), count, size(), one, two, sums);
-    } else {
-      codes_.loops().gradient(rows, count, size(), two, sums);
-    }
+    AddGradient(codes_.loops().gradient, rows_[slot].data(), one, two, count, sums);
+  }
+  void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
+                   int32_t *sums) {
+    AddGradient(codes_.loops().short_gradient, rows_[slot].data(), one, two, count, sums);
   }
 
  private:
+  template <class TSum>
+  void AddGradient(const GradientLoops<TSum> &loops, const uint8_t *rows, const int32_t *one,
+                   const int32_t *two, uint32_t count, TSum *sums) {
+    if (pairs_) {
+      loops.pairs(rows, BasePlanes(a_.bits), count, size(), one, two, sums);
+    } else {
+      loops.rows(rows, count, size(), two, sums);
+    }
+  }
+
   const ZipmlArguments &a_;
   const CodeRows codes_;
   const uint32_t features_;
@@ -261,7 +274,7 @@ ZIPML_CLONES void LookUp(const uint8_t *codes, const uint8_t *tables, uint32_t l
 
 /// Format "levels". A level plus one is 0 .. 2^15, two bytes: a row of codes becomes one of low
 /// bytes and one of high bytes, and both go through the loops of the uniform grid.
-class LevelValues {
+class LevelValues : public WideSums {
  public:
   LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
       : a_(a),
@@ -301,18 +314,6 @@ class LevelValues {
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
-  /// Subtracts a gradient, if that can be done in 32 bits, and sets the new model if `set`.
-  /// \param largest  magnitude of an entry, before and after
-  bool Step(const int64_t *sums, int64_t total, int64_t magnitude, bool set, int32_t *model,
-            uint32_t &largest) {
-    if (!IsShortStep(kLevels, magnitude, largest, size())) return false;
-    const int shift = GradientFractionBits(kLevels) - kModelFractionBits;
-    const int32_t offset = static_cast<int32_t>(OffsetOf(total)) - (1 << (shift - 1));
-    largest = codes_.loops().step(sums, scale(), offset, shift, features_, size(), model,
-                                  set ? &digits_ : nullptr);
-    return true;
-  }
-
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     codes_.loops().decode(codes_.Rows(block, sample, count, 0, codes_.samplings() == 2),
                           code_rows_.data(),
@@ -327,6 +328,7 @@ class LevelValues {
   }
 
   /// Rows of high bytes count 256 times; a call has its own sums for them.
+  using WideSums::AddGradient;
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int64_t *sums) {
     std::copy(two, two + count, coefficients_.begin());
@@ -336,8 +338,8 @@ class LevelValues {
     const uint8_t *high = low + static_cast<size_t>(codes_.samplings() * count) * size();
     const RowLoops &loops = codes_.loops();
     std::fill(high_sums_.data(), high_sums_.data() + size(), 0);
-    loops.gradient(low, rows, size(), coefficients_.data(), sums);
-    loops.gradient(high, rows, size(), coefficients_.data(), high_sums_.data());
+    loops.gradient.rows(low, rows, size(), coefficients_.data(), sums);
+    loops.gradient.rows(high, rows, size(), coefficients_.data(), high_sums_.data());
     AddShifted(high_sums_.data(), size(), sums);
   }
 
@@ -379,7 +381,7 @@ ZIPML_CLONES void AccumulateFloats(const int32_t *values, int64_t coefficient, u
 }
 
 /// Format "float32".
-class FloatValues {
+class FloatValues : public WideSums {
  public:
   FloatValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
       : a_(a),
@@ -396,8 +398,6 @@ class FloatValues {
   int64_t OffsetOf(int64_t) const { return 0; }
 
   void SetModel(const int32_t *model) { model_ = model; }
-  bool Step(const int64_t *, int64_t, int64_t, bool, int32_t *, uint32_t &) { return false; }
-
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *row = a_.planes + block * block_ + (sample + s) * row_ + share_.first / 2;
@@ -406,6 +406,7 @@ class FloatValues {
     }
   }
 
+  using WideSums::AddGradient;
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int64_t *sums) {
     for (uint32_t s = 0; s < count; ++s) {
