@@ -71,6 +71,20 @@ def test_engine_is_exact_at_the_largest_sums() -> None:
         check(Case(ones, case.plan, model))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("label_bits", range(20, 31, 2))
+def test_gradients_leave_32_bits_in_the_middle_of_a_batch(bits: int, label_bits: int) -> None:
+    # residuals of a batch's last tile alone are large: sums begin in 32 bits, and may have to go on
+    # in 64
+    case = random_case(
+        label_bits, bits=bits, features=1000, word_bits=512, samples=180, batch=60, step=0.5
+    )
+    labels = case.packed.labels.copy()
+    labels[np.arange(labels.size) % 60 >= 48] = 2**label_bits
+    large = replace(case.packed, labels=labels)
+    check(Case(large, case.plan, np.zeros_like(case.model)))
+
+
 @pytest.mark.parametrize("batch", [1, 3, 16, 256])
 @pytest.mark.parametrize("samples", [1, 15, 33, 300])
 @pytest.mark.parametrize("sampling", ["symmetric", "single"])
