@@ -159,11 +159,12 @@ class PlaneValues {
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
-  /// Whether a gradient's sums, before and after the offset, fit 32 bits.
-  /// \param magnitude  of all coefficients together: times a value, what a gradient is at most, and
-  ///                   half of what it is before the offset
+  /// Whether a gradient, rounded, fits 32 bits, and so do its sums: what they are in between is
+  /// right modulo 2^32.
+  /// \param magnitude  of all coefficients together: times 1, what a gradient is at most
   static bool IsShort(int64_t magnitude) {
-    return magnitude <= 0x7fffffff >> (ValueFractionBits(kBitPlanes) + 2);
+    const int64_t rounding = int64_t{1} << (kStepShift - 1);
+    return magnitude <= (0x7fffffff - rounding) >> ValueFractionBits(kBitPlanes);
   }
 
   /// Subtracts a gradient whose sums are short, if the new model can be summed up in 16 parts of 32
@@ -171,12 +172,11 @@ class PlaneValues {
   /// \param largest  magnitude of an entry, before and after
   bool Step(const int32_t *sums, int64_t total, int64_t magnitude, bool set, int32_t *model,
             uint32_t &largest) {
-    const int shift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
-    const int64_t entry = largest + (magnitude << ValueFractionBits(kBitPlanes) >> shift) + 2;
-    if (entry * (size() / 16) > 0x7fffffff) return false;
-    const int32_t offset = static_cast<int32_t>(OffsetOf(total)) - (1 << (shift - 1));
-    largest = codes_.loops().step(sums, scale(), offset, shift, features_, size(), model,
-                                  set ? &digits_ : nullptr);
+    const int64_t step = magnitude << ValueFractionBits(kBitPlanes) >> kStepShift;
+    if ((largest + step + 2) * (size() / 16) > 0x7fffffff) return false;
+    const uint32_t offset = static_cast<uint32_t>(OffsetOf(total)) - (1u << (kStepShift - 1));
+    largest = codes_.loops().step(sums, scale(), static_cast<int32_t>(offset), kStepShift,
+                                  features_, size(), model, set ? &digits_ : nullptr);
     return true;
   }
 
@@ -211,6 +211,9 @@ class PlaneValues {
   }
 
  private:
+  /// From a gradient to the model.
+  static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
+
   template <class TSum>
   void AddGradient(const GradientLoops<TSum> &loops, const uint8_t *rows, const int32_t *one,
                    const int32_t *two, uint32_t count, TSum *sums) {
