@@ -495,22 +495,25 @@ def time_to_loss(data: Problem, rounds: int) -> dict[str, Any]:
 
 
 def growth(rounds: int) -> dict[str, Any]:
-    """Seconds of the engine against samples, features and bits, and slopes of the logarithms."""
+    """Seconds of the engine against samples, features, bits and threads; slopes of logarithms."""
+    threads = [t for t in (1, 2, 4, 8, 16) if t <= len(CORES)]
     axes = {
-        "samples": [(n, 500, 4) for n in (5000, 10000, 20000, 40000, 80000)],
-        "features": [(20000, n, 4) for n in (128, 256, 512, 1024, 2048)],
-        "bits": [(20000, 500, b) for b in (1, 2, 4, 8)],
+        "samples": [(n, 500, 4, 1) for n in (5000, 10000, 20000, 40000, 80000)],
+        "features": [(20000, n, 4, 1) for n in (128, 256, 512, 1024, 2048)],
+        "bits": [(20000, 500, b, 1) for b in (1, 2, 4, 8)],
+        "threads": [(40000, 1000, 4, t) for t in threads],
     }
     report = {}
     for axis, points in axes.items():
         rows = []
-        for samples, features, bits in points:
+        for samples, features, bits, count in points:
             data = uniform(samples, features)
             packed = pack_all(data, (bits,), 64)[bits]
-            rows.append(engine(packed, bits, "symmetric", 64, 0.01 / features, 1))
+            rows.append(engine(packed, bits, "symmetric", 64, 0.01 / features, count))
         seconds = [min(s) for s in interleaved(rows, rounds, f"growth with {axis}")]
-        where = [p[("samples", "features", "bits").index(axis)] for p in points]
-        slope = float(np.polyfit(np.log(where), np.log(seconds), 1)[0])
+        where = [p[list(axes).index(axis)] for p in points]
+        # one core has one point
+        slope = float(np.polyfit(np.log(where), np.log(seconds), 1)[0]) if where[1:] else None
         report[axis] = {"at": where, "seconds": seconds, "slope": slope}
     return report
 
@@ -518,11 +521,12 @@ def growth(rounds: int) -> dict[str, Any]:
 def markdown(report: dict[str, Any]) -> str:
     """The report as tables."""
     where = report["machine"]
+    caches = ", ".join(f"{name} {size}" for name, size in where["caches"].items())
     lines = [
         "# One epoch, measured",
         "",
         f"`make bench` on {where['cpu']}, {where['cores']} cores (load average {where['load']:.1f} "
-        f'when it began), loops "{where["loops"]}", Python {where["python"]}, NumPy '
+        f'when it began), {caches}, loops "{where["loops"]}", Python {where["python"]}, NumPy '
         f"{where['numpy']}. Words of {WORD_BITS} bits, batch {report['batch']}, median of "
         f"{report['rounds']} interleaved rounds of {TIMED_EPOCHS} epochs each, ratios from the "
         f"best of them (others may use the machine too), threads pinned to cores. One thread reads "
@@ -588,7 +592,8 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         "## Growth",
         "",
-        "Engine at 4 bits, double sampled, one thread, best of the rounds; slope of log seconds.",
+        "Engine at 4 bits, double sampled, one thread where threads do not grow, best of rounds; "
+        "slope of log seconds.",
         "",
         "| with | at | milliseconds | slope |",
         "|---|---|---|---:|",
@@ -596,7 +601,8 @@ def markdown(report: dict[str, Any]) -> str:
     for axis, r in report["growth"].items():
         at = ", ".join(f"{v:,}" for v in r["at"])
         took = ", ".join(f"{1e3 * s:.2f}" for s in r["seconds"])
-        lines.append(f"| {axis} | {at} | {took} | {r['slope']:.2f} |")
+        slope = "" if r["slope"] is None else f"{r['slope']:.2f}"
+        lines.append(f"| {axis} | {at} | {took} | {slope} |")
     return "\n".join(lines) + "\n"
 
 

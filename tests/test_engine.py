@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG, LIMITS
 from zipml_pynq.interface import INTERFACES
 from zipml_pynq.native import load_build
+from zipml_pynq.pack import pack
 
 ENGINE = load_build("engine")
 
@@ -466,6 +470,47 @@ def test_threads_do_not_change_a_bit_of_many_tiles(
     expected = outcome_of(case, 1)
     for threads in (2, 3, 16):
         assert outcome_of(case, threads) == expected
+
+
+#: Trains on a mapped file with so many bytes of its own memory, and no more, than it has before.
+MAPPED = """
+import resource, sys
+import numpy as np
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.native import load_build
+from zipml_pynq.pack import PackedDataset
+from zipml_pynq.plan import make_plan
+
+packed = PackedDataset.load(sys.argv[1], verify=False)
+layout, build = packed.layout, load_build("engine")
+plan = make_plan(packed, epochs=1, batch=64, step=1e-3)
+row = layout.chunks * layout.lanes
+arrays = {
+    "planes": packed.planes, "labels": packed.labels, "schedule": plan.schedule_table(),
+    "model": np.zeros(row, np.int32), "history": np.zeros(row, np.int32),
+}
+pointers = {name: array.ctypes.data for name, array in arrays.items()}
+status = open("/proc/self/status").read()
+own = 1024 * int(status.partition("VmData:")[2].split()[0])
+limit = own + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+scalars = plan.registers(layout)
+registers = build.run(layout.word_bits, CONFIG.format_bit_planes, pointers, scalars)
+assert registers["status"] == CONFIG.status_ok
+assert arrays["model"].any()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_training_needs_little_memory_beside_a_mapped_file(tmp_path: Path) -> None:
+    path = tmp_path / "packed.safetensors"
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (50_000, 500)).astype(np.float32)
+    packed = pack(X, X[:, 0], bits=8, word_bits=512, batch=64)
+    packed.save(path)
+    assert packed.planes.nbytes > 25e6
+    # rows and sums of some batches, which do not grow with the samples
+    subprocess.run([sys.executable, "-c", MAPPED, str(path), str(4 << 20)], check=True)
 
 
 def test_segments_on_threads_give_the_bits_of_one_piece() -> None:
