@@ -689,7 +689,11 @@ void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t
   std::vector<std::vector<uint32_t>> refetched(threads);
   RunThreads(threads, [&](uint32_t t) {
     const uint32_t last = std::min(a.features, groups * (t + 1) / threads * kGroup);
-    const Share share = {t, groups * t / threads * kGroup, last, threads,
+    const Share share = {t,
+                         groups * t / threads * kGroup,
+                         last,
+                         threads,
+                         (groups + threads - 1) / threads * kGroup,
                          threads > 1 && a.delay > 0};
     counts[t] = Trainer<TValues>(word_bits, a, s, share, exchange).Run(refetched[t]);
   });

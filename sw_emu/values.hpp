@@ -42,7 +42,8 @@ struct Share {
   uint32_t index;        // of the thread
   uint32_t first, last;  // features
   uint32_t threads;
-  bool ahead;  // loads a tile before it has the coefficients of the one before
+  uint32_t widest;  // features of the largest share, whole groups: all threads have the same tiles
+  bool ahead;       // loads a tile before it has the coefficients of the one before
   uint32_t features() const { return last - first; }
   /// Tiles that are kept at a time.
   uint32_t slots() const { return ahead ? 2 : 1; }
@@ -139,12 +140,10 @@ class PlaneValues {
         codes_(word_bits, a, s, share),
         features_(share.features()),
         pairs_(a.sampling == kDoubleSymmetric),
-        bytes_(pairs_ ? codes_.loops().pair_bytes(BasePlanes(a.bits), size())
-                      : codes_.samplings() * size()),
-        tile_(TileSamples(bytes_, codes_.samplings(), share, a.batch)),
+        tile_(TileSamples(BytesOf(share.widest), codes_.samplings(), share, a.batch)),
         digits_(size()) {
     for (uint32_t i = 0; i < share.slots(); ++i) {
-      rows_.emplace_back(static_cast<size_t>(tile_ + 3) * bytes_);
+      rows_.emplace_back(static_cast<size_t>(tile_ + 3) * BytesOf(size()));
     }
   }
 
@@ -214,6 +213,12 @@ class PlaneValues {
   /// From a gradient to the model.
   static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
 
+  /// What a sample's codes of so many features take.
+  uint32_t BytesOf(uint32_t size) const {
+    return pairs_ ? codes_.loops().pair_bytes(BasePlanes(a_.bits), size)
+                  : codes_.samplings() * size;
+  }
+
   template <class TSum>
   void AddGradient(const GradientLoops<TSum> &loops, const uint8_t *rows, const int32_t *one,
                    const int32_t *two, uint32_t count, TSum *sums) {
@@ -228,7 +233,6 @@ class PlaneValues {
   const CodeRows codes_;
   const uint32_t features_;
   const bool pairs_;
-  const uint32_t bytes_;  // of a sample's codes
   const uint32_t tile_;
   std::vector<Aligned<uint8_t>> rows_;  // of each slot
   DigitModel digits_;
@@ -283,7 +287,8 @@ class LevelValues : public WideSums {
       : a_(a),
         codes_(word_bits, a, s, share),
         features_(share.features()),
-        tile_(TileSamples(2 * codes_.samplings() * size(), 2 * codes_.samplings(), share, a.batch)),
+        tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
+                          a.batch)),
         code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
         digits_(size()),
         sums_(4 * tile_),
@@ -391,7 +396,7 @@ class FloatValues : public WideSums {
         share_(share),
         row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
         block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
-        tile_(TileSamples(size() * sizeof(int32_t), 1, share, a.batch)),
+        tile_(TileSamples(share.widest * sizeof(int32_t), 1, share, a.batch)),
         values_(static_cast<size_t>(share.slots() * tile_) * size()) {}
 
   uint32_t size() const { return share_.features(); }

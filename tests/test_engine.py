@@ -472,6 +472,29 @@ def test_threads_do_not_change_a_bit_of_many_tiles(
         assert outcome_of(case, threads) == expected
 
 
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("features", [130, 330, 700, 1300, 2100])
+@pytest.mark.parametrize("delay", [0, 2])
+def test_threads_with_unequal_shares_have_the_same_tiles(
+    value_format: str, features: int, delay: int
+) -> None:
+    case = random_case(
+        features,
+        value_format=value_format,
+        bits=3,
+        word_bits=512,
+        features=features,
+        delay=delay,
+        samples=130,
+        batch=60,
+        epochs=1,
+        own_tables=False,
+    )
+    expected = outcome_of(case, 1)
+    for threads in (2, 3, 5, 7, 11):
+        assert outcome_of(case, threads) == expected
+
+
 #: Trains on a mapped file with so many bytes of its own memory, and no more, than it has before.
 MAPPED = """
 import resource, sys
