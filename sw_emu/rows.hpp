@@ -268,8 +268,8 @@ ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t 
   AddGradient(rows, count, size, coefficients, gradient);
 }
 
-ZIPML_CLONES static void ShortGradient(const uint8_t *rows, uint32_t count, uint32_t size,
-                                       const int32_t *coefficients, int32_t *gradient) {
+ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
+                                  const int32_t *coefficients, int32_t *gradient) {
   AddGradient(rows, count, size, coefficients, gradient);
 }
 
@@ -281,13 +281,13 @@ static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
   DecodeDots(planes, pairs, pairs + bytes, model, sums);
 }
 
-template <class TSum, void (*kRows)(const uint8_t *, uint32_t, uint32_t, const int32_t *, TSum *)>
+template <class TSum>
 void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
                   const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
   std::copy(two, two + samples, both);
   std::copy(one, one + samples, both + samples);
-  kRows(pairs, 2 * samples, size, both, gradient);
+  Gradient(pairs, 2 * samples, size, both, gradient);
 }
 
 static const RowLoops kLoops = {"portable",
@@ -300,8 +300,8 @@ static const RowLoops kLoops = {"portable",
                                 Dots,
                                 PairBytes,
                                 LoadPairs,
-                                {Gradient, PairGradient<int64_t, Gradient>},
-                                {ShortGradient, PairGradient<int32_t, ShortGradient>}};
+                                {Gradient, PairGradient<int64_t>},
+                                {Gradient, PairGradient<int32_t>}};
 
 }  // namespace portable
 }  // namespace zipml

@@ -424,6 +424,13 @@ def outcome_of(case: Case, threads: int) -> tuple[bytes, bytes, int]:
     )
 
 
+def check_threads(case: Case, counts: tuple[int, ...]) -> None:
+    """So many threads give what one does."""
+    expected = outcome_of(case, 1)
+    for threads in counts:
+        assert outcome_of(case, threads) == expected
+
+
 @pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
 @pytest.mark.parametrize("word_bits", [64, 512])
 @pytest.mark.parametrize("features", [65, 500, 1000])
@@ -445,9 +452,7 @@ def test_threads_do_not_change_a_bit(
         model_scale=50.0,
         own_tables=False,
     )
-    expected = outcome_of(case, 1)
-    for threads in (0, 2, 3, 7, 64):
-        assert outcome_of(case, threads) == expected
+    check_threads(case, (0, 2, 3, 7, 64))
 
 
 @pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
@@ -467,9 +472,7 @@ def test_threads_do_not_change_a_bit_of_many_tiles(
         batch=60,
         own_tables=False,
     )
-    expected = outcome_of(case, 1)
-    for threads in (2, 3, 16):
-        assert outcome_of(case, threads) == expected
+    check_threads(case, (2, 3, 16))
 
 
 @pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
@@ -490,9 +493,7 @@ def test_threads_with_unequal_shares_have_the_same_tiles(
         epochs=1,
         own_tables=False,
     )
-    expected = outcome_of(case, 1)
-    for threads in (2, 3, 5, 7, 11):
-        assert outcome_of(case, threads) == expected
+    check_threads(case, (2, 3, 5, 7, 11))
 
 
 #: Trains on a mapped file with so many bytes of its own memory, and no more, than it has before.
