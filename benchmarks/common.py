@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from zipml_pynq.devices import load_overlay
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import ZipmlWarning
-from zipml_pynq.native import machine as machine
-from zipml_pynq.pack import PackedDataset
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Real data for the developers of this project; elsewhere synthetic data stand in.

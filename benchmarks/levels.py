@@ -21,7 +21,7 @@ import numpy as np
 from common import machine, parser_of, publish
 from numpy.typing import NDArray
 
-from zipml_pynq.levels import METHODS, optimal_levels, rounding_variance
+from zipml_pynq.data.levels import METHODS, optimal_levels, rounding_variance
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNTS = (4, 16, 129)

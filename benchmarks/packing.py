@@ -18,8 +18,9 @@ from common import machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from zipml_pynq.pack import pack
-from zipml_pynq.quantize import Normalization, levels
+from zipml_pynq.data.grid import uniform_levels as levels
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
 
 #: Samples and columns.
 SHAPES = ((60_000, 784), (200_000, 90), (100_000, 1_000), (500_000, 13))

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from zipml_pynq.bitstreams import TARGETS, kernel_name
+from zipml_pynq.accelerator.interface import VLNV
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
-from zipml_pynq.interface import VLNV
+from zipml_pynq.devices.bitstreams import TARGETS, kernel_name
 
 #: Blocks of 36 Kbit and of 288 Kbit of the devices; from memory of their data sheets.
 DEVICES = {"pynq-z2": (140, 0), "kv260": (144, 64), "u50": (1344, 640)}

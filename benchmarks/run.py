@@ -26,14 +26,15 @@ from common import DATA, WORD_BITS, machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from zipml_pynq import reference
 from zipml_pynq._engine import ffi, lib
-from zipml_pynq.alignment import empty_aligned
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, MODEL_ONE
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
-from zipml_pynq.quantize import Normalization
+from zipml_pynq.data.alignment import empty_aligned
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.training import baseline
+from zipml_pynq.training.make_plan import make_plan
 
 BITS = (1, 2, 4, 6, 8)
 NUMPY_BATCHES = (16, 64, 256)
@@ -189,7 +190,7 @@ def float_engine(data: Problem, batch: int, step: float, threads: int) -> Conten
 
     def prepare(count: int) -> Callable[[], NDArray[np.float64]]:
         steps = np.float32(inverse(step, count))
-        return lambda: reference.float_sgd(
+        return lambda: baseline.float_sgd(
             data.values, data.labels, steps, batch=batch, threads=threads
         ).astype(np.float64)
 
@@ -201,7 +202,7 @@ def numpy_sgd(data: Problem, batch: int, step: float) -> Contender:
 
     def prepare(count: int) -> Callable[[], NDArray[np.float64]]:
         steps = np.float32(inverse(step, count))
-        return lambda: reference.float_sgd_numpy(
+        return lambda: baseline.float_sgd_numpy(
             data.values, data.labels, steps, batch=batch
         ).astype(np.float64)
 
@@ -377,7 +378,7 @@ def measure(data: Problem, batch: int, rounds: int) -> list[dict[str, Any]]:
         for i, row in enumerate(rows):
             models = row.epochs(EPOCHS)
             if models is not None:
-                losses[i] = [reference.loss(data.values, data.labels, model) for model in models]
+                losses[i] = [baseline.loss(data.values, data.labels, model) for model in models]
     reached = next(losses[i][-1] for i, row in enumerate(rows) if row.name == "float32 engine")
     table = []
     for i, (row, times) in enumerate(zip(rows, seconds, strict=True)):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from zipml_pynq.pack import Layout, plan_layout
-from zipml_pynq.schedule import BOARDS, Mode, choose_delay, epoch_schedule, modelled_seconds
+from zipml_pynq.data.layout import Layout, plan_layout
+from zipml_pynq.training.schedule import (
+    BOARDS,
+    Mode,
+    choose_delay,
+    epoch_schedule,
+    modelled_seconds,
+)
 
 BATCH = 16
 #: Samples, features with intercept, board, precisions.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from zipml_pynq import load_overlay, make_plan, pack, reference
-from zipml_pynq.datasets import synthetic_regression
-from zipml_pynq.plan import step_sizes
+from zipml_pynq import load_overlay, make_plan, pack
+from zipml_pynq.data.datasets import synthetic_regression
+from zipml_pynq.training import baseline
+from zipml_pynq.training.make_plan import step_sizes
 
 EPOCHS = 25
 BITS = range(1, 9)
@@ -24,8 +25,8 @@ def table() -> str:
             values = packed.normalization.transform(data.X_train)
             labels = packed.normalization.transform_labels(data.y_train)
             if exact is None:
-                known = reference.float_sgd(values, labels, step_sizes(0.5, "inverse", EPOCHS))
-                exact = reference.loss(values, labels, known[-1])
+                known = baseline.float_sgd(values, labels, step_sizes(0.5, "inverse", EPOCHS))
+                exact = baseline.loss(values, labels, known[-1])
             plan = make_plan(packed, sampling=sampling, epochs=EPOCHS, fresh=row == "fresh")
 
             def again(epoch: int, packed=packed):
@@ -34,7 +35,7 @@ def table() -> str:
             with load_overlay("emulated") as (_, driver):
                 result = driver.train(packed, plan, redraw=again if row == "fresh" else None)
             steps.append(f"{plan.step[0]:.3g}")
-            losses.append(f"{reference.loss(values, labels, result.model) / exact:.3f}")
+            losses.append(f"{baseline.loss(values, labels, result.model) / exact:.3f}")
         name = "symmetric, fresh draws" if row == "fresh" else row
         lines.append(f"| step, {name} | " + " | ".join(steps) + " |")
         lines.append(f"| loss, {name} | " + " | ".join(losses) + " |")

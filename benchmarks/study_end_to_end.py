@@ -19,12 +19,14 @@ from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from zipml_pynq import datasets, reference
+from zipml_pynq.data import datasets
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError
-from zipml_pynq.losses import objective
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
-from zipml_pynq.quantize import Normalization
+from zipml_pynq.training import baseline
+from zipml_pynq.training.losses import objective
+from zipml_pynq.training.make_plan import make_plan
 
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 BATCH = 16
@@ -153,7 +155,7 @@ class Study:
 
         def run(multiple: float) -> tuple[Array, dict[str, Any]] | None:
             with np.errstate(over="ignore", invalid="ignore"):
-                history = reference.float_sgd_loss(
+                history = baseline.float_sgd_loss(
                     self.values, self.labels, multiple * steps, loss, batch=BATCH
                 )
             return (history, {}) if np.isfinite(history).all() else None

@@ -1,7 +1,7 @@
 """``make study-levels``: uniform against variance-optimal levels, by bits and data set.
 
 Every contender trains for the same epochs at the same batch, without delay, with the best of a few
-multiples of its default first step (:mod:`zipml_pynq.step`), float32 SGD too. Results:
+multiples of its default first step (:mod:`zipml_pynq.training.step`), float32 SGD too. Results:
 ``benchmarks/results/levels_study.json``, ``.md`` and ``.png``.
 """
 
@@ -18,12 +18,14 @@ from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from zipml_pynq import datasets, reference
+from zipml_pynq.data import datasets
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
-from zipml_pynq.quantize import Normalization
-from zipml_pynq.variance import quantization_variance
+from zipml_pynq.training import baseline
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.variance import quantization_variance
 
 BITS = range(2, 9)
 KINDS = ("uniform", "optimal")
@@ -76,7 +78,7 @@ class Study:
         self.labels = self.normalization.transform_labels(problem.y)
 
     def loss(self, model: NDArray[np.float64]) -> float:
-        return reference.loss(self.values, self.labels, model)
+        return baseline.loss(self.values, self.labels, model)
 
     def best(self, run: Callable[[float], NDArray[np.float64] | None]) -> dict[str, float]:
         """The lowest loss over the multiples of the default step, and where it was found."""
@@ -95,7 +97,7 @@ class Study:
 
         def run(multiple: float) -> NDArray[np.float64] | None:
             steps = (multiple * plan.step).astype(np.float32)
-            model = reference.float_sgd(self.values, self.labels, steps, batch=BATCH)[-1]
+            model = baseline.float_sgd(self.values, self.labels, steps, batch=BATCH)[-1]
             return model.astype(np.float64) if np.isfinite(model).all() else None
 
         return self.best(run)

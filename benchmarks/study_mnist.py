@@ -20,10 +20,11 @@ from common import DATA, machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError
-from zipml_pynq.estimators import ZipMLClassifier
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
+from zipml_pynq.learn.classifier import ZipMLClassifier
+from zipml_pynq.training.make_plan import make_plan
 
 BITS = (1, 2, 4, 8)
 LOSSES = ("squared_hinge", "logistic", "least_squares")

@@ -20,13 +20,15 @@ from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from zipml_pynq import datasets, reference
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.data import datasets, values
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError
-from zipml_pynq.losses import LOSSES, objective
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
-from zipml_pynq.quantize import Normalization
+from zipml_pynq.training import baseline
+from zipml_pynq.training.losses import LOSSES, objective
+from zipml_pynq.training.make_plan import make_plan
 
 BITS = (8, 4)
 TRAINED = ("hinge", "logistic")
@@ -162,7 +164,7 @@ class Study:
         models = {}
 
         def run(multiple: float) -> tuple[Array, dict[str, Any]]:
-            models[multiple] = reference.float_sgd_loss(
+            models[multiple] = baseline.float_sgd_loss(
                 self.values, self.problem.y, multiple * plan.step, self.loss, batch=BATCH, l2=L2
             )[-1]
             return models[multiple], {}
@@ -254,7 +256,7 @@ class Study:
         y = np.where(packed.labels[: layout.samples] < 0, -1.0, 1.0)
         degree = planned.get("degree", 0)
         sampling = {"double": "symmetric"}.get(layout.sampling, layout.sampling)
-        q = reference.kernel_values(packed, layout.bits[0], sampling, degree)
+        q = values.kernel_values(packed, layout.bits[0], sampling, degree)
         unit = 2.0**-CONFIG.grid_bits
         first, last = unit * q[0], unit * q[-1]
         derivative = LOSSES[self.loss].derivative

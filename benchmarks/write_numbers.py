@@ -18,7 +18,13 @@ from schedule_table import BATCH, layout
 from study_levels import equal_bits
 from study_nonlinear import gap
 
-from zipml_pynq.schedule import BOARDS, Mode, choose_delay, epoch_schedule, modelled_seconds
+from zipml_pynq.training.schedule import (
+    BOARDS,
+    Mode,
+    choose_delay,
+    epoch_schedule,
+    modelled_seconds,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -16,7 +16,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tests.vendor import Command
-from zipml_pynq.interface import BUNDLE_BITS, CONTROL_BUNDLE, INTERFACES, VALUE_FORMATS, VLNV
+from zipml_pynq.accelerator.interface import (
+    BUNDLE_BITS,
+    CONTROL_BUNDLE,
+    INTERFACES,
+    VALUE_FORMATS,
+    VLNV,
+)
 
 Config = dict[str, str]
 

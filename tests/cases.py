@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq.accelerator.builds import Build
 from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
-from zipml_pynq.interface import FORMAT_CODES
-from zipml_pynq.native import Build
-from zipml_pynq.pack import Layout
-from zipml_pynq.plan import Plan, make_plan
+from zipml_pynq.data.layout import FORMAT_CODES, Layout
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.plan import Plan
 
 GUARD = 64
 SENTINEL = -0x5A5A5A5A

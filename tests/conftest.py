@@ -12,7 +12,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pynq  # noqa: F401
 
-from zipml_pynq.devices import EmulatedDevice, load_overlay
+from zipml_pynq.devices.emulated import EmulatedDevice
+from zipml_pynq.devices.overlay import load_overlay
 
 
 @pytest.fixture

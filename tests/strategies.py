@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.cases import Case, random_case
 from zipml_pynq.constants import CONFIG, WORD_BITS
-from zipml_pynq.losses import LOSSES
+from zipml_pynq.training.losses import LOSSES
 
 #: Outputs of a build that count something, as the reference calls them.
 COUNTERS = ("words", "cycles", "saturations", "outside", "clipped", "refetched")

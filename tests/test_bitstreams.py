@@ -18,11 +18,12 @@ import pynq
 import pytest
 
 from tests.test_package import ROOT
-from zipml_pynq import _engine, bitstreams, load_overlay
-from zipml_pynq.bitstreams import TARGETS, find, kernel_name, target_name
+from zipml_pynq import _engine, load_overlay
+from zipml_pynq.accelerator.interface import VLNV
+from zipml_pynq.devices import bitstreams
+from zipml_pynq.devices.bitstreams import TARGETS, find, kernel_name, target_name
 from zipml_pynq.errors import ArgumentError, DeviceError, OverlayMismatchError, OverlayNotBuiltError
-from zipml_pynq.interface import VLNV
-from zipml_pynq.schedule import BOARDS
+from zipml_pynq.training.schedule import BOARDS
 
 
 @pytest.fixture

@@ -40,11 +40,11 @@ from pynq.remote.selftest.steps import STEPS
 
 from tests.cases import random_case
 from tests.test_driver import CASES, check_same, check_side_by_side, memory_for
-from zipml_pynq import board as board_module
-from zipml_pynq import hwh, interface
-from zipml_pynq.board import BoardServer, connected_ports, is_loopback
-from zipml_pynq.devices import load_overlay
-from zipml_pynq.driver import SgdDriver
+from zipml_pynq.accelerator import interface
+from zipml_pynq.accelerator.driver import SgdDriver
+from zipml_pynq.devices import design, emulated_bitstream, hwh
+from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.devices.served.server import BoardServer, connected_ports, is_loopback
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceConnectionError,
@@ -61,7 +61,7 @@ PAGE = 4096
 
 
 def overlay_path(word_bits: int = 64, value_format: str = "bitplanes") -> str:
-    return str(hwh.OVERLAYS / f"{hwh.overlay_name(word_bits, value_format)}.bit")
+    return str(hwh.OVERLAYS / f"{design.overlay_name(word_bits, value_format)}.bit")
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ folder = sys.argv[1]
 pynq.pl_server.global_state.STATE_DIR = folder  # see private_state
 pynq.pl_server.remote_device.__file__ = pynq.pl_server.embedded_device.__file__ = folder + "/m.py"
 from tests.cases import random_case
-from zipml_pynq.devices import load_overlay
+from zipml_pynq.devices.overlay import load_overlay
 case = random_case(7, epochs=int(sys.argv[3]))
 overlay, driver = load_overlay(sys.argv[2])
 print(type(overlay.device).__name__, flush=True)
@@ -339,7 +339,7 @@ def answers(driver):
 
 def test_a_server_that_falls_silent(processes, connect, monkeypatch):
     """pynq's calls have no time limit of their own."""
-    monkeypatch.setattr("zipml_pynq.driver.CALL_TIMEOUT", 0.5)
+    monkeypatch.setattr("zipml_pynq.accelerator.remote.CALL_TIMEOUT", 0.5)
     server, port = start_board("--port", "0", "--clock-mhz", "0.001")
     processes.append(server)
     driver = load_overlay(overlay_path(), device=connect(port)).driver
@@ -516,7 +516,7 @@ def test_addresses_without_registers(serve, connect):
     device = connect(serve().port)
     for address, length, what in (
         (0x43C0_0000, 4, "no register is at address 0x43c00000"),
-        (hwh.BASE_ADDRESS, 4, "no overlay is loaded"),
+        (design.BASE_ADDRESS, 4, "no overlay is loaded"),
         (0xFF5E_0002, 4, "cannot be mapped"),
         (0xFF5E_0000, 1 << 30, "cannot be mapped"),
         (0xFF5E_0000, 0, "cannot be mapped"),
@@ -614,7 +614,7 @@ def test_files_are_limited(serve, connect, monkeypatch):
 def test_bitstreams_of_hardware_are_refused(serve, connect, tmp_path):
     device = connect(serve().port)
     (tmp_path / "real.hwh").write_text(hwh.hwh(64, "bitplanes"))
-    text = hwh.bitstream(64, "bitplanes")
+    text = emulated_bitstream.bitstream(64, "bitplanes")
     (tmp_path / "real.bit").write_bytes(text.replace(b"zipml emulated", b"ZIPML EMULATED"))
     with pytest.raises(DeviceError, match="none for an emulated board"):
         load_overlay(str(tmp_path / "real.bit"), device=device)
@@ -626,7 +626,7 @@ def test_a_bitstream_of_the_same_name_is_taken_anew(serve, connect, tmp_path):
     device = connect(serve().port)
     for word_bits in (64, 128):
         (tmp_path / "zipml.hwh").write_text(hwh.hwh(word_bits, "bitplanes"))
-        (tmp_path / "zipml.bit").write_bytes(hwh.bitstream(word_bits, "bitplanes"))
+        (tmp_path / "zipml.bit").write_bytes(emulated_bitstream.bitstream(word_bits, "bitplanes"))
         driver = load_overlay(str(tmp_path / "zipml.bit"), device=device).driver
         assert driver.capability.word_bits == word_bits
 
@@ -635,7 +635,7 @@ def test_calls_that_pynq_does_not_make(serve, connect):
     """They are in the protocol, so they work."""
     server = serve()
     stub = connect(server.port)._stub["device"]
-    data = pynq.pl_server.embedded_device.bit2bin(hwh.bitstream(128, "levels"))
+    data = pynq.pl_server.embedded_device.bit2bin(emulated_bitstream.bitstream(128, "levels"))
     chunks = [remote_device_pb2.DownloadRequest(buffer=data[i : i + 16]) for i in range(0, 90, 16)]
     assert stub.download(iter(chunks)).status
     assert only_board(server).device.word_bits == 128

@@ -17,8 +17,9 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from zipml_pynq import command_line, pack
 from zipml_pynq.errors import ZipmlWarning
-from zipml_pynq.estimators import ZipMLClassifier, ZipMLRegressor
-from zipml_pynq.models import LinearModel
+from zipml_pynq.learn.classifier import ZipMLClassifier
+from zipml_pynq.learn.models import LinearModel
+from zipml_pynq.learn.regressor import ZipMLRegressor
 
 ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import dump_svmlight_file
 
-from zipml_pynq import datasets
+from zipml_pynq.data import datasets
 from zipml_pynq.errors import ArgumentError, DownloadError
 
 

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipml_pynq import hwh, interface
+from zipml_pynq.accelerator import capability, interface, regions
+from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.constants import CONFIG, WORD_BITS
-from zipml_pynq.devices import PAGE, EmulatedDevice, Heap, RegisterFile, load_overlay
-from zipml_pynq.driver import SgdDriver
+from zipml_pynq.devices import design, hwh
+from zipml_pynq.devices.emulated import EmulatedDevice
+from zipml_pynq.devices.memory import PAGE, Heap
+from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.devices.register_file import RegisterFile
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
 
 START, DONE, IDLE, READY = (
@@ -103,7 +107,7 @@ def test_buffers_are_given_back_on_every_way(board):
 def test_non_coherent_memory_needs_flush_and_invalidate():
     device = EmulatedDevice(memory_bytes=4 * PAGE, coherent=False)
     with pynq.allocate(4, "u1", target=device) as buffer:
-        at = buffer.device_address - hwh.MEMORY_ADDRESS
+        at = buffer.device_address - design.MEMORY_ADDRESS
         buffer[:] = [1, 2, 3, 4]
         assert device.memory[at] == 0
         buffer[2:].flush()
@@ -237,7 +241,7 @@ def test_overlay_binds_the_driver(board, word_bits, value_format):
     assert overlay.ip_dict["zipml_sgd_0"]["type"] == interface.VLNV[value_format]
     width = overlay.ip_dict["zipml_sgd_0"]["parameters"]["C_M_AXI_GMEM_PLANES_DATA_WIDTH"]
     assert int(width) == word_bits
-    assert driver.capability == interface.Capability.expected(word_bits, value_format)
+    assert driver.capability == capability.Capability.expected(word_bits, value_format)
 
 
 def test_register_map_reads_and_writes(board):
@@ -262,7 +266,7 @@ def test_registers_outside_of_the_design_are_errors():
     with pytest.raises(DeviceError, match="0x43c00000"):
         device.read_registers(0x43C0_0000, 4)
     with pytest.raises(DeviceError, match="0xa0000002"):
-        device.write_registers(hwh.BASE_ADDRESS + 2, b"\0\0\0\0")
+        device.write_registers(design.BASE_ADDRESS + 2, b"\0\0\0\0")
 
 
 def test_missing_handoff_is_told(tmp_path):
@@ -277,7 +281,7 @@ def test_a_start_runs_in_the_background(board):
     registers = dict.fromkeys(REGISTERS.scalars, 0)
     registers |= {"samples": 1, "features": 1, "batch": 1, "block_samples": 1, "bits": 1}
     registers |= {"block_stride": 1, "epochs": 1, "block_step": 1}
-    sizes = interface.regions(registers, 64, "bitplanes")
+    sizes = regions.regions(registers, 64, "bitplanes")
     types = {"planes": "u8", "schedule": "u4"}
     buffers = {
         name: driver.allocate(
@@ -343,7 +347,7 @@ def test_wait_async_uses_the_interrupt(interrupting, monkeypatch):
     waits = []
     wait = pynq.Interrupt.wait
     monkeypatch.setattr(pynq.Interrupt, "wait", lambda self: waits.append(1) or wait(self))
-    monkeypatch.setattr("zipml_pynq.driver.INTERRUPT_CHECK", 10.0)
+    monkeypatch.setattr("zipml_pynq.accelerator.driver.INTERRUPT_CHECK", 10.0)
     device.inject_hang = True  # the kernel is ended by hand, to be sure that it is waited for
     registers = device.registers
 

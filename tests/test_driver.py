@@ -19,11 +19,16 @@ from pynq.pl_server.remote_device import RemoteBuffer
 from pynq.remote import buffer_pb2
 
 from tests.cases import random_case
-from zipml_pynq import driver as driver_module
-from zipml_pynq import hwh, reference
+from zipml_pynq.accelerator import run, segments
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.accelerator.interface import INTERFACES
+from zipml_pynq.accelerator.segments import carried_blocks, segments, streamed_layout
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.devices import PAGE, EmulatedDevice, load_overlay
-from zipml_pynq.driver import carried_blocks, find_driver, segments, streamed_layout
+from zipml_pynq.data.pack import pack
+from zipml_pynq.devices import hwh
+from zipml_pynq.devices.emulated import EmulatedDevice
+from zipml_pynq.devices.memory import PAGE
+from zipml_pynq.devices.overlay import find_driver, load_overlay
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceBufferError,
@@ -35,11 +40,10 @@ from zipml_pynq.errors import (
     OverlayMismatchError,
     ZipmlWarning,
 )
-from zipml_pynq.interface import INTERFACES
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import pack
-from zipml_pynq.plan import Plan, make_plan
-from zipml_pynq.schedule import run_cycles
+from zipml_pynq.training import reference
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.schedule import run_cycles
 
 
 def engines():
@@ -287,7 +291,7 @@ def test_segments_give_the_bits_of_one_piece(board, engine, options, samples):
     driver = board_for(board, case, engine=engine).driver
     with pytest.MonkeyPatch.context() as patch:
         # memory comes in pages, which hold several blocks of such a small case
-        patch.setattr(driver_module._Training, "_allocate_slot", limited(smallest))
+        patch.setattr(run.Training, "_allocate_slot", limited(smallest))
         starts = count_starts(driver, patch)
         result = driver.train(case.packed, case.plan, model=case.model)
     check_same(result, case, blocks=smallest)
@@ -316,7 +320,7 @@ def test_segments_give_the_bits_of_one_piece(board, engine, options, samples):
 
 def limited(capacity):
     """_allocate_slot of a device whose memory holds slots of at most ``capacity`` blocks."""
-    allocate = driver_module._Training._allocate_slot
+    allocate = run.Training._allocate_slot
 
     def allocate_slot(training, size):
         if size > capacity:
@@ -340,13 +344,13 @@ def test_segments_are_copied_while_the_kernel_runs(board, monkeypatch):
     case = random_case(11, samples=32 * 40, features=64 * 4, bits=3, batch=32, blocks=40, epochs=1)
     driver = board_for(board, case, memory_bytes=(VECTOR_PAGES + 2 + 24) * PAGE).driver
     busy = []
-    fill = driver_module._Slot.fill
+    fill = run.Slot.fill
 
     def watched(slot, *arguments):
         busy.append(not driver._is_idle())
         return fill(slot, *arguments)
 
-    monkeypatch.setattr(driver_module._Slot, "fill", watched)
+    monkeypatch.setattr(run.Slot, "fill", watched)
     driver.device.clock_mhz = 1.0  # slow enough to be seen running
     check_same(driver.train(case.packed, case.plan, model=case.model), case, blocks=10)
     assert busy == [False] + [True] * (len(busy) - 1)
@@ -357,15 +361,15 @@ def test_two_segments_stay_on_the_device(board, monkeypatch):
     case = random_case(12, samples=100, batch=2, blocks=4, epochs=4, delay=1)
     driver = board_for(board, case).driver
     copied = []
-    monkeypatch.setattr(driver_module._Training, "_allocate_slot", limited(3))
-    fill = driver_module._Slot.fill
+    monkeypatch.setattr(run.Training, "_allocate_slot", limited(3))
+    fill = run.Slot.fill
 
     def counted(slot, packed, plan, segment):
         before = slot.content
         fill(slot, packed, plan, segment)
         copied.append(slot.content != before)
 
-    monkeypatch.setattr(driver_module._Slot, "fill", counted)
+    monkeypatch.setattr(run.Slot, "fill", counted)
     check_same(driver.train(case.packed, case.plan, model=case.model), case, blocks=3)
     assert sum(copied) == 2 < len(copied)
 
@@ -413,7 +417,7 @@ def test_redraw_trains_every_epoch_on_other_draws(board, monkeypatch, capacity):
         # a new object every time, as fresh packing gives
         return replace(draws[epoch], labels=draws[epoch].labels.copy())
 
-    monkeypatch.setattr(driver_module._Training, "_allocate_slot", limited(capacity))
+    monkeypatch.setattr(run.Training, "_allocate_slot", limited(capacity))
     driver = board_for(board, case).driver
     result = driver.train(case.packed, case.plan, model=case.model, redraw=redraw)
     assert asked == [1, 2, 3]
@@ -626,7 +630,7 @@ def test_buffers_of_a_remote_board():
     driver = load_overlay("emulated", device=device).driver
     check_same(driver.train(case.packed, case.plan, model=case.model), case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver_module._Training, "_allocate_slot", limited(3))
+        patch.setattr(run.Training, "_allocate_slot", limited(3))
         check_same(driver.train(case.packed, case.plan, model=case.model), case, blocks=3)
     assert device.free_bytes == device.memory_bytes
     buffer = driver.allocate(8, "i4")
@@ -758,7 +762,7 @@ def test_default_time_out_covers_the_modelled_time(board):
     case = random_case(26, samples=500, delay=3, l2=0.1)
     driver = board_for(board, case).driver
     result = driver.train(case.packed, case.plan)
-    assert driver._modelled >= result.cycles / driver_module.TIMEOUT_CLOCK
+    assert driver._modelled >= result.cycles / driver.TIMEOUT_CLOCK
 
 
 @pytest.mark.parametrize("where", ["progress", "redraw", "wait"])
@@ -913,7 +917,7 @@ def test_a_refused_register_is_named(board, monkeypatch):
     driver = board_for(board, case).driver
     plan = replace(case.plan, delay=0, batch=3)  # what no plan that is checked would say
     monkeypatch.setattr(Plan, "check", lambda self, layout: None)
-    whole = [driver_module.Segment(0, 1, 30, 0, 0, hold=False)]
+    whole = [segments.Segment(0, 1, 30, 0, 0, hold=False)]
     monkeypatch.setattr(driver_module, "segments", lambda *_: whole)
     with pytest.raises(KernelStatusError, match=r"block_samples = \d+.*multiple of the batch"):
         driver.train(case.packed, plan)

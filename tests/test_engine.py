@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
 from tests.strategies import COUNTERS, any_case, segmented_case
-from zipml_pynq import reference
 from zipml_pynq._engine import ffi, lib
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.constants import CONFIG, LIMITS
-from zipml_pynq.interface import INTERFACES
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import pack
+from zipml_pynq.data.pack import pack
+from zipml_pynq.training import reference
 
 ENGINE = load_build("engine")
 
@@ -501,9 +501,9 @@ MAPPED = """
 import resource, sys
 import numpy as np
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import PackedDataset
-from zipml_pynq.plan import make_plan
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.training.make_plan import make_plan
 
 packed = PackedDataset.load(sys.argv[1], verify=False)
 layout, build = packed.layout, load_build("engine")

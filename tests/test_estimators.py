@@ -19,10 +19,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from zipml_pynq import PackedDataset, estimators, load_overlay, make_plan, pack, reference
-from zipml_pynq.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq import PackedDataset, load_overlay, make_plan, pack
+from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.errors import ArgumentError, ZipmlWarning
-from zipml_pynq.estimators import ZipMLClassifier, ZipMLRegressor
+from zipml_pynq.learn.classifier import ZipMLClassifier
+from zipml_pynq.learn.regressor import ZipMLRegressor
+from zipml_pynq.training import reference
 
 LOSSES = ("hinge", "squared_hinge", "logistic", "least_squares")
 REGRESSION = synthetic_regression(12, 600, 300)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.vendor import ROOT, Run, needs_tcl, run_tcl, unknown_options
-from zipml_pynq.bitstreams import TARGETS, kernel_name
-from zipml_pynq.interface import VLNV
+from zipml_pynq.accelerator.interface import VLNV
+from zipml_pynq.devices.bitstreams import TARGETS, kernel_name
 
 SCRIPT = ROOT / "hls" / "run_hls.tcl"
 STAGES = ["csim", "csynth", "cosim", "export"]

@@ -14,9 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from zipml_pynq import hwh, interface
+from zipml_pynq.accelerator import interface
 from zipml_pynq.constants import WORD_BITS
-from zipml_pynq.devices import load_overlay
+from zipml_pynq.devices import hwh
+from zipml_pynq.devices.overlay import load_overlay
 
 # Attributes of every element by its path: those that all instances have, and with "?" others.
 # "-" is what the emulated design leaves out: who made it and for which device; nothing reads it.

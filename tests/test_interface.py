@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynq.pl_server.embedded_device import bit2bin
 
-from zipml_pynq import hwh, interface
+from zipml_pynq.accelerator import capability, interface, regions, status
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, WORD_BITS
+from zipml_pynq.data import layout
+from zipml_pynq.devices import emulated_bitstream, hwh
 from zipml_pynq.errors import ArgumentError, OverlayMismatchError
-from zipml_pynq.native import load_build
 
 ROOT = Path(__file__).resolve().parent.parent
 HLS = ROOT / "hls" / "src"
@@ -117,7 +119,7 @@ BUILDS = list(builds())
 
 def judge(build, registers, word_bits, value_format):
     """Results of a run with these registers and no memory: for invalid registers only."""
-    code = interface.FORMAT_CODES[value_format]
+    code = layout.FORMAT_CODES[value_format]
     pointers = dict.fromkeys(interface.INTERFACES[value_format].pointers, 0)
     return build.run(word_bits, code, pointers, registers)
 
@@ -131,12 +133,12 @@ def test_capability(build, word_bits, value_format):
     )
     assert results["status"] == CONFIG.status_samples
     assert results["version"] == CONFIG.interface_version
-    found = interface.Capability.decode(results["capability"])
-    assert found == interface.Capability.expected(word_bits, value_format)
+    found = capability.Capability.decode(results["capability"])
+    assert found == capability.Capability.expected(word_bits, value_format)
 
 
 def test_capability_of_an_unknown_format():
-    assert interface.Capability.decode(9 << 56).value_format == "format 9"
+    assert capability.Capability.decode(9 << 56).value_format == "format 9"
 
 
 VALID = {
@@ -228,23 +230,23 @@ def test_judgement_of_registers_is_the_builds(build, values, word_bits, value_fo
     if value_format == "refetch":
         values = {**values, "loss": {0: 1}.get(values["loss"], values["loss"])}
     values = {name: values[name] for name in interface.INTERFACES[value_format].scalars}
-    status = interface.expected_status(values, word_bits, value_format)
+    status = status.expected_status(values, word_bits, value_format)
     if status == CONFIG.status_ok:
         return  # the build would run; test_driver.py trains
     assert judge(build, values, word_bits, value_format)["status"] == status
 
 
 def test_valid_registers_are_valid():
-    assert interface.expected_status(VALID, 64, "bitplanes") == CONFIG.status_ok
-    assert interface.expected_status(VALID_LEVELS, 64, "levels") == CONFIG.status_ok
+    assert status.expected_status(VALID, 64, "bitplanes") == CONFIG.status_ok
+    assert status.expected_status(VALID_LEVELS, 64, "levels") == CONFIG.status_ok
 
 
 def test_every_status_is_told():
     statuses = {
         name: value for name, value in vars_of(CONFIG).items() if name.startswith("status_")
     }
-    assert set(interface.STATUS) == set(statuses.values()) - {CONFIG.status_ok}
-    assert {name for name, _ in interface.STATUS.values()} <= set(VALID_LEVELS)
+    assert set(status.STATUS) == set(statuses.values()) - {CONFIG.status_ok}
+    assert {name for name, _ in status.STATUS.values()} <= set(VALID_LEVELS)
 
 
 def vars_of(config):
@@ -256,7 +258,7 @@ def vars_of(config):
 
 def test_regions_of_a_run():
     # 40 samples are 5 batches in 3 blocks of 2; planes 3 base + 2 dither; 100 features are 2 chunks
-    sizes = interface.regions({**VALID, "skip": 0, "pending": 0, "flags": 0}, 64, "bitplanes")
+    sizes = regions.regions({**VALID, "skip": 0, "pending": 0, "flags": 0}, 64, "bitplanes")
     assert sizes == {
         "planes": 3 * 160 * 8,
         "labels": 3 * 16 * 4,
@@ -269,12 +271,12 @@ def test_regions_of_a_run():
 
 def test_regions_with_planes_of_other_precisions_between():
     values = {**VALID, "block_stride": 1000, "dither_offset": 500, "skip": 0, "pending": 0}
-    sizes = interface.regions({**values, "flags": 0}, 64, "bitplanes")
+    sizes = regions.regions({**values, "flags": 0}, 64, "bitplanes")
     assert sizes["planes"] == (2 * 1000 + 500 + 2 * 32) * 8
 
 
 def test_regions_of_a_segment():
-    sizes = interface.regions(VALID, 64, "bitplanes")
+    sizes = regions.regions(VALID, 64, "bitplanes")
     assert sizes["history"] == 0  # held: no epoch ends
     assert sizes["model"] == (128 + 2 * 2 * 8) * 4  # 2 pending batches of pairs are written
 
@@ -282,28 +284,26 @@ def test_regions_of_a_segment():
 def test_regions_of_float32():
     values = {**VALID, "bits": 32, "sampling": 0, "skip": 0, "pending": 0, "flags": 0}
     values |= {"block_stride": 16 * 25, "dither_offset": 0}
-    sizes = interface.regions(values, 128, "float32")
+    sizes = regions.regions(values, 128, "float32")
     assert sizes["planes"] == 3 * 16 * 25 * 16
     assert sizes["model"] == 100 * 4
 
 
 def test_regions_of_tables():
-    sizes = interface.regions({**VALID_LEVELS, "skip": 0, "flags": 0}, 64, "levels")
+    sizes = regions.regions({**VALID_LEVELS, "skip": 0, "flags": 0}, 64, "levels")
     assert sizes["levels"] == 100 * 9 * 4
-    one = interface.regions({**VALID_LEVELS, "level_tables": 1, "bits": 1}, 64, "levels")
+    one = regions.regions({**VALID_LEVELS, "level_tables": 1, "bits": 1}, 64, "levels")
     assert one["levels"] == 2 * 4
 
 
 def test_regions_of_losses_and_refetching():
     values = {**VALID, "skip": 0, "pending": 0, "flags": 2}
-    table = interface.regions({**values, "loss": 3}, 64, "bitplanes")
+    table = regions.regions({**values, "loss": 3}, 64, "bitplanes")
     assert (table["derivative"], table["labels"]) == (1025 * 4, 3 * 16 * 8)
-    polynomial = interface.regions(
-        {**values, "loss": 4, "sampling": 3, "degree": 5}, 64, "bitplanes"
-    )
+    polynomial = regions.regions({**values, "loss": 4, "sampling": 3, "degree": 5}, 64, "bitplanes")
     assert polynomial["derivative"] == 6 * 4
     assert polynomial["planes"] == (2 * 160 + 96 + 6 * 32) * 8  # blocks are 160 words apart here
-    full = interface.regions({**values, "loss": 1}, 64, "refetch")["full"]
+    full = regions.regions({**values, "loss": 1}, 64, "refetch")["full"]
     assert full == 3 * 16 * 50 * 8  # 100 float32 are 50 words
 
 
@@ -314,7 +314,7 @@ TABLES = [
     interface.table("bitplanes"),
     interface.table("levels"),
     interface.table("refetch"),
-    interface.status_table(),
+    status.status_table(),
 ]
 
 
@@ -332,15 +332,15 @@ def test_shipped_handoffs_are_current():
 @pytest.mark.parametrize("value_format", interface.VLNV)
 def test_bitstreams_say_which_kernel_they_are(word_bits, value_format):
     """Through pynq's own reading of a ``.bit``: what it sends to a board is understood there."""
-    data = bit2bin(hwh.bitstream(word_bits, value_format))
-    assert hwh.read_configuration(data) == (word_bits, value_format)
+    data = bit2bin(emulated_bitstream.bitstream(word_bits, value_format))
+    assert emulated_bitstream.read_configuration(data) == (word_bits, value_format)
 
 
 @pytest.mark.parametrize("damage", [b"", b"abcd" * 20, b"zipml emulated bitstream x 64   "])
 def test_other_bitstreams_are_refused(damage):
     words = b"".join(damage[i : i + 4][::-1] for i in range(0, len(damage), 4))
     with pytest.raises(OverlayMismatchError, match="none for an emulated board"):
-        hwh.read_configuration(words)
+        emulated_bitstream.read_configuration(words)
 
 
 def test_writing_them_again_gives_the_same_bytes(tmp_path):

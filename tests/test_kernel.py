@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
 from tests.strategies import COUNTERS, any_case, segmented_case
-from zipml_pynq import reference
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.interface import INTERFACES
-from zipml_pynq.native import load_build
+from zipml_pynq.training import reference
 
 try:
     KERNEL = load_build("kernel")

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipml_pynq import levels as lv
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.data import levels as lv
+from zipml_pynq.data.levels import LevelHistogram, fit_levels, optimal_levels, rounding_variance
+from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.levels import LevelHistogram, fit_levels, optimal_levels, rounding_variance
-from zipml_pynq.quantize import Normalization
 
 ONE = 1 << CONFIG.level_fraction_bits
 #: Relative error allowed: what rounding may do, in the code under test and in these sums.

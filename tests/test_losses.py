@@ -16,14 +16,17 @@ from scipy import stats
 from scipy.special import expit
 
 from tests.cases import run_build
-from zipml_pynq import reference
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, MODEL_ONE
+from zipml_pynq.data import values
+from zipml_pynq.data.grid import sample_variance
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.losses import LOSSES, chebyshev, derivative_of, objective, tabulated
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
-from zipml_pynq.quantize import Normalization, sample_variance
+from zipml_pynq.training import baseline, reference, result
+from zipml_pynq.training.losses import LOSSES, chebyshev, derivative_of, objective, tabulated
+from zipml_pynq.training.make_plan import make_plan
 
 ENGINE = load_build("engine")
 #: Chance of a false alarm of one test of a mean or a count.
@@ -237,7 +240,7 @@ def copies(bits: int) -> tuple[Array, Array, Array]:
     """V (samples, n), signs of labels, and draws (dithers, copies, samples, n)."""
     X, y, normalization = few_samples()
     packed = repeated(COPIES, bits=bits, seed=bits, sampling="independent", dithers=DEGREE + 1)
-    q = np.stack(reference.kernel_values(packed, bits, "independent", DEGREE))
+    q = np.stack(values.kernel_values(packed, bits, "independent", DEGREE))
     shape = (DEGREE + 1, COPIES, SAMPLES, normalization.features)
     V = normalization.transform(X).astype(np.float64)
     return V, y, q.reshape(shape) / (1 << CONFIG.grid_bits)
@@ -337,9 +340,9 @@ def test_engine_steps_along_the_polynomial_gradient(name: str) -> None:
     plan = make_plan(
         packed, epochs=1, step=1.0, delay=0, loss=name, approximation="chebyshev", range_log2=1
     )
-    start = reference.fixed_model(model_of_margins(V, y, MARGINS), normalization.features)
+    start = result.fixed_model(model_of_margins(V, y, MARGINS), normalization.features)
     moved = (start.astype(np.int64) - run_build(ENGINE, packed, plan, start).model) / MODEL_ONE
-    q = np.stack(reference.kernel_values(packed, 3, "independent", DEGREE)) / 128
+    q = np.stack(values.kernel_values(packed, 3, "independent", DEGREE)) / 128
     labels = np.tile(y, count)
     t = labels * (q[:DEGREE] @ (start / MODEL_ONE)) / 2
     p = plan.derivative.numbers / MODEL_ONE
@@ -492,7 +495,7 @@ def test_engine_rounds_gradients_without_bias() -> None:
     exact = -packed.values().mean(axis=0).astype(np.float64) * step
     unit = 2.0 ** (int(plan.gradient_shifts[0]) - 36)
     assert 7 * unit >= step > 7 * unit / 2
-    start = reference.fixed_model(6 * exact / step, 70)
+    start = result.fixed_model(6 * exact / step, 70)
     outcome = run_build(ENGINE, packed, plan, start)
     assert outcome.registers["saturations"] == outcome.registers["clipped"] == 0
     models = np.concatenate([start[None], outcome.history]).astype(np.int64) / MODEL_ONE
@@ -527,7 +530,7 @@ def test_engine_rounds_the_model_without_bias() -> None:
         model_bits=4,
         model_range=4.0,
     )
-    start = reference.fixed_model(np.random.default_rng(6).uniform(-4, 4, features), features)
+    start = result.fixed_model(np.random.default_rng(6).uniform(-4, 4, features), features)
     outcome = run_build(ENGINE, packed, plan, start)
     assert outcome.registers["saturations"] == outcome.registers["clipped"] == 0
     models = np.concatenate([start[None], outcome.history]).astype(np.int64) / MODEL_ONE
@@ -556,7 +559,7 @@ def test_no_sample_on_the_other_side_is_missed(sampling: str, features: int) -> 
     V = Normalization.fit(X, y).transform(X).astype(np.float64)
     x = rng.normal(size=V.shape[1])
     x *= 2 / np.abs(V @ x).std()  # margins near 1, where it is a close thing
-    fixed = reference.fixed_model(x, len(x)).astype(np.int64)
+    fixed = result.fixed_model(x, len(x)).astype(np.int64)
     exact = y * (V @ (fixed / MODEL_ONE)) < 1
     shares = []
     for bits in range(1, 9):
@@ -590,7 +593,7 @@ def test_refetched_gradient_is_the_exact_decision() -> None:
     packed = repeated(count, bits=3, batch=together, block_samples=together, value_format="refetch")
     V = normalization.transform(X).astype(np.float64)
     plan = make_plan(packed, epochs=1, step=1.0, delay=0, loss="hinge")
-    start = reference.fixed_model(model_of_margins(V, y, MARGINS), normalization.features)
+    start = result.fixed_model(model_of_margins(V, y, MARGINS), normalization.features)
     outcome = run_build(ENGINE, packed, plan, start)
     moved = (start.astype(np.int64) - outcome.model) / MODEL_ONE
     q1, q2 = (q.astype(np.float64) for q in packed.values())
@@ -631,7 +634,7 @@ def trained(name: str, bits: int, **options: Any) -> dict[str, Any]:
     assert outcome.registers["saturations"] == 0
     V = packed.normalization.transform(X).astype(np.float64)
     x = outcome.model / MODEL_ONE
-    exact = reference.float_sgd_loss(V, y, plan.step, name, l2=L2, delay=1)[-1]
+    exact = baseline.float_sgd_loss(V, y, plan.step, name, l2=L2, delay=1)[-1]
     variances = sample_variance(V, bits) @ x**2
     return {
         "start": objective(name, V, y, np.zeros_like(x)),
@@ -704,8 +707,8 @@ def test_float_sgd_of_any_loss_is_float_sgd_on_least_squares() -> None:
         steps = np.array([0.3, 0.2])
         options = {"batch": 7, "l2": 0.01, "delay": delay}
         np.testing.assert_allclose(
-            reference.float_sgd_loss(V, y, steps, **options),
-            reference.float_sgd(V, y, steps, **options),
+            baseline.float_sgd_loss(V, y, steps, **options),
+            baseline.float_sgd(V, y, steps, **options),
             atol=1e-5,
         )
 
@@ -723,7 +726,7 @@ def test_float_sgd_of_any_loss_is_the_accelerator_at_exact_values(name: str) -> 
     )
     costs = (0.5, 1.5)
     plan = make_plan(packed, epochs=4, loss=name, step=0.4, l2=0.01, delay=2, class_costs=costs)
-    exact = reference.float_sgd_loss(
+    exact = baseline.float_sgd_loss(
         X, y, plan.step, name, l2=0.01, delay=2, class_costs=costs, weights=weights
     )
     found = run_build(ENGINE, packed, plan).history / MODEL_ONE
@@ -737,11 +740,11 @@ def test_float_sgd_of_two_samples_is_the_accelerator(name: str) -> None:
     packed = pack(X[:300], y[:300], bits=3)
     plan = make_plan(packed, epochs=3, loss=name, step=0.3, delay=0)
     q1, q2 = packed.values()
-    exact = reference.float_sgd_loss(q1, y[:300], plan.step, name, second=q2)
+    exact = baseline.float_sgd_loss(q1, y[:300], plan.step, name, second=q2)
     found = run_build(ENGINE, packed, plan).history / MODEL_ONE
     np.testing.assert_allclose(found, exact, atol=1e-4)
     with pytest.raises(ArgumentError, match="second had shape"):
-        reference.float_sgd_loss(q1, y[:300], plan.step, name, second=q2[:1])
+        baseline.float_sgd_loss(q1, y[:300], plan.step, name, second=q2[:1])
 
 
 @pytest.mark.parametrize("schedule", ["inverse", "constant"])

@@ -17,11 +17,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, SGDClassifier
 
 from zipml_pynq import load_overlay, pack
-from zipml_pynq.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError, ModelFileError, PackedFileError, ZipmlWarning
-from zipml_pynq.estimators import ZipMLClassifier, ZipMLRegressor
-from zipml_pynq.models import LinearModel
-from zipml_pynq.pack import PackedDataset
+from zipml_pynq.learn.classifier import ZipMLClassifier
+from zipml_pynq.learn.models import LinearModel
+from zipml_pynq.learn.regressor import ZipMLRegressor
 
 REGRESSION = synthetic_regression(12, 400, 100)
 # columns far from 0 and of many sizes, so that a wrong unit anywhere shows
@@ -185,7 +186,7 @@ def test_several_classes_of_the_driver():
 
 def test_loading_needs_neither_pynq_nor_scikit_learn(path):
     code = (
-        "import sys; from zipml_pynq.models import LinearModel; "
+        "import sys; from zipml_pynq.learn.models import LinearModel; "
         f"LinearModel.load({str(path)!r}); print({{'pynq', 'sklearn', 'onnx'}} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

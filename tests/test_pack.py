@@ -18,12 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from zipml_pynq import quantize as q
 from zipml_pynq._engine import ffi, lib
-from zipml_pynq.alignment import CACHE_LINE
 from zipml_pynq.constants import CONFIG, MODEL_ONE, WORD_BITS
+from zipml_pynq.data import checks, draws, grid, normalization
+from zipml_pynq.data.alignment import CACHE_LINE
+from zipml_pynq.data.layout import READABLE, Layout
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.pack_file import pack_file
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError, PackedFileError
-from zipml_pynq.pack import READABLE, Layout, PackedDataset, pack, pack_file
 
 #: The name of the module is that of the function.
 pack_module = sys.modules[pack.__module__]
@@ -55,7 +58,7 @@ def random_tables(rows: int, bits: int, seed: int = 0) -> np.ndarray:
 
 
 #: Samplings of tables of levels, of which no more than two samples are drawn.
-PAIRS = tuple(sampling for sampling in q.SAMPLINGS if sampling != "independent")
+PAIRS = tuple(sampling for sampling in draws.SAMPLINGS if sampling != "independent")
 
 
 def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int, levels) -> np.ndarray:
@@ -65,13 +68,15 @@ def expected_planes(V: np.ndarray, layout: Layout, seed: int, draw: int, levels)
         rows = np.zeros(shape, dtype=np.float32)
         rows[: len(V), : V.shape[1]] = np.clip(V, -1, 1)
         return rows.view("<u8").reshape(layout.blocks, -1)
-    u = q.positions(V)
+    u = grid.positions(V)
     top = max(layout.bits)
-    base = q.base(u, top, levels)
+    base = grid.base(u, top, levels)
     planes = [base >> (top - 2 - p) & 1 for p in range(top - 1)]
     for bits in sorted(layout.bits, reverse=True):
         count = max(layout.independent, 2)
-        planes.extend(q.dithers(u, bits, seed, draw, layout.sampling, levels=levels, count=count))
+        planes.extend(
+            draws.dithers(u, bits, seed, draw, layout.sampling, levels=levels, count=count)
+        )
     lanes = np.zeros((len(planes), *shape), dtype=np.uint8)
     for plane, bit in zip(lanes, planes, strict=True):
         plane[: len(V), : V.shape[1]] = bit
@@ -86,7 +91,7 @@ def check_against_numpy(packed: PackedDataset, X: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("word_bits", WORD_BITS)
-@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+@pytest.mark.parametrize("sampling", draws.SAMPLINGS)
 @pytest.mark.parametrize("columns", [1, 63, 64, 65, 90, 1000])
 def test_compiled_packing_is_numpy_bit_for_bit(word_bits, sampling, columns):
     for dtype in (np.float32, np.float64):
@@ -103,7 +108,7 @@ def test_compiled_packing_is_numpy_bit_for_bit(word_bits, sampling, columns):
                     codes = packed.unpack(b)
                     codes = codes if isinstance(codes, tuple) else (codes,)
                     count = options.get("dithers", 2)
-                    reference = q.quantize(V, b, sampling, SEED, 7, count=count)
+                    reference = draws.quantize(V, b, sampling, SEED, 7, count=count)
                     assert len(codes) == len(reference)
                     for got, expected in zip(codes, reference, strict=True):
                         assert got.dtype == np.int16
@@ -144,7 +149,7 @@ def test_compiled_packing_with_levels_is_numpy_bit_for_bit(word_bits, sampling, 
                 assert np.array_equal(packed.levels, tables)
                 check_against_numpy(packed, X)
                 V = packed.normalization.transform(X)
-                reference = q.quantize(V, bits, sampling, SEED, 7, levels=tables)
+                reference = draws.quantize(V, bits, sampling, SEED, 7, levels=tables)
                 codes, values = packed.unpack(), packed.values()
                 if sampling != "double":
                     codes, values = (codes,), (values,)
@@ -184,7 +189,7 @@ def test_tables_of_the_uniform_grid_are_the_uniform_format(bits, sampling):
     X, y = data(100, 70)
     uniform = pack(X, y, bits=bits, sampling=sampling, block_samples=32)
     for rows in (1, 71):
-        tables = np.tile(q.levels(bits), (rows, 1))
+        tables = np.tile(grid.uniform_levels(bits), (rows, 1))
         packed = pack(X, y, bits=bits, sampling=sampling, block_samples=32, levels=tables)
         assert packed.clipped == 0
         assert np.array_equal(packed.planes, uniform.planes)
@@ -220,11 +225,13 @@ def test_tables_that_are_fitted(monkeypatch):
 
     def fit_levels(X, normalization, bits, per_column=True, method="auto", threads=None):
         calls.append((X, bits, per_column, threads))
-        return np.tile(q.check_levels([q.levels(bits)], bits, 1), (13 if per_column else 1, 1))
+        return np.tile(
+            grid.check_levels([grid.uniform_levels(bits)], bits, 1), (13 if per_column else 1, 1)
+        )
 
-    module = types.ModuleType("zipml_pynq.levels")
+    module = types.ModuleType("zipml_pynq.data.levels")
     module.fit_levels = fit_levels
-    monkeypatch.setitem(sys.modules, "zipml_pynq.levels", module)
+    monkeypatch.setitem(sys.modules, "zipml_pynq.data.levels", module)
     X, y = data(100, 12)
     optimal = pack(X, y, bits=3, levels="optimal", threads=1)
     pooled = pack(X, y, levels="global", value_format="levels")
@@ -234,7 +241,7 @@ def test_tables_that_are_fitted(monkeypatch):
 
 
 def test_values_outside_the_ends_of_a_table_are_clipped_and_counted():
-    fitted = q.Normalization.fit([[-1], [1]], [0, 1])
+    fitted = normalization.Normalization.fit([[-1], [1]], [0, 1])
     X = np.array([[-3], [-1], [-0.75], [-0.5], [0], [0.5], [0.75], [3]])
     with pytest.warns(RuntimeWarning, match="5 value"):
         packed = pack(X, X[:, 0], bits=2, levels=[[-0.5, 0, 0.5], [0, 0, 1]], normalization=fitted)
@@ -272,7 +279,7 @@ def test_what_tables_take_of_the_accelerator():
     columns=st.integers(1, 140),
     batch=st.integers(1, 20),
     bits=st.sets(st.integers(1, 8), min_size=1),
-    sampling=st.sampled_from(q.SAMPLINGS),
+    sampling=st.sampled_from(draws.SAMPLINGS),
     word_bits=st.sampled_from(WORD_BITS),
     dtype=st.sampled_from([np.float32, np.float64]),
     intercept=st.booleans(),
@@ -388,7 +395,7 @@ def test_other_types_are_packed_as_their_conversion_is(dtype, monkeypatch):
     monkeypatch.setattr(q, "_CHUNK_VALUES", 1000)  # many parts
     rng = np.random.default_rng(3)
     X = rng.integers(0, 2 if dtype == np.bool_ else 200, (700, 20)).astype(dtype)
-    converted = q.check_array("X", X, 2)
+    converted = checks.check_array("X", X, 2)
     assert converted.dtype == (np.float32 if dtype == np.float16 else np.float64)
     y = X[:, 0]
     for threads in (1, 3):
@@ -436,7 +443,7 @@ def test_no_second_copy_of_the_samples(kind, tmp_path):
 
 
 def test_edges_constants_and_values_out_of_range():
-    fitted = q.Normalization.fit([[-1, 4, -1e308], [1, 4, 1e308]], [0, 1])
+    fitted = normalization.Normalization.fit([[-1, 4, -1e308], [1, 4, 1e308]], [0, 1])
     X = np.array([[-1, 4, -1e308], [1, 4, 1e308], [0, 4, 0], [5, 9, 1.7e308], [-5, -9, -1.7e308]])
     with pytest.warns(RuntimeWarning, match="6 value"):
         packed = pack(X, [0, 1, 0, 1, 0], bits=range(1, 9), normalization=fitted, batch=1)
@@ -460,7 +467,7 @@ def test_edges_constants_and_values_out_of_range():
 
 
 def test_a_difference_that_overflows_stays_in_a_constant_column():
-    fitted = q.Normalization.fit([[-1.5e308, 0], [-1.5e308, 1]], [0, 1])
+    fitted = normalization.Normalization.fit([[-1.5e308, 0], [-1.5e308, 1]], [0, 1])
     new = np.array([[1.5e308, 0.5], [-1.5e308, 0.0]])
     for value_format in ("bitplanes", "float32"):
         with pytest.warns(RuntimeWarning, match="1 value"):
@@ -469,7 +476,7 @@ def test_a_difference_that_overflows_stays_in_a_constant_column():
 
 
 def test_labels_beyond_fixed_point_saturate():
-    fitted = q.Normalization.fit([[0], [1]], [-1, 1])
+    fitted = normalization.Normalization.fit([[0], [1]], [-1, 1])
     with pytest.warns(RuntimeWarning, match="2 value"):
         packed = pack([[0], [1], [0]], [3, 1e6, -1e6], normalization=fitted)
     assert packed.labels[:3].tolist() == [3 * MODEL_ONE, 2**31 - 1, 1 - 2**31]
@@ -510,7 +517,9 @@ def test_one_stored_set_reads_at_any_sampling():
     for sampling in ("plain", "symmetric", "double", None):
         assert np.array_equal(double.unpack(5, sampling)[1], second)
     assert np.array_equal(double.unpack()[0], first)
-    assert np.array_equal(double.values(2, "single"), q.levels(2)[double.unpack(2, "single")])
+    assert np.array_equal(
+        double.values(2, "single"), grid.uniform_levels(2)[double.unpack(2, "single")]
+    )
     assert double.values(2)[1].dtype == np.float32
 
 
@@ -701,7 +710,10 @@ def test_reading_errors():
         ({"draw": 2**32}, "draw was 4294967296"),
         ({"threads": 0}, "threads was 0"),
         ({"normalization": 3}, "normalization was int; it must be a Normalization"),
-        ({"normalization": q.Normalization([0], [1], 0, 1)}, r"X had 6 column\(s\); .*to 1"),
+        (
+            {"normalization": normalization.Normalization([0], [1], 0, 1)},
+            r"X had 6 column\(s\); .*to 1",
+        ),
         ({"value_format": "int4"}, "value_format was 'int4'"),
         ({"value_format": "float32", "bits": 8}, "bits and sampling were 8 and None; .*leave them"),
         ({"value_format": "float32", "sampling": "double"}, "None and 'double'; .*leave them out"),
@@ -756,11 +768,11 @@ def test_pack_checks_the_data():
     with pytest.raises(ArgumentError, match="X was inf in row 7, column 3"):
         pack(bad, y)
     with pytest.raises(ArgumentError, match="X was inf in row 7, column 3"):
-        pack(bad, y, normalization=q.Normalization.fit(X, y))
+        pack(bad, y, normalization=normalization.Normalization.fit(X, y))
     with pytest.raises(ArgumentError, match="y was nan in row 0"):
         pack(X, y * np.nan)
     with pytest.raises(ArgumentError, match="y was nan in row 0"):
-        pack(X, y * np.nan, normalization=q.Normalization.fit(X, y))
+        pack(X, y * np.nan, normalization=normalization.Normalization.fit(X, y))
 
 
 def test_a_batch_that_cannot_fit_is_named_with_the_largest_that_would():
@@ -779,7 +791,10 @@ def test_a_batch_that_cannot_fit_is_named_with_the_largest_that_would():
         ({"labels": np.zeros(16)}, r"labels was .*float64.*needs int32 \(16,\)"),
         ({"batch": 5}, "batch was 5; it must divide block_samples, 16"),
         ({"seed": -1}, "seed was -1"),
-        ({"normalization": q.Normalization([0], [1], 0, 1)}, "normalization was for 2 features"),
+        (
+            {"normalization": normalization.Normalization([0], [1], 0, 1)},
+            "normalization was for 2 features",
+        ),
         ({"levels": np.zeros((1, 9), np.int16)}, "levels was ndarray; the format 'bitplanes' has"),
     ],
 )
@@ -849,7 +864,7 @@ def test_files_come_back(packed, path, mmap, verify):
         assert np.array_equal(got, expected)
 
 
-@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+@pytest.mark.parametrize("sampling", draws.SAMPLINGS)
 @pytest.mark.parametrize("word_bits", WORD_BITS)
 @pytest.mark.parametrize("intercept", [True, False])
 def test_every_kind_of_data_set_comes_back(tmp_path, sampling, word_bits, intercept):
@@ -1094,7 +1109,7 @@ def test_blocks_make_the_file_of_the_whole(tmp_path, monkeypatch, at, options):
 def test_blocks_with_a_given_normalization_and_table(tmp_path, monkeypatch):
     monkeypatch.setattr(pack_module, "_STREAMED_VALUES", 100)
     X, y = data(80, 9, np.float64)
-    half = q.Normalization.fit(X[:30], y[:30])
+    half = normalization.Normalization.fit(X[:30], y[:30])
     for options in (
         {"normalization": half, "bits": (2, 5)},
         {"levels": random_tables(10, 3), "bits": 3},

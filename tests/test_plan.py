@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.cases import RandomDataset, random_dataset, run_build
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.interface import INTERFACES
-from zipml_pynq.native import load_build
-from zipml_pynq.plan import make_plan, step_sizes
+from zipml_pynq.training.make_plan import make_plan, step_sizes
 
 
 def dataset(**change: Any) -> RandomDataset:

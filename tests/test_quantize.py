@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
-from zipml_pynq import quantize as q
+from zipml_pynq.data import draws, grid, normalization, rows
 from zipml_pynq.errors import ArgumentError
 
 ALL_BITS = range(1, 9)
@@ -47,20 +47,20 @@ def philox_by_hand(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int,
     ],
 )
 def test_philox_known_answers_of_random123(counter, key, expected):
-    assert tuple(int(word) for word in q.philox(counter, key)) == expected
+    assert tuple(int(word) for word in draws.philox(counter, key)) == expected
     assert philox_by_hand(counter, key) == expected
 
 
 @given(st.tuples(*[st.integers(0, 2**32 - 1)] * 6))
 @settings(max_examples=50, deadline=None)
 def test_philox_matches_integers(words):
-    result = q.philox(words[:4], words[4:])
+    result = draws.philox(words[:4], words[4:])
     assert tuple(int(word) for word in result) == philox_by_hand(words[:4], words[4:])
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
 def test_levels(bits):
-    assert np.array_equal(q.levels(bits), np.linspace(-1, 1, 2 ** (bits - 1) + 1))
+    assert np.array_equal(grid.uniform_levels(bits), np.linspace(-1, 1, 2 ** (bits - 1) + 1))
 
 
 def test_positions_of_chosen_values():
@@ -69,7 +69,7 @@ def test_positions_of_chosen_values():
     half = 2**30
     # a tie goes to even: half a step up from an even position stays, one and a half steps become 2
     expected = [0, 2 * half, half, half, half * 3 // 2, half + 1, half - 1, half, half + 2, 0]
-    assert q.positions(values).tolist() == [*expected, 2 * half]
+    assert grid.positions(values).tolist() == [*expected, 2 * half]
 
 
 positions_of_interest = st.one_of(
@@ -86,24 +86,24 @@ positions_of_interest = st.one_of(
 @settings(deadline=None)
 def test_base_and_fraction_in_exact_arithmetic(position, bits):
     u = np.array([position], dtype=np.uint32)
-    base, fraction = int(q.base(u, bits)[0]), int(q.fraction(u, bits)[0])
+    base, fraction = int(grid.base(u, bits)[0]), int(grid.fraction(u, bits)[0])
     intervals, step = 2 ** (bits - 1), 2 ** (32 - bits)
     assert base == min(position // step, intervals - 1)
     assert 0 <= fraction <= step
     # the expectation of base + dither is the position in intervals, without any error
     assert base * step + fraction == position
     # the base at fewer bits is the prefix of the base at 8
-    assert base == int(q.base(u, 8)[0]) >> (8 - bits)
+    assert base == int(grid.base(u, 8)[0]) >> (8 - bits)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-@pytest.mark.parametrize("sampling", q.SAMPLINGS)
+@pytest.mark.parametrize("sampling", draws.SAMPLINGS)
 def test_levels_are_kept_exactly(bits, sampling):
-    grid = q.levels(bits)
+    grid = grid.uniform_levels(bits)
     V = np.tile(grid, (50, 1)).astype(np.float32)
-    for codes in q.quantize(V, bits, sampling, seed=3):
+    for codes in draws.quantize(V, bits, sampling, seed=3):
         assert np.array_equal(codes, np.tile(np.arange(grid.size), (50, 1)))
-    assert np.array_equal(q.sample_variance(grid, bits), np.zeros(grid.size))
+    assert np.array_equal(grid.sample_variance(grid, bits), np.zeros(grid.size))
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -113,14 +113,16 @@ def test_dither_compares_random_with_fraction(bits):
     for offset, expected in ((-1, 0), (0, 0), (1, 1)):
         u = np.zeros((1, 4), dtype=np.uint32)
         u[0, 2], u[0, 3] = random[0] + offset, random[1] + offset
-        (drawn,) = q.dithers(u, bits, seed=11 | 22 << 32, draw=9, sampling="single", first_sample=5)
+        (drawn,) = draws.dithers(
+            u, bits, seed=11 | 22 << 32, draw=9, sampling="single", first_sample=5
+        )
         assert drawn[0, 2:].tolist() == [expected, expected]
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
 def test_nearest_rounds_to_the_closest_level_halves_up(bits):
     V = np.linspace(-1, 1, 4097)[None, :]
-    (codes,) = q.quantize(V, bits, "nearest")
+    (codes,) = draws.quantize(V, bits, "nearest")
     h = 2.0 / 2 ** (bits - 1)
     exact = np.floor((V + 1) / h + 0.5)
     assert np.array_equal(codes, exact)
@@ -128,13 +130,15 @@ def test_nearest_rounds_to_the_closest_level_halves_up(bits):
 
 def test_single_is_the_first_of_double():
     V = np.random.default_rng(0).uniform(-1, 1, (40, 33))
-    assert np.array_equal(q.quantize(V, 3, "single", 5, 6)[0], q.quantize(V, 3, "double", 5, 6)[0])
+    assert np.array_equal(
+        draws.quantize(V, 3, "single", 5, 6)[0], draws.quantize(V, 3, "double", 5, 6)[0]
+    )
 
 
 def test_rows_do_not_depend_on_the_split():
     V = np.random.default_rng(0).uniform(-1, 1, (40, 7))
-    whole = q.quantize(V, 4, seed=1)
-    parts = [q.quantize(V[i : i + 8], 4, seed=1, first_sample=i) for i in range(0, 40, 8)]
+    whole = draws.quantize(V, 4, seed=1)
+    parts = [draws.quantize(V[i : i + 8], 4, seed=1, first_sample=i) for i in range(0, 40, 8)]
     for one, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         assert np.array_equal(one, np.concatenate(pieces))
 
@@ -144,12 +148,12 @@ def test_samples_are_unbiased_with_the_predicted_variance(bits):
     samples = 40_000
     values = np.array([-0.97, -0.5001, -0.1, 0.003, 0.3333, 0.71, 0.995])
     V = np.tile(values, (samples, 1))
-    variance = q.sample_variance(values, bits)
+    variance = grid.sample_variance(values, bits)
     h = 2.0 / 2 ** (bits - 1)
     f = (values + 1) / h % 1
     fourth = f * (1 - f) * (1 - 3 * f * (1 - f)) * h**4
-    for codes in q.quantize(V, bits, "double", seed=bits):
-        drawn = q.levels(bits)[codes]
+    for codes in draws.quantize(V, bits, "double", seed=bits):
+        drawn = grid.uniform_levels(bits)[codes]
         # positions are exact to 2^-31, far below what is resolved here
         z = (drawn.mean(axis=0) - values) / np.sqrt(variance / samples)
         assert np.abs(z).max() < SIGMAS
@@ -186,7 +190,7 @@ def test_interval_of_a_table_in_exact_arithmetic(data, bits):
     position = data.draw(st.one_of(positions_in_tables, st.sampled_from(ends)))
     below, fraction, width = (
         int(part[0, 0])
-        for part in q.interval(np.array([[position]], np.uint32), bits, np.int16([table]))
+        for part in grid.interval(np.array([[position]], np.uint32), bits, np.int16([table]))
     )
     inside = min(max(position, ends[0]), ends[-1])
     assert below == sum(end <= inside for end in ends[1:-1])
@@ -206,18 +210,18 @@ def test_dither_of_a_table_compares_the_scaled_random_number(bits):
         for offset, expected in ((-1, 0), (0, 0), (1, 1)):
             u = np.zeros((1, 4), dtype=np.uint32)
             u[0, 2:] = [max(s + offset, 0) for s in scaled]
-            (drawn,) = q.dithers(u, bits, 11 | 22 << 32, 9, "single", 5, table)
+            (drawn,) = draws.dithers(u, bits, 11 | 22 << 32, 9, "single", 5, table)
             assert drawn[0, 2:].tolist() == [expected, expected]
 
 
 def test_nearest_with_a_table():
     table = np.array([[-0.5, -0.25, -0.25, 0.5, 1.0]])
-    levels = q.check_levels(table, 3, 1)
+    levels = grid.check_levels(table, 3, 1)
     V = np.array([[-1.0, -0.5, -0.38, -0.375, -0.25, 0.1249, 0.125, 0.75, 0.7499, 1.0]]).T
-    (codes,) = q.quantize(V, 3, "nearest", levels=levels)
+    (codes,) = draws.quantize(V, 3, "nearest", levels=levels)
     nearest = [-0.5, -0.5, -0.5, -0.25, -0.25, -0.25, 0.5, 1.0, 0.5, 1.0]
-    assert (q.decode(levels, codes)[:, 0] / 2.0**14).tolist() == nearest
-    assert np.array_equal(q.sample_variance(table.T, 3, levels), np.zeros((5, 1)))
+    assert (grid.decode(levels, codes)[:, 0] / 2.0**14).tolist() == nearest
+    assert np.array_equal(grid.sample_variance(table.T, 3, levels), np.zeros((5, 1)))
 
 
 #: Chance that a seed drawn at random fails the test below, shared out evenly over its comparisons.
@@ -232,15 +236,15 @@ def test_samples_from_tables_are_unbiased_with_the_predicted_variance(bits, pool
     samples, features = 40_000, 24
     levels = tables_with_ties(1 if pooled else features, bits, rng)
     # not closer to a level than a tenth of the interval, so that many draws go either way
-    low = q.interval(q.positions(rng.uniform(-1, 1, (1, features))), bits, levels)[0]
-    ends = [q.decode(levels, low + np.uint32(i))[0] / 2.0**14 for i in (0, 1)]
+    low = grid.interval(grid.positions(rng.uniform(-1, 1, (1, features))), bits, levels)[0]
+    ends = [grid.decode(levels, low + np.uint32(i))[0] / 2.0**14 for i in (0, 1)]
     values = ends[0] + rng.uniform(0.1, 0.9, features) * (ends[1] - ends[0])
     V = np.tile(values, (samples, 1))
     variance = (ends[1] - values) * (values - ends[0])
-    np.testing.assert_allclose(q.sample_variance(V[:1], bits, levels)[0], variance, atol=1e-8)
+    np.testing.assert_allclose(grid.sample_variance(V[:1], bits, levels)[0], variance, atol=1e-8)
     drawn = [
-        q.decode(levels, codes) / 2.0**14 - values
-        for codes in q.quantize(V, bits, "double", seed=bits, levels=levels)
+        grid.decode(levels, codes) / 2.0**14 - values
+        for codes in draws.quantize(V, bits, "double", seed=bits, levels=levels)
     ]
     fourth = variance * ((ends[1] - ends[0]) ** 2 - 3 * variance)
     sigmas = norm.isf(FALSE_ALARM / 2 / (5 * features))
@@ -255,12 +259,12 @@ def test_samples_from_tables_are_unbiased_with_the_predicted_variance(bits, pool
 
 def test_dithers_are_independent():
     rng = np.random.default_rng(1)
-    u = q.positions(rng.uniform(-1, 1, (4000, 32)))
-    f = q.fraction(u, 4) / 2**28
+    u = grid.positions(rng.uniform(-1, 1, (4000, 32)))
+    f = grid.fraction(u, 4) / 2**28
     deviation = np.sqrt(f * (1 - f)).clip(1e-3)
 
     def standardized(**changes):
-        return [(d - f) / deviation for d in q.dithers(u, **{"bits": 4, "seed": 2, **changes})]
+        return [(d - f) / deviation for d in draws.dithers(u, **{"bits": 4, "seed": 2, **changes})]
 
     first, second = standardized()
     other_draw, _ = standardized(draw=1)
@@ -268,8 +272,8 @@ def test_dithers_are_independent():
     # the same fractions, drawn with another precision's counter
     (finer,) = [
         (d - f5) / np.sqrt(f5 * (1 - f5)).clip(1e-3)
-        for f5 in [q.fraction(u, 5) / 2**27]
-        for d in q.dithers(u, 5, 2, sampling="single")
+        for f5 in [grid.fraction(u, 5) / 2**27]
+        for d in draws.dithers(u, 5, 2, sampling="single")
     ]
     pairs = {
         "the two of one value": (first, second),
@@ -304,7 +308,7 @@ matrices = st.sampled_from([np.float32, np.float64]).flatmap(
 @given(matrices)
 @settings(max_examples=300, deadline=None)
 def test_fitted_data_fill_the_range_and_never_leave_it(X):
-    n = q.Normalization.fit(X, np.zeros(len(X)))
+    n = normalization.Normalization.fit(X, np.zeros(len(X)))
     V = n.transform(X)
     assert V.dtype == np.float32
     assert V.shape == (X.shape[0], X.shape[1] + 1)
@@ -324,7 +328,7 @@ def test_fitted_data_fill_the_range_and_never_leave_it(X):
 
 def test_ordinary_columns_have_the_plain_formula():
     X = np.array([[0, -3], [4, 5], [1, 1]], dtype=np.float32)
-    n = q.Normalization.fit(X, [10, 20, 15], intercept=False)
+    n = normalization.Normalization.fit(X, [10, 20, 15], intercept=False)
     assert n.mid.tolist() == [2, 1]
     assert n.half.tolist() == [2, 4]
     assert (n.label_mid, n.label_half) == (15, 5)
@@ -346,7 +350,7 @@ def test_ordinary_columns_have_the_plain_formula():
 )
 def test_extreme_ranges(low, high):
     X = np.array([[low], [high]])
-    n = q.Normalization.fit(X, [low, high])
+    n = normalization.Normalization.fit(X, [low, high])
     values = n.transform(X)[:, 0]
     assert np.abs(values).max() == 1
     assert values[0] < values[1]
@@ -358,7 +362,7 @@ def test_extreme_ranges(low, high):
 
 
 def test_constant_labels_come_back():
-    n = q.Normalization.fit(np.eye(3), np.full(3, 7.25))
+    n = normalization.Normalization.fit(np.eye(3), np.full(3, 7.25))
     assert n.transform_labels([7.25, 7.25, 9.0]).tolist() == [0, 0, 0]
     assert n.predict(np.eye(3), [1, 2, 3, 4]).tolist() == [7.25] * 3
 
@@ -369,7 +373,7 @@ def test_raw_model_and_predict_agree_with_normalized_arithmetic(intercept):
     X = rng.normal(3, 5, (500, 6))
     X[:, 2] = 8.5
     y = rng.normal(-20, 3, 500)
-    n = q.Normalization.fit(X, y, intercept)
+    n = normalization.Normalization.fit(X, y, intercept)
     model = rng.normal(size=n.features)
     expected = n.label_mid + n.label_half * (n.transform(X).astype(np.float64) @ model)
     coefficients, constant = n.to_raw_model(model)
@@ -380,12 +384,12 @@ def test_raw_model_and_predict_agree_with_normalized_arithmetic(intercept):
 
 def test_new_data_leave_the_range_and_are_counted():
     X = np.array([[0.0, 5.0], [2.0, 5.0]])
-    n = q.Normalization.fit(X, [0, 1])
+    n = normalization.Normalization.fit(X, [0, 1])
     new = np.array([[3.0, 5.0], [1.0, 6.0], [-1e300, 5.0]])
     assert n.out_of_range(new) == 3
     assert n.transform(new)[0].tolist() == [2, 0, 1]
     assert n.transform(new)[1].tolist() == [0, 0, 1]
-    assert q.positions([2.0, -2.0]).tolist() == [2**31, 0]
+    assert grid.positions([2.0, -2.0]).tolist() == [2**31, 0]
 
 
 @given(
@@ -399,12 +403,12 @@ def test_new_data_leave_the_range_and_are_counted():
 def test_compiled_ranges_are_those_of_numpy(X, rows, columns, threads, gaps):
     X = np.resize(X, (rows, columns + 1))
     X = X[:, :-1] if gaps else np.ascontiguousarray(X[:, :-1])
-    low, high = q.column_range("X", X, threads)
+    low, high = normalization.column_range("X", X, threads)
     assert low.dtype == high.dtype == np.float64
     assert np.array_equal(low, X.min(axis=0))
     assert np.array_equal(high, X.max(axis=0))
     assert not np.signbit(low[low == 0]).any()
-    n = q.Normalization(X[0], np.abs(X[-1] / 2), 0, 1)
+    n = normalization.Normalization(X[0], np.abs(X[-1] / 2), 0, 1)
     with np.errstate(over="ignore"):
         outside = np.abs(X.astype(np.float64) - n.mid) > n.half
     assert n.out_of_range(X, threads=threads) == outside.sum()
@@ -424,19 +428,19 @@ def test_every_value_is_looked_at(columns, dtype):
                 for value in (np.nan, np.inf, -np.inf, 50, -50):
                     kept, a[row, column] = a[row, column], value
                     if np.isfinite(value):
-                        low, high = q.column_range("X", a, 1)
+                        low, high = normalization.column_range("X", a, 1)
                         assert (low[column] if value < 0 else high[column]) == value
                     else:
                         message = rf"X was {value} in row {row}, column {column}; every"
                         with pytest.raises(ArgumentError, match=message):
-                            q.column_range("X", a, 1)
+                            normalization.column_range("X", a, 1)
                     a[row, column] = kept
 
 
 def test_many_rows_are_worked_on_in_parts():
     rng = np.random.default_rng(5)
-    X = rng.normal(size=(3 * q._CHUNK_VALUES // 4, 5)).astype(np.float32)
-    n = q.Normalization.fit(X, np.zeros(len(X)))
+    X = rng.normal(size=(3 * rows._CHUNK_VALUES // 4, 5)).astype(np.float32)
+    n = normalization.Normalization.fit(X, np.zeros(len(X)))
     middle = (X.min(axis=0).astype(float) + X.max(axis=0)) / 2
     half = (X.max(axis=0).astype(float) - X.min(axis=0)) / 2
     assert np.array_equal(n.mid, middle)
@@ -451,47 +455,67 @@ def test_many_rows_are_worked_on_in_parts():
 def test_integers_booleans_and_halves_are_converted():
     for dtype in (np.int8, np.uint64, np.bool_, np.float16, ">f4", ">f8", np.longdouble):
         X = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
-        n = q.Normalization.fit(X, np.array([0, 1, 1]).astype(dtype))
+        n = normalization.Normalization.fit(X, np.array([0, 1, 1]).astype(dtype))
         assert n.transform(X)[:, 0].tolist() == [-1, 1, 1]
 
 
 def test_normalization_is_immutable_and_compares_by_value():
-    n = q.Normalization.fit(np.eye(3), [0, 1, 2])
-    assert n == q.Normalization(n.mid, n.half, n.label_mid, n.label_half)
-    assert n != q.Normalization(n.mid, n.half * 2, n.label_mid, n.label_half)
-    assert n != q.Normalization(n.mid, n.half, n.label_mid, n.label_half, intercept=False)
+    n = normalization.Normalization.fit(np.eye(3), [0, 1, 2])
+    assert n == normalization.Normalization(n.mid, n.half, n.label_mid, n.label_half)
+    assert n != normalization.Normalization(n.mid, n.half * 2, n.label_mid, n.label_half)
+    assert n != normalization.Normalization(
+        n.mid, n.half, n.label_mid, n.label_half, intercept=False
+    )
     assert n != 3
     with pytest.raises(ValueError, match="read-only"):
         n.mid[0] = 1
 
 
 ONE = np.ones((2, 2))
-FITTED = q.Normalization.fit(ONE, ONE[0])
+FITTED = normalization.Normalization.fit(ONE, ONE[0])
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: q.Normalization.fit([[np.nan, 1]], [0]), "X was nan in row 0, column 0; every"),
         (
-            lambda: q.Normalization.fit([[1, 2], [1, np.inf]], [0, 1]),
+            lambda: normalization.Normalization.fit([[np.nan, 1]], [0]),
+            "X was nan in row 0, column 0; every",
+        ),
+        (
+            lambda: normalization.Normalization.fit([[1, 2], [1, np.inf]], [0, 1]),
             "X was inf in row 1, col",
         ),
-        (lambda: q.Normalization.fit(ONE, [0, -np.inf]), "y was -inf in row 1; every label"),
         (
-            lambda: q.Normalization.fit(np.empty((0, 3)), []),
+            lambda: normalization.Normalization.fit(ONE, [0, -np.inf]),
+            "y was -inf in row 1; every label",
+        ),
+        (
+            lambda: normalization.Normalization.fit(np.empty((0, 3)), []),
             r"X had shape \(0, 3\); it must",
         ),
         (
-            lambda: q.Normalization.fit(np.empty((3, 0)), ONE[0]),
+            lambda: normalization.Normalization.fit(np.empty((3, 0)), ONE[0]),
             r"X had shape \(3, 0\); it must",
         ),
-        (lambda: q.Normalization.fit([1, 2], [1, 2]), r"X had shape \(2,\); it must have 2"),
-        (lambda: q.Normalization.fit(ONE, ONE), r"y had shape \(2, 2\); it must have 1"),
-        (lambda: q.Normalization.fit(ONE, [1, 2, 3]), r"y had 3 label\(s\), X 2 row\(s\)"),
-        (lambda: q.Normalization.fit([["a", "b"]], [1]), "X had dtype <U1; it must be a dense"),
-        (lambda: q.Normalization.fit(ONE * 1j, [1, 2]), "X had dtype complex128"),
-        (lambda: q.Normalization.fit(ONE, [None, 1]), "y had dtype object"),
+        (
+            lambda: normalization.Normalization.fit([1, 2], [1, 2]),
+            r"X had shape \(2,\); it must have 2",
+        ),
+        (
+            lambda: normalization.Normalization.fit(ONE, ONE),
+            r"y had shape \(2, 2\); it must have 1",
+        ),
+        (
+            lambda: normalization.Normalization.fit(ONE, [1, 2, 3]),
+            r"y had 3 label\(s\), X 2 row\(s\)",
+        ),
+        (
+            lambda: normalization.Normalization.fit([["a", "b"]], [1]),
+            "X had dtype <U1; it must be a dense",
+        ),
+        (lambda: normalization.Normalization.fit(ONE * 1j, [1, 2]), "X had dtype complex128"),
+        (lambda: normalization.Normalization.fit(ONE, [None, 1]), "y had dtype object"),
         (
             lambda: FITTED.transform(np.ones((2, 3))),
             r"X had 3 column\(s\)",
@@ -506,21 +530,36 @@ FITTED = q.Normalization.fit(ONE, ONE[0])
             r"V had 2 column\(s\); .* 3 features",
         ),
         (lambda: FITTED.transform_labels([np.nan]), "y was nan in row 0"),
-        (lambda: q.Normalization([], [], 0, 1), r"mid had shape \(0,\)"),
-        (lambda: q.Normalization([0], [1, 2], 0, 1), r"half had shape \(2,\), mid \(1,\)"),
-        (lambda: q.Normalization([0], [-1], 0, 1), "must not be negative"),
-        (lambda: q.Normalization([0], [1], np.nan, 1), "label_mid and label_half must be finite"),
-        (lambda: q.levels(0), "bits was 0; allowed is 1..8"),
-        (lambda: q.levels(9), "bits was 9; allowed is 1..8"),
-        (lambda: q.levels(4.0), "bits was 4.0; it must be an integer in 1..8"),
-        (lambda: q.levels(True), "bits was True; it must be an integer"),
-        (lambda: q.positions(["x"]), "V had dtype <U1"),
-        (lambda: q.positions([np.nan]), "V held NaN or infinity"),
-        (lambda: q.quantize(ONE, 4, "triple"), "sampling was 'triple'; allowed are 'double', 's"),
-        (lambda: q.quantize(ONE, 4, seed=-1), "seed was -1; allowed is 0..18446744073709551615"),
-        (lambda: q.quantize(ONE, 4, draw=2**32), "draw was 4294967296; allowed is 0..4294967295"),
-        (lambda: q.quantize(ONE, 4, first_sample=2**32 - 1), "first_sample was 4294967295"),
-        (lambda: q.quantize(ONE[0], 4), r"u had shape \(2,\)"),
+        (lambda: normalization.Normalization([], [], 0, 1), r"mid had shape \(0,\)"),
+        (
+            lambda: normalization.Normalization([0], [1, 2], 0, 1),
+            r"half had shape \(2,\), mid \(1,\)",
+        ),
+        (lambda: normalization.Normalization([0], [-1], 0, 1), "must not be negative"),
+        (
+            lambda: normalization.Normalization([0], [1], np.nan, 1),
+            "label_mid and label_half must be finite",
+        ),
+        (lambda: grid.uniform_levels(0), "bits was 0; allowed is 1..8"),
+        (lambda: grid.uniform_levels(9), "bits was 9; allowed is 1..8"),
+        (lambda: grid.uniform_levels(4.0), "bits was 4.0; it must be an integer in 1..8"),
+        (lambda: grid.uniform_levels(True), "bits was True; it must be an integer"),
+        (lambda: grid.positions(["x"]), "V had dtype <U1"),
+        (lambda: grid.positions([np.nan]), "V held NaN or infinity"),
+        (
+            lambda: draws.quantize(ONE, 4, "triple"),
+            "sampling was 'triple'; allowed are 'double', 's",
+        ),
+        (
+            lambda: draws.quantize(ONE, 4, seed=-1),
+            "seed was -1; allowed is 0..18446744073709551615",
+        ),
+        (
+            lambda: draws.quantize(ONE, 4, draw=2**32),
+            "draw was 4294967296; allowed is 0..4294967295",
+        ),
+        (lambda: draws.quantize(ONE, 4, first_sample=2**32 - 1), "first_sample was 4294967295"),
+        (lambda: draws.quantize(ONE[0], 4), r"u had shape \(2,\)"),
     ],
 )
 def test_errors_name_the_argument(call, message):

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from tests.cases import run_build
-from zipml_pynq import reference
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, MODEL_ONE
-from zipml_pynq.datasets import synthetic_regression
+from zipml_pynq.data.datasets import synthetic_regression
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.losses import objective
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan
-from zipml_pynq.ranges import auto_ranges
+from zipml_pynq.training import baseline
+from zipml_pynq.training.losses import objective
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.ranges import auto_ranges
 
 ENGINE = load_build("engine")
 EPOCHS = 10
@@ -36,7 +37,7 @@ def test_ranges_are_those_of_a_float_run(loss: str) -> None:
     model, gradients = auto_ranges(packed, plan, plan.step)
     V = packed.values()[0].astype(np.float64)
     y = packed.labels[:4_000] / MODEL_ONE
-    history = reference.float_sgd_loss(V, y, plan.step, loss)
+    history = baseline.float_sgd_loss(V, y, plan.step, loss)
     assert model == pytest.approx(1.25 * np.abs(history).max(), rel=0.02)
     assert gradients.shape == (EPOCHS,)
     # at the zero model by hand
@@ -74,7 +75,7 @@ def test_default_ranges_reach_the_float_loss_at_eight_bits(loss: str) -> None:
     assert outcome.registers["clipped"] < 0.01 * updates
     V = packed.values()[0]
     y = packed.labels[:4_000] / MODEL_ONE
-    exact = reference.float_sgd_loss(V, y, plan.step, loss)[-1]
+    exact = baseline.float_sgd_loss(V, y, plan.step, loss)[-1]
     found = objective(loss, V, y, outcome.model / MODEL_ONE)
     assert found < 1.02 * objective(loss, V, y, exact)
 

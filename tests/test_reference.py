@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import Case, random_case
-from zipml_pynq import reference
 from zipml_pynq.constants import CONFIG, MODEL_ONE
+from zipml_pynq.data import values
+from zipml_pynq.data.pack import pack
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.pack import pack
-from zipml_pynq.plan import step_sizes
+from zipml_pynq.training import baseline, reference, result
+from zipml_pynq.training.make_plan import step_sizes
 
 
 def half_up(value: Fraction) -> int:
@@ -112,7 +113,7 @@ def test_unpacked_values_are_those_that_pack_stored(bits: int, word_bits: int) -
     X, y = rng.normal(size=(50, 70)), rng.normal(size=50)
     packed = pack(X, y, bits=(bits, bits % 8 + 1), word_bits=word_bits, batch=8)
     expected = packed.values(bits, "symmetric")
-    found = reference.kernel_values(packed, bits, "symmetric")
+    found = values.kernel_values(packed, bits, "symmetric")
     one = 2.0**CONFIG.grid_bits
     for d in (0, 1):
         np.testing.assert_array_equal(found[d] / one, expected[d])
@@ -125,7 +126,7 @@ def test_values_of_levels_are_those_that_pack_stored(bits: int, levels: str) -> 
     X, y = rng.lognormal(size=(50, 20)), rng.normal(size=50)
     packed = pack(X, y, bits=bits, levels=levels, batch=8)
     expected = packed.values(bits, "symmetric")
-    found = reference.kernel_values(packed, bits, "symmetric")
+    found = values.kernel_values(packed, bits, "symmetric")
     one = 2.0**CONFIG.level_fraction_bits
     for d in (0, 1):
         np.testing.assert_array_equal(found[d] / one, expected[d])
@@ -134,7 +135,7 @@ def test_values_of_levels_are_those_that_pack_stored(bits: int, levels: str) -> 
 def test_float32_values_are_those_that_pack_stored() -> None:
     rng = np.random.default_rng(0)
     packed = pack(rng.normal(size=(50, 70)), rng.normal(size=50), value_format="float32")
-    np.testing.assert_array_equal(reference.float_values(packed), packed.values())
+    np.testing.assert_array_equal(values.float_values(packed), packed.values())
 
 
 @given(st.floats(-1, 1, width=32))
@@ -151,12 +152,12 @@ def test_fixed_from_float_clamps() -> None:
 
 
 def test_start_model_is_fixed_point_or_normalized_units() -> None:
-    np.testing.assert_array_equal(reference.fixed_model(None, 2), [0, 0])
-    np.testing.assert_array_equal(reference.fixed_model([0.5, -1.0], 2), [2**23, -(2**24)])
-    np.testing.assert_array_equal(reference.fixed_model(np.array([3, -4]), 2), [3, -4])
+    np.testing.assert_array_equal(result.fixed_model(None, 2), [0, 0])
+    np.testing.assert_array_equal(result.fixed_model([0.5, -1.0], 2), [2**23, -(2**24)])
+    np.testing.assert_array_equal(result.fixed_model(np.array([3, -4]), 2), [3, -4])
     for wrong in ([1.0], [200.0, 0.0], [np.nan, 0.0], [-(2**31), 0]):
         with pytest.raises(ArgumentError, match="model had"):
-            reference.fixed_model(wrong, 2)
+            result.fixed_model(wrong, 2)
 
 
 def test_result_says_what_was_streamed() -> None:
@@ -186,8 +187,8 @@ def test_compiled_float_sgd_is_the_numpy_one(batch: int, delay: int, features: i
     steps = step_sizes(0.3 / features, "inverse", 3)
     start = np.linspace(-1, 1, features)
     given = {"batch": batch, "delay": delay, "l2": 0.2, "model": start}
-    compiled = reference.float_sgd(V, y, steps, **given)
-    plain = reference.float_sgd_numpy(V, y, steps, **given)
+    compiled = baseline.float_sgd(V, y, steps, **given)
+    plain = baseline.float_sgd_numpy(V, y, steps, **given)
     np.testing.assert_allclose(compiled, plain, rtol=2e-4, atol=2e-5)
 
 
@@ -197,9 +198,9 @@ def test_float_sgd_is_the_accelerator_at_full_precision() -> None:
         3, value_format="float32", samples=100, features=60, batch=8, delay=2, l2=0.5, epochs=4
     )
     packed = case.packed
-    V = reference.float_values(packed)
+    V = values.float_values(packed)
     y = packed.labels[:100] / MODEL_ONE
-    history = reference.float_sgd(
+    history = baseline.float_sgd(
         V, y, case.plan.step, batch=8, delay=2, l2=0.5, model=case.model / MODEL_ONE
     )
     fixed = reference.train(packed, case.plan, case.model)
@@ -208,19 +209,19 @@ def test_float_sgd_is_the_accelerator_at_full_precision() -> None:
 
 def test_float_sgd_converges_to_least_squares() -> None:
     V, y = problem(2000, 20)
-    history = reference.float_sgd(V, y, step_sizes(0.5, "inverse", 30))
-    losses = [reference.loss(V, y, x) for x in history]
-    assert losses[-1] < 1e-6 < reference.loss(V, y, np.zeros(20))
-    gradient = reference.full_precision_gradient(V, y, history[-1])
+    history = baseline.float_sgd(V, y, step_sizes(0.5, "inverse", 30))
+    losses = [baseline.loss(V, y, x) for x in history]
+    assert losses[-1] < 1e-6 < baseline.loss(V, y, np.zeros(20))
+    gradient = baseline.full_precision_gradient(V, y, history[-1])
     assert np.abs(gradient).max() < 1e-4
 
 
 def test_gradient_is_the_slope_of_the_loss() -> None:
     V, y = problem(50, 5)
     x, e = np.linspace(-1, 1, 5), 1e-5
-    gradient = reference.full_precision_gradient(V, y, x)
+    gradient = baseline.full_precision_gradient(V, y, x)
     for j, d in enumerate(np.eye(5) * e):
-        slope = (reference.loss(V, y, x + d) - reference.loss(V, y, x - d)) / (2 * e)
+        slope = (baseline.loss(V, y, x + d) - baseline.loss(V, y, x - d)) / (2 * e)
         assert gradient[j] == pytest.approx(slope, abs=1e-6)
 
 
@@ -239,4 +240,4 @@ def test_gradient_is_the_slope_of_the_loss() -> None:
 def test_float_sgd_refuses_what_does_not_fit(change: dict, message: str) -> None:
     arguments = {"values": np.zeros((3, 2)), "labels": np.zeros(3), "step": [0.1], **change}
     with pytest.raises(ArgumentError, match=message):
-        reference.float_sgd(**arguments)
+        baseline.float_sgd(**arguments)

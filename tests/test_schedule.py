@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import random_case, run_build
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.data.layout import Layout, plan_layout
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import Layout, plan_layout
-from zipml_pynq.schedule import (
+from zipml_pynq.training.schedule import (
     BOARDS,
     LINE_RATE,
     Board,

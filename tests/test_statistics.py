@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tests.cases import run_build
-from zipml_pynq import reference
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, MODEL_ONE
-from zipml_pynq.datasets import synthetic_regression
-from zipml_pynq.devices import load_overlay
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan, step_sizes
-from zipml_pynq.quantize import Normalization, sample_variance
-from zipml_pynq.step import auto_step
-from zipml_pynq.variance import gradient_variance, quantization_variance
+from zipml_pynq.data.datasets import synthetic_regression
+from zipml_pynq.data.grid import sample_variance
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.training import baseline, result
+from zipml_pynq.training.make_plan import make_plan, step_sizes
+from zipml_pynq.training.step import auto_step
+from zipml_pynq.training.variance import gradient_variance, quantization_variance
 
 ENGINE = load_build("engine")
 COPIES = 12_000
@@ -97,7 +99,7 @@ def mean_differs(samples: NDArray, mean: NDArray) -> bool:
 @pytest.mark.parametrize("levels", LEVELS)
 def test_double_sampled_gradient_is_unbiased(bits: int, levels: str) -> None:
     V, labels, q1, q2 = draws(bits, levels)
-    exact = reference.full_precision_gradient(V, labels, MODEL)
+    exact = baseline.full_precision_gradient(V, labels, MODEL)
     assert not mean_differs(symmetric(bits, levels), exact)
     assert not mean_differs(gradients(q1, q2, labels), exact)
     # the test has power: a hundredth of the gradient is noticed where noise allows it
@@ -167,7 +169,7 @@ def test_symmetric_estimator_has_the_smaller_variance(bits: int) -> None:
 @pytest.mark.parametrize("bits", BITS)
 def test_single_sampled_gradient_misses_by_the_predicted_bias(bits: int) -> None:
     V, labels, q1, _ = draws(bits)
-    exact = reference.full_precision_gradient(V, labels, MODEL)
+    exact = baseline.full_precision_gradient(V, labels, MODEL)
     single = gradients(q1, q1, labels)
     bias = sample_variance(V, bits).mean(axis=0) * MODEL
     assert not mean_differs(single, exact + bias)
@@ -191,7 +193,7 @@ def test_engine_steps_along_the_mean_of_these_gradients(bits: int) -> None:
         normalization=Normalization.fit(X, y),
     )
     plan = make_plan(packed, epochs=1, step=1.0, delay=0)
-    start = reference.fixed_model(MODEL, len(MODEL))
+    start = result.fixed_model(MODEL, len(MODEL))
     outcome = run_build(ENGINE, packed, plan, start)
     moved = (start.astype(np.int64) - outcome.model) / MODEL_ONE
     np.testing.assert_allclose(moved, symmetric(bits)[:copies].mean(axis=0), atol=2e-6)
@@ -216,8 +218,8 @@ def synthetic() -> tuple[NDArray, NDArray, NDArray, NDArray]:
 def float_loss() -> float:
     """Training loss of float32 SGD at its good step."""
     _, _, V, labels = synthetic()
-    history = reference.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
-    return reference.loss(V, labels, history[-1])
+    history = baseline.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
+    return baseline.loss(V, labels, history[-1])
 
 
 def trained_loss(bits: int, sampling: str) -> float:
@@ -228,7 +230,7 @@ def trained_loss(bits: int, sampling: str) -> float:
     plan = make_plan(packed, sampling=sampling, epochs=EPOCHS)
     outcome = run_build(ENGINE, packed, plan)
     assert outcome.registers["saturations"] == 0
-    return reference.loss(V, labels, outcome.model / MODEL_ONE)
+    return baseline.loss(V, labels, outcome.model / MODEL_ONE)
 
 
 # Training is deterministic at its seeds: a threshold on one run has no false-alarm rate, only a
@@ -249,14 +251,14 @@ def four_bits(seed: int) -> tuple[float, float]:
     packed = pack(data.X_train, data.y_train, bits=4, seed=seed)
     V = packed.normalization.transform(data.X_train)
     labels = packed.normalization.transform_labels(data.y_train)
-    history = reference.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
-    exact = reference.loss(V, labels, history[-1])
+    history = baseline.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
+    exact = baseline.loss(V, labels, history[-1])
     with load_overlay("emulated") as (_, driver):
         once = driver.train(packed, epochs=EPOCHS)
         fresh = driver.train(
             packed, epochs=EPOCHS, redraw=lambda epoch: packed.redraw(data.X_train, epoch)
         )
-    return tuple(reference.loss(V, labels, r.model) / exact - 1 for r in (once, fresh))
+    return tuple(baseline.loss(V, labels, r.model) / exact - 1 for r in (once, fresh))
 
 
 def test_four_bits_reach_the_float32_loss() -> None:
@@ -288,12 +290,12 @@ def test_step_of_full_precision_comes_out_of_the_same_formula() -> None:
     packed = pack(X, y, value_format="float32")
     factors = step_sizes(1.0, "inverse", EPOCHS)
     step = auto_step(packed, bits=32, sampling="single", batch=16, delay=0, factors=factors)
-    history = reference.float_sgd(V, labels, step * factors)
-    assert reference.loss(V, labels, history[-1]) < 1.01 * float_loss()
+    history = baseline.float_sgd(V, labels, step * factors)
+    assert baseline.loss(V, labels, history[-1]) < 1.01 * float_loss()
     outcome = run_build(
         ENGINE,
         packed,
         make_plan(packed, epochs=EPOCHS, step=step, delay=0),
     )
-    assert reference.loss(V, labels, outcome.model / MODEL_ONE) < 1.01 * float_loss()
+    assert baseline.loss(V, labels, outcome.model / MODEL_ONE) < 1.01 * float_loss()
     assert outcome.registers["saturations"] == 0

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from tests.cases import run_build
-from zipml_pynq import datasets, reference
-from zipml_pynq import step as step_module
+from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import MODEL_ONE
+from zipml_pynq.data import datasets
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.native import load_build
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import make_plan, step_sizes
-from zipml_pynq.step import (
+from zipml_pynq.training import baseline
+from zipml_pynq.training import step as step_module
+from zipml_pynq.training.make_plan import make_plan, step_sizes
+from zipml_pynq.training.step import (
     Moments,
     auto_step,
     moments,
@@ -195,8 +197,8 @@ def test_training_does_not_diverge(rows, bits, sampling, batch, delay) -> None:
     V, labels = normalized(packed, X)
     outcome = run_build(ENGINE, packed, plan)
     assert outcome.registers["saturations"] == 0
-    start = reference.loss(V, labels, np.zeros(V.shape[1]))
-    losses = [start] + [reference.loss(V, labels, h / MODEL_ONE) for h in outcome.history]
+    start = baseline.loss(V, labels, np.zeros(V.shape[1]))
+    losses = [start] + [baseline.loss(V, labels, h / MODEL_ONE) for h in outcome.history]
     # the naive samplings at one bit fit another problem; they must not blow up
     naive = bits == 1 and sampling in ("single", "nearest")
     assert losses[-1] < (4.0 if naive else 1.0) * start
@@ -210,12 +212,12 @@ def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int) -> None:
     packed = pack(X, y, bits=bits)
     V, labels = normalized(packed, X)
     good = step_sizes(0.5, "inverse", 20)
-    known = reference.float_sgd(V, labels, good)
+    known = baseline.float_sgd(V, labels, good)
     plan = make_plan(packed, epochs=20)
     outcome = run_build(ENGINE, packed, plan)
     for epoch, within in ((0, 1.1), (4, 1.02), (19, 1.01)):
-        loss = reference.loss(V, labels, outcome.history[epoch] / MODEL_ONE)
-        assert loss < within * reference.loss(V, labels, known[epoch])
+        loss = baseline.loss(V, labels, outcome.history[epoch] / MODEL_ONE)
+        assert loss < within * baseline.loss(V, labels, known[epoch])
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(1, 2.5), (2, 1.25), (3, 1.25)])
@@ -228,7 +230,7 @@ def test_few_bits_end_near_the_best_step(bits: int, factor: float) -> None:
     def final(step: float | str) -> float:
         plan = make_plan(packed, epochs=20, step=step)
         model = run_build(ENGINE, packed, plan).model / MODEL_ONE
-        return reference.loss(V, labels, model)
+        return baseline.loss(V, labels, model)
 
     best = min(final(step) for step in np.geomspace(0.001, 1, 13))
     assert final("auto") < factor * best
@@ -247,8 +249,8 @@ def test_one_bit_drawn_once_never_ends_worse_than_it_started(
     V, labels = normalized(packed, data.X_train)
     plan = make_plan(packed, epochs=epochs, schedule=schedule)
     model = run_build(ENGINE, packed, plan).model / MODEL_ONE
-    start = reference.loss(V, labels, np.zeros(features + 1))
-    assert reference.loss(V, labels, model) < 0.85 * start
+    start = baseline.loss(V, labels, np.zeros(features + 1))
+    assert baseline.loss(V, labels, model) < 0.85 * start
 
 
 def test_fresh_draws_allow_a_larger_step() -> None:

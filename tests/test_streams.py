@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, vstack
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from zipml_pynq import streams
+from zipml_pynq.data import streams
+from zipml_pynq.data.streams import RowFile
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.streams import RowFile
 
 
 def read(file: RowFile) -> tuple[np.ndarray, np.ndarray | None, int]:

@@ -6,11 +6,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zipml_pynq.datasets import synthetic_regression
+from zipml_pynq.data.datasets import synthetic_regression
+from zipml_pynq.data.grid import sample_variance
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import LEVEL_CHOICES, pack
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.pack import LEVEL_CHOICES, pack
-from zipml_pynq.quantize import Normalization, sample_variance
-from zipml_pynq.variance import gradient_variance, propose_quantization, quantization_variance
+from zipml_pynq.training.variance import (
+    gradient_variance,
+    propose_quantization,
+    quantization_variance,
+)
 
 PLAIN = synthetic_regression(20, n_train=2000, n_test=1)
 SKEWED = synthetic_regression(20, n_train=2000, n_test=1, skew=1.5)

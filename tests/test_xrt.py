@@ -22,11 +22,14 @@ from pynq.pl_server.xrt_device import XrtDevice
 
 from tests.cases import random_case
 from tests.test_driver import CASES, check_same
-from zipml_pynq import hwh, interface, xrt
-from zipml_pynq.devices import EmulatedDevice, load_overlay
-from zipml_pynq.driver import SgdDriver
+from zipml_pynq.accelerator import interface
+from zipml_pynq.accelerator.driver import SgdDriver
+from zipml_pynq.accelerator.interface import CTRL, INTERFACES, VLNV
+from zipml_pynq.accelerator.regions import regions
+from zipml_pynq.devices import design, xrt
+from zipml_pynq.devices.emulated import EmulatedDevice
+from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import DeviceBufferError, DeviceError, OutOfDeviceMemoryError
-from zipml_pynq.interface import CTRL, INTERFACES, VLNV, regions
 
 BASE = 0x180_0000
 UUID = bytes(range(16))
@@ -183,7 +186,7 @@ def make_pyxrt(card):
             return self._size
 
         def address(self):
-            return hwh.MEMORY_ADDRESS + self.offset
+            return design.MEMORY_ADDRESS + self.offset
 
         def sync(self, direction, size, offset):
             card.record("sync", direction, size, offset)

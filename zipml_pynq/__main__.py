@@ -7,7 +7,7 @@ import sys
 def main() -> int:
     """Run the command line; exit code 1 says what to install where it is not there."""
     try:
-        from zipml_pynq.command_line import main as run
+        from zipml_pynq.command_line.main import main as run
     except ModuleNotFoundError as error:
         if error.name not in ("click", "tqdm"):
             raise

@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zipml_pynq import datasets, reference
-from zipml_pynq.devices import load_overlay
-from zipml_pynq.pack import PackedDataset, pack
-from zipml_pynq.plan import Plan, make_plan
-from zipml_pynq.quantize import Normalization
-from zipml_pynq.schedule import BOARDS, epoch_schedule, modelled_seconds
+from zipml_pynq.data import datasets
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.training import baseline
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.schedule import BOARDS, epoch_schedule, modelled_seconds
 
 BITS = (1, 2, 4, 6, 8)
 #: Rows of the table by the titles of the plot's panels.
@@ -103,8 +106,8 @@ class Experiment:
         """A line of the table out of the model after every epoch."""
         schedule = epoch_schedule(packed.layout, plan)
         floats = 4 * packed.layout.samples * packed.layout.features
-        start = reference.loss(self.values, self.labels, np.zeros(packed.layout.features))
-        losses = [float(reference.loss(self.values, self.labels, x)) for x in history]
+        start = baseline.loss(self.values, self.labels, np.zeros(packed.layout.features))
+        losses = [float(baseline.loss(self.values, self.labels, x)) for x in history]
         if packed.layout.value_format == "float32":
             self.float_loss = losses[-1]
         streamed = schedule.words * packed.layout.word_bits // 8
@@ -114,7 +117,7 @@ class Experiment:
             bits=max(packed.layout.bits),
             device=device,
             train_loss=losses[-1],
-            test_loss=float(reference.loss(self.test_values, self.test_labels, history[-1])),
+            test_loss=float(baseline.loss(self.test_values, self.test_labels, history[-1])),
             gap=losses[-1] / self.float_loss - 1,
             bytes_per_epoch=streamed,
             ratio=floats / streamed,
@@ -128,7 +131,7 @@ class Experiment:
         packed = self.pack(FLOAT_BITS, "single")
         plan = make_plan(packed, epochs=self.epochs)
         start = time.perf_counter()
-        history = reference.float_sgd(self.values, self.labels, plan.step, batch=self.batch)
+        history = baseline.float_sgd(self.values, self.labels, plan.step, batch=self.batch)
         seconds = time.perf_counter() - start
         return self.row(packed, plan, "-", "CPU float32", history.astype(np.float64), seconds)
 

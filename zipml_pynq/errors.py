@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from zipml_pynq.result import TrainResult
+from typing import Any
 
 
 class ZipmlError(Exception):
@@ -69,7 +66,7 @@ class DivergenceError(ZipmlError, ArithmeticError):
         What the run ended with, where there was one.
     """
 
-    result: TrainResult | None = None
+    result: Any = None
 
 
 class ZipmlWarning(UserWarning):

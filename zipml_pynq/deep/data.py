@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zipml_pynq.data.checks import check_choice, check_int
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.quantize import check_choice, check_int
 
 #: Data sets by name: torchvision's class, and the file that is looked for in a folder first.
 DATA_SETS: dict[str, tuple[str, str]] = {

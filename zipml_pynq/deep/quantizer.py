@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from zipml_pynq.data.checks import check_choice, check_int
+from zipml_pynq.data.levels import optimal_levels, rounding_variance
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.levels import optimal_levels, rounding_variance
-from zipml_pynq.quantize import check_choice, check_int
 
 #: Chooses levels: values (N,) and their number k to ascending levels (k,).
 Rule = Callable[[NDArray[np.floating], int], ArrayLike]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from zipml_pynq.data.checks import check_choice, check_int
 from zipml_pynq.deep.data import Pictures
 from zipml_pynq.deep.quantizer import (
     MAX_COUNT,
@@ -25,7 +26,6 @@ from zipml_pynq.deep.quantizer import (
     refresh_levels,
 )
 from zipml_pynq.errors import ArgumentError, DivergenceError
-from zipml_pynq.quantize import check_choice, check_int
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,11 @@
+"""Who speaks to the kernel.
+
+| module | what is decided there |
+|---|---|
+| ``interface`` | registers, their offsets and ports |
+| ``capability``, ``status``, ``regions`` | what a build is, what it refuses, what it touches |
+| ``driver`` | registers written, started, waited for |
+| ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
+| ``buffers``, ``remote`` | device memory; boards in the network |
+| ``builds``, ``machine`` | the compiled kernel and engine; what they run on |
+"""

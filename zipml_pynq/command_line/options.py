@@ -1,0 +1,98 @@
+"""Parameters of the commands: how options are read, and those that several commands share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import numpy as np
+
+from zipml_pynq.constants import MAX_BITS
+from zipml_pynq.data.streams import FORMATS
+
+#: Shells complete names of files; what they hold is checked where they are read.
+FILE = click.Path(allow_dash=True)
+
+
+class Bits(click.ParamType):
+    """Precisions: "4", "2,4", "1-8"; as a schedule also "2x5,4", five epochs of 2 and then 4."""
+
+    name = "bits"
+
+    def __init__(self, schedule: bool = False, also: tuple[int, ...] = ()) -> None:
+        self.schedule = schedule
+        self.also = also
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        found: list[int] = []
+        try:
+            for part in value.split(","):
+                first, _, times = part.partition("x")
+                low, _, high = first.partition("-")
+                span = range(int(low), int(high or low) + 1)
+                found += [*span] * (int(times) if times and self.schedule else 1)
+                if not span or (times and not self.schedule) or (times and int(times) < 1):
+                    raise ValueError
+            if not all(1 <= bits <= MAX_BITS or bits in self.also for bits in found):
+                raise ValueError
+        except ValueError:
+            example = "2x5,4 (five epochs of 2, then 4)" if self.schedule else "2,4 or 1-8"
+            also = "".join(f", {bits}" for bits in self.also)
+            self.fail(f"it was {value!r}; allowed are 1..{MAX_BITS}{also}, such as 4, or {example}")
+        return tuple(found)
+
+
+class Auto(click.ParamType):
+    """ "auto" or a number above 0."""
+
+    name = "auto|number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        if value == "auto" or isinstance(value, float):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not (np.isfinite(number) and number > 0):
+            self.fail(f"it was {value!r}; allowed are 'auto' and numbers above 0")
+        return number
+
+
+def rows_options(command: Any) -> Any:
+    """How files of samples are read."""
+    for option in (
+        click.option(
+            "--format",
+            "file_format",
+            type=click.Choice(["auto", *FORMATS]),
+            default="auto",
+            help="Of INPUT; auto: by its name, else by its first line.",
+        ),
+        click.option(
+            "--label",
+            metavar="COLUMN",
+            help="Name, or number from 1 on, of the column of labels of a table [the last].",
+        ),
+        click.option("--zero-based", is_flag=True, help="LIBSVM indices begin with 0, not 1."),
+        click.option(
+            "--part",
+            type=click.Choice(["train", "test"]),
+            default="train",
+            help="Of an .npz that holds both.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def common_options(command: Any) -> Any:
+    """What every command that takes a while has."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
+    return click.option(
+        "--progress/--no-progress",
+        default=None,
+        help="A progress bar on standard error [where that is a terminal].",
+    )(command)

@@ -1,0 +1,15 @@
+"""Rows in, planes out.
+
+| module | what is decided there |
+|---|---|
+| ``checks`` | what an argument may be |
+| ``normalization`` | how a column and the labels become [-1, 1], and back |
+| ``grid``, ``draws`` | the levels, and the draws that round to them |
+| ``levels`` | where levels lie best |
+| ``layout`` | where which bit lies: blocks, planes, words |
+| ``pack``, ``pack_file``, ``planes``, ``labels`` | packing, in memory and larger than it |
+| ``packed``, ``packed_file``, ``tensor_file`` | a packed data set, and its file |
+| ``values`` | what planes stand for, read back |
+| ``streams``, ``datasets`` | files of samples, and data to try |
+| ``rows``, ``alignment`` | rows and arrays as compiled code takes them |
+"""

@@ -1,0 +1,376 @@
+"""From raw columns and labels to [-1, 1] and back: docs/data.md, "Normalization"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+
+from zipml_pynq._engine import lib
+from zipml_pynq.data.checks import check_array, check_data, check_finite_labels
+from zipml_pynq.data.grid import _level_positions, positions
+from zipml_pynq.data.rows import chunks, compiled_samples, dense, float_rows, in_threads, pointer
+from zipml_pynq.errors import ArgumentError
+
+
+def column_range(
+    name: str, a: NDArray, threads: int | None = None, first_row: int = 0
+) -> tuple[NDArray, NDArray]:
+    """Smallest and largest value of each column of ``a`` (N, m), both float64 (m,).
+
+    ``a.min(axis=0)`` and ``a.max(axis=0)``, compiled, in one pass. ``first_row`` is what an error
+    calls the first row.
+
+    Raises
+    ------
+    ArgumentError
+        A value is NaN or infinite; names its row and column.
+    """
+
+    def work(first: int, last: int) -> tuple[NDArray, NDArray]:
+        low = np.full(a.shape[1], np.inf)
+        high = np.full(a.shape[1], -np.inf)
+        part_low, part_high = np.empty_like(low), np.empty_like(high)
+        for start, rows in float_rows(a, first, last):
+            unordered = lib.zipml_column_range(
+                compiled_samples(rows),
+                pointer("double *", part_low),
+                pointer("double *", part_high),
+            )
+            if unordered or not (np.isfinite(part_low) & np.isfinite(part_high)).all():
+                for part in chunks(rows):
+                    finite = np.isfinite(rows[part])
+                    if not finite.all():
+                        row, column = np.argwhere(~finite)[0]
+                        raise ArgumentError(
+                            f"{name} was {rows[part][row, column]} in row "
+                            f"{first_row + start + part.start + row}, column {column}; "
+                            "every value must be finite"
+                        )
+            np.minimum(low, part_low, out=low)
+            np.maximum(high, part_high, out=high)
+        return low, high
+
+    lows, highs = zip(*in_threads(work, a.shape[0], a.size, threads), strict=True)
+    # of the two zeros, always the same: which one a minimum gives depends on the order
+    return np.min(lows, axis=0) + 0.0, np.max(highs, axis=0) + 0.0
+
+
+def _centre(low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
+    """Middle and half width of [low, high]: no overflow, and half covers both ends exactly.
+
+    (high - low) / 2 in exact arithmetic. Where the middle had to be rounded, the larger of the two
+    distances to the ends keeps every value in between within [-1, 1].
+    """
+    with np.errstate(over="ignore"):
+        total = low + high
+    mid = np.where(np.isfinite(total), total / 2, low / 2 + high / 2)
+    return mid, np.maximum(high - mid, mid - low)
+
+
+def _divisor(half: NDArray) -> NDArray:
+    """What a column's distance from the middle is divided by: a constant column becomes 0."""
+    return np.where(half > 0, half, np.inf)
+
+
+def _spread(mid: ArrayLike, half: ArrayLike, v: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``mid + half * v``; rounding must not turn the largest float64 into infinity."""
+    largest = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        return np.clip(np.asarray(mid) + np.asarray(half) * v.astype(np.float64), -largest, largest)
+
+
+def _label_range(low: float, high: float) -> tuple[float, float]:
+    """Middle and half width of the range of labels."""
+    mid, half = _centre(np.array([low], np.float64), np.array([high], np.float64))
+    return float(mid[0]), float(half[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """The affine maps that take columns and labels to [-1, 1] and back.
+
+    Attributes
+    ----------
+    mid, half : ndarray, float64, (columns,)
+        Middle and half width of the range of each column; ``half`` is 0 where it is constant.
+    label_mid, label_half : float
+        The same for the labels.
+    intercept : bool
+        Whether samples get one more feature, the last, that is always 1.
+    """
+
+    mid: NDArray[np.float64]
+    half: NDArray[np.float64]
+    label_mid: float
+    label_half: float
+    intercept: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("mid", "half"):
+            a = np.array(getattr(self, name), dtype=np.float64)
+            if a.ndim != 1 or a.size == 0 or not np.isfinite(a).all():
+                raise ArgumentError(
+                    f"{name} had shape {a.shape}; it must hold one finite number a column"
+                )
+            a.flags.writeable = False
+            object.__setattr__(self, name, a)
+        if self.mid.shape != self.half.shape:
+            raise ArgumentError(
+                f"half had shape {self.half.shape}, mid {self.mid.shape}; one a column"
+            )
+        object.__setattr__(self, "label_mid", float(self.label_mid))
+        object.__setattr__(self, "label_half", float(self.label_half))
+        if (self.half < 0).any() or self.label_half < 0:
+            raise ArgumentError("half and label_half must not be negative")
+        if not np.isfinite([self.label_mid, self.label_half]).all():
+            raise ArgumentError("label_mid and label_half must be finite")
+        if not isinstance(self.intercept, bool | np.bool_):
+            raise ArgumentError(f"intercept was {self.intercept!r}; allowed are True and False")
+        object.__setattr__(self, "intercept", bool(self.intercept))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Normalization):
+            return NotImplemented
+        return (
+            np.array_equal(self.mid, other.mid)
+            and np.array_equal(self.half, other.half)
+            and (self.label_mid, self.label_half) == (other.label_mid, other.label_half)
+            and self.intercept == other.intercept
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def fit(
+        cls, X: ArrayLike, y: ArrayLike, intercept: bool = True, threads: int | None = None
+    ) -> Normalization:
+        """The normalization that maps each column of ``X`` (N, columns) and ``y`` (N,) to [-1, 1].
+
+        ``threads``: by default one for each available core.
+
+        Raises
+        ------
+        ArgumentError
+            ``X`` or ``y`` is empty, not numeric, of a wrong shape or not finite.
+        """
+        ranges = Ranges(threads)
+        ranges.update(X, y)
+        return ranges.normalization(intercept)
+
+    def with_labels(self, y: ArrayLike) -> Normalization:
+        """The same columns with the range of other labels ``y`` (N,)."""
+        labels = check_array("y", y, 1)
+        check_finite_labels(labels)
+        label_range = _label_range(labels.min(), labels.max())
+        return Normalization(self.mid, self.half, *label_range, self.intercept)
+
+    @property
+    def columns(self) -> int:
+        """Width of the raw samples."""
+        return int(self.mid.size)
+
+    @property
+    def features(self) -> int:
+        """Length of the model: columns, plus one for the intercept."""
+        return self.columns + int(self.intercept)
+
+    @property
+    def divisor(self) -> NDArray[np.float64]:
+        """``half``, and infinity where it is 0."""
+        return _divisor(self.half)
+
+    def check(self, X: ArrayLike) -> NDArray:
+        """``X`` as :func:`check_array` passes it, unconverted, if it has this many columns."""
+        a = check_array("X", X, 2, convert=False)
+        if a.shape[1] != self.columns:
+            raise ArgumentError(
+                f"X had {a.shape[1]} column(s); this normalization was fitted to {self.columns}"
+            )
+        return a
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Values of raw samples, the intercept's column included.
+
+        float32 of ``(x - mid) / half`` computed in float64. Values outside the fitted range leave
+        [-1, 1]; they are clipped only where they are quantized.
+
+        Parameters
+        ----------
+        X : array_like, (N, columns)
+
+        Returns
+        -------
+        ndarray, float32, (N, features)
+
+        Raises
+        ------
+        ArgumentError
+            ``X`` is empty, not numeric, of a wrong shape or not finite.
+        """
+        a = self.check(X)
+        column_range("X", a)
+        values = np.empty((a.shape[0], self.features), dtype=np.float32)
+        for rows in chunks(a):
+            values[rows] = self._with_intercept(self._normalize(dense(a[rows])))
+        return values
+
+    def _with_intercept(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.pad(values, ((0, 0), (0, int(self.intercept))), constant_values=1)
+
+    def _normalize(self, a: NDArray) -> NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = ((a.astype(np.float64) - self.mid) / self.divisor).astype(np.float32)
+        # a constant column stays 0 even if the difference overflowed, infinity over infinity
+        values[np.isnan(values)] = 0
+        return values
+
+    def inverse(self, V: ArrayLike) -> NDArray[np.float64]:
+        """Raw samples (N, columns) of values (N, features); constant columns get their constant."""
+        v = check_array("V", V, 2)
+        if v.shape[1] != self.features:
+            raise ArgumentError(
+                f"V had {v.shape[1]} column(s); it must have {self.features} features"
+            )
+        column_range("V", v)
+        return _spread(self.mid, self.half, v[:, : self.columns])
+
+    def out_of_range(
+        self,
+        X: ArrayLike,
+        levels: NDArray[np.int16] | None = None,
+        threads: int | None = None,
+    ) -> int:
+        """How many values of ``X`` (N, columns) lie outside the fitted range of their column.
+
+        With ``levels`` (see :func:`interval`), also those between the ends of the range and those
+        of their table; an intercept that its table does not reach counts once a sample.
+        """
+        a = self.check(X)
+        # all that is compared grows with x: if the extremes of a column are within, all of it is
+        if not self._outside(np.stack(column_range("X", a, threads)), levels):
+            return 0
+        if levels is not None:
+            return sum(self._outside(dense(a[rows]), levels) for rows in chunks(a))
+
+        def work(first: int, last: int) -> int:
+            limits = pointer("double *", self.mid), pointer("double *", self.half)
+            return sum(
+                lib.zipml_count_outside(compiled_samples(rows), *limits)
+                for _, rows in float_rows(a, first, last)
+            )
+
+        return sum(in_threads(work, a.shape[0], a.size, threads))
+
+    def _outside(self, a: NDArray, levels: NDArray[np.int16] | None) -> int:
+        with np.errstate(over="ignore"):
+            outside = np.abs(a.astype(np.float64) - self.mid) > self.half
+        if levels is None:
+            return int(outside.sum())
+        u = positions(self._with_intercept(self._normalize(a)))
+        ends = _level_positions(levels[:, [0, -1]])
+        clipped = (u < ends[:, 0]) | (u > ends[:, 1])
+        clipped[:, : self.columns] |= outside
+        return int(clipped.sum())
+
+    def transform_labels(self, y: ArrayLike) -> NDArray[np.float64]:
+        """Labels (N,) normalized like the columns; constant labels become 0."""
+        a = check_array("y", y, 1)
+        check_finite_labels(a)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = (a.astype(np.float64) - self.label_mid) / _divisor(np.array(self.label_half))
+        scaled[np.isnan(scaled)] = 0
+        return scaled
+
+    def inverse_labels(self, z: ArrayLike) -> NDArray[np.float64]:
+        """Raw labels (N,) of normalized ones."""
+        return _spread(self.label_mid, self.label_half, check_array("z", z, 1))
+
+    def _check_model(self, model: ArrayLike) -> NDArray[np.float64]:
+        m = check_array("model", model, 1).astype(np.float64)
+        if m.size != self.features:
+            raise ArgumentError(f"model had {m.size} entries; it must have {self.features}")
+        return m
+
+    def to_raw_model(self, model: ArrayLike) -> tuple[NDArray[np.float64], float]:
+        """Coefficients (columns,) and intercept, in raw units, of a model of normalized samples.
+
+        ``X @ coefficients + intercept`` is what :meth:`predict` returns, up to rounding; columns
+        that are narrow against their distance from 0 make that rounding worse.
+        """
+        m = self._check_model(model)
+        slopes = m[: self.columns] / self.divisor
+        constant = (m[-1] if self.intercept else 0.0) - slopes @ self.mid
+        return self.label_half * slopes, float(self.label_mid + self.label_half * constant)
+
+    def predict(self, X: ArrayLike, model: ArrayLike) -> NDArray[np.float64]:
+        """Labels (N,), in raw units, that ``model`` (features,) predicts for raw ``X``."""
+        m = self._check_model(model)
+        a = self.check(X)
+        column_range("X", a)
+        z = np.empty(a.shape[0])
+        for rows in chunks(a):
+            z[rows] = (
+                (dense(a[rows]).astype(np.float64) - self.mid) / self.divisor @ m[: self.columns]
+            )
+        if self.intercept:
+            z += m[-1]
+        return self.inverse_labels(z)
+
+
+class Ranges:
+    """Ranges of columns and labels over rows that come in parts.
+
+    Attributes
+    ----------
+    rows : int
+        So far.
+    low, high : ndarray, float64, (columns,)
+        Of each column. Where parts are sparse, a column that one does not reach is 0 in it.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+        self.rows = 0
+        self.low = self.high = np.empty(0)
+        self._labels = (np.inf, -np.inf)
+
+    def update(self, X: ArrayLike, y: ArrayLike) -> None:
+        """Take the next rows in.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, (N, columns)
+        y : array_like, (N,)
+
+        Raises
+        ------
+        ArgumentError
+            Empty, not numeric, not finite, or of another number of columns, unless sparse.
+        """
+        a, labels = check_data(X, y, convert=False)
+        if self.rows and not issparse(a) and a.shape[1] != self.low.size:
+            raise ArgumentError(
+                f"X had {a.shape[1]} columns from row {self.rows} on; before, {self.low.size}"
+            )
+        low, high = column_range("X", a, self.threads, self.rows)
+        check_finite_labels(labels, self.rows)
+        if self.rows == 0:
+            self.low, self.high = low, high
+        else:
+            columns = max(self.low.size, low.size)
+            ends = [np.pad(e, (0, columns - e.size)) for e in (self.low, low, self.high, high)]
+            self.low, self.high = np.minimum(*ends[:2]), np.maximum(*ends[2:])
+        # of the two zeros, always the same
+        self.low, self.high = self.low + 0.0, self.high + 0.0
+        least, most = self._labels
+        self._labels = min(least, float(labels.min())), max(most, float(labels.max()))
+        self.rows += a.shape[0]
+
+    def normalization(self, intercept: bool = True) -> Normalization:
+        """What maps these ranges to [-1, 1]."""
+        least, most = self._labels
+        labels = _label_range(least + 0.0, most + 0.0)
+        return Normalization(*_centre(self.low, self.high), *labels, intercept)

@@ -1,0 +1,116 @@
+"""Rows of samples as compiled code takes them: dense, in parts, by pointer, in threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from zipml_pynq._engine import ffi
+from zipml_pynq.data.checks import check_int
+
+#: Rows that are worked on at a time, so that intermediate arrays stay in the cache.
+_CHUNK_VALUES = 1 << 16
+#: Values below which threads cost more than they save.
+_THREAD_VALUES = 1 << 18
+T = TypeVar("T")
+
+
+def available_bytes() -> int:
+    """Memory that can still be had without swapping."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def dense(a: Any) -> NDArray:
+    """Rows of a matrix, sparse or not, as an array."""
+    return a.toarray() if issparse(a) else a
+
+
+def chunks(a: NDArray) -> list[slice]:
+    rows = max(1, _CHUNK_VALUES // a.shape[1])
+    return [slice(start, start + rows) for start in range(0, a.shape[0], rows)]
+
+
+def float_rows(
+    a: NDArray, first: int, last: int, multiple: int = 1
+) -> Iterator[tuple[int, NDArray[np.floating]]]:
+    """The rows ``first`` .. ``last - 1`` of ``a`` as compiled code takes them, in parts.
+
+    float32 and float64 with contiguous, aligned rows are one part, without a copy. All else,
+    sparse matrices too, is copied a few rows at a time: to float32 if that is exact, so that what
+    is computed in float64 from there is the same, and to float64 if not.
+
+    Parameters
+    ----------
+    multiple : int
+        Each part but the last has a multiple of so many rows.
+
+    Yields
+    ------
+    start, rows : int and ndarray, float32 or float64
+        ``a[start : start + len(rows)]``.
+    """
+    size = a.dtype.itemsize
+    direct = (
+        not issparse(a)
+        and a.dtype in (np.float32, np.float64)
+        and a.flags.aligned
+        and a.strides[0] % size == 0
+        and a.strides[1] in ((size,) if a.shape[1] > 1 else a.strides)
+    )
+    step = -(-_CHUNK_VALUES // a.shape[1] // multiple) * multiple
+    if direct:
+        yield first, a[first:last]
+        return
+    dtype = np.float32 if np.can_cast(a.dtype, np.float32) else np.float64
+    for start in range(first, last, step):
+        with np.errstate(over="ignore"):  # of long double, as in check_array
+            yield start, np.ascontiguousarray(dense(a[start : min(start + step, last)]), dtype)
+
+
+def pointer(kind: str, array: NDArray) -> Any:
+    """The data of ``array`` for compiled code; the caller keeps the array alive."""
+    return ffi.cast(kind, array.ctypes.data)
+
+
+def in_threads(
+    work: Callable[[int, int], T], items: int, values: int, threads: int | None
+) -> list[T]:
+    """Results of ``work(first, last)`` over ranges that make up ``items``, one a thread.
+
+    ``threads`` None: one for each available core, but no more than ``values`` are worth.
+    """
+    if threads is None:
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        threads = min(available, -(-values // _THREAD_VALUES))
+    threads = min(check_int("threads", threads, 1, 1024), items)
+    if threads == 1:
+        return [work(0, items)]
+    bounds = [items * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def compiled_samples(rows: NDArray[np.floating]) -> Any:
+    return ffi.new(
+        "ZipmlSamples *",
+        {
+            "x": pointer("const void *", rows),
+            "row_stride": rows.strides[0] // rows.itemsize,
+            "rows": rows.shape[0],
+            "columns": rows.shape[1],
+            "x_bytes": rows.itemsize,
+        },
+    )

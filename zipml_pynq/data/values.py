@@ -1,0 +1,119 @@
+"""The values that planes stand for, unpacked in NumPy and without compiled code.
+
+What training computes with, for the reference, for the choice of the step, and for all that looks
+at a packed data set again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.layout import streamed_dithers
+from zipml_pynq.data.packed import PackedDataset
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+
+def unpack_planes(packed: PackedDataset, planes: slice) -> NDArray[np.uint8]:
+    """Bits of stored planes, uint8, shape (blocks, planes, block_samples, features)."""
+    layout = packed.layout
+    blocks, samples = layout.blocks, layout.block_samples
+    words = np.asarray(packed.planes).astype("<u8", copy=False).reshape(blocks, -1)
+    words = words.reshape(blocks, layout.stored_planes, -1)[:, planes]
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    bits = bits.reshape(blocks, bits.shape[1], samples, layout.chunks * layout.lanes)
+    return bits[..., : layout.features]
+
+
+def value_fraction_bits(value_format: str) -> int:
+    """Fraction bits of the values that training sums are computed from (docs/arithmetic.md)."""
+    return int(CONFIG.level_fraction_bits if value_format == "levels" else CONFIG.grid_bits)
+
+
+def kernel_values(
+    packed: PackedDataset, bits: int, sampling: str, degree: int = 0
+) -> tuple[IntArray, ...]:
+    """What the samples of every value stand for, with :func:`value_fraction_bits`.
+
+    Parameters
+    ----------
+    packed : PackedDataset
+        Any format but "float32".
+    bits : int
+        A stored precision.
+    sampling : str
+        A plan's sampling.
+    degree : int
+        With "independent", one less than the number of samples of a value.
+
+    Returns
+    -------
+    tuple of ndarray of int64, shape (samples, features)
+        One for each dither that is streamed.
+    """
+    layout = packed.layout
+    base = np.zeros((layout.blocks, layout.block_samples, layout.features), dtype=np.int64)
+    for plane in range(bits - 1):
+        base = 2 * base + unpack_planes(packed, slice(plane, plane + 1))[:, 0]
+    first = layout.dither_offset(bits) // (layout.block_samples * layout.chunks)
+    count = streamed_dithers(sampling, degree)
+    dithers = unpack_planes(packed, slice(first, first + count))
+    codes = [base + dithers[:, d] for d in range(count)]
+    if layout.value_format == "levels":
+        assert packed.levels is not None
+        tables = np.broadcast_to(packed.levels, (layout.features, packed.levels.shape[1]))
+        q = [tables[np.arange(layout.features), code].astype(np.int64) for code in codes]
+    else:
+        # level 0 of the grid is -1, level 2^(b-1) is +1
+        one = 1 << CONFIG.grid_bits
+        level = one >> (bits - 2) if bits > 1 else 2 * one
+        q = [code * level - one for code in codes]
+    return tuple(v.reshape(-1, layout.features)[: layout.samples] for v in q)
+
+
+def rows_of_words(words: NDArray[np.uint64], samples: int, features: int) -> NDArray[np.float32]:
+    """Rows of float32 values, padded to whole words, shape (samples, features).
+
+    Parameters
+    ----------
+    words : ndarray of uint64, shape (rows, uint64 of a row)
+    """
+    rows = np.ascontiguousarray(words).astype("<u8", copy=False).view("<f4")
+    return rows[:samples, :features].astype(np.float32)
+
+
+def float_values(packed: PackedDataset) -> NDArray[np.float32]:
+    """Samples of a data set of format "float32", shape (samples, features)."""
+    layout = packed.layout
+    words = np.ascontiguousarray(packed.planes).astype("<u8", copy=False).view("<f4")
+    rows = words.reshape(-1, layout.chunks * layout.lanes)
+    return rows[: layout.samples, : layout.features].astype(np.float32)
+
+
+def block_values(
+    packed: PackedDataset, bits: int, sampling: str, blocks: NDArray[np.intp]
+) -> tuple[FloatArray, FloatArray]:
+    """Q1 and Q2 of some blocks in normalized units, padded samples included.
+
+    Returns
+    -------
+    tuple of ndarray of float32, shape (len(blocks) * block_samples, features)
+        Exact; the same array twice where only one sample of a value is streamed.
+    """
+    layout = replace(packed.layout, samples=len(blocks) * packed.layout.block_samples)
+    some: Any = SimpleNamespace(planes=packed.planes[blocks], layout=layout, levels=packed.levels)
+    if layout.value_format == "float32":
+        values = float_values(some)
+        return values, values
+    one = np.float32(1 << value_fraction_bits(layout.value_format))
+    # of independent samples any two will do
+    two = "symmetric" if sampling == "independent" else sampling
+    q = [values.astype(np.float32) / one for values in kernel_values(some, bits, two)]
+    return q[0], q[-1]

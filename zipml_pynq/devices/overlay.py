@@ -1,0 +1,142 @@
+"""Loading an overlay, on a board or in emulation, and finding its driver."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pynq
+
+from zipml_pynq.accelerator.driver import SgdDriver
+from zipml_pynq.accelerator.interface import VLNV, check_build
+from zipml_pynq.accelerator.remote import device_errors
+from zipml_pynq.devices import bitstreams
+from zipml_pynq.devices.design import overlay_path
+from zipml_pynq.devices.emulated import EmulatedDevice
+from zipml_pynq.errors import ArgumentError, OverlayMismatchError
+
+
+class LoadedOverlay(NamedTuple):
+    """An overlay and its driver; as a context manager it frees the overlay at the end."""
+
+    overlay: pynq.Overlay
+    driver: SgdDriver
+
+    def __enter__(self) -> LoadedOverlay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.driver.reclaim()
+        self.overlay.free()
+
+
+def load_overlay(
+    source: str = "emulated",
+    *,
+    device: Any = None,
+    name: str | None = None,
+    **options: Any,
+) -> LoadedOverlay:
+    """Load an overlay and find its driver: the one line that differs between board and emulation.
+
+    Parameters
+    ----------
+    source : str
+        "emulated" for the emulated board; "served" for the one that ``zipml board`` serves, through
+        PYNQ.remote; a board's name, for the bitstream that was built for it
+        ("pynq-z2", see :func:`zipml_pynq.devices.bitstreams.find`); a folder with bitstreams of the
+        kernels (:func:`zipml_pynq.devices.bitstreams.in_folder`); or the path of a bitstream with
+        its ``.hwh`` beside it, or of an ``.xclbin`` for a card with XRT.
+    device : pynq.Device, optional
+        Where to load it; by default pynq's active device, the first card, or a new EmulatedDevice.
+    name : str, optional
+        Path of the IP, for overlays with more than one.
+    **options
+        With "emulated" and no device: parameters of :class:`EmulatedDevice`, e.g.
+        ``word_bits=128``. With a board's name or a folder: ``value_format="levels"``, which kernel.
+        With "served": both.
+
+    Returns
+    -------
+    LoadedOverlay
+        The pair (overlay, driver), which is a context manager, too.
+
+    Raises
+    ------
+    OverlayMismatchError
+        See :func:`zipml_pynq.devices.overlay.find_driver`.
+    OverlayNotBuiltError
+        Nobody has built a bitstream for that board, or the folder has none; the message says how.
+    ArgumentError
+        Unknown options, or "served" without a board in ``PYNQ_REMOTE_DEVICES``.
+
+    Examples
+    --------
+    >>> overlay, driver = load_overlay("emulated", word_bits=64)
+    >>> overlay, driver = load_overlay("/home/xilinx/zipml.bit")  # doctest: +SKIP
+    """
+    if source == "emulated":
+        if device is None:
+            device = EmulatedDevice(**options)
+        elif options:
+            raise ArgumentError(f"{', '.join(options)} were given with a device; allowed is one")
+        source = device.overlay_path
+    else:
+        if source == "served":
+            if device is None and not os.environ.get("PYNQ_REMOTE_DEVICES"):
+                raise ArgumentError(
+                    "source was 'served', and PYNQ_REMOTE_DEVICES names no board; start "
+                    "`zipml board`, and this Python with PYNQ_REMOTE_DEVICES=127.0.0.1"
+                )
+            build = options.pop("word_bits", 64), options.pop("value_format", "bitplanes")
+            check_build(*build)
+            source = str(overlay_path(*build))
+        elif bitstreams.target_name(source) is not None:
+            source = str(bitstreams.find(source, options.pop("value_format", "bitplanes")))
+        elif Path(source).is_dir():
+            source = str(bitstreams.in_folder(source, options.pop("value_format", "bitplanes")))
+        if options:
+            raise ArgumentError(
+                f"{', '.join(options)}: word_bits goes with 'emulated' and 'served', "
+                "value_format with them, a board's name or a folder, others with 'emulated'; "
+                f"source was {source!r}"
+            )
+    if device is None and source.endswith(".xclbin"):
+        from zipml_pynq.devices.xrt import AlveoDevice
+
+        device = AlveoDevice()
+    with device_errors(device):
+        overlay = pynq.Overlay(source, device=device)
+    return LoadedOverlay(overlay, find_driver(overlay, name))
+
+
+def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:
+    """The ZipML IP of an overlay.
+
+    Parameters
+    ----------
+    overlay : pynq.Overlay
+        Loaded.
+    name : str, optional
+        Path of the IP, for overlays with more than one.
+
+    Raises
+    ------
+    OverlayMismatchError
+        The overlay has no ZipML IP, or several and ``name`` does not say which.
+    """
+    found = [path for path, ip in overlay.ip_dict.items() if ip["type"] in VLNV.values()]
+    if name is not None and name in found:
+        found = [name]
+    if len(found) != 1 or (name is not None and name not in found):
+        raise OverlayMismatchError(
+            f"the overlay {overlay.bitfile_name} has the ZipML IPs {found}"
+            + (f", not {name!r}" if name is not None else "")
+            + f"; needed is one of type {' or '.join(VLNV.values())}; all its IPs are "
+            + str({path: ip["type"] for path, ip in overlay.ip_dict.items()})
+        )
+    target: Any = overlay
+    for part in found[0].split("/"):
+        target = getattr(target, part)
+    return target

@@ -1,0 +1,12 @@
+"""What a user of scikit-learn meets.
+
+| module | what is decided there |
+|---|---|
+| ``regressor``, ``classifier`` | the two estimators |
+| ``parameters`` | what they can be told |
+| ``preparation`` | from what ``fit`` is given to packed samples on a device |
+| ``problem``, ``estimator`` | the models to train, and their training |
+| ``objective`` | when training stops |
+| ``models``, ``model_files``, ``onnx_graph`` | a fitted model by itself, as a file, as ONNX |
+| ``sklearn`` | what is taken from scikit-learn |
+"""

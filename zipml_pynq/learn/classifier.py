@@ -1,0 +1,225 @@
+"""The scikit-learn classifier: SVM, logistic regression, LS-SVM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.learn.estimator import ZipMLEstimator
+from zipml_pynq.learn.models import probabilities
+from zipml_pynq.learn.parameters import ATTRIBUTES, PARAMETERS
+from zipml_pynq.learn.problem import Problem, own_labels
+from zipml_pynq.learn.sklearn import (
+    ClassifierMixin,
+    available_if,
+    check_classification_targets,
+    compute_class_weight,
+)
+
+#: What the labels -1 and 1 are normalized by.
+_SIGNS = Normalization(np.zeros(1), np.ones(1), 0.0, 1.0)
+
+
+def _has_probabilities(estimator: ZipMLClassifier) -> bool:
+    """Whether the loss is the logistic one; raises AttributeError if not."""
+    if estimator.loss != "logistic":
+        raise AttributeError(
+            f"probabilities need loss='logistic'; this estimator's is {estimator.loss!r}"
+        )
+    return True
+
+
+class ZipMLClassifier(ClassifierMixin, ZipMLEstimator):
+    __doc__ = f"""Linear classification, trained from data at 1 to 8 bits a value.
+
+    Several classes are trained one against the rest, all from one packed data set.
+
+    Parameters
+    ----------
+    loss : {{"hinge", "squared_hinge", "logistic", "least_squares"}}, default="hinge"
+        Of the SVM, its smooth kin, logistic regression, and the LS-SVM.
+{PARAMETERS}    class_weight : dict, "balanced" or None, default=None
+        Factors of the losses of classes; of several classes, of each one against the rest.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    coef_ : ndarray, shape (1 or n_classes, n_features)
+        In raw units.
+    intercept_ : ndarray, shape (1 or n_classes,)
+{ATTRIBUTES}
+    Examples
+    --------
+    >>> from zipml_pynq.learn.classifier import ZipMLClassifier
+    >>> model = ZipMLClassifier("logistic", bits=4, random_state=0).fit(X, y)  # doctest: +SKIP
+    >>> model.predict_proba(X_test)  # doctest: +SKIP
+    """
+
+    _losses = ("hinge", "squared_hinge", "logistic", "least_squares")
+    classes_: NDArray
+
+    def __init__(
+        self,
+        loss: str = "hinge",
+        *,
+        bits: int | Sequence[int] = 4,
+        sampling: str = "auto",
+        levels: str = "uniform",
+        approximation: str = "direct",
+        degree: int | None = None,
+        refetch: bool = False,
+        model_bits: int = 0,
+        gradient_bits: int = 0,
+        model_range: float | str = "auto",
+        gradient_range: float | str = "auto",
+        alpha: float = 0.0,
+        fit_intercept: bool = True,
+        max_iter: int = 100,
+        tol: float | None = 1e-3,
+        batch_size: int = 16,
+        eta0: float | str = "auto",
+        learning_rate: str | Callable[[int], float] = "inverse",
+        shuffle: bool | str = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        class_weight: Any = None,
+        random_state: Any = None,
+        device: Any = "emulated",
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            loss,
+            bits=bits,
+            sampling=sampling,
+            levels=levels,
+            approximation=approximation,
+            degree=degree,
+            refetch=refetch,
+            model_bits=model_bits,
+            gradient_bits=gradient_bits,
+            model_range=model_range,
+            gradient_range=gradient_range,
+            alpha=alpha,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            batch_size=batch_size,
+            eta0=eta0,
+            learning_rate=learning_rate,
+            shuffle=shuffle,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            warm_start=warm_start,
+            random_state=random_state,
+            device=device,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Any:
+        """One epoch over some samples, from the models and at the step that were reached.
+
+        The first call fits the normalization: values of later calls beyond its range are clipped,
+        with a RuntimeWarning. Weights are taken as they are. See :meth:`fit` for the others.
+
+        Parameters
+        ----------
+        classes : array_like, shape (n_classes,), optional
+            All classes; needed in the first call.
+        """
+        self._check_parameters()
+        if self.class_weight == "balanced":
+            raise ArgumentError(
+                "class_weight was 'balanced', which partial_fit cannot know; allowed is a "
+                "dictionary, such as compute_class_weight('balanced', classes=.., y=..) gives"
+            )
+        go_on = hasattr(self, "model_")
+        if not go_on and classes is None:
+            raise ArgumentError("classes was None in the first call of partial_fit; name them all")
+        return self._fit(X, y, sample_weight, epochs=1, go_on=go_on, partial=True, classes=classes)
+
+    def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
+        if y is None:
+            y = own_labels(X)
+            whole = np.rint(y)
+            if not np.allclose(y, whole, rtol=0, atol=1e-3):
+                raise ArgumentError(
+                    "y was None with a packed data set whose labels are no integers; give the "
+                    "labels of the samples"
+                )
+            y = whole.astype(np.int64)
+        check_classification_targets(y)
+        found = np.unique(y)
+        if go_on:
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ArgumentError(
+                    f"classes was {classes!r}; this estimator was fitted to {self.classes_}"
+                )
+            known = self.classes_
+        elif classes is not None:
+            known = np.unique(classes)
+        else:
+            known = found
+        unknown = np.setdiff1d(found, known)
+        if unknown.size:
+            raise ArgumentError(f"y had the label(s) {unknown}; the classes are {known}")
+        if len(known) < 2:
+            raise ArgumentError(f"y had one class, {known}; two or more classes are needed")
+        self.classes_ = known
+        return y
+
+    def _problems(
+        self, X: Any, y: Any, weights: NDArray[np.float64] | None, own: bool, partial: bool
+    ) -> tuple[list[Problem], Normalization | None]:
+        factors = None
+        if self.class_weight is not None:
+            present = np.union1d(self.classes_, y) if partial else self.classes_
+            factors = compute_class_weight(self.class_weight, classes=present, y=y)
+        problems = []
+        for number in [1] if len(self.classes_) == 2 else range(len(self.classes_)):
+            positive = y == self.classes_[number]
+            w = weights
+            if factors is not None:
+                rest = factors[0] if len(self.classes_) == 2 else 1.0
+                w = np.where(positive, factors[number], rest)
+                w = w if weights is None else w * weights
+                w = w if partial else self._scaled(w)
+            problems.append(Problem(np.where(positive, 1.0, -1.0), w))
+        return problems, _SIGNS
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Distances to the separating planes, shape (n_samples,) or (n_samples, n_classes)."""
+        z = self._linear(X)
+        return z[:, 0] if z.shape[1] == 1 else z
+
+    def predict(self, X: Any) -> NDArray:
+        """Classes of raw samples, shape (n_samples,)."""
+        z = self.decision_function(X)
+        return self.classes_[(z > 0).astype(np.intp) if z.ndim == 1 else z.argmax(axis=1)]
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes, shape (n_samples, n_classes).
+
+        Of several classes, those of each one against the rest, brought to a sum of 1.
+        """
+        return probabilities(self.decision_function(X))
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Logarithms of :meth:`predict_proba`."""
+        return np.log(self.predict_proba(X))

@@ -1,0 +1,253 @@
+"""What regressor and classifier share: training, and what is fitted by it.
+
+docs/estimators.md says how the parameters map to packing, plan and driver.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zipml_pynq.constants import CONFIG, MODEL_ONE
+from zipml_pynq.data.checks import check_int
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.learn.model_files import ModelFiles
+from zipml_pynq.learn.objective import Rows, Stopper
+from zipml_pynq.learn.problem import Data, Problem, Run, mean_curve
+from zipml_pynq.learn.sklearn import (
+    ClassifierMixin,
+    ConvergenceWarning,
+    check_is_fitted,
+    check_random_state,
+    safe_sparse_dot,
+    validate_data,
+)
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.result import TrainResult
+
+
+class ZipMLEstimator(ModelFiles):
+    """What regressor and classifier share: parameters, data, training."""
+
+    _losses: ClassVar[tuple[str, ...]]
+
+    def _problem_plans(
+        self, packed: PackedDataset, epochs: int, seed: int, first: int
+    ) -> dict[int, Plan]:
+        """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
+        return {
+            bits: make_plan(
+                packed,
+                bits=bits,
+                sampling=self._sampling()[1],
+                batch=self.batch_size,
+                epochs=epochs,
+                step=self.eta0,
+                schedule=self.learning_rate,
+                l2=float(self.alpha),
+                loss=self.loss,
+                approximation=self.approximation,
+                degree=self.degree,
+                model_bits=self.model_bits,
+                gradient_bits=self.gradient_bits,
+                model_range=self.model_range,
+                gradient_range=self.gradient_range,
+                shuffle=self.shuffle == "epochs",
+                seed=seed,
+            )
+            for bits in sorted({self._bits_of(e) for e in range(first, epochs)})
+        }
+
+    def _train(
+        self,
+        data: Data,
+        problem: Problem,
+        like: Normalization | None,
+        start: NDArray[np.int32] | None,
+        plans: dict[int, Plan] | None,
+        epochs: range,
+        seed: int,
+        progress: Any,
+    ) -> tuple[Run, dict[int, Plan]]:
+        """Train one linear model."""
+        packed = data.packed
+        weights = problem.weights
+        if problem.labels is not None:
+            rows = data.rows[: packed.layout.samples]
+            own = None if weights is None else weights[rows]
+            packed = packed.relabel(problem.labels[rows], own, like)
+            labels = packed.normalization.transform_labels(problem.labels)
+        else:
+            labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
+        if plans is None:
+            plans = self._problem_plans(packed, epochs.stop, seed, epochs.start)
+
+        def objectives(
+            rows: Rows,
+        ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+            return lambda models: rows.objectives(
+                models, labels, weights, self.loss, float(self.alpha)
+            )
+
+        stopper = None
+        if self.tol is not None and len(epochs) > 1:
+            stopper = Stopper(
+                objectives(data.validation or data.train), self.tol, self.n_iter_no_change
+            )
+        layout = packed.layout
+        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        results: list[TrainResult] = []
+        model = start
+        for bits, group in groupby(epochs, key=self._bits_of):
+            part = list(group)
+            plan = plans[bits].part(part[0], part[-1] + 1)
+            results.append(
+                driver.train(packed, plan, model=model, until=stopper, progress=progress)
+            )
+            model = results[-1].model_fixed
+            if stopper is not None and stopper.stopped:
+                break
+        history = np.concatenate([result.history_fixed for result in results])
+        models = history / MODEL_ONE
+        held = None
+        if data.validation is not None:
+            held = objectives(data.validation)(models)
+            model = history[int(np.argmin(held))]
+        assert model is not None
+        stopped = stopper is None or stopper.stopped
+        curve = objectives(data.train)(models)
+        return Run(model, packed.normalization, curve, held, stopped, results), plans
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        epochs: int,
+        go_on: bool,
+        partial: bool = False,
+        classes: ArrayLike | None = None,
+    ) -> Any:
+        """Train all models, from those that are there if ``go_on``."""
+        X, y = self._read(X, y, reset=not go_on)
+        weights = self._weights(sample_weight, X, scale=not partial)
+        y = self._targets(X, y, go_on, classes)
+        problems, like = self._problems(X, y, weights, sample_weight is None, partial)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        done = self.t_ if go_on else 0
+        check_int("max_iter", done + epochs, 1, CONFIG.max_epochs)
+        normalization = self.normalization_ if go_on else None
+        if normalization is not None:
+            like = normalization
+        data = self._prepare(
+            X,
+            problems[0].labels,
+            normalization,
+            seed,
+            done if partial else 0,
+            bool(self.early_stopping) and not partial,
+            y if isinstance(self, ClassifierMixin) else None,
+        )
+        shared = all(p.weights is problems[0].weights for p in problems)
+        plans: dict[int, Plan] | None = None
+        runs = []
+        with self._bar(epochs * len(problems)) as bar:
+            for number, problem in enumerate(problems):
+                start = self.model_[number] if go_on else None
+                span = range(done, done + epochs)
+                run, plans = self._train(data, problem, like, start, plans, span, seed, bar)
+                runs.append(run)
+                if not shared:
+                    plans = None
+        if not partial and self.tol is not None and not all(run.stopped for run in runs):
+            warnings.warn(
+                f"training ended after max_iter={epochs} epochs with the objective still falling "
+                "by more than tol; raise max_iter, eta0 or tol, or set tol=None",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self._keep(runs, done)
+        return self
+
+    def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
+        """Labels as :meth:`_problems` takes them."""
+        raise NotImplementedError
+
+    def _problems(
+        self, X: Any, y: Any, weights: NDArray[np.float64] | None, own: bool, partial: bool
+    ) -> tuple[list[Problem], Normalization | None]:
+        """The linear models to train, and what the range of their labels is taken from.
+
+        ``own``: the weights, if there are any, are those that a packed data set carries.
+        """
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Any:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like, frame or sparse matrix, (n_samples, n_features); PackedDataset; path
+            Raw samples, packed ones, or a file of these, which is mapped and not read whole.
+        y : array_like, shape (n_samples,)
+            Labels; a packed data set's own if left out.
+        sample_weight : array_like, shape (n_samples,), optional
+            Weights of the samples' losses; brought to a mean of 1.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ArgumentError
+            A parameter, or what was packed, does not go with the rest.
+        DivergenceError
+            See :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
+        """
+        self._check_parameters()
+        go_on = bool(self.warm_start) and hasattr(self, "model_")
+        return self._fit(X, y, sample_weight, epochs=self.max_iter, go_on=go_on)
+
+    def _bar(self, total: int) -> Any:
+        if not self.verbose:
+            from contextlib import nullcontext
+
+            return nullcontext()
+        from tqdm.auto import tqdm
+
+        return tqdm(total=total, desc=type(self).__name__, unit="epoch")
+
+    def _keep(self, runs: list[Run], done: int) -> None:
+        """Fitted attributes."""
+        results = [result for run in runs for result in run.results]
+        self.normalization_ = runs[0].normalization
+        self.model_ = np.stack([run.model for run in runs])
+        self.n_iter_ = max(len(run.curve) for run in runs)
+        self.t_ = done + self.n_iter_
+        self.loss_curve_ = mean_curve([run.curve for run in runs])
+        self.__dict__.pop("validation_curve_", None)
+        held = [run.validation_curve for run in runs if run.validation_curve is not None]
+        if held:
+            self.validation_curve_ = mean_curve(held)
+        self.bytes_streamed_ = sum(result.bytes_streamed for result in results)
+        self.refetched_ = sum(result.refetched for result in results)
+        self.saturated_ = sum(result.saturations for result in results)
+        raw = [self.normalization_.to_raw_model(model / MODEL_ONE) for model in self.model_]
+        self.coef_ = np.stack([coefficients for coefficients, _ in raw])
+        self.intercept_ = np.array([intercept for _, intercept in raw])
+
+    def _linear(self, X: Any) -> NDArray[np.float64]:
+        """``X @ coef + intercept``, shape (samples, models)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        coefficients = np.atleast_2d(self.coef_)
+        return np.asarray(safe_sparse_dot(X, coefficients.T, dense_output=True) + self.intercept_)

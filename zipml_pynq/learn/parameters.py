@@ -1,0 +1,242 @@
+"""Parameters of the estimators: what they are, what is allowed, what they come to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.checks import check_bits, check_choice, check_flag, check_int, check_positive
+from zipml_pynq.data.layout import BITPLANES, FLOAT32, LEVELS, REFETCH
+from zipml_pynq.data.pack import LEVEL_CHOICES
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.learn.sklearn import (
+    BaseEstimator,
+)
+from zipml_pynq.training.make_plan import SCHEDULES
+
+#: How values are drawn, and read: parameters of :func:`pack` and :func:`make_plan`.
+_SAMPLINGS = {
+    "double": ("double", "symmetric"),
+    "plain": ("double", "plain"),
+    "single": ("single", "single"),
+    "nearest": ("nearest", "nearest"),
+    "independent": ("independent", "independent"),
+}
+
+PARAMETERS = """\
+    bits : int or sequence of int, default=4
+        Bits of one sample of a value, 1 to 8. A sequence is a precision schedule: the bits of every
+        epoch, the last one for all that follow. 32 trains from float32.
+    sampling : {"auto", "double", "plain", "single", "nearest", "independent"}, default="auto"
+        "double": two draws of every value, symmetric gradient; "plain": its plain one; "single" and
+        "nearest" are the naive, biased ones; "independent" goes with ``approximation="chebyshev"``.
+        "auto" is that, or "double".
+    levels : {"uniform", "optimal", "global"}, default="uniform"
+        Where quantization levels lie, see :func:`zipml_pynq.data.pack.pack`; other than "uniform"
+        allows one precision.
+    approximation : {"direct", "chebyshev"}, default="direct"
+        See :func:`zipml_pynq.training.losses.derivative_of`.
+    degree : int, optional
+        Of the polynomial, 1 to 7; 5 by default.
+    refetch : bool, default=False
+        Read samples whose hinge is in doubt again at full precision.
+    model_bits, gradient_bits : int, default=0
+        Bits to which model and gradient are quantized on chip; 0 for none.
+    model_range, gradient_range : "auto" or float, default="auto"
+        What these bits are spread over, see :func:`zipml_pynq.training.make_plan.make_plan`. "auto"
+        depends on the number of epochs, so a warm start goes on exactly only with numbers.
+    alpha : float, default=0.0
+        Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
+    fit_intercept : bool, default=True
+    max_iter : int, default=100
+        Most epochs.
+    tol : float or None, default=1e-3
+        Training stops when the objective (on the validation set with ``early_stopping``) has not
+        fallen by ``tol`` times its size in ``n_iter_no_change`` epochs. None: no stopping.
+    batch_size : int, default=16
+        Samples a batch, 1 to 256.
+    eta0 : "auto" or float, default="auto"
+        Step of the first epoch in normalized units.
+    learning_rate : {"inverse", "constant", "decay"} or callable, default="inverse"
+        Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`.
+    shuffle : bool or "epochs", default=True
+        Pack rows in random order. "epochs": take blocks in another order in every epoch, too, which
+        needs the data in the device's memory. A packed data set keeps the order of its rows.
+    early_stopping : bool, default=False
+        Hold ``validation_fraction`` of the samples out (of a packed data set its last blocks) and
+        keep the model of the epoch that was best on them.
+    validation_fraction : float, default=0.1
+    n_iter_no_change : int, default=5
+    warm_start : bool, default=False
+        ``fit`` goes on from the last one: its model, normalization and place in the schedules.
+    random_state : int, RandomState or None, default=None
+        Of draws, order of rows, validation set and quantization on chip.
+    device : str, path or driver, default="emulated"
+        "emulated", the name of a board ("pynq-z2"), the path of a bitstream, or a loaded driver.
+    verbose : int, default=0
+        A progress bar if not 0.
+"""
+ATTRIBUTES = """\
+    n_iter_ : int
+        Epochs of the last fit; of several models, the most.
+    t_ : int
+        Epochs since the first fit that this one goes on from.
+    loss_curve_ : ndarray, one entry an epoch
+        Objective after every epoch, in normalized units, on (evenly spread) training rows; exact
+        values, or those of the draws of a packed data set. The mean over models.
+    validation_curve_ : ndarray, one entry an epoch
+        The same on the validation set, with ``early_stopping``.
+    bytes_streamed_, refetched_, saturated_ : int
+        Bytes of samples that went through the accelerator in the last fit, samples that were read
+        again, and results that were clamped.
+    normalization_ : Normalization
+        Of the data that the first fit saw.
+    model_ : ndarray of int32, shape (models, features)
+        As the accelerator holds it.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where the columns had names.
+"""
+
+
+class Parameters(BaseEstimator):
+    """The parameters that regressor and classifier share."""
+
+    _losses: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        loss: str = "least_squares",
+        *,
+        bits: int | Sequence[int] = 4,
+        sampling: str = "auto",
+        levels: str = "uniform",
+        approximation: str = "direct",
+        degree: int | None = None,
+        refetch: bool = False,
+        model_bits: int = 0,
+        gradient_bits: int = 0,
+        model_range: float | str = "auto",
+        gradient_range: float | str = "auto",
+        alpha: float = 0.0,
+        fit_intercept: bool = True,
+        max_iter: int = 100,
+        tol: float | None = 1e-3,
+        batch_size: int = 16,
+        eta0: float | str = "auto",
+        learning_rate: str | Callable[[int], float] = "inverse",
+        shuffle: bool | str = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        random_state: Any = None,
+        device: Any = "emulated",
+        verbose: int = 0,
+    ) -> None:
+        self.loss = loss
+        self.bits = bits
+        self.sampling = sampling
+        self.levels = levels
+        self.approximation = approximation
+        self.degree = degree
+        self.refetch = refetch
+        self.model_bits = model_bits
+        self.gradient_bits = gradient_bits
+        self.model_range = model_range
+        self.gradient_range = gradient_range
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.eta0 = eta0
+        self.learning_rate = learning_rate
+        self.shuffle = shuffle
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def __getstate__(self) -> Any:
+        if not isinstance(self.device, str | os.PathLike):
+            raise ArgumentError(
+                "device was a loaded driver, which cannot be pickled; allowed are names and paths: "
+                "set_params(device='emulated') first"
+            )
+        return super().__getstate__()
+
+    def _check_parameters(self) -> None:
+        check_choice("loss", self.loss, self._losses)
+        if self.sampling != "auto":
+            check_choice("sampling", self.sampling, ("auto", *_SAMPLINGS))
+        check_choice("levels", self.levels, LEVEL_CHOICES)
+        for name in ("fit_intercept", "refetch", "early_stopping", "warm_start"):
+            check_flag(name, getattr(self, name))
+        if not isinstance(self.shuffle, bool | np.bool_) and self.shuffle != "epochs":
+            raise ArgumentError(
+                f"shuffle was {self.shuffle!r}; allowed are True, False and 'epochs'"
+            )
+        check_positive("alpha", self.alpha, zero=True)
+        if self.eta0 != "auto":
+            check_positive("eta0", self.eta0)
+        if not callable(self.learning_rate):
+            check_choice("learning_rate", self.learning_rate, tuple(SCHEDULES))
+        if self.tol is not None:
+            check_positive("tol", self.tol, zero=True)
+        check_int("max_iter", self.max_iter, 1, CONFIG.max_epochs)
+        check_int("batch_size", self.batch_size, 1, CONFIG.max_batch)
+        check_int("n_iter_no_change", self.n_iter_no_change, 1, CONFIG.max_epochs)
+        check_positive("validation_fraction", self.validation_fraction)
+        if self.validation_fraction >= 1:
+            raise ArgumentError(
+                f"validation_fraction was {self.validation_fraction!r}; it must be below 1"
+            )
+        self._stored_bits()
+        if self.refetch and self.loss != "hinge":
+            raise ArgumentError(f"refetch was True with loss {self.loss!r}; it is for 'hinge'")
+        if self.refetch and self._stored_bits() == [32]:
+            raise ArgumentError("refetch was True with bits 32, where there is nothing to refetch")
+        if self.refetch and self.levels != "uniform":
+            raise ArgumentError("refetch was True with other levels; allowed are 'uniform'")
+
+    def _stored_bits(self) -> list[int]:
+        """Bits of every epoch, the last one for all that follow."""
+        if isinstance(self.bits, int | np.integer) and self.bits == 32:
+            return [32]
+        if isinstance(self.bits, str) or not np.iterable(self.bits):
+            return [check_bits(self.bits)]
+        found = [check_bits(b) for b in self.bits]
+        if not found:
+            raise ArgumentError("bits was empty; allowed are 1..8, or one of them for every epoch")
+        return found
+
+    def _bits_of(self, epoch: int) -> int:
+        bits = self._stored_bits()
+        return bits[min(epoch, len(bits) - 1)]
+
+    @property
+    def _value_format(self) -> str:
+        if self._stored_bits() == [32]:
+            return FLOAT32
+        if self.levels != "uniform":
+            return LEVELS
+        return REFETCH if self.refetch else BITPLANES
+
+    def _sampling(self) -> tuple[str | None, str | None]:
+        """How to pack, and how to train; None: by default."""
+        if self.sampling != "auto":
+            return _SAMPLINGS[self.sampling]
+        return ("independent", None) if self.approximation == "chebyshev" else (None, None)

@@ -1,0 +1,261 @@
+"""From what ``fit`` is given to packed samples on a device: checks, validation set, packing."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from zipml_pynq.accelerator.driver import SgdDriver
+from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
+from zipml_pynq.data.checks import check_int
+from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH, plan_layout
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.rows import available_bytes
+from zipml_pynq.devices import bitstreams
+from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.learn.objective import Rows
+from zipml_pynq.learn.parameters import Parameters
+from zipml_pynq.learn.problem import Data, head, is_packed
+from zipml_pynq.learn.sklearn import (
+    RegressorMixin,
+    _check_sample_weight,
+    train_test_split,
+    validate_data,
+)
+
+_loaded = threading.local()
+
+
+def _load(source: str, **options: Any) -> SgdDriver:
+    """The driver of an overlay, loaded once a thread."""
+    cache = _loaded.__dict__.setdefault("drivers", {})
+    key = (source, *sorted(options.items()))
+    if key not in cache:
+        cache[key] = load_overlay(source, **options)
+    return cache[key].driver
+
+
+class Preparation(Parameters):
+    """Samples, targets and weights as training takes them, and the device that they go to."""
+
+    # ---- device -------------------------------------------------------------------------------
+
+    def _driver(self, value_format: str, features: int, word_bits: int | None = None) -> SgdDriver:
+        """The driver for a value format; on the emulated device of the word width that fits."""
+        device = getattr(self.device, "driver", self.device)
+        if isinstance(device, SgdDriver):
+            return device
+        if not isinstance(device, str | os.PathLike):
+            raise ArgumentError(
+                f"device was {device!r}; allowed are 'emulated', a board's name, the path of a "
+                "bitstream, and a loaded driver"
+            )
+        source = os.fspath(device)
+        if source == "emulated":
+            if word_bits is None:
+                chunks, size = LIMITS[value_format].max_chunks, 32 if value_format == FLOAT32 else 1
+                fitting = [w for w in WORD_BITS if features * size <= chunks * w]
+                word_bits = fitting[0] if fitting else WORD_BITS[-1]
+            return _load(source, word_bits=word_bits, value_format=value_format)
+        if bitstreams.target_name(source) is not None:
+            return _load(source, value_format=value_format)
+        return _load(source)
+
+    # ---- data ---------------------------------------------------------------------------------
+
+    def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        """Samples and targets, checked; a packed data set's targets are its own if none came."""
+        if not is_packed(X):
+            return validate_data(
+                self,
+                X,
+                y,
+                reset=reset,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32],
+                y_numeric=isinstance(self, RegressorMixin),
+                ensure_min_samples=1,
+            )
+        packed = X if isinstance(X, PackedDataset) else PackedDataset.load(X)
+        columns = packed.normalization.columns
+        if packed.normalization.intercept != bool(self.fit_intercept):
+            raise ArgumentError(
+                f"fit_intercept was {self.fit_intercept}; the data set was packed with "
+                f"intercept={packed.normalization.intercept}"
+            )
+        if reset:
+            self.n_features_in_ = columns
+            self.__dict__.pop("feature_names_in_", None)
+        elif columns != self.n_features_in_:
+            raise ArgumentError(
+                f"X had {columns} columns; this estimator was fitted to {self.n_features_in_}"
+            )
+        if y is not None:
+            y = np.asarray(y)
+            if y.shape != (packed.layout.samples,):
+                raise ArgumentError(
+                    f"y had shape {y.shape}; allowed is one label a sample, "
+                    f"({packed.layout.samples},)"
+                )
+        return packed, y
+
+    def _weights(self, sample_weight: Any, X: Any, scale: bool) -> NDArray[np.float64] | None:
+        """Weights of samples: what came, or what a packed data set carries."""
+        if is_packed(X):
+            if sample_weight is None:
+                if X.weights is None:
+                    return None
+                return np.asarray(
+                    X.weights[: X.layout.samples] / float(1 << CONFIG.weight_fraction_bits)
+                )
+            X = np.empty((X.layout.samples, 1))
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return self._scaled(weights) if scale else weights
+
+    @staticmethod
+    def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weights of mean 1, as those that are counted in fixed point should be."""
+        mean = weights.mean()
+        if mean <= 0:
+            raise ArgumentError("sample_weight was 0 for all samples; one must be positive")
+        return np.asarray(weights / mean)
+
+    def _prepare(
+        self,
+        X: Any,
+        first: NDArray[np.float64] | None,
+        normalization: Normalization | None,
+        seed: int,
+        draw: int,
+        validate: bool,
+        strata: NDArray | None,
+    ) -> Data:
+        """Pack the samples, or take them as they are packed, and split a validation set off."""
+        if isinstance(X, PackedDataset):
+            return self._prepare_packed(X, normalization, validate)
+        rows = np.arange(X.shape[0])
+        held = None
+        if validate:
+            rows, held = self._split(rows, seed, strata)
+        elif self.shuffle:
+            rows = np.random.default_rng(seed).permutation(rows)
+        features = X.shape[1] + int(self.fit_intercept)
+        driver = self._driver(self._value_format, features)
+        options: dict[str, Any] = {}
+        if self._value_format == FLOAT32:
+            if self.sampling != "auto":
+                raise ArgumentError(
+                    f"sampling was {self.sampling!r} with bits 32, which are not sampled; allowed "
+                    "is 'auto'"
+                )
+        else:
+            options = {"bits": set(self._stored_bits()), "sampling": self._sampling()[0]}
+            if options["sampling"] == "independent":
+                degree = 5 if self.degree is None else self.degree
+                options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
+        if issparse(X):
+            self._check_room(X, len(rows), features, driver.capability.word_bits, options)
+        if self._value_format in (FLOAT32, REFETCH):
+            options["value_format"] = self._value_format
+        assert first is not None
+        in_order = not self.shuffle and held is None  # then nothing need be copied
+        packed = pack(
+            X if in_order else X[rows],
+            first[rows],
+            word_bits=driver.capability.word_bits,
+            batch=self.batch_size,
+            seed=seed,
+            draw=draw,
+            intercept=bool(self.fit_intercept),
+            normalization=normalization,
+            levels=self.levels,
+            **options,
+        )
+        return Data(
+            packed,
+            packed,
+            rows,
+            Rows.exact(X, rows, packed.normalization),
+            None if held is None else Rows.exact(X, held, packed.normalization),
+        )
+
+    def _prepare_packed(
+        self, packed: PackedDataset, normalization: Normalization | None, validate: bool
+    ) -> Data:
+        own = packed.normalization
+        if normalization is not None and not (
+            np.array_equal(own.mid, normalization.mid)
+            and np.array_equal(own.half, normalization.half)
+        ):
+            raise ArgumentError(
+                "X was packed with another normalization than this model was trained with; allowed "
+                "is pack(.., normalization=estimator.normalization_)"
+            )
+        bits, sampling = max(packed.layout.bits), packed.layout.sampling
+        blocks = packed.layout.blocks
+        train = blocks
+        if validate:
+            train = blocks - math.ceil(self.validation_fraction * blocks)
+            if train < 1:
+                raise ArgumentError(
+                    f"validation_fraction was {self.validation_fraction} of a packed data set of "
+                    f"{blocks} block(s), of which whole ones are held out: none is left to train on"
+                )
+        sampling = "symmetric" if sampling == "double" else sampling
+        return Data(
+            packed,
+            head(packed, train),
+            np.arange(packed.layout.samples),
+            Rows.drawn(packed, bits, sampling, 0, train),
+            Rows.drawn(packed, bits, sampling, train, blocks) if validate else None,
+        )
+
+    def _split(
+        self, rows: NDArray[np.intp], seed: int, strata: NDArray | None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        try:
+            train, held = train_test_split(
+                rows, test_size=self.validation_fraction, random_state=seed, stratify=strata
+            )
+        except ValueError as error:
+            raise ArgumentError(
+                f"validation_fraction was {self.validation_fraction}; {len(rows)} samples cannot "
+                f"be split so: {error}"
+            ) from error
+        return (train, held) if self.shuffle else (np.sort(train), np.sort(held))
+
+    def _check_room(
+        self, X: Any, samples: int, features: int, word_bits: int, options: dict[str, Any]
+    ) -> None:
+        """Refuse sparse samples whose dense, packed form does not fit memory."""
+        dithers = options.get("dithers", 0)
+        layout = plan_layout(
+            samples,
+            features,
+            bits=tuple(sorted(options.get("bits", {32}))),
+            sampling=options.get("sampling") or ("double" if options else "single"),
+            word_bits=word_bits,
+            batch=self.batch_size,
+            value_format=FLOAT32 if not options else BITPLANES,
+            independent=dithers,
+        )
+        needed = layout.blocks * layout.block_stride * word_bits // 8
+        needed += samples * features * 4 if self.refetch else 0
+        room = available_bytes()
+        if needed > room:
+            raise ArgumentError(
+                f"X was a sparse matrix of shape {X.shape}; packed, and so dense, it would take "
+                f"{needed} bytes, and {room} are available: what helps is fewer bits, fewer "
+                "columns (feature selection, hashing), or fewer rows"
+            )

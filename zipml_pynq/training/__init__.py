@@ -1,0 +1,14 @@
+"""What a run is, whatever it runs on.
+
+| module | what is decided there |
+|---|---|
+| ``plan``, ``make_plan`` | a run's plan, and its defaults |
+| ``losses`` | losses and their derivatives on chip |
+| ``step`` | the step |
+| ``ranges`` | the ranges of a quantized model and gradient |
+| ``schedule``, ``extent`` | cycles, words and sizes of a run |
+| ``divergence`` | whether a run went wrong |
+| ``variance`` | how much noise quantization adds, and bits that keep it small |
+| ``result`` | what a run begins with and hands back |
+| ``reference``, ``baseline`` | the bits from the formulas, and full precision |
+"""

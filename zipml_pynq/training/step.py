@@ -1,0 +1,248 @@
+"""The default step size: its limits and what they hold; derived in docs/step.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.values import block_values
+from zipml_pynq.errors import ArgumentError
+
+FloatArray = NDArray[np.float32]
+#: Share of the step at which a window of batches may stop contracting.
+SAFETY = 0.8
+#: Exponent to which an error may grow, over a run, along a direction in which one draw of the data
+#: set may be far from convex; chosen by the runs in docs/step.md.
+RUNAWAY = 0.7
+#: Values that the moments are taken from, about; and features up to which the smallest eigenvalue
+#: is computed (0 is assumed beyond).
+MOMENT_VALUES = 1 << 22
+DENSE_FEATURES = 1024
+_POWER_ITERATIONS = 30
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the stable step depends on, taken from some rows of both samples Q1 and Q2.
+
+    Parameters
+    ----------
+    curvature : float
+        Largest eigenvalue of the second moment of ``(Q1 + Q2) / 2`` over any window of consecutive
+        rows.
+    variance : float
+        Sum over features of the squared mean quantization variance.
+    smallest : float
+        Estimate of the smallest eigenvalue of the values' second moment.
+    """
+
+    curvature: float
+    variance: float = 0.0
+    smallest: float = 0.0
+
+
+def _largest_eigenvalue(windows: FloatArray) -> float:
+    """Largest eigenvalue of ``Z^T Z / len(Z)`` over the windows Z, by power iteration."""
+    count, rows, features = windows.shape
+    v = np.random.default_rng(0).standard_normal((count, features, 1)).astype(np.float32)
+    norms = np.zeros((count, 1, 1), dtype=np.float32)
+    for _ in range(_POWER_ITERATIONS):
+        v /= np.maximum(np.linalg.norm(v, axis=1, keepdims=True), np.float32(1e-30))
+        v = windows.transpose(0, 2, 1) @ (windows @ v)
+        norms = np.linalg.norm(v, axis=1, keepdims=True)
+    return float(norms.max()) / rows
+
+
+def noise_radius(variance: float, rows: int) -> float:
+    """How far quantization noise spreads the spectrum of a second moment over so many rows.
+
+    ``Q1 Q2^T`` averaged over the rows differs from the values' second moment by a matrix of
+    independent entries, ``variance / rows`` in sum of squares per row of it; the eigenvalues of its
+    symmetric part fill an interval of ``sqrt(2)`` times the root to both sides (Wigner).
+    """
+    return math.sqrt(2 * variance / rows)
+
+
+def moments(
+    q1: ArrayLike,
+    q2: ArrayLike | None = None,
+    *,
+    window: int = 16,
+    stretches: Sequence[int] | None = None,
+) -> Moments:
+    """Moments of rows in normalized units.
+
+    Parameters
+    ----------
+    q1, q2 : array_like, shape (rows, features)
+        The two samples of every value. Without ``q2`` values are exact, or, with single sampling,
+        what the model is fitted to.
+    window : int
+        Rows of consecutive batches whose updates the model may lag: ``batch * (delay + 1)``.
+    stretches : sequence of int, optional
+        Lengths of the stretches of consecutive rows; by default all rows are one.
+    """
+    a = np.asarray(q1, dtype=np.float32)
+    b = a if q2 is None else np.asarray(q2, dtype=np.float32)
+    if a.ndim != 2 or a.shape != b.shape or 0 in a.shape:
+        raise ArgumentError(
+            f"q1 and q2 had shapes {a.shape} and {b.shape}; allowed are equal shapes (rows, "
+            "features), not empty"
+        )
+    rows, features = a.shape
+    middle = a if b is a else (a + b) / 2
+    curvature = _largest_eigenvalue(middle[window_rows(stretches or [rows], window)])
+    if b is a:
+        return Moments(curvature)
+    d = ((a - b) ** 2).mean(axis=0, dtype=np.float64) / 2
+    variance = float(d @ d)
+    smallest = 0.0
+    if features <= DENSE_FEATURES:
+        cross = a.T @ b
+        spectrum = np.linalg.eigvalsh((cross + cross.T) / (2 * rows))
+        smallest = max(0.0, float(spectrum[0]) + noise_radius(variance, rows))
+    return Moments(curvature, variance, smallest)
+
+
+def stable_step(
+    m: Moments,
+    *,
+    samples: int,
+    batch: int,
+    delay: int = 0,
+    sampling: str = "symmetric",
+    l2: float = 0.0,
+    factors: Sequence[float] | NDArray[np.float64] = (1.0,),
+    fresh: bool = False,
+    curvature: float = 1.0,
+    flat: bool = False,
+) -> float:
+    """The first epoch's step that the moments allow (docs/step.md).
+
+    Parameters
+    ----------
+    m : Moments
+        Of the data over windows of ``batch * (delay + 1)`` rows.
+    samples : int
+        Samples of an epoch.
+    batch, delay : int
+        Of the plan, in samples and batches.
+    sampling : str
+        Of the plan.
+    l2 : float
+        Of the plan.
+    factors : sequence of float, shape (epochs,)
+        Each epoch's step as a multiple of the first one's.
+    fresh : bool
+        Whether every epoch gets a draw of its own.
+    curvature : float
+        Largest second derivative of the loss, times its largest cost: 1 for least squares.
+    flat : bool
+        Whether the loss may have none at all where samples lie, as losses of the margin: then
+        nothing is sure to pull back what noise drives apart.
+    """
+    f = np.asarray(factors, dtype=np.float64)
+    bend = max(curvature * m.curvature + l2, 1e-12)
+    # the window's updates stay a contraction although each is computed from an old model
+    step = SAFETY * (1.5 + 0.5 / (delay + 1)) / ((delay + 1) * bend)
+    if m.variance > 0:
+        # quantization noise does not multiply: a new draw in every batch ..
+        power = (0.5 if sampling == "symmetric" else 1.0) * m.variance * curvature**2
+        step = min(step, batch / math.sqrt(samples * float(f @ f) * power))
+        # .. and the same draw in every epoch
+        restoring = 0.0 if flat else m.smallest / 2
+        negative = curvature * (noise_radius(m.variance, samples) - restoring) - l2
+        if negative > 0 and not fresh:
+            step = min(step, RUNAWAY * batch / (samples * float(f.sum()) * negative))
+    if l2 > 0:  # what the decay register holds
+        step = min(step, 0.9 * 2.0 ** (CONFIG.decay_bits - CONFIG.decay_fraction_bits) / l2)
+    return min(step, batch * 2.0 ** (31 - CONFIG.step_fraction_bits))
+
+
+def window_rows(stretches: Sequence[int], window: int) -> NDArray[np.intp]:
+    """Rows of windows that cover stretches of consecutive rows, shape (windows, window).
+
+    Windows overlap by half, and the last one of a stretch ends with it, so that no row is left out,
+    wherever a burst of large ones lies.
+    """
+    window = min(window, *stretches)
+    starts = []
+    begin = 0
+    for length in stretches:
+        own = np.arange(0, length - window + 1, max(1, window // 2))
+        starts.append(begin + np.unique(np.append(own, length - window)))
+        begin += length
+    return np.concatenate(starts)[:, None] + np.arange(window)
+
+
+def sample_rows(
+    packed: PackedDataset, bits: int, sampling: str, window: int
+) -> tuple[tuple[FloatArray, ...], list[int]]:
+    """Stretches of rows that lie one behind the other in the data set.
+
+    All rows if they are at most :data:`MOMENT_VALUES` values, else stretches that hold a window
+    each, spread over the data set, its end among them.
+
+    Returns
+    -------
+    rows : tuple of one or two ndarrays of float32, shape (rows, features)
+        Q1 and, with double sampling, Q2 in normalized units, times the root of the sample's weight.
+    stretches : list of int
+        Rows of each stretch.
+    """
+    layout = packed.layout
+    size = layout.block_samples
+    run = min(layout.blocks, -(-window // size) + 1)  # blocks of a stretch
+    wanted = max(2, -(-MOMENT_VALUES // (layout.features * size * run)))
+    if wanted * run >= layout.blocks:
+        blocks, stretches = np.arange(layout.blocks), [layout.samples]
+    else:
+        first = np.linspace(0, layout.blocks - run, wanted).astype(np.intp)
+        blocks = (first[:, None] + np.arange(run)).ravel()
+        stretches = [run * size] * (wanted - 1) + [layout.samples - int(first[-1]) * size]
+    rows = sum(stretches)  # without the padding at the end
+    q1, q2 = (q[:rows] for q in block_values(packed, bits, sampling, blocks))
+    if packed.weights is not None:
+        weights = packed.weights.reshape(layout.blocks, size)[blocks].ravel()[:rows, None]
+        root = np.sqrt(weights / np.float32(1 << CONFIG.weight_fraction_bits), dtype=np.float32)
+        q1, q2 = q1 * root, q2 * root
+    return ((q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)), stretches
+
+
+def auto_step(
+    packed: PackedDataset,
+    *,
+    bits: int,
+    sampling: str,
+    batch: int,
+    delay: int = 0,
+    l2: float = 0.0,
+    factors: Sequence[float] | NDArray[np.float64] = (1.0,),
+    fresh: bool = False,
+    curvature: float = 1.0,
+    flat: bool = False,
+) -> float:
+    """The first epoch's step for a packed data set, from the planes that training will stream.
+
+    See :func:`stable_step` for the arguments.
+    """
+    window = batch * (delay + 1)
+    rows, stretches = sample_rows(packed, bits, sampling, window)
+    return stable_step(
+        moments(*rows, window=window, stretches=stretches),
+        samples=packed.layout.samples,
+        batch=batch,
+        delay=delay,
+        sampling=sampling,
+        l2=l2,
+        factors=factors,
+        fresh=fresh,
+        curvature=curvature,
+        flat=flat,
+    )
