@@ -1,6 +1,7 @@
 // Packing for the host. The grid, the randomness and the layout: docs/data.md. NumPy states the
 // same formulas a second time in zipml_pynq/data/grid.py and draws.py, and a test holds the two
 // against each other.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -483,6 +484,52 @@ ZIPML_INLINE uint64_t CountOutside(const ZipmlSamples &samples, const double *mi
   return count;
 }
 
+/// Adds rint(x * scale) and what it leaves, in units of 2^-30, up as integers, whatever the order.
+template <typename TValue>
+ZIPML_INLINE void ColumnSums(const ZipmlSamples &samples, const double *scale, int64_t *whole,
+                             int64_t *rest) {
+  // sums of so many integers below 2^30 are exact in double
+  constexpr uint64_t kExactRows = 1u << 22;
+  constexpr double kRint = 6755399441055744.0;  // 1.5 * 2^52: what is added loses its fraction
+  constexpr double kPart = 1 << 30;
+  const TValue *row = static_cast<const TValue *>(samples.x);
+  const uint32_t columns = samples.columns;
+  const uint32_t folded = FoldedRows(samples);
+  std::vector<double> scales, wholes(folded * columns), rests(folded * columns);
+  for (uint32_t i = 0; i < folded; ++i) scales.insert(scales.end(), scale, scale + columns);
+  std::fill(whole, whole + columns, 0);
+  std::fill(rest, rest + columns, 0);
+  for (uint64_t left = samples.rows; left > 0;) {
+    std::fill(wholes.begin(), wholes.end(), 0.0);
+    std::fill(rests.begin(), rests.end(), 0.0);
+    for (uint64_t block = left < kExactRows ? left : kExactRows; block > 0;) {
+      const uint32_t rows = block >= folded ? folded : 1;
+      for (uint32_t j = 0; j < rows * columns; ++j) {
+        const double v = static_cast<double>(row[j]) * scales[j];
+        const double h = (v + kRint) - kRint;
+        wholes[j] += h;
+        rests[j] += ((v - h) * kPart + kRint) - kRint;
+      }
+      row += rows * samples.row_stride;
+      block -= rows;
+      left -= rows;
+    }
+    for (uint32_t j = 0; j < folded * columns; ++j) {
+      whole[j % columns] += static_cast<int64_t>(wholes[j]);
+      rest[j % columns] += static_cast<int64_t>(rests[j]);
+    }
+  }
+}
+
+ZIPML_CLONES void ColumnSumsAny(const ZipmlSamples &samples, const double *scale, int64_t *whole,
+                                int64_t *rest) {
+  if (samples.x_bytes == sizeof(float)) {
+    ColumnSums<float>(samples, scale, whole, rest);
+  } else {
+    ColumnSums<double>(samples, scale, whole, rest);
+  }
+}
+
 ZIPML_CLONES uint32_t ColumnRangeAny(const ZipmlSamples &samples, double *low, double *high) {
   return samples.x_bytes == sizeof(float) ? ColumnRange<float>(samples, low, high)
                                           : ColumnRange<double>(samples, low, high);
@@ -498,6 +545,11 @@ ZIPML_CLONES uint64_t CountOutsideAny(const ZipmlSamples &samples, const double 
 
 uint32_t zipml_column_range(const ZipmlSamples *samples, double *low, double *high) {
   return ColumnRangeAny(*samples, low, high);
+}
+
+void zipml_column_sums(const ZipmlSamples *samples, const double *scale, int64_t *whole,
+                       int64_t *rest) {
+  ColumnSumsAny(*samples, scale, whole, rest);
 }
 
 uint64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half) {

@@ -16,6 +16,11 @@ typedef struct {
    value is not a number. */
 uint32_t zipml_column_range(const ZipmlSamples *samples, double *low, double *high);
 
+/* Sums of each column in integers, so that neither order nor cuts matter: of v = x * scale[column],
+   which must stay below 2^29 in size, rounded, and of 2^30 times what that leaves, rounded. */
+void zipml_column_sums(const ZipmlSamples *samples, const double *scale, int64_t *whole,
+                       int64_t *rest);
+
 /* How many values are further than half[column] from mid[column]. */
 uint64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half);
 

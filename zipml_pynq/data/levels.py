@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_array, check_bits, check_choice, check_int
-from zipml_pynq.data.normalization import Normalization, column_range
+from zipml_pynq.data.columns import column_range
+from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.rows import dense
 from zipml_pynq.errors import ArgumentError
 

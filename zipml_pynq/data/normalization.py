@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,64 +11,30 @@ from scipy.sparse import issparse
 
 from zipml_pynq._engine import lib
 from zipml_pynq.data.checks import check_array, check_data, check_finite_labels
+from zipml_pynq.data.columns import Columns, column_range
 from zipml_pynq.data.grid import _level_positions, positions
 from zipml_pynq.data.rows import chunks, compiled_samples, dense, float_rows, in_threads, pointer
 from zipml_pynq.errors import ArgumentError
 
 
-def column_range(
-    name: str, a: NDArray, threads: int | None = None, first_row: int = 0
-) -> tuple[NDArray, NDArray]:
-    """Smallest and largest value of each column of ``a`` (N, m), both float64 (m,).
-
-    ``a.min(axis=0)`` and ``a.max(axis=0)``, compiled, in one pass. ``first_row`` is what an error
-    calls the first row.
-
-    Raises
-    ------
-    ArgumentError
-        A value is NaN or infinite; names its row and column.
-    """
-
-    def work(first: int, last: int) -> tuple[NDArray, NDArray]:
-        low = np.full(a.shape[1], np.inf)
-        high = np.full(a.shape[1], -np.inf)
-        part_low, part_high = np.empty_like(low), np.empty_like(high)
-        for start, rows in float_rows(a, first, last):
-            unordered = lib.zipml_column_range(
-                compiled_samples(rows),
-                pointer("double *", part_low),
-                pointer("double *", part_high),
-            )
-            if unordered or not (np.isfinite(part_low) & np.isfinite(part_high)).all():
-                for part in chunks(rows):
-                    finite = np.isfinite(rows[part])
-                    if not finite.all():
-                        row, column = np.argwhere(~finite)[0]
-                        raise ArgumentError(
-                            f"{name} was {rows[part][row, column]} in row "
-                            f"{first_row + start + part.start + row}, column {column}; "
-                            "every value must be finite"
-                        )
-            np.minimum(low, part_low, out=low)
-            np.maximum(high, part_high, out=high)
-        return low, high
-
-    lows, highs = zip(*in_threads(work, a.shape[0], a.size, threads), strict=True)
-    # of the two zeros, always the same: which one a minimum gives depends on the order
-    return np.min(lows, axis=0) + 0.0, np.max(highs, axis=0) + 0.0
-
-
-def _centre(low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
-    """Middle and half width of [low, high]: no overflow, and half covers both ends exactly.
-
-    (high - low) / 2 in exact arithmetic. Where the middle had to be rounded, the larger of the two
-    distances to the ends keeps every value in between within [-1, 1].
-    """
+def _middle(low: Any, high: Any) -> Any:
+    """Middle of a range, without overflow."""
     with np.errstate(over="ignore"):
-        total = low + high
-    mid = np.where(np.isfinite(total), total / 2, low / 2 + high / 2)
-    return mid, np.maximum(high - mid, mid - low)
+        total = np.float64(low) + high
+    return np.where(np.isfinite(total), total / 2, np.float64(low) / 2 + high / 2)
+
+
+def _reach(centre: Any, low: Any, high: Any) -> Any:
+    """The larger of the distances to both ends: values in between come to lie within [-1, 1]."""
+    with np.errstate(over="ignore"):
+        return np.maximum(high - centre, centre - low)
+
+
+def _centred(means: NDArray, low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
+    """Centres and reaches of columns; of one that is too wide for its mean, those of its middle."""
+    fits = np.isfinite(_reach(means, low, high))
+    centre = np.where(fits, means, _middle(low, high))
+    return centre, _reach(centre, low, high)
 
 
 def _divisor(half: NDArray) -> NDArray:
@@ -84,8 +51,8 @@ def _spread(mid: ArrayLike, half: ArrayLike, v: NDArray[np.floating]) -> NDArray
 
 def _label_range(low: float, high: float) -> tuple[float, float]:
     """Middle and half width of the range of labels."""
-    mid, half = _centre(np.array([low], np.float64), np.array([high], np.float64))
-    return float(mid[0]), float(half[0])
+    mid = float(_middle(low, high))
+    return mid, float(_reach(mid, low, high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +62,11 @@ class Normalization:
     Attributes
     ----------
     mid, half : ndarray, float64, (columns,)
-        Middle and half width of the range of each column; ``half`` is 0 where it is constant.
+        Centre of each column, its mean, and the largest distance from it; ``half`` is 0 where the
+        column is constant. (0 is a level of the grid from 2 bits on, and columns without a mean
+        make training well-conditioned.)
     label_mid, label_half : float
-        The same for the labels.
+        Middle and half width of the range of the labels, so that two classes become -1 and 1.
     intercept : bool
         Whether samples get one more feature, the last, that is always 1.
     """
@@ -145,20 +114,48 @@ class Normalization:
 
     @classmethod
     def fit(
-        cls, X: ArrayLike, y: ArrayLike, intercept: bool = True, threads: int | None = None
+        cls,
+        X: ArrayLike,
+        y: ArrayLike,
+        intercept: bool = True,
+        threads: int | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Normalization:
         """The normalization that maps each column of ``X`` (N, columns) and ``y`` (N,) to [-1, 1].
 
-        ``threads``: by default one for each available core.
+        Parameters
+        ----------
+        threads : int, optional
+            By default one for each available core.
+        sample_weight : array_like, (N,), optional
+            Rows of weight 0 do not count, and means are weighted.
 
         Raises
         ------
         ArgumentError
-            ``X`` or ``y`` is empty, not numeric, of a wrong shape or not finite.
+            ``X`` or ``y`` is empty, not numeric, of a wrong shape or not finite, or no weight is
+            positive.
         """
-        ranges = Ranges(threads)
-        ranges.update(X, y)
-        return ranges.normalization(intercept)
+        a, labels = check_data(X, y, convert=False)
+        if sample_weight is None:
+            ranges = Ranges(threads)
+            ranges.update(a, labels)
+            return ranges.normalization(intercept)
+        weights = check_array("sample_weight", sample_weight, 1).astype(np.float64)
+        check_finite_labels(labels)
+        column_range("X", a, threads)  # also of rows that do not count
+        counting = np.flatnonzero(weights > 0)
+        if weights.size != a.shape[0] or counting.size == 0:
+            raise ArgumentError(
+                f"sample_weight had {weights.size} entries, {counting.size} of them positive; "
+                f"allowed are {a.shape[0]}, one of them positive"
+            )
+        if counting.size < weights.size:
+            a, labels, weights = a[counting], labels[counting], weights[counting]
+        columns = Columns.of("X", a, threads)
+        means = columns.weighted_means(a, weights)
+        centred = _centred(means, columns.low, columns.high)
+        return cls(*centred, *_label_range(labels.min(), labels.max()), intercept)
 
     def with_labels(self, y: ArrayLike) -> Normalization:
         """The same columns with the range of other labels ``y`` (N,)."""
@@ -321,20 +318,20 @@ class Normalization:
 
 
 class Ranges:
-    """Ranges of columns and labels over rows that come in parts.
+    """Columns and labels over rows that come in parts, for a normalization.
 
     Attributes
     ----------
     rows : int
         So far.
-    low, high : ndarray, float64, (columns,)
-        Of each column. Where parts are sparse, a column that one does not reach is 0 in it.
+    columns : Columns or None
+        Where parts are sparse, a column that one does not reach is 0 in it.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads
         self.rows = 0
-        self.low = self.high = np.empty(0)
+        self.columns: Columns | None = None
         self._labels = (np.inf, -np.inf)
 
     def update(self, X: ArrayLike, y: ArrayLike) -> None:
@@ -351,26 +348,24 @@ class Ranges:
             Empty, not numeric, not finite, or of another number of columns, unless sparse.
         """
         a, labels = check_data(X, y, convert=False)
-        if self.rows and not issparse(a) and a.shape[1] != self.low.size:
+        if self.columns and not issparse(a) and a.shape[1] != self.columns.low.size:
             raise ArgumentError(
-                f"X had {a.shape[1]} columns from row {self.rows} on; before, {self.low.size}"
+                f"X had {a.shape[1]} columns from row {self.rows} on; before, "
+                f"{self.columns.low.size}"
             )
-        low, high = column_range("X", a, self.threads, self.rows)
+        found = Columns.of("X", a, self.threads, self.rows)
         check_finite_labels(labels, self.rows)
-        if self.rows == 0:
-            self.low, self.high = low, high
+        if self.columns is None:
+            self.columns = found
         else:
-            columns = max(self.low.size, low.size)
-            ends = [np.pad(e, (0, columns - e.size)) for e in (self.low, low, self.high, high)]
-            self.low, self.high = np.minimum(*ends[:2]), np.maximum(*ends[2:])
-        # of the two zeros, always the same
-        self.low, self.high = self.low + 0.0, self.high + 0.0
+            self.columns.merge(found)
         least, most = self._labels
         self._labels = min(least, float(labels.min())), max(most, float(labels.max()))
         self.rows += a.shape[0]
 
     def normalization(self, intercept: bool = True) -> Normalization:
-        """What maps these ranges to [-1, 1]."""
+        """What maps these columns and labels to [-1, 1]."""
+        assert self.columns is not None
+        centred = _centred(self.columns.means(), self.columns.low, self.columns.high)
         least, most = self._labels
-        labels = _label_range(least + 0.0, most + 0.0)
-        return Normalization(*_centre(self.low, self.high), *labels, intercept)
+        return Normalization(*centred, *_label_range(least + 0.0, most + 0.0), intercept)

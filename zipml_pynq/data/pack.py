@@ -235,7 +235,7 @@ def pack(
     a, labels = check_data(X, y, convert=False)
     fitted = normalization is None
     if normalization is None:
-        normalization = Normalization.fit(a, labels, intercept, threads)
+        normalization = Normalization.fit(a, labels, intercept, threads, sample_weight)
     check_normalization(normalization)
     source = level_source(levels, value_format, request.bits, normalization.features)
     layout = request.layout(a.shape[0], normalization.features, source)

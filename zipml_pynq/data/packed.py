@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from zipml_pynq._engine import lib
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_array, check_int
+from zipml_pynq.data.columns import column_range
 from zipml_pynq.data.grid import check_levels, decode, uniform_levels
 from zipml_pynq.data.labels import fixed_labels, fixed_weights
 from zipml_pynq.data.layout import FLOAT32, Layout
-from zipml_pynq.data.normalization import Normalization, column_range
+from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed_file import FILE_KIND, metadata_of, normalization_tensors, shapes_of
 from zipml_pynq.data.planes import pack_planes
 from zipml_pynq.data.rows import pointer

@@ -19,7 +19,8 @@ from scipy.special import expit, log_expit
 
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.checks import check_choice
-from zipml_pynq.data.normalization import Normalization, column_range
+from zipml_pynq.data.columns import column_range
+from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.tensor_file import FileKind, read_tensors, write_tensors, written
 from zipml_pynq.errors import ArgumentError, ModelFileError
 from zipml_pynq.learn.onnx_graph import onnx_model
