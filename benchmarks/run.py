@@ -22,12 +22,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from common import DATA, WORD_BITS, machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import DATA, WORD_BITS, parser_of, publish
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.accelerator.machine import machine
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.alignment import empty_aligned
 from zipml_pynq.data.normalization import Normalization
@@ -627,7 +628,7 @@ def picture(report: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     """Measure, write JSON, Markdown and picture, print the table."""
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, "benchmarks")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--samples", type=int, default=200_000, help="of the largest data set")

@@ -1,4 +1,4 @@
-"""Makes the tables of docs/boards.md, "Room": python benchmarks/room_table.py.
+"""The tables of docs/boards.md, "Room": ``python -m studies.room`` prints them.
 
 Memory is counted from the declarations of hls/src/stages.hpp, not synthesized: each array in the
 best shape that a memory block has, without the FIFOs of the AXI adapters. What a dataflow region
