@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -212,12 +210,6 @@ def test_delay_outside_the_limits_is_refused() -> None:
     for delay in (-1, CONFIG.max_delay + 1):
         with pytest.raises(ArgumentError, match="delay was"):
             overlap(delay)
-
-
-def test_table_in_docs_is_current() -> None:
-    root = Path(__file__).resolve().parent.parent
-    table = runpy.run_path(str(root / "benchmarks" / "schedule_table.py"))["table"]()
-    assert table in (root / "docs" / "schedule.md").read_text()
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
