@@ -5,6 +5,8 @@
 | ``interface`` | registers, their offsets and ports |
 | ``capability``, ``status``, ``regions`` | what a build is, what it refuses, what it touches |
 | ``driver`` | registers written, started, waited for |
+| ``host`` | the same in this process, without a device |
+| ``contract`` | what every training holds to: arguments, draws, outputs |
 | ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
 | ``buffers``, ``remote`` | device memory; boards in the network |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |

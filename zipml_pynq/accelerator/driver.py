@@ -28,6 +28,7 @@ from zipml_pynq.accelerator.buffers import (
     quarantine,
 )
 from zipml_pynq.accelerator.capability import Capability
+from zipml_pynq.accelerator.contract import checked
 from zipml_pynq.accelerator.interface import (
     AP_DONE,
     AP_IDLE,
@@ -61,7 +62,6 @@ from zipml_pynq.errors import (
 )
 from zipml_pynq.training.divergence import judged
 from zipml_pynq.training.extent import cycles_bound
-from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.result import TrainResult, fixed_model
 
@@ -586,27 +586,16 @@ class SgdDriver(pynq.DefaultIP):
             See :func:`zipml_pynq.training.divergence.judged`; the error's ``result`` is the
             TrainResult.
         """
-        if not hasattr(packed, "layout"):
-            raise ArgumentError(f"packed was {packed!r}; allowed is a PackedDataset")
-        if redraw is not None and not callable(redraw):
-            raise ArgumentError(f"redraw was {redraw!r}; allowed is a function of the epoch")
-        if until is not None and not callable(until):
-            raise ArgumentError(f"until was {until!r}; allowed is a function of the model")
-        if not (progress is None or callable(progress) or hasattr(progress, "update")):
-            raise ArgumentError(f"progress was {progress!r}; allowed are a function and a tqdm bar")
-        if plan is None:
-            plan = make_plan(packed, fresh=redraw is not None, **options)
-        elif options:
-            raise ArgumentError(f"both a plan and {', '.join(options)} were given; allowed is one")
-        build = self.capability
-        layout = packed.layout
-        if (layout.word_bits, layout.value_format) != (build.word_bits, build.value_format):
-            raise ArgumentError(
-                f"the data set is packed as {layout.value_format} in words of {layout.word_bits} "
-                f"bits; the overlay's kernel takes {build.value_format} in {build.word_bits}"
-            )
-        plan.check(layout)
-        start = fixed_model(model, layout.features)
+        plan = checked(
+            packed,
+            plan,
+            self.capability,
+            progress=progress,
+            redraw=redraw,
+            until=until,
+            options=options,
+        )
+        start = fixed_model(model, packed.layout.features)
         self._require_idle()
 
         buffers: list[Any] = []

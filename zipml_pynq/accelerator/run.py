@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from zipml_pynq.accelerator.buffers import DTYPES, free_buffers, from_device, to_device
+from zipml_pynq.accelerator.contract import COUNTERS, check_redrawn, check_results, report
 from zipml_pynq.accelerator.segments import Segment, carried_blocks, segments, streamed_layout
-from zipml_pynq.accelerator.status import STATUS
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import ArgumentError, KernelStatusError, OutOfDeviceMemoryError
+from zipml_pynq.errors import ArgumentError, OutOfDeviceMemoryError
 from zipml_pynq.training.plan import SCHEDULE_COLUMNS, Plan
 from zipml_pynq.training.result import TrainResult
 from zipml_pynq.training.schedule import full_bytes
@@ -154,8 +154,7 @@ class Training:
         if not plan.one_order:
             group = 1
         self.group = group
-        counters = ("words", "cycles", "saturations", "outside", "clipped", "refetched")
-        self.totals = dict.fromkeys(counters, 0)
+        self.totals = dict.fromkeys(COUNTERS, 0)
 
     def _check_segments(self) -> None:
         """What a data set that is trained in segments rules out."""
@@ -221,20 +220,7 @@ class Training:
             packed = self.packed
             if self.redraw is not None and epoch > 0:
                 packed = self.redraw(epoch)
-                if packed.layout != self.packed.layout:
-                    raise ArgumentError(
-                        f"redraw({epoch}) returned the layout {packed.layout}; allowed is the "
-                        f"first epoch's, {self.packed.layout}"
-                    )
-                if (
-                    packed.normalization != self.packed.normalization
-                    or not np.array_equal(packed.labels, self.packed.labels)
-                    or not np.array_equal(np.asarray(packed.levels), np.asarray(self.packed.levels))
-                ):
-                    raise ArgumentError(
-                        f"redraw({epoch}) returned another normalization, other levels or other "
-                        "labels; allowed are new draws of the same data (PackedDataset.redraw)"
-                    )
+                check_redrawn(packed, self.packed, epoch)
             epochs = min(self.group, self.plan.epochs - epoch)
             for segment in self.segments:
                 yield Call(packed, segment, epoch, epochs)
@@ -305,7 +291,7 @@ class Training:
                 from_device(self.history)
                 rows = self.history.view(np.ndarray)[: call.epochs, :features]
                 history[call.epoch : call.epoch + call.epochs] = rows
-                self._report(call.epoch + call.epochs)
+                report(self.progress, call.epoch + call.epochs, self.plan.epochs)
                 if until is not None and until(rows[0] / MODEL_ONE):
                     history = history[: call.epoch + 1].copy()
                     break
@@ -322,22 +308,6 @@ class Training:
 
     def _account(self) -> None:
         results = self.driver.read_results()
-        status = results["status"]
-        if status != CONFIG.status_ok:
-            name, allowed = STATUS.get(status, ("", ""))
-            if not name:
-                raise KernelStatusError(f"the kernel ended with the unknown status {status}")
-            raise KernelStatusError(
-                f"the kernel refused register {name} = {self.driver.scalars[name]}: "
-                f"allowed is {allowed} (status {status})"
-            )
+        check_results(results, self.driver.scalars)
         for name in self.totals:
             self.totals[name] += results[name]
-
-    def _report(self, epochs: int) -> None:
-        if self.progress is None:
-            return
-        if hasattr(self.progress, "update"):
-            self.progress.update(1)
-        else:
-            self.progress(epochs, self.plan.epochs)

@@ -3,7 +3,7 @@
 | module | what is decided there |
 |---|---|
 | ``checks`` | what an argument may be |
-| ``normalization`` | how a column and the labels become [-1, 1], and back |
+| ``normalization``, ``columns`` | how a column and the labels become [-1, 1], and back |
 | ``grid``, ``draws`` | the levels, and the draws that round to them |
 | ``levels`` | where levels lie best |
 | ``layout`` | where which bit lies: blocks, planes, words |

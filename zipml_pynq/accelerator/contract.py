@@ -1,0 +1,105 @@
+"""What every training holds to, on a device or in this process: arguments, draws, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from zipml_pynq.accelerator.capability import Capability
+from zipml_pynq.accelerator.status import STATUS
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.errors import ArgumentError, KernelStatusError
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.plan import Plan
+
+#: Counters of calls that a run adds up.
+COUNTERS = ("words", "cycles", "saturations", "outside", "clipped", "refetched")
+
+
+def checked(
+    packed: Any,
+    plan: Plan | None,
+    build: Capability,
+    *,
+    progress: Any,
+    redraw: Any,
+    until: Any,
+    options: dict[str, Any],
+) -> Plan:
+    """The plan of a training, given or made, once all arguments are what ``train`` allows.
+
+    Raises
+    ------
+    ArgumentError
+        See :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
+    """
+    if not hasattr(packed, "layout"):
+        raise ArgumentError(f"packed was {packed!r}; allowed is a PackedDataset")
+    if redraw is not None and not callable(redraw):
+        raise ArgumentError(f"redraw was {redraw!r}; allowed is a function of the epoch")
+    if until is not None and not callable(until):
+        raise ArgumentError(f"until was {until!r}; allowed is a function of the model")
+    if not (progress is None or callable(progress) or hasattr(progress, "update")):
+        raise ArgumentError(f"progress was {progress!r}; allowed are a function and a tqdm bar")
+    if plan is None:
+        plan = make_plan(packed, fresh=redraw is not None, **options)
+    elif options:
+        raise ArgumentError(f"both a plan and {', '.join(options)} were given; allowed is one")
+    layout = packed.layout
+    if (layout.word_bits, layout.value_format) != (build.word_bits, build.value_format):
+        raise ArgumentError(
+            f"the data set is packed as {layout.value_format} in words of {layout.word_bits} "
+            f"bits; the overlay's kernel takes {build.value_format} in {build.word_bits}"
+        )
+    plan.check(layout)
+    return plan
+
+
+def check_redrawn(packed: PackedDataset, first: PackedDataset, epoch: int) -> None:
+    """Refuse what is no new draw of the data that the first epoch trained on."""
+    if packed.layout != first.layout:
+        raise ArgumentError(
+            f"redraw({epoch}) returned the layout {packed.layout}; allowed is the first epoch's, "
+            f"{first.layout}"
+        )
+    if (
+        packed.normalization != first.normalization
+        or not np.array_equal(packed.labels, first.labels)
+        or not np.array_equal(np.asarray(packed.levels), np.asarray(first.levels))
+    ):
+        raise ArgumentError(
+            f"redraw({epoch}) returned another normalization, other levels or other labels; "
+            "allowed are new draws of the same data (PackedDataset.redraw)"
+        )
+
+
+def check_results(results: Mapping[str, int], scalars: Mapping[str, int]) -> None:
+    """Refuse the outputs of a call that the kernel refused.
+
+    Raises
+    ------
+    KernelStatusError
+    """
+    status = results["status"]
+    if status == CONFIG.status_ok:
+        return
+    name, allowed = STATUS.get(status, ("", ""))
+    if not name:
+        raise KernelStatusError(f"the kernel ended with the unknown status {status}")
+    raise KernelStatusError(
+        f"the kernel refused register {name} = {scalars[name]}: allowed is {allowed} "
+        f"(status {status})"
+    )
+
+
+def report(progress: Any, epochs: int, whole: int) -> None:
+    """Tell a bar or a function that so many epochs of the whole are done."""
+    if progress is None:
+        return
+    if hasattr(progress, "update"):
+        progress.update(1)
+    else:
+        progress(epochs, whole)
