@@ -67,7 +67,7 @@ def check_redrawn(packed: PackedDataset, first: PackedDataset, epoch: int) -> No
         )
     if (
         packed.normalization != first.normalization
-        or not np.array_equal(packed.labels, first.labels)
+        or not np.array_equal(np.sort(packed.labels), np.sort(first.labels))
         or not np.array_equal(np.asarray(packed.levels), np.asarray(first.levels))
     ):
         raise ArgumentError(

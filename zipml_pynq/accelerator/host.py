@@ -120,13 +120,9 @@ class _HostRun:
         self.model[: layout.features] = start
         self.padded = np.empty((plan.epochs, self.entries), dtype=np.int32)
         self.schedule = plan.schedule_table()
-        self.labels = packed.labels
-        if packed.weights is not None:
-            self.labels = np.stack([packed.labels, packed.weights], axis=1)
         levels = None if packed.levels is None else packed.levels.astype(np.int32)
         # kept here for as long as the engine may read them
         self.arrays = {
-            "labels": np.ascontiguousarray(self.labels),
             "model": self.model,
             "levels": levels,
             "derivative": plan.derivative.numbers if plan.derivative.numbers.size else None,
@@ -153,8 +149,12 @@ class _HostRun:
             "first_block": first_block,
             "block_step": block_step,
         }
+        labels = packed.labels
+        if packed.weights is not None:
+            labels = np.stack([labels, packed.weights], axis=1)
         arrays: dict[str, Any] = {
             **self.arrays,
+            "labels": labels,
             "planes": packed.planes,
             "full": packed.full,
             "history": self.padded[epoch:],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +16,9 @@ from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.learn.model_files import ModelFiles
-from zipml_pynq.learn.objective import Rows, Stopper
+from zipml_pynq.learn.objective import Course, Rows, Stopper, constant_objective, stretches
 from zipml_pynq.learn.problem import Data, Problem, Run, mean_curve
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
@@ -32,6 +32,14 @@ from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.result import TrainResult
 
+#: Batches that the model lags behind: with more, rows of few words would stream faster, in steps
+#: that are smaller by as much.
+DELAY = 1
+#: Objective, as a multiple of the best constant model's, from which a training diverged.
+DIVERGED = 2.0
+#: Epochs that the default of a constant step reckons with.
+HORIZON = 100
+
 
 class ZipMLEstimator(ModelFiles):
     """What regressor and classifier share: parameters, data, training."""
@@ -39,19 +47,22 @@ class ZipMLEstimator(ModelFiles):
     _losses: ClassVar[tuple[str, ...]]
 
     def _problem_plans(
-        self, packed: PackedDataset, epochs: int, seed: int, first: int
+        self, packed: PackedDataset, epochs: int, seed: int, first: int, fresh: bool
     ) -> dict[int, Plan]:
         """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
-        return {
-            bits: make_plan(
+
+        def plan(bits: int, epochs: int, step: Any) -> Plan:
+            return make_plan(
                 packed,
                 bits=bits,
                 sampling=self._sampling()[1],
                 batch=self.batch_size,
                 epochs=epochs,
-                step=self.eta0,
+                step=step,
                 schedule=self.learning_rate,
                 l2=float(self.alpha),
+                delay=DELAY,
+                fresh=fresh,
                 loss=self.loss,
                 approximation=self.approximation,
                 degree=self.degree,
@@ -62,8 +73,15 @@ class ZipMLEstimator(ModelFiles):
                 shuffle=self.shuffle == "epochs",
                 seed=seed,
             )
-            for bits in sorted({self._bits_of(e) for e in range(first, epochs)})
-        }
+
+        plans = {}
+        for bits in sorted({self._bits_of(e) for e in range(first, epochs)}):
+            step = self.eta0
+            if step == "auto" and self.learning_rate == "constant" and epochs > HORIZON:
+                # most trainings end long before the last epoch that they may have
+                step = float(plan(bits, HORIZON, step).step[0])
+            plans[bits] = plan(bits, epochs, step)
+        return plans
 
     def _train(
         self,
@@ -87,7 +105,7 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
         if plans is None:
-            plans = self._problem_plans(packed, epochs.stop, seed, epochs.start)
+            plans = self._problem_plans(packed, epochs.stop, seed, epochs.start, data.draws.fresh)
 
         def objectives(
             rows: Rows,
@@ -97,33 +115,84 @@ class ZipMLEstimator(ModelFiles):
             )
 
         stopper = None
+        size = constant_objective(labels, weights, self.loss)
         if self.tol is not None and len(epochs) > 1:
-            stopper = Stopper(
-                objectives(data.validation or data.train), self.tol, self.n_iter_no_change
-            )
+            objective = objectives(data.validation or data.train)
+            stopper = Stopper(objective, size, self.tol, self.n_iter_no_change)
+        course, results = self._course(data, packed, plans, start, epochs, stopper, progress)
+        models = course.models()
+        curve = objectives(data.train)(models / MODEL_ONE)
+        held = None
+        best = len(models) - 1
+        if data.validation is not None:
+            held = objectives(data.validation)(models / MODEL_ONE)
+            best = int(np.argmin(held))
+        model = np.rint(models[best]).astype(np.int32)
+        self._judge(float(curve[best]), size, results)
+        stopped = stopper is None or stopper.stopped
+        return Run(model, packed.normalization, curve, held, stopped, results), plans
+
+    def _course(
+        self,
+        data: Data,
+        packed: PackedDataset,
+        plans: dict[int, Plan],
+        start: NDArray[np.int32] | None,
+        epochs: range,
+        stopper: Stopper | None,
+        progress: Any,
+    ) -> tuple[Course, list[TrainResult]]:
+        """Train until the last epoch, or until little is left to gain."""
         layout = packed.layout
         driver = self._driver(layout.value_format, layout.features, layout.word_bits)
-        results: list[TrainResult] = []
+        changes = [e for e in epochs[1:] if self._bits_of(e) != self._bits_of(e - 1)]
+        course, results = Course(bool(self.average)), []
         model = start
-        for bits, group in groupby(epochs, key=self._bits_of):
-            part = list(group)
-            plan = plans[bits].part(part[0], part[-1] + 1)
-            results.append(
-                driver.train(packed, plan, model=model, until=stopper, progress=progress)
-            )
-            model = results[-1].model_fixed
-            if stopper is not None and stopper.stopped:
+        for first, stop in stretches(epochs.start, epochs.stop, changes):
+            if first in changes:
+                course.precision_changes()
+            plan = plans[self._bits_of(first)].part(first, stop)
+
+            def redraw(epoch: int, first: int = first) -> PackedDataset:
+                return data.draws.of(packed, first + epoch)
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ZipmlWarning)  # the whole is judged at its end
+                result = driver.train(
+                    redraw(0),
+                    plan,
+                    model=model,
+                    progress=progress,
+                    redraw=redraw if data.draws.fresh else None,
+                    allow_divergence=True,
+                )
+            results.append(result)
+            model = result.model_fixed
+            course.add(result.history_fixed)
+            if stopper is not None and not any(c >= stop for c in changes) and stopper(course):
                 break
-        history = np.concatenate([result.history_fixed for result in results])
-        models = history / MODEL_ONE
-        held = None
-        if data.validation is not None:
-            held = objectives(data.validation)(models)
-            model = history[int(np.argmin(held))]
-        assert model is not None
-        stopped = stopper is None or stopper.stopped
-        curve = objectives(data.train)(models)
-        return Run(model, packed.normalization, curve, held, stopped, results), plans
+        return course, results
+
+    def _judge(self, objective: float, size: float, results: list[TrainResult]) -> None:
+        """Raise where training ended far from any use; tell where results were clamped.
+
+        ``objective`` is that of the model, ``size`` that of the best constant one.
+        """
+        saturations = sum(result.saturations for result in results)
+        if not objective <= DIVERGED * size:
+            error = DivergenceError(
+                f"training diverged: the objective ended at {objective:g}, that of the best "
+                f"constant model is {size:g}; a smaller step (eta0), more bits or redraw=True help"
+            )
+            error.result = results[-1]
+            raise error
+        if saturations:
+            warnings.warn(
+                f"{saturations} results were clamped: predictions of some samples, or entries of "
+                "the model, are beyond 128 in normalized units; alpha keeps them smaller",
+                ZipmlWarning,
+                stacklevel=5,
+            )
 
     def _fit(
         self,
@@ -150,6 +219,7 @@ class ZipMLEstimator(ModelFiles):
         data = self._prepare(
             X,
             problems[0].labels,
+            None if partial else weights,
             normalization,
             seed,
             done if partial else 0,

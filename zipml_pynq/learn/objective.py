@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
+from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.values import block_values
 from zipml_pynq.training.losses import LOSSES
 
-#: Values that an objective is taken on after every epoch, about.
+#: Epochs before the rule that ends training looks for the first time.
+FIRST_STRETCH = 4
+#: Products that objectives of several models are taken in at a time.
+_PRODUCTS = 1 << 22
+#: Values that an objective is taken on, about.
 OBJECTIVE_VALUES = 1 << 21
 
 
@@ -64,6 +69,18 @@ class Rows:
         l2: float,
     ) -> NDArray[np.float64]:
         """Mean weighted loss and ``l2 / 2 |x|^2`` of every model, shape (models,)."""
+        step = max(1, _PRODUCTS // len(self.index))
+        parts = (models[i : i + step] for i in range(0, len(models), step))
+        return np.concatenate([self._some(part, labels, weights, loss, l2) for part in parts])
+
+    def _some(
+        self,
+        models: NDArray[np.float64],
+        labels: NDArray[np.float64],
+        weights: NDArray[np.float64] | None,
+        loss: str,
+        l2: float,
+    ) -> NDArray[np.float64]:
         y = labels[self.index, None]
         found = LOSSES[loss]
         x = models.T.astype(np.float32)
@@ -85,26 +102,122 @@ def spread(rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:
     return np.asarray(rows[np.unique(chosen.astype(np.intp))])
 
 
+def constant_objective(
+    labels: NDArray[np.float64], weights: NDArray[np.float64] | None, loss: str
+) -> float:
+    """The least mean weighted loss that one prediction for all samples has."""
+    found = LOSSES[loss]
+    if not found.margin:
+        centre = np.average(labels, weights=weights)
+        return float(np.average((labels - centre) ** 2, weights=weights) / 2)
+    negative = float(np.average(labels < 0, weights=weights))
+
+    def mean(z: float) -> float:
+        values = found.value(np.array([z, -z]))
+        return float((1 - negative) * values[0] + negative * values[1])
+
+    # losses of the margin are flat, or rise, beyond a margin of some units
+    return float(minimize_scalar(mean, bounds=(-20, 20), method="bounded").fun)
+
+
+@dataclass
+class Course:
+    """The models of a training, epoch by epoch, and what they average to.
+
+    The model after t epochs is the mean of the models at the ends of the later half of them, since
+    the last change of precision; the paper's Theorem 1 is about such a mean. With a constant step
+    each of them wanders about the optimum, and their mean does not.
+
+    Parameters
+    ----------
+    averages : bool
+        False: the model is that of the last epoch.
+    """
+
+    averages: bool = True
+    history: list[NDArray[np.int32]] = field(default_factory=list)
+    changes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.history))
+
+    def add(self, history: NDArray[np.int32]) -> None:
+        """Take the models of more epochs in, (epochs, features)."""
+        self.history.append(history)
+
+    def precision_changes(self) -> None:
+        """Epochs so far were of another precision than those to come."""
+        self.changes.append(len(self))
+
+    def models(self, epochs: Sequence[int] | None = None) -> NDArray[np.float64]:
+        """What the model is after so many epochs, each; by default after every one.
+
+        Returns
+        -------
+        ndarray of float64, shape (epochs, features)
+            In the accelerator's fixed point.
+        """
+        every = np.concatenate(self.history)
+        ends = np.arange(1, len(every) + 1) if epochs is None else np.asarray(epochs)
+        begins = ends - 1
+        if self.averages:
+            begins = ends // 2
+            for change in self.changes:
+                begins = np.where(ends > change, np.maximum(begins, change), begins)
+        sums = np.concatenate([np.zeros((1, every.shape[1])), every.cumsum(axis=0, dtype=np.int64)])
+        return np.asarray((sums[ends] - sums[begins]) / (ends - begins)[:, None])
+
+
 @dataclass
 class Stopper:
-    """True once the objective has not fallen by ``tol`` times its size for ``patience`` epochs."""
+    """Ends a training when what is left to gain is small.
+
+    The distance to the optimum is estimated by what the later half of the epochs gained: where the
+    objective of the mean falls like 1 / epochs or faster, as it does (docs/step.md), no more than
+    that is left. It is small when it is at most ``tol`` times the objective of the best constant
+    model: of least squares, that is ``tol`` of R^2.
+
+    Parameters
+    ----------
+    objective : callable
+        Of models (models, features) in normalized units.
+    size : float
+        The objective of the best constant model, see :func:`constant_objective`.
+    tol : float
+    patience : int
+        Fewest epochs of the later half.
+    """
 
     objective: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    size: float
     tol: float
     patience: int
-    best: float = math.inf
-    idle: int = 0
-
-    def __call__(self, model: NDArray[np.float64]) -> bool:
-        value = float(self.objective(model[None, :])[0])
-        if value > self.best - self.tol * abs(value):
-            self.idle += 1
-        else:
-            self.idle = 0
-        self.best = min(self.best, value)
-        return self.stopped
+    quiet: int = 0
 
     @property
     def stopped(self) -> bool:
-        """Whether training is to end."""
-        return self.idle >= self.patience
+        """Whether little is left to gain: so it was seen twice, for what noise gained or lost."""
+        return self.quiet >= 2
+
+    def __call__(self, course: Course) -> bool:
+        epochs = len(course)
+        since = course.changes[-1] if course.changes else 0
+        half = since + (epochs - since) // 2
+        if epochs - half < self.patience or half == since:
+            return False
+        before, now = self.objective(course.models([half, epochs]) / MODEL_ONE)
+        self.quiet = self.quiet + 1 if before - now <= self.tol * self.size else 0
+        return self.stopped
+
+
+def stretches(first: int, stop: int, changes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Epochs ``first`` to ``stop - 1`` in stretches that grow, and end where precision changes."""
+    begin = since = first
+    while begin < stop:
+        # each time half as many again as there were
+        end = max(since + FIRST_STRETCH, begin + (begin - since + 1) // 2)
+        end = min(end, stop, *(change for change in changes if change > begin))
+        yield begin, end
+        if end in changes:
+            since = end
+        begin = end

@@ -52,17 +52,24 @@ PARAMETERS = """\
     alpha : float, default=0.0
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
     fit_intercept : bool, default=True
-    max_iter : int, default=100
+    max_iter : int, default=1000
         Most epochs.
     tol : float or None, default=1e-3
-        Training stops when the objective (on the validation set with ``early_stopping``) has not
-        fallen by ``tol`` times its size in ``n_iter_no_change`` epochs. None: no stopping.
+        Training stops when the later half of its epochs, at least ``n_iter_no_change``, has gained
+        no more than ``tol`` times the objective (on the validation set with ``early_stopping``):
+        about as much is left to the optimum. None: no stopping.
     batch_size : int, default=16
         Samples a batch, 1 to 256.
     eta0 : "auto" or float, default="auto"
         Step of the first epoch in normalized units.
-    learning_rate : {"inverse", "constant", "decay"} or callable, default="inverse"
+    learning_rate : {"constant", "inverse", "decay"} or callable, default="constant"
         Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`.
+    average : bool, default=True
+        The model is the mean of the models at the ends of the later half of the epochs. False: that
+        of the last epoch.
+    redraw : bool or "auto", default="auto"
+        Draw every value anew for every epoch, so that the noise of quantization averages out; raw
+        samples only. "auto" does so where packing them anew costs little.
     shuffle : bool or "epochs", default=True
         Pack rows in random order. "epochs": take blocks in another order in every epoch, too, which
         needs the data in the device's memory. A packed data set keeps the order of its rows.
@@ -75,8 +82,9 @@ PARAMETERS = """\
         ``fit`` goes on from the last one: its model, normalization and place in the schedules.
     random_state : int, RandomState or None, default=None
         Of draws, order of rows, validation set and quantization on chip.
-    device : str, path or driver, default="emulated"
-        "emulated", the name of a board ("pynq-z2"), the path of a bitstream, or a loaded driver.
+    device : str, path or driver, default="host"
+        "host", the engine of this process; "emulated", the same behind the driver, with the same
+        bits; the name of a board ("pynq-z2"), the path of a bitstream, or a loaded driver.
     verbose : int, default=0
         A progress bar if not 0.
 """
@@ -124,18 +132,20 @@ class Parameters(BaseEstimator):
         gradient_range: float | str = "auto",
         alpha: float = 0.0,
         fit_intercept: bool = True,
-        max_iter: int = 100,
+        max_iter: int = 1000,
         tol: float | None = 1e-3,
         batch_size: int = 16,
         eta0: float | str = "auto",
-        learning_rate: str | Callable[[int], float] = "inverse",
+        learning_rate: str | Callable[[int], float] = "constant",
+        average: bool = True,
+        redraw: bool | str = "auto",
         shuffle: bool | str = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         random_state: Any = None,
-        device: Any = "emulated",
+        device: Any = "host",
         verbose: int = 0,
     ) -> None:
         self.loss = loss
@@ -156,6 +166,8 @@ class Parameters(BaseEstimator):
         self.batch_size = batch_size
         self.eta0 = eta0
         self.learning_rate = learning_rate
+        self.average = average
+        self.redraw = redraw
         self.shuffle = shuffle
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -183,12 +195,14 @@ class Parameters(BaseEstimator):
         if self.sampling != "auto":
             check_choice("sampling", self.sampling, ("auto", *_SAMPLINGS))
         check_choice("levels", self.levels, LEVEL_CHOICES)
-        for name in ("fit_intercept", "refetch", "early_stopping", "warm_start"):
+        for name in ("fit_intercept", "refetch", "early_stopping", "warm_start", "average"):
             check_flag(name, getattr(self, name))
         if not isinstance(self.shuffle, bool | np.bool_) and self.shuffle != "epochs":
             raise ArgumentError(
                 f"shuffle was {self.shuffle!r}; allowed are True, False and 'epochs'"
             )
+        if self.redraw != "auto":
+            check_flag("redraw", self.redraw)
         check_positive("alpha", self.alpha, zero=True)
         if self.eta0 != "auto":
             check_positive("eta0", self.eta0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from zipml_pynq.accelerator.driver import SgdDriver
+from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH, plan_layout
@@ -24,13 +25,16 @@ from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.parameters import Parameters
-from zipml_pynq.learn.problem import Data, head, is_packed
+from zipml_pynq.learn.problem import Data, Draws, head, is_packed
 from zipml_pynq.learn.sklearn import (
     RegressorMixin,
     _check_sample_weight,
     train_test_split,
     validate_data,
 )
+
+#: Values up to which packing them anew costs less than a few epochs' overhead.
+REDRAWN_VALUES = 1 << 21
 
 _loaded = threading.local()
 
@@ -49,22 +53,26 @@ class Preparation(Parameters):
 
     # ---- device -------------------------------------------------------------------------------
 
-    def _driver(self, value_format: str, features: int, word_bits: int | None = None) -> SgdDriver:
+    def _driver(
+        self, value_format: str, features: int, word_bits: int | None = None
+    ) -> SgdDriver | HostDriver:
         """The driver for a value format; on the emulated device of the word width that fits."""
         device = getattr(self.device, "driver", self.device)
-        if isinstance(device, SgdDriver):
+        if isinstance(device, SgdDriver | HostDriver):
             return device
         if not isinstance(device, str | os.PathLike):
             raise ArgumentError(
-                f"device was {device!r}; allowed are 'emulated', a board's name, the path of a "
-                "bitstream, and a loaded driver"
+                f"device was {device!r}; allowed are 'host', 'emulated', a board's name, the path "
+                "of a bitstream, and a loaded driver"
             )
         source = os.fspath(device)
-        if source == "emulated":
+        if source in ("host", "emulated"):
             if word_bits is None:
                 chunks, size = LIMITS[value_format].max_chunks, 32 if value_format == FLOAT32 else 1
                 fitting = [w for w in WORD_BITS if features * size <= chunks * w]
                 word_bits = fitting[0] if fitting else WORD_BITS[-1]
+            if source == "host":
+                return HostDriver(word_bits, value_format)
             return _load(source, word_bits=word_bits, value_format=value_format)
         if bitstreams.target_name(source) is not None:
             return _load(source, value_format=value_format)
@@ -135,6 +143,7 @@ class Preparation(Parameters):
         self,
         X: Any,
         first: NDArray[np.float64] | None,
+        weights: NDArray[np.float64] | None,
         normalization: Normalization | None,
         seed: int,
         draw: int,
@@ -170,8 +179,9 @@ class Preparation(Parameters):
             options["value_format"] = self._value_format
         assert first is not None
         in_order = not self.shuffle and held is None  # then nothing need be copied
+        samples = X if in_order else X[rows]
         packed = pack(
-            X if in_order else X[rows],
+            samples,
             first[rows],
             word_bits=driver.capability.word_bits,
             batch=self.batch_size,
@@ -180,6 +190,7 @@ class Preparation(Parameters):
             intercept=bool(self.fit_intercept),
             normalization=normalization,
             levels=self.levels,
+            sample_weight=None if weights is None else weights[rows],
             **options,
         )
         return Data(
@@ -187,8 +198,17 @@ class Preparation(Parameters):
             packed,
             rows,
             Rows.exact(X, rows, packed.normalization),
+            Draws(packed, samples if self._draws_anew(packed) else None),
             None if held is None else Rows.exact(X, held, packed.normalization),
         )
+
+    def _draws_anew(self, packed: PackedDataset) -> bool:
+        """Whether every epoch is to have a draw of its own."""
+        layout = packed.layout
+        drawn = layout.value_format != FLOAT32 and layout.sampling != "nearest"
+        if self.redraw == "auto":
+            return drawn and layout.samples * layout.features <= REDRAWN_VALUES
+        return drawn and bool(self.redraw)
 
     def _prepare_packed(
         self, packed: PackedDataset, normalization: Normalization | None, validate: bool
@@ -218,6 +238,7 @@ class Preparation(Parameters):
             head(packed, train),
             np.arange(packed.layout.samples),
             Rows.drawn(packed, bits, sampling, 0, train),
+            Draws(packed),
             Rows.drawn(packed, bits, sampling, train, blocks) if validate else None,
         )
 

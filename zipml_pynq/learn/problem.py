@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.planes import pack_planes
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.training.result import TrainResult
+
+#: Draws that are kept for the models to come, in bytes.
+KEPT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,65 @@ class Problem:
 
     labels: NDArray[np.float64] | None
     weights: NDArray[np.float64] | None
+
+
+class Draws:
+    """Packed samples in a new order and with a new draw for every epoch, where raw ones are there.
+
+    Without a new order the models at the ends of epochs would all lean to the same last batches,
+    and their mean with them.
+
+    Parameters
+    ----------
+    packed : PackedDataset
+        That of epoch 0.
+    X : array or sparse matrix, optional
+        The raw samples that it was packed from; None: every epoch has these.
+    """
+
+    def __init__(self, packed: PackedDataset, X: Any = None) -> None:
+        self.packed = packed
+        self.X = X
+        self._kept: dict[int, NDArray[np.uint64]] = {}
+
+    @property
+    def fresh(self) -> bool:
+        """Whether every epoch has a draw of its own."""
+        return self.X is not None
+
+    def of(self, packed: PackedDataset, epoch: int) -> PackedDataset:
+        """The samples of ``packed``, whose labels may be others, as an epoch has them."""
+        if self.X is None or epoch == 0:
+            return packed
+        own = self.packed
+        order = np.random.default_rng((own.seed, epoch)).permutation(own.layout.samples)
+        planes = self._kept.get(epoch)
+        if planes is None:
+            planes = pack_planes(
+                self.X[order],
+                own.normalization,
+                own.layout,
+                own.seed,
+                own.draw + epoch,
+                own.levels,
+                None,
+            )
+            # several models take the same draws one after the other
+            if (len(self._kept) + 1) * planes.nbytes <= KEPT_BYTES:
+                self._kept[epoch] = planes
+        return replace(
+            packed,
+            planes=planes,
+            draw=own.draw + epoch,
+            labels=_reordered(packed.labels, order),
+            weights=None if packed.weights is None else _reordered(packed.weights, order),
+            full=None if packed.full is None else _reordered(packed.full, order),
+        )
+
+
+def _reordered(a: NDArray, order: NDArray[np.intp]) -> NDArray:
+    """Samples in another order, the padding behind them."""
+    return np.concatenate([a[order], a[len(order) :]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +99,15 @@ class Data:
     rows : ndarray of int
         Numbers of the samples of ``whole`` among the targets.
     train, validation : Rows
+    draws : Draws
+        Of the samples to train on, one an epoch.
     """
 
     whole: PackedDataset
     packed: PackedDataset
     rows: NDArray[np.intp]
     train: Rows
+    draws: Draws
     validation: Rows | None = None
 
 
