@@ -506,6 +506,7 @@ class SgdDriver(pynq.DefaultIP):
         redraw: Callable[[int], PackedDataset] | None = None,
         until: Callable[[NDArray[np.float64]], bool] | None = None,
         allow_divergence: bool = False,
+        judge: bool = True,
         **options: Any,
     ) -> TrainResult:
         """Train a linear model on the device.
@@ -538,6 +539,8 @@ class SgdDriver(pynq.DefaultIP):
             ``progress``.
         allow_divergence : bool
             Warn about a model that ended far out instead of raising.
+        judge : bool
+            False: hand back whatever comes out. For parts of a training that are judged together.
         **options
             What :func:`zipml_pynq.training.make_plan.make_plan` takes: epochs, bits, sampling,
             batch, step, schedule, l2, delay.
@@ -583,4 +586,4 @@ class SgdDriver(pynq.DefaultIP):
         finally:
             self._release(buffers)
             self._in_use = []
-        return judged(result, packed, plan, start, allow_divergence)
+        return judged(result, packed, plan, start, allow_divergence) if judge else result

@@ -73,6 +73,7 @@ class HostDriver:
         redraw: Callable[[int], PackedDataset] | None = None,
         until: Callable[[NDArray[np.float64]], bool] | None = None,
         allow_divergence: bool = False,
+        judge: bool = True,
         **options: Any,
     ) -> TrainResult:
         """Train a linear model; see :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
@@ -103,7 +104,8 @@ class HostDriver:
             report(progress, epoch, plan.epochs)
             if until is not None and until(run.history[epoch - 1] / MODEL_ONE):
                 break
-        return judged(run.result(epoch), packed, plan, start, allow_divergence)
+        result = run.result(epoch)
+        return judged(result, packed, plan, start, allow_divergence) if judge else result
 
 
 class _HostRun:

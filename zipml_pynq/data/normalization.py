@@ -154,8 +154,46 @@ class Normalization:
             a, labels, weights = a[counting], labels[counting], weights[counting]
         columns = Columns.of("X", a, threads)
         means = columns.weighted_means(a, weights)
-        centred = _centred(means, columns.low, columns.high)
-        return cls(*centred, *_label_range(labels.min(), labels.max()), intercept)
+        return cls.of(means, columns.low, columns.high, labels.min(), labels.max(), intercept)
+
+    @classmethod
+    def of(
+        cls,
+        means: NDArray[np.float64],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        least: float,
+        most: float,
+        intercept: bool = True,
+    ) -> Normalization:
+        """That of columns of these means and ranges, and of labels of that range."""
+        centred = _centred(means, low, high)
+        return cls(*centred, *_label_range(least + 0.0, most + 0.0), intercept)
+
+    def carried_over(self, model: ArrayLike, to: Normalization) -> NDArray[np.float64]:
+        """The model of another normalization that predicts what ``model`` predicts with this one.
+
+        Parameters
+        ----------
+        model : array_like, (features,)
+            In units of this normalization.
+        to : Normalization
+            Of as many columns. Without an intercept its centres have to be these.
+
+        Returns
+        -------
+        ndarray, float64, (features,)
+            Equal up to rounding of float64. Columns that were constant here have no weight there.
+        """
+        m = self._check_model(model)
+        slopes = m[: self.columns] / self.divisor
+        ratio = self.label_half / (to.label_half or 1.0)
+        values = ratio * slopes * to.half
+        if not self.intercept:
+            return values
+        moved = m[-1] + slopes @ (to.mid - self.mid)
+        constant = ratio * moved + (self.label_mid - to.label_mid) / (to.label_half or 1.0)
+        return np.append(values, constant)
 
     def with_labels(self, y: ArrayLike) -> Normalization:
         """The same columns with the range of other labels ``y`` (N,)."""
@@ -366,6 +404,7 @@ class Ranges:
     def normalization(self, intercept: bool = True) -> Normalization:
         """What maps these columns and labels to [-1, 1]."""
         assert self.columns is not None
-        centred = _centred(self.columns.means(), self.columns.low, self.columns.high)
         least, most = self._labels
-        return Normalization(*centred, *_label_range(least + 0.0, most + 0.0), intercept)
+        return Normalization.of(
+            self.columns.means(), self.columns.low, self.columns.high, least, most, intercept
+        )

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.learn.estimator import ZipMLEstimator
 from zipml_pynq.learn.models import probabilities
 from zipml_pynq.learn.parameters import ATTRIBUTES, PARAMETERS
 from zipml_pynq.learn.problem import Problem, own_labels
@@ -20,6 +19,7 @@ from zipml_pynq.learn.sklearn import (
     check_classification_targets,
     compute_class_weight,
 )
+from zipml_pynq.learn.streaming import StreamingEstimator
 
 #: What the labels -1 and 1 are normalized by.
 _SIGNS = Normalization(np.zeros(1), np.ones(1), 0.0, 1.0)
@@ -34,7 +34,7 @@ def _has_probabilities(estimator: ZipMLClassifier) -> bool:
     return True
 
 
-class ZipMLClassifier(ClassifierMixin, ZipMLEstimator):
+class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
     __doc__ = f"""Linear classification, trained from data at 1 to 8 bits a value.
 
     Several classes are trained one against the rest, all from one packed data set.
@@ -135,17 +135,16 @@ class ZipMLClassifier(ClassifierMixin, ZipMLEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Any:
-        """One epoch over some samples, from the models and at the step that were reached.
+        """Learn from the next rows of a stream: one pass over them, from the models so far.
 
-        The first call fits the normalization: values of later calls beyond its range are clipped,
-        with a RuntimeWarning. Weights are taken as they are. See :meth:`fit` for the others.
+        Ranges and means of the columns are those of all rows so far; where they change, the models
+        are carried over. Weights are taken as they are. See :meth:`fit` for the others.
 
         Parameters
         ----------
         classes : array_like, shape (n_classes,), optional
             All classes; needed in the first call.
         """
-        self._check_parameters()
         if self.class_weight == "balanced":
             raise ArgumentError(
                 "class_weight was 'balanced', which partial_fit cannot know; allowed is a "
@@ -154,7 +153,7 @@ class ZipMLClassifier(ClassifierMixin, ZipMLEstimator):
         go_on = hasattr(self, "model_")
         if not go_on and classes is None:
             raise ArgumentError("classes was None in the first call of partial_fit; name them all")
-        return self._fit(X, y, sample_weight, epochs=1, go_on=go_on, partial=True, classes=classes)
+        return self._partial_fit(X, y, sample_weight, classes)
 
     def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
         if y is None:

@@ -156,16 +156,14 @@ class ZipMLEstimator(ModelFiles):
             def redraw(epoch: int, first: int = first) -> PackedDataset:
                 return data.draws.of(packed, first + epoch)
 
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ZipmlWarning)  # the whole is judged at its end
-                result = driver.train(
-                    redraw(0),
-                    plan,
-                    model=model,
-                    progress=progress,
-                    redraw=redraw if data.draws.fresh else None,
-                    allow_divergence=True,
-                )
+            result = driver.train(
+                redraw(0),
+                plan,
+                model=model,
+                progress=progress,
+                redraw=redraw if data.draws.fresh else None,
+                judge=False,
+            )
             results.append(result)
             model = result.model_fixed
             course.add(result.history_fixed)
@@ -202,14 +200,13 @@ class ZipMLEstimator(ModelFiles):
         *,
         epochs: int,
         go_on: bool,
-        partial: bool = False,
-        classes: ArrayLike | None = None,
     ) -> Any:
         """Train all models, from those that are there if ``go_on``."""
+        self.__dict__.pop("_stream", None)
         X, y = self._read(X, y, reset=not go_on)
-        weights = self._weights(sample_weight, X, scale=not partial)
-        y = self._targets(X, y, go_on, classes)
-        problems, like = self._problems(X, y, weights, sample_weight is None, partial)
+        weights = self._weights(sample_weight, X, scale=True)
+        y = self._targets(X, y, go_on, None)
+        problems, like = self._problems(X, y, weights, sample_weight is None, False)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         done = self.t_ if go_on else 0
         check_int("max_iter", done + epochs, 1, CONFIG.max_epochs)
@@ -219,11 +216,10 @@ class ZipMLEstimator(ModelFiles):
         data = self._prepare(
             X,
             problems[0].labels,
-            None if partial else weights,
+            weights,
             normalization,
             seed,
-            done if partial else 0,
-            bool(self.early_stopping) and not partial,
+            bool(self.early_stopping),
             y if isinstance(self, ClassifierMixin) else None,
         )
         shared = all(p.weights is problems[0].weights for p in problems)
@@ -237,7 +233,7 @@ class ZipMLEstimator(ModelFiles):
                 runs.append(run)
                 if not shared:
                     plans = None
-        if not partial and self.tol is not None and not all(run.stopped for run in runs):
+        if self.tol is not None and not all(run.stopped for run in runs):
             warnings.warn(
                 f"training ended after max_iter={epochs} epochs with the objective still falling "
                 "by more than tol; raise max_iter, eta0 or tol, or set tol=None",

@@ -146,7 +146,6 @@ class Preparation(Parameters):
         weights: NDArray[np.float64] | None,
         normalization: Normalization | None,
         seed: int,
-        draw: int,
         validate: bool,
         strata: NDArray | None,
     ) -> Data:
@@ -159,6 +158,30 @@ class Preparation(Parameters):
             rows, held = self._split(rows, seed, strata)
         elif self.shuffle:
             rows = np.random.default_rng(seed).permutation(rows)
+        assert first is not None
+        in_order = not self.shuffle and held is None  # then nothing need be copied
+        samples = X if in_order else X[rows]
+        own = None if weights is None else weights[rows]
+        packed = self._pack(samples, first[rows], own, normalization, seed)
+        return Data(
+            packed,
+            packed,
+            rows,
+            Rows.exact(X, rows, packed.normalization),
+            Draws(packed, samples if self._draws_anew(packed) else None),
+            None if held is None else Rows.exact(X, held, packed.normalization),
+        )
+
+    def _pack(
+        self,
+        X: Any,
+        labels: NDArray[np.float64],
+        weights: NDArray[np.float64] | None,
+        normalization: Normalization | None,
+        seed: int,
+        draw: int = 0,
+    ) -> PackedDataset:
+        """Raw samples packed as the parameters say, for the device's words."""
         features = X.shape[1] + int(self.fit_intercept)
         driver = self._driver(self._value_format, features)
         options: dict[str, Any] = {}
@@ -174,15 +197,12 @@ class Preparation(Parameters):
                 degree = 5 if self.degree is None else self.degree
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
         if issparse(X):
-            self._check_room(X, len(rows), features, driver.capability.word_bits, options)
+            self._check_room(X, X.shape[0], features, driver.capability.word_bits, options)
         if self._value_format in (FLOAT32, REFETCH):
             options["value_format"] = self._value_format
-        assert first is not None
-        in_order = not self.shuffle and held is None  # then nothing need be copied
-        samples = X if in_order else X[rows]
-        packed = pack(
-            samples,
-            first[rows],
+        return pack(
+            X,
+            labels,
             word_bits=driver.capability.word_bits,
             batch=self.batch_size,
             seed=seed,
@@ -190,16 +210,8 @@ class Preparation(Parameters):
             intercept=bool(self.fit_intercept),
             normalization=normalization,
             levels=self.levels,
-            sample_weight=None if weights is None else weights[rows],
+            sample_weight=weights,
             **options,
-        )
-        return Data(
-            packed,
-            packed,
-            rows,
-            Rows.exact(X, rows, packed.normalization),
-            Draws(packed, samples if self._draws_anew(packed) else None),
-            None if held is None else Rows.exact(X, held, packed.normalization),
         )
 
     def _draws_anew(self, packed: PackedDataset) -> bool:

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.learn.estimator import ZipMLEstimator
 from zipml_pynq.learn.parameters import ATTRIBUTES, PARAMETERS
 from zipml_pynq.learn.problem import Problem, Run, own_labels
 from zipml_pynq.learn.sklearn import RegressorMixin
+from zipml_pynq.learn.streaming import StreamingEstimator
 
 
-class ZipMLRegressor(RegressorMixin, ZipMLEstimator):
+class ZipMLRegressor(RegressorMixin, StreamingEstimator):
     __doc__ = f"""Linear regression by least squares, trained from data at 1 to 8 bits a value.
 
     Parameters
@@ -38,14 +38,12 @@ class ZipMLRegressor(RegressorMixin, ZipMLEstimator):
     _losses = ("least_squares",)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Any:
-        """One epoch over some samples, from the model and at the step that were reached.
+        """Learn from the next rows of a stream: one pass over them, from the model so far.
 
-        The first call fits the normalization: values of later calls beyond its range are clipped,
-        with a RuntimeWarning. Weights are taken as they are. See :meth:`fit` for the parameters.
+        Ranges and means of the columns are those of all rows so far; where they change, the model
+        is carried over. Weights are taken as they are. See :meth:`fit` for the parameters.
         """
-        self._check_parameters()
-        go_on = hasattr(self, "model_")
-        return self._fit(X, y, sample_weight, epochs=1, go_on=go_on, partial=True)
+        return self._partial_fit(X, y, sample_weight)
 
     def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
         if y is not None and isinstance(X, PackedDataset):
