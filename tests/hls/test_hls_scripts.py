@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vendor import ROOT, Run, needs_tcl, run_tcl, unknown_options
+from tests import ROOT
+from tests.overlay.vendor import Run, needs_tcl, run_tcl, unknown_options
 from zipml_pynq.accelerator.interface import VLNV
 from zipml_pynq.devices.bitstreams import TARGETS, kernel_name
 

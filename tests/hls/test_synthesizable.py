@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 SOURCES = sorted([*ROOT.glob("hls/src/*"), *ROOT.glob("hls/include/zipml/*")])
 TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels", "zipml_sgd_refetch")
 

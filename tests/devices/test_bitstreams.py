@@ -17,7 +17,7 @@ from types import ModuleType
 import pynq
 import pytest
 
-from tests.test_package import ROOT
+from tests import ROOT
 from zipml_pynq import _engine, load_overlay
 from zipml_pynq.accelerator.interface import VLNV
 from zipml_pynq.devices import bitstreams

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 
 needs_tcl = pytest.mark.skipif(shutil.which("tclsh") is None, reason="no Tcl interpreter here")
 

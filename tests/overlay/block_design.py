@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tests.vendor import Command
+from tests.overlay.vendor import Command
 from zipml_pynq.accelerator.interface import (
     BUNDLE_BITS,
     CONTROL_BUNDLE,

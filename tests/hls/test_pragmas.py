@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.pragmas import problems, uses
+from tests import ROOT
+from tests.hls.pragmas import problems, uses
 
-ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("hls/src/*"), *ROOT.glob("hls/include/zipml/*")])
 
 

@@ -38,6 +38,7 @@ from pynq.remote.selftest.context import Context
 from pynq.remote.selftest.results import Results
 from pynq.remote.selftest.steps import STEPS
 
+from tests import ROOT
 from tests.cases import random_case
 from tests.test_driver import CASES, check_same, check_side_by_side, memory_for
 from zipml_pynq.accelerator import interface
@@ -56,7 +57,6 @@ from zipml_pynq.errors import (
 
 # pynq's own, on pydantic 2
 pytestmark = pytest.mark.filterwarnings("ignore:The `:DeprecationWarning:pynq")
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = 4096
 
 

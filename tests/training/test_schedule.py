@@ -5,12 +5,12 @@ from __future__ import annotations
 import runpy
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import ROOT
 from tests.cases import random_case, run_build
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, LIMITS
@@ -215,9 +215,8 @@ def test_delay_outside_the_limits_is_refused() -> None:
 
 
 def test_table_in_docs_is_current() -> None:
-    root = Path(__file__).resolve().parent.parent
-    table = runpy.run_path(str(root / "benchmarks" / "schedule_table.py"))["table"]()
-    assert table in (root / "docs" / "schedule.md").read_text()
+    table = runpy.run_path(str(ROOT / "benchmarks" / "schedule_table.py"))["table"]()
+    assert table in (ROOT / "docs" / "schedule.md").read_text()
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

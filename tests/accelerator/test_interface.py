@@ -1,13 +1,13 @@
 """The register description against the rules of Vitis HLS, the HLS sources and the two builds."""
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynq.pl_server.embedded_device import bit2bin
 
+from tests import ROOT
 from zipml_pynq.accelerator import capability, interface, regions, status
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, WORD_BITS
@@ -15,7 +15,6 @@ from zipml_pynq.data import layout
 from zipml_pynq.devices import emulated_bitstream, hwh
 from zipml_pynq.errors import ArgumentError, OverlayMismatchError
 
-ROOT = Path(__file__).resolve().parent.parent
 HLS = ROOT / "hls" / "src"
 
 # ---- Offsets -----------------------------------------------------------------------------------

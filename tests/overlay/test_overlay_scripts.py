@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.block_design import BlockDesign
-from tests.vendor import HERE, ROOT, Run, needs_tcl, read_record, run_tcl, unknown_options
+from tests import ROOT
+from tests.overlay.block_design import BlockDesign
+from tests.overlay.vendor import HERE, Run, needs_tcl, read_record, run_tcl, unknown_options
 from zipml_pynq.accelerator.interface import BUNDLE_BITS, INTERFACES, VLNV
 from zipml_pynq.devices import design
 from zipml_pynq.devices.bitstreams import TARGETS, board_mk, kernel_name, kernels_mk

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
+from tests import ROOT
 from zipml_pynq import command_line, pack
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.learn.classifier import ZipMLClassifier
 from zipml_pynq.learn.models import LinearModel
 from zipml_pynq.learn.regressor import ZipMLRegressor
 
-ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((500, 7))
 Y = X @ RNG.standard_normal(7) * 3 + 10
