@@ -39,8 +39,7 @@ from pynq.remote.selftest.results import Results
 from pynq.remote.selftest.steps import STEPS
 
 from tests import ROOT
-from tests.cases import random_case
-from tests.test_driver import CASES, check_same, check_side_by_side, memory_for
+from tests.cases import CASES, check_same, check_side_by_side, memory_for, random_case
 from zipml_pynq.accelerator import interface
 from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.devices import design, emulated_bitstream, hwh

@@ -20,8 +20,7 @@ import pytest
 from pynq._3rdparty import xclbin
 from pynq.pl_server.xrt_device import XrtDevice
 
-from tests.cases import random_case
-from tests.test_driver import CASES, check_same
+from tests.cases import CASES, check_same, random_case
 from zipml_pynq.accelerator import interface
 from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.interface import CTRL, INTERFACES, VLNV
