@@ -19,10 +19,14 @@ from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
 from zipml_pynq.data.layout import FORMAT_CODES, Layout
 from zipml_pynq.devices.memory import PAGE
 from zipml_pynq.training import reference
+from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.schedule import run_cycles
 
+#: Chance that a correct program meets a seed that fails a statistical test of a mean or a count.
+ALARM = 1e-4
+MARGIN_LOSSES = [name for name, loss in LOSSES.items() if loss.margin]
 GUARD = 64
 SENTINEL = -0x5A5A5A5A
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +12,8 @@ from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
 from tests.strategies import COUNTERS, any_case, segmented_case
-from zipml_pynq._engine import ffi, lib
 from zipml_pynq.accelerator.builds import load_build
-from zipml_pynq.accelerator.interface import INTERFACES
-from zipml_pynq.constants import CONFIG, LIMITS
-from zipml_pynq.data.pack import pack
+from zipml_pynq.constants import CONFIG
 from zipml_pynq.training import reference
 
 ENGINE = load_build("engine")
@@ -223,9 +217,6 @@ def test_engine_matches_reference_on_anything(**parameters: Any) -> None:
     check(random_case(parameters.pop("seed"), **parameters))
 
 
-# ---- Segments -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("delay", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("sampling", ["symmetric", "plain", "single"])
 @pytest.mark.parametrize(("batch", "blocks"), [(1, 1), (4, 1), (4, 2), (8, 3)])
@@ -267,124 +258,10 @@ def test_segments_of_float32_give_the_bits_of_one_piece() -> None:
     np.testing.assert_array_equal(history, whole.history)
 
 
-# ---- Refusals -------------------------------------------------------------------------------
-
-VALID = {
-    "samples": 100,
-    "features": 100,
-    "batch": 4,
-    "block_samples": 8,
-    "block_stride": 80,
-    "dither_offset": 48,
-    "bits": 4,
-    "sampling": 2,
-    "epochs": 1,
-    "delay": 1,
-    "skip": 0,
-    "pending": 0,
-    "flags": 0,
-    "loss": 0,
-    "degree": 0,
-    "range_log2": 0,
-    "model_bits": 0,
-    "model_shift": 0,
-    "gradient_bits": 0,
-    "seed": 0,
-    "first_update": 0,
-    "first_block": 0,
-    "block_step": 1,
-}
-INVALID = [
-    ({"samples": 0}, "samples"),
-    ({"features": 0}, "features"),
-    ({"features": 4097}, "features"),
-    ({"features": 2**32 - 1}, "features"),
-    ({"bits": 0}, "bits"),
-    ({"bits": 9}, "bits"),
-    ({"bits": 32}, "bits"),
-    ({"sampling": 4}, "sampling"),
-    ({"sampling": 3}, "loss"),
-    ({"loss": 5}, "loss"),
-    ({"loss": 4}, "loss"),
-    ({"model_bits": 1}, "quantize"),
-    ({"gradient_bits": 17}, "quantize"),
-    ({"first_block": 13}, "order"),
-    ({"block_step": 0}, "order"),
-    ({"batch": 0}, "batch"),
-    ({"batch": 257}, "batch"),
-    ({"epochs": 0}, "epochs"),
-    ({"epochs": 65537}, "epochs"),
-    ({"delay": 8}, "delay"),
-    ({"block_samples": 0}, "block"),
-    ({"block_samples": 10}, "block"),
-    ({"block_samples": 4100}, "block"),
-    ({"block_samples": 820}, "block"),  # 5 planes * 820 samples * 2 words > 8192
-    ({"batch": 256, "block_samples": 768, "delay": 4}, "ring"),  # 4 * 2560 words > 8192
-    ({"flags": 4}, "partial"),
-    ({"flags": 1, "epochs": 2}, "partial"),
-    ({"pending": 1, "epochs": 2}, "partial"),
-    ({"skip": 1, "epochs": 2}, "partial"),
-    ({"pending": 2}, "partial"),
-    ({"skip": 2}, "partial"),
-    ({"skip": 1, "pending": 1, "samples": 8}, "partial"),
-    # the first fault is reported
-    ({"samples": 0, "features": 0}, "samples"),
-    ({"features": 0, "bits": 0}, "features"),
-    ({"bits": 9, "sampling": 3}, "bits"),
-    ({"sampling": 4, "batch": 0}, "sampling"),
-    ({"batch": 0, "epochs": 0}, "batch"),
-    ({"epochs": 0, "delay": 8}, "epochs"),
-    ({"delay": 8, "block_samples": 0}, "delay"),
-    ({"block_samples": 10, "flags": 4}, "block"),
-]
-
-
-def refuse(registers: dict[str, int], value_format: int) -> dict[str, int]:
-    """Start the engine with pointers that lead nowhere."""
-    return ENGINE.run(
-        64, value_format, dict.fromkeys(INTERFACES["bitplanes"].pointers, 0), registers
-    )
-
-
-@pytest.mark.parametrize(("change", "fault"), INVALID)
-def test_engine_refuses_invalid_registers_without_touching_memory(
-    change: dict[str, int], fault: str
-) -> None:
-    results = refuse({**VALID, **change}, CONFIG.format_bit_planes)
-    assert results["status"] == getattr(CONFIG, f"status_{fault}")
-    assert results["version"] == CONFIG.interface_version
-    assert results["capability"] & 0xFF == 6
-    assert results["words"] == results["cycles"] == results["saturations"] == 0
-
-
-FLOAT_VALID = {**VALID, "bits": 32, "sampling": 0, "block_samples": 4, "dither_offset": 0}
-
-
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ({"bits": 8}, "bits"),
-        ({"sampling": 1}, "sampling"),
-        ({"features": 2 * LIMITS["float32"].max_chunks + 1}, "features"),
-        ({"features": 2 * LIMITS["float32"].max_chunks, "block_samples": 12}, "block"),
-        ({"features": 2 * LIMITS["float32"].max_chunks, "delay": 3}, "ring"),
-    ],
-)
-def test_engine_refuses_invalid_registers_of_the_float32_kernel(
-    change: dict[str, int], fault: str
-) -> None:
-    results = refuse({**FLOAT_VALID, **change}, CONFIG.format_float32)
-    assert results["status"] == getattr(CONFIG, f"status_{fault}")
-    assert results["capability"] >> 56 == CONFIG.format_float32
-
-
 def test_engine_takes_the_largest_registers_that_it_must() -> None:
     # the neighbours of the refusals above
     check(random_case(9, features=4096, bits=1, samples=3, batch=1, epochs=1, step=1e-4))
     check(random_case(9, features=1, bits=1, samples=4096, batch=256, blocks=1, epochs=1))
-
-
-# ---- Losses, quantization of model and gradient, order of blocks -----------------------------
 
 
 @settings(max_examples=200, deadline=None)
@@ -409,162 +286,6 @@ def test_segments_with_any_loss_give_the_bits_of_one_piece(drawn: tuple[Case, in
     np.testing.assert_array_equal(history, whole.history)
     np.testing.assert_array_equal(model, whole.model)
     assert saturations == whole.registers["saturations"]
-
-
-# ---- Threads and instruction sets -------------------------------------------------------------
-
-
-def outcome_of(case: Case, threads: int) -> tuple[bytes, bytes, int]:
-    """Model, history and saturations on so many threads."""
-    outcome = run_build(ENGINE, case.packed, case.plan, case.model, threads=threads)
-    return (
-        outcome.model.tobytes(),
-        outcome.history.tobytes(),
-        outcome.registers["saturations"],
-    )
-
-
-def check_threads(case: Case, counts: tuple[int, ...]) -> None:
-    """So many threads give what one does."""
-    expected = outcome_of(case, 1)
-    for threads in counts:
-        assert outcome_of(case, threads) == expected
-
-
-@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
-@pytest.mark.parametrize("word_bits", [64, 512])
-@pytest.mark.parametrize("features", [65, 500, 1000])
-@pytest.mark.parametrize("delay", [0, 2])
-def test_threads_do_not_change_a_bit(
-    value_format: str, word_bits: int, features: int, delay: int
-) -> None:
-    # a step at which residuals, coefficients and entries saturate too
-    case = random_case(
-        features,
-        value_format=value_format,
-        word_bits=word_bits,
-        features=features,
-        delay=delay,
-        samples=150,
-        batch=4,
-        step=3.0,
-        l2=0.01,
-        model_scale=50.0,
-        own_tables=False,
-    )
-    check_threads(case, (0, 2, 3, 7, 64))
-
-
-@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
-@pytest.mark.parametrize("delay", [0, 1, 3])
-@pytest.mark.parametrize("seed", range(3))
-def test_threads_do_not_change_a_bit_of_many_tiles(
-    value_format: str, delay: int, seed: int
-) -> None:
-    # batches of several tiles, the last of which is finished while the next batch is loaded
-    case = random_case(
-        seed,
-        value_format=value_format,
-        word_bits=512,
-        features=1000,
-        delay=delay,
-        samples=410,
-        batch=60,
-        own_tables=False,
-    )
-    check_threads(case, (2, 3, 16))
-
-
-@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
-@pytest.mark.parametrize("features", [130, 330, 700, 1300, 2100])
-@pytest.mark.parametrize("delay", [0, 2])
-def test_threads_with_unequal_shares_have_the_same_tiles(
-    value_format: str, features: int, delay: int
-) -> None:
-    case = random_case(
-        features,
-        value_format=value_format,
-        bits=3,
-        word_bits=512,
-        features=features,
-        delay=delay,
-        samples=130,
-        batch=60,
-        epochs=1,
-        own_tables=False,
-    )
-    check_threads(case, (2, 3, 5, 7, 11))
-
-
-#: Trains on a mapped file with so many bytes of its own memory, and no more, than it has before.
-MAPPED = """
-import resource, sys
-import numpy as np
-from zipml_pynq.constants import CONFIG
-from zipml_pynq.accelerator.builds import load_build
-from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.training.make_plan import make_plan
-
-packed = PackedDataset.load(sys.argv[1], verify=False)
-layout, build = packed.layout, load_build("engine")
-plan = make_plan(packed, epochs=1, batch=64, step=1e-3)
-row = layout.chunks * layout.lanes
-arrays = {
-    "planes": packed.planes, "labels": packed.labels, "schedule": plan.schedule_table(),
-    "model": np.zeros(row, np.int32), "history": np.zeros(row, np.int32),
-}
-pointers = {name: array.ctypes.data for name, array in arrays.items()}
-status = open("/proc/self/status").read()
-own = 1024 * int(status.partition("VmData:")[2].split()[0])
-limit = own + int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-scalars = plan.registers(layout)
-registers = build.run(layout.word_bits, CONFIG.format_bit_planes, pointers, scalars)
-assert registers["status"] == CONFIG.status_ok
-assert arrays["model"].any()
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
-def test_training_needs_little_memory_beside_a_mapped_file(tmp_path: Path) -> None:
-    path = tmp_path / "packed.safetensors"
-    rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, (50_000, 500)).astype(np.float32)
-    packed = pack(X, X[:, 0], bits=8, word_bits=512, batch=64)
-    packed.save(path)
-    assert packed.planes.nbytes > 25e6
-    # rows and sums of some batches, which do not grow with the samples
-    subprocess.run([sys.executable, "-c", MAPPED, str(path), str(4 << 20)], check=True)
-
-
-def test_segments_on_threads_give_the_bits_of_one_piece() -> None:
-    case = random_case(6, delay=3, batch=4, blocks=5, samples=83, features=300)
-    whole = run_build(ENGINE, case.packed, case.plan, case.model)
-    model, history, _ = run_segments(ENGINE, case.packed, case.plan, case.model, 2, threads=3)
-    np.testing.assert_array_equal(history, whole.history)
-    np.testing.assert_array_equal(model, whole.model)
-
-
-def test_portable_loops_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(40):
-        case = random_case(
-            seed,
-            bits=seed % 8 + 1,
-            sampling=("symmetric", "plain", "single")[seed % 3],
-            features=(3, 64, 130, 700)[seed % 4],
-            batch=(1, 5, 16, 64)[seed // 4 % 4],
-            samples=150,
-            value_format="levels" if seed % 5 == 0 else "bitplanes",
-            own_tables=seed % 2 == 0,
-            step=0.01,
-            model_scale=(0.1, 1.0, 100.0)[seed % 3],
-            word_bits=512,
-        )
-        monkeypatch.delenv("ZIPML_LOOPS", raising=False)
-        best = outcome_of(case, 1)
-        monkeypatch.setenv("ZIPML_LOOPS", "portable")
-        assert ffi.string(lib.zipml_engine_loops()) == b"portable"
-        assert outcome_of(case, 1) == best
 
 
 @pytest.mark.parametrize("entry", [0x7F7F7F7F, 0x7F7F7F80, 2**31 - 1, -(2**31) + 1])

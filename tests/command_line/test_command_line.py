@@ -16,7 +16,8 @@ import pytest
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from tests import ROOT
-from zipml_pynq import command_line, pack
+from zipml_pynq import pack
+from zipml_pynq.command_line import main as command_line
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.learn.classifier import ZipMLClassifier
 from zipml_pynq.learn.models import LinearModel
@@ -433,8 +434,8 @@ def test_what_is_not_installed_is_named():
 #: parent had.)
 PEAK = """
 import sys
-from zipml_pynq import command_line
-code = command_line.main(sys.argv[1:])
+from zipml_pynq.command_line.main import main
+code = main(sys.argv[1:])
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")), file=sys.stderr)
 sys.exit(code)

@@ -133,7 +133,7 @@ def test_a_folder_serves_every_kernel_in_it(
     (tmp_path / "zipml_sgd_f32.bit").touch()  # without its .hwh
     loaded = []
     monkeypatch.setattr(pynq, "Overlay", lambda path, device: loaded.append(path))
-    monkeypatch.setattr("zipml_pynq.devices.find_driver", lambda overlay, name: None)
+    monkeypatch.setattr("zipml_pynq.devices.overlay.find_driver", lambda overlay, name: None)
     load_overlay(str(tmp_path))
     load_overlay(str(tmp_path), value_format="levels")
     assert loaded == [str(tmp_path / "zipml_sgd.bit"), str(levels)]

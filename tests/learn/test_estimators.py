@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from zipml_pynq import PackedDataset, load_overlay, make_plan, pack
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.errors import ArgumentError, ZipmlWarning
+from zipml_pynq.learn import preparation
 from zipml_pynq.learn.classifier import ZipMLClassifier
 from zipml_pynq.learn.regressor import ZipMLRegressor
 from zipml_pynq.training import reference
@@ -125,7 +126,7 @@ def test_scikit_learn_is_needed_for_them_alone():
     code = (
         "import sys; sys.modules['sklearn'] = sys.modules['sklearn.base'] = None\n"
         "from zipml_pynq import *\n"
-        "import zipml_pynq, zipml_pynq.devices\n"
+        "import zipml_pynq, zipml_pynq.devices.overlay\n"
         "try: zipml_pynq.ZipMLRegressor\n"
         "except ImportError as error: print(error)\n"
     )
@@ -153,7 +154,7 @@ def test_regressor_is_the_driver(driver):
 def test_classes_share_one_packed_data_set(driver, loss, monkeypatch):
     packings = []
     monkeypatch.setattr(
-        estimators, "pack", lambda *a, **k: packings.append(pack(*a, **k)) or packings[-1]
+        preparation, "pack", lambda *a, **k: packings.append(pack(*a, **k)) or packings[-1]
     )
     trained = []
     train = type(driver).train
@@ -213,11 +214,11 @@ def test_regression_is_as_good_as_the_data():
 def test_options_reach_the_accelerator(options, value_format, monkeypatch):
     formats = []
     monkeypatch.setattr(
-        estimators,
+        preparation,
         "load_overlay",
         lambda source, **k: formats.append(k["value_format"]) or load_overlay(source, **k),
     )
-    monkeypatch.setattr(estimators, "_loaded", type("Empty", (), {})())
+    monkeypatch.setattr(preparation, "_loaded", type("Empty", (), {})())
     model = ZipMLClassifier(**{"random_state": 0, "max_iter": 15, "tol": None, **options})
     model.fit(TWO.X_train, TWO.y_train)
     assert formats == [value_format]
@@ -407,7 +408,7 @@ def test_sparse_is_packed_by_block():
 
 
 def test_sparse_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(estimators, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(preparation, "available_bytes", lambda: 1000)
     with pytest.raises(
         ArgumentError, match="X was a sparse matrix .* it would take 24320 bytes, and 1000"
     ):

@@ -23,8 +23,14 @@ from tests import ROOT
 from tests.overlay.block_design import BlockDesign
 from tests.overlay.vendor import HERE, Run, needs_tcl, read_record, run_tcl, unknown_options
 from zipml_pynq.accelerator.interface import BUNDLE_BITS, INTERFACES, VLNV
-from zipml_pynq.devices import design
 from zipml_pynq.devices.bitstreams import TARGETS, board_mk, kernel_name, kernels_mk
+from zipml_pynq.devices.design import (
+    BASE_ADDRESS,
+    INSTANCE,
+    INTERRUPT_CONTROLLER,
+    INTERRUPT_CONTROLLER_ADDRESS,
+    PROCESSING_SYSTEM,
+)
 
 BUNDLES = {kernel_name(name): interface.bundles for name, interface in INTERFACES.items()}
 KERNELS = [kernel_name(value_format) for value_format in VLNV]
@@ -106,7 +112,7 @@ def test_samples_have_memory_ports_of_a_words_width_to_themselves(
 ) -> None:
     run = design(ROOT / "overlay", slug, tmp_path, kernel)
     made = BlockDesign(run.commands, TARGETS[slug].board.word_bits)
-    ends = {bundle: made.ends(f"{design.INSTANCE}/m_axi_{bundle}") for bundle in BUNDLES[kernel]}
+    ends = {bundle: made.ends(f"{INSTANCE}/m_axi_{bundle}") for bundle in BUNDLES[kernel]}
     wide = [bundle for bundle in ends if BUNDLE_BITS[bundle] is None]
     assert wide == ["gmem_planes"] + ["gmem_full"] * (kernel == MOST)
     for bundle in wide:
@@ -119,11 +125,11 @@ def test_registers_are_where_the_emulated_board_has_them(tmp_path: Path) -> None
     """The emulated design is of an UltraScale+; on a KV260 the driver sees the same."""
     run = design(ROOT / "overlay", "kv260", tmp_path)
     placed = {c.arguments[-1]: int(c.option("-offset"), 0) for c in run.all("assign_bd_address")}
-    assert placed[f"{design.INSTANCE}/s_axi_control/Reg"] == design.BASE_ADDRESS
-    controller = design.INTERRUPT_CONTROLLER
-    assert placed[f"{controller}/S_AXI/Reg"] == design.INTERRUPT_CONTROLLER_ADDRESS
+    assert placed[f"{INSTANCE}/s_axi_control/Reg"] == BASE_ADDRESS
+    controller = INTERRUPT_CONTROLLER
+    assert placed[f"{controller}/S_AXI/Reg"] == INTERRUPT_CONTROLLER_ADDRESS
     cells = {c.arguments[-1] for c in run.all("create_bd_cell")}
-    assert {design.INSTANCE, design.PROCESSING_SYSTEM, controller} <= cells
+    assert {INSTANCE, PROCESSING_SYSTEM, controller} <= cells
 
 
 # ---- Mistakes ----------------------------------------------------------------------------------
@@ -290,7 +296,7 @@ def test_from_kernel_to_bitstream(slug: str, kernel: str, classic: Build) -> Non
     (repository,) = [c for c in commands if "ip_repo_paths" in c.arguments]
     assert (Path(repository.arguments[1]) / "component.xml").is_file()
     placed = {c.option("-target_address_space") for c in commands if c.name == "assign_bd_address"}
-    assert {f"{design.INSTANCE}/Data_m_axi_{bundle}" for bundle in BUNDLES[kernel]} < placed
+    assert {f"{INSTANCE}/Data_m_axi_{bundle}" for bundle in BUNDLES[kernel]} < placed
 
     folder = classic.overlay / slug / "build"
     stamp = json.loads((folder / f"{kernel}.json").read_text())
@@ -322,12 +328,12 @@ def test_from_kernel_to_alveo(kernel: str, classic: Build) -> None:
     assert link[0] == "v++"
     assert link[link.index("--platform") + 1] == TARGETS["u50"].platform
     assert link[link.index("--kernel_frequency") + 1] == "300"
-    assert link[link.index("--connectivity.nk") + 1] == f"{kernel}:1:{design.INSTANCE}"
+    assert link[link.index("--connectivity.nk") + 1] == f"{kernel}:1:{INSTANCE}"
     assert link[-1] == package.option("-xo_path")
     # every port, and to one memory: pynq's XRT device allocates without a name only where one is in
     # use
     places = [place for option, place in itertools.pairwise(link) if option == "--connectivity.sp"]
-    assert places == [f"{design.INSTANCE}.m_axi_{bundle}:HBM[0]" for bundle in BUNDLES[kernel]]
+    assert places == [f"{INSTANCE}.m_axi_{bundle}:HBM[0]" for bundle in BUNDLES[kernel]]
     stamp = json.loads((classic.overlay / "u50" / "build" / f"{kernel}.json").read_text())
     assert list(stamp["md5"]) == [f"{kernel}.xclbin"]
 
@@ -413,7 +419,7 @@ def test_unknown_settings_are_refused(setting: str, allowed: str, classic: Build
 
 @pytest.mark.parametrize("slug", TARGETS)
 def test_board_files_are_current(slug: str) -> None:
-    """Word width and clock have their home in zipml_pynq.training.schedule, the rest in bitstreams."""
+    """Word width and clock have their home in training.schedule, the rest in bitstreams."""
     assert (ROOT / "overlay" / slug / "board.mk").read_text() == board_mk(slug)
 
 

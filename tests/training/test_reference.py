@@ -64,8 +64,8 @@ def exact_training(case: Case) -> tuple[list[int], int]:
         for i in range(start, min(start + plan.batch, layout.samples)):
             q = [[value(i, j, d) for j in range(layout.features)] for d in (0, 1)]
             c = []
-            for values in q:
-                dot = sum((v * xj for v, xj in zip(values, x, strict=True)), Fraction(0))
+            for row in q:
+                dot = sum((v * xj for v, xj in zip(row, x, strict=True)), Fraction(0))
                 residual, clamped = clamp(half_up(dot - int(packed.labels[i])))
                 saturations += clamped
                 coefficient, clamped = clamp(half_up(residual / one * step * fraction))
