@@ -28,7 +28,13 @@ release = zipml_pynq.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/results/*.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/**",
+    "benchmarks/results/*.md",
+    "studies/results/*.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = [".*", "build", "demo", "**/__pycache__"]
 
 myst_enable_extensions = ["dollarmath", "fieldlist"]

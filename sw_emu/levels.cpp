@@ -591,8 +591,7 @@ int32_t zipml_histogram_levels(const double *sums, int64_t bins, int64_t k, int6
     }
     problem.x.push_back(static_cast<double>(bins));
     std::fill(edges, edges + k, bins);
-    const int64_t links = std::min(k - 1, bins);
-    const Path path = Solve<false>(problem, links);
+    const Path path = Solve<false>(problem, std::min(k - 1, bins));
     std::copy(path.at.begin(), path.at.end(), edges);
     return 0;
   } catch (const std::bad_alloc &) {

@@ -1,6 +1,6 @@
 // Packing for the host. The grid, the randomness and the layout: docs/data.md. NumPy states the
-// same formulas a second time in zipml_pynq/quantize.py, and a test holds the two against each
-// other.
+// same formulas a second time in zipml_pynq/data/grid.py and draws.py, and a test holds the two
+// against each other.
 #include <cstdint>
 #include <cstring>
 #include <limits>

@@ -63,128 +63,165 @@ struct Case {
 
 uint32_t CeilDivide(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
-/// Packs `c` and trains on it, once in two epochs and once leaving its last batches pending; false
-/// if the engine refused it.
-bool Run(const Case &c, uint64_t seed, Hash *hash) {
-  Random random(seed);
-  const bool is_float = c.format == zipml::kFloat32;
-  const uint32_t lanes = is_float ? c.word_bits / 32 : c.word_bits;
-  const uint32_t columns = 3 * lanes / 2 + 5, features = columns + 1;
-  const uint32_t chunks = CeilDivide(features, lanes);
-  const uint32_t batch = 4, block_samples = 12, samples = 43;
-  const uint32_t blocks = CeilDivide(samples, block_samples);
-  const uint32_t dithers = c.sampling == 0 ? 1 : 2;
-  const uint32_t planes = is_float ? 1 : c.bits - 1 + dithers;
-  const uint32_t stride = planes * block_samples * chunks;
+/// Sizes of a case's data.
+struct Sizes {
+  explicit Sizes(const Case &c)
+      : is_float(c.format == zipml::kFloat32),
+        lanes(is_float ? c.word_bits / 32 : c.word_bits),
+        columns(3 * lanes / 2 + 5),
+        features(columns + 1),
+        chunks(CeilDivide(features, lanes)),
+        blocks(CeilDivide(samples, block_samples)),
+        dithers(c.sampling == 0 ? 1 : 2),
+        stride((is_float ? 1 : c.bits - 1 + dithers) * block_samples * chunks) {}
 
-  std::vector<double> mid(columns), divisor(columns);
-  for (uint32_t j = 0; j < columns; ++j) {
-    mid[j] = random.Value();
-    divisor[j] = j % 7 == 0 ? INFINITY : 1.25 + random.Value();
-  }
-  std::vector<double> doubles(samples * columns);
-  std::vector<float> floats(samples * columns);
-  for (size_t i = 0; i < doubles.size(); ++i) {
-    floats[i] = static_cast<float>(doubles[i] = random.Value());
-  }
-  std::vector<int16_t> levels;  // level after level
-  std::vector<int32_t> tables;  // feature after feature
-  if (c.format == zipml::kLevels) {
+  static constexpr uint32_t batch = 4, block_samples = 12, samples = 43, epochs = 2;
+  bool is_float;
+  uint32_t lanes, columns, features, chunks, blocks, dithers, stride;
+};
+
+constexpr uint32_t Sizes::batch, Sizes::block_samples, Sizes::samples, Sizes::epochs;
+
+/// Tables of levels, level after level for packing and feature after feature for training; none
+/// where the format has none.
+struct Tables {
+  Tables(const Case &c, const Sizes &sizes, Random &random) {
+    if (c.format != zipml::kLevels) return;
     const uint32_t count = (1u << (c.bits - 1)) + 1;
-    levels.resize(count * features);
-    tables.resize(count * features);
+    levels.resize(count * sizes.features);
+    tables.resize(count * sizes.features);
     const int32_t one = 1 << zipml::kLevelFractionBits;
-    for (uint32_t j = 0; j < features; ++j) {
+    for (uint32_t j = 0; j < sizes.features; ++j) {
       for (uint32_t i = 0; i < count; ++i) {
         // rises from -1 to 1, by steps that differ
         const int32_t jitter = i == 0 || i == count - 1 ? 0 : random.Bits() % (one / count + 1);
         const int32_t level = static_cast<int32_t>(2 * one * i / (count - 1)) - one + jitter;
-        levels[i * features + j] = static_cast<int16_t>(level);
+        levels[i * sizes.features + j] = static_cast<int16_t>(level);
         tables[j * count + i] = level;
       }
     }
   }
 
+  std::vector<int16_t> levels;
+  std::vector<int32_t> tables;
+};
+
+/// What training reads of a case.
+struct Data {
+  std::vector<uint64_t> words;
+  std::vector<int32_t> tables, labels, derivative;
+};
+
+int32_t Fixed(Random &random, int fraction_bits) {
+  return static_cast<int32_t>(std::ldexp(random.Value(), fraction_bits));
+}
+
+/// Draws a case's samples and packs them.
+Data Pack(const Case &c, const Sizes &sizes, uint64_t seed, Random &random) {
+  std::vector<double> mid(sizes.columns), divisor(sizes.columns);
+  for (uint32_t j = 0; j < sizes.columns; ++j) {
+    mid[j] = random.Value();
+    divisor[j] = j % 7 == 0 ? INFINITY : 1.25 + random.Value();
+  }
+  std::vector<double> doubles(sizes.samples * sizes.columns);
+  std::vector<float> floats(doubles.size());
+  for (size_t i = 0; i < doubles.size(); ++i) {
+    floats[i] = static_cast<float>(doubles[i] = random.Value());
+  }
+  const Tables tables(c, sizes, random);
+
   ZipmlPacking packing = {};
   packing.mid = mid.data();
   packing.divisor = divisor.data();
-  packing.row_stride = columns;
+  packing.row_stride = sizes.columns;
   packing.seed = seed;
   packing.draw = 3;
   packing.x_bytes = c.x_bytes;
-  packing.columns = columns;
-  packing.features = features;
-  packing.samples = samples;
-  packing.block_samples = block_samples;
+  packing.columns = sizes.columns;
+  packing.features = sizes.features;
+  packing.samples = sizes.samples;
+  packing.block_samples = sizes.block_samples;
   packing.word_bits = c.word_bits;
   packing.format = c.format;
-  packing.precisions = is_float ? 0 : 1u << c.bits;
-  packing.dither_planes = dithers;
+  packing.precisions = sizes.is_float ? 0 : 1u << c.bits;
+  packing.dither_planes = sizes.dithers;
   packing.nearest = c.nearest;
-  packing.levels = levels.data();
+  packing.levels = tables.levels.data();
   const void *x = c.x_bytes == 4 ? static_cast<const void *>(floats.data()) : doubles.data();
-  std::vector<uint64_t> words(blocks * stride * (c.word_bits / 64));
-  zipml_pack(&packing, x, 0, blocks, words.data());
-  hash->Add(words);
+  Data data;
+  data.words.resize(sizes.blocks * sizes.stride * (c.word_bits / 64));
+  zipml_pack(&packing, x, 0, sizes.blocks, data.words.data());
 
-  std::vector<int32_t> labels(blocks * block_samples);
-  for (uint32_t i = 0; i < samples; ++i) {
-    labels[i] = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kModelFractionBits));
+  data.tables = tables.tables;
+  data.labels.resize(sizes.blocks * sizes.block_samples);
+  for (uint32_t i = 0; i < sizes.samples; ++i) {
+    data.labels[i] = Fixed(random, zipml::kModelFractionBits);
   }
-  const uint32_t entries = chunks * lanes, epochs = 2;
-  std::vector<uint32_t> schedule = {1u << 23, 3u << 21, 1u << 12, 24, 1u << 22, 1u << 21, 0, 23};
   // any table will do; losses and quantization of model and gradient take turns
-  std::vector<int32_t> derivative((1 << zipml::kDerivativeTableLog2) + 1);
-  for (int32_t &entry : derivative) {
-    entry = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kDerivativeFractionBits));
+  data.derivative.resize((1 << zipml::kDerivativeTableLog2) + 1);
+  for (int32_t &entry : data.derivative) entry = Fixed(random, zipml::kDerivativeFractionBits);
+  return data;
+}
+
+/// Trains in two epochs, or with `hold` in one that leaves its last batches pending; false if the
+/// engine refused it.
+bool Train(const Case &c, const Sizes &sizes, const Data &data, bool hold, Random &random,
+           Hash *hash) {
+  const uint32_t entries = sizes.chunks * sizes.lanes;
+  const std::vector<uint32_t> schedule = {1u << 23, 3u << 21, 1u << 12, 24,
+                                          1u << 22, 1u << 21, 0,        23};
+  std::vector<int32_t> model(entries + 2 * c.delay * sizes.batch), history(sizes.epochs * entries);
+  for (uint32_t j = 0; j < sizes.features; ++j) model[j] = Fixed(random, zipml::kModelFractionBits);
+  ZipmlArguments arguments = {};
+  arguments.planes = data.words.data();
+  arguments.labels = data.labels.data();
+  arguments.model = model.data();
+  arguments.history = history.data();
+  arguments.schedule = schedule.data();
+  arguments.levels = data.tables.data();
+  arguments.samples = sizes.samples;
+  arguments.features = sizes.features;
+  arguments.batch = sizes.batch;
+  arguments.block_samples = sizes.block_samples;
+  arguments.block_stride = sizes.stride;
+  arguments.dither_offset = sizes.is_float ? 0 : (c.bits - 1) * sizes.block_samples * sizes.chunks;
+  arguments.bits = c.bits;
+  arguments.sampling = c.sampling;
+  arguments.epochs = hold ? 1 : sizes.epochs;
+  arguments.delay = c.delay;
+  arguments.flags = hold;
+  arguments.level_tables = c.format == zipml::kLevels ? sizes.features : 0;
+  arguments.loss = c.turn % 4;
+  arguments.range_log2 = c.turn % 3;
+  arguments.derivative = data.derivative.data();
+  arguments.model_bits = c.turn % 2 == 1 && !(hold && c.delay > 1) ? 8 : 0;
+  arguments.model_shift = 18;
+  arguments.gradient_bits = c.turn % 3 == 1 ? 8 : 0;
+  arguments.seed = 7;
+  arguments.block_step = 1;
+  ZipmlResults results = {};
+  zipml_engine_run(c.word_bits, c.format, &arguments, &results, 1 + c.turn % 3);
+  if (results.status != 1) {
+    std::fprintf(stderr, "status %u\n", static_cast<unsigned>(results.status));
+    return false;
   }
-  for (const bool hold : {false, true}) {
-    std::vector<int32_t> model(entries + 2 * c.delay * batch), history(epochs * entries);
-    for (uint32_t j = 0; j < features; ++j) {
-      model[j] = static_cast<int32_t>(std::ldexp(random.Value(), zipml::kModelFractionBits));
-    }
-    ZipmlArguments arguments = {};
-    arguments.planes = words.data();
-    arguments.labels = labels.data();
-    arguments.model = model.data();
-    arguments.history = history.data();
-    arguments.schedule = schedule.data();
-    arguments.levels = tables.data();
-    arguments.samples = samples;
-    arguments.features = features;
-    arguments.batch = batch;
-    arguments.block_samples = block_samples;
-    arguments.block_stride = stride;
-    arguments.dither_offset = is_float ? 0 : (c.bits - 1) * block_samples * chunks;
-    arguments.bits = c.bits;
-    arguments.sampling = c.sampling;
-    arguments.epochs = hold ? 1 : epochs;
-    arguments.delay = c.delay;
-    arguments.flags = hold;
-    arguments.level_tables = c.format == zipml::kLevels ? features : 0;
-    arguments.loss = c.turn % 4;
-    arguments.range_log2 = c.turn % 3;
-    arguments.derivative = derivative.data();
-    arguments.model_bits = c.turn % 2 == 1 && !(hold && c.delay > 1) ? 8 : 0;
-    arguments.model_shift = 18;
-    arguments.gradient_bits = c.turn % 3 == 1 ? 8 : 0;
-    arguments.seed = 7;
-    arguments.block_step = 1;
-    ZipmlResults results = {};
-    zipml_engine_run(c.word_bits, c.format, &arguments, &results, 1 + c.turn % 3);
-    if (results.status != 1) {
-      std::fprintf(stderr, "status %u\n", static_cast<unsigned>(results.status));
-      return false;
-    }
-    hash->Add(model);
-    hash->Add(history);
-    hash->Add(results.words, 8);
-    hash->Add(results.cycles, 8);
-    hash->Add(results.saturations, 4);
-    hash->Add(results.outside, 4);
-    hash->Add(results.clipped, 4);
-  }
+  hash->Add(model);
+  hash->Add(history);
+  hash->Add(results.words, 8);
+  hash->Add(results.cycles, 8);
+  hash->Add(results.saturations, 4);
+  hash->Add(results.outside, 4);
+  hash->Add(results.clipped, 4);
   return true;
+}
+
+/// Packs `c` and trains on it both ways; false if the engine refused it.
+bool Run(const Case &c, uint64_t seed, Hash *hash) {
+  Random random(seed);
+  const Sizes sizes(c);
+  const Data data = Pack(c, sizes, seed, random);
+  hash->Add(data.words);
+  return Train(c, sizes, data, false, random, hash) && Train(c, sizes, data, true, random, hash);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The schedule of the training pipeline in plain integers; docs/schedule.md derives it. The kernel
-// runs by it and counts by it; zipml_pynq/schedule.py states the same arithmetic a second time, and
-// a test holds the two against each other.
+// runs by it and counts by it; zipml_pynq/training/schedule.py states the same arithmetic a second
+// time, and a test holds the two against each other.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,156 @@
+// What a run is about, by its registers: whether they are valid, the sizes that follow, its cycles.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "values.hpp"
+#include "zipml/arithmetic.hpp"
+#include "zipml/config.hpp"
+#include "zipml/schedule.hpp"
+
+extern "C" {
+#include "abi.h"
+}
+
+namespace zipml {
+namespace {
+
+/// The `loss` register and its kin, for valid bits and batch.
+Status ValidateLoss(const ZipmlArguments &a, const Shape &s) {
+  const bool planes = s.format == kBitPlanes || s.format == kRefetch;
+  const bool polynomial = a.loss == kPolynomial;
+  if (a.loss > kPolynomial || polynomial != (a.sampling == kIndependent) ||
+      a.range_log2 > kMaxRangeLog2 || (s.format == kRefetch && a.loss != kHinge)) {
+    return kStatusLoss;
+  }
+  if (polynomial && (!planes || a.degree < 1 || a.degree > kMaxDegree ||
+                     a.batch * s.chunks < kPolynomialDistance)) {
+    return kStatusLoss;
+  }
+  for (const uint32_t bits : {a.model_bits, a.gradient_bits}) {
+    if (bits != 0 && (bits < kMinQuantizedBits || bits > kMaxQuantizedBits)) {
+      return kStatusQuantize;
+    }
+  }
+  return kStatusOk;
+}
+
+/// Which blocks a run takes and where it begins and ends.
+Status ValidateRange(const ZipmlArguments &a, const Shape &s) {
+  const uint32_t flags = kFlagHold | kFlagWeights;
+  if (a.first_block >= s.blocks || a.block_step < 1 || a.block_step > s.blocks) {
+    return kStatusOrder;
+  }
+  if ((a.flags & ~flags) != 0) return kStatusPartial;
+  const bool partial = (a.flags & kFlagHold) != 0 || a.pending != 0 || a.skip != 0;
+  if (!partial) return kStatusOk;
+  if (a.epochs != 1 || a.pending > a.delay || a.skip >= s.batches_block || a.first_block != 0 ||
+      a.block_step != 1 || (a.model_bits != 0 && a.delay > 1)) {
+    return kStatusPartial;
+  }
+  if ((a.skip != 0 || a.pending != 0) &&
+      static_cast<uint64_t>(a.skip + a.pending) * a.batch >= a.samples) {
+    return kStatusPartial;
+  }
+  return kStatusOk;
+}
+
+Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
+  const bool floats = s.format == kFloat32;
+  s.lanes = floats ? word_bits / 32 : word_bits;
+  if (a.samples == 0 || a.samples > kMaxSamples) return kStatusSamples;
+  if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(s.format)) return kStatusFeatures;
+  s.chunks = (a.features + s.lanes - 1) / s.lanes;
+  if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;
+  if (a.sampling > (floats ? kSingle : kIndependent)) return kStatusSampling;
+  if (a.batch == 0 || a.batch > kMaxBatch) return kStatusBatch;
+  if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;
+  if (a.delay > kMaxDelay) return kStatusDelay;
+  const uint32_t cell = s.format == kLevels ? s.lanes / kLevelParts : s.lanes;
+  s.cells = (a.features + cell - 1) / cell;
+  if (s.format == kLevels) {
+    s.levels = (1u << (a.bits - 1)) + 1;
+    if (a.level_tables != 1 &&
+        (a.level_tables != a.features || s.cells * s.levels > 1u << kLevelTableLog2)) {
+      return kStatusLevels;
+    }
+  }
+  const Status loss = ValidateLoss(a, s);
+  if (loss != kStatusOk) return loss;
+  s.dithers = floats ? 1 : DitherPlanes(a.sampling, a.degree);
+  s.planes = floats ? 1 : BasePlanes(a.bits) + s.dithers;
+  s.passes = s.format == kLevels ? 1 : s.planes;
+  s.full_words = s.format == kRefetch ? (a.features + word_bits / 32 - 1) / (word_bits / 32) : 0;
+  if (a.block_samples == 0 || a.block_samples > kBlockSamples || a.block_samples % a.batch != 0 ||
+      s.passes * a.block_samples * s.chunks > 1u << BlockWordsLog2(s.format)) {
+    return kStatusBlock;
+  }
+  if (OverlapOf(a.delay).ring_batches * s.passes * a.batch * s.cells >
+      1u << RingWordsLog2(s.format)) {
+    return kStatusRing;
+  }
+  s.batches_block = a.block_samples / a.batch;
+  s.batches = a.samples / a.batch + (a.samples % a.batch != 0);
+  s.blocks = a.samples / a.block_samples + (a.samples % a.block_samples != 0);
+  return ValidateRange(a, s);
+}
+
+/// The block that an epoch takes `count` blocks after its first one.
+uint32_t BlockAt(const ZipmlArguments &a, const Shape &s, uint32_t count) {
+  return static_cast<uint32_t>((a.first_block + static_cast<uint64_t>(count) * a.block_step) %
+                               s.blocks);
+}
+
+/// Batches whose update a run with `hold` leaves to the next call.
+uint32_t HeldBatches(const ZipmlArguments &a, const Shape &s) {
+  return std::min(a.delay, s.batches - a.skip);
+}
+
+/// Cycles of the schedule (docs/schedule.md).
+/// \param refetched  samples read again, block after block of every epoch
+uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
+                        const std::vector<uint32_t> &refetched) {
+  const bool floats = s.format == kFloat32;
+  const Overlap overlap = OverlapOf(a.delay);
+  const uint32_t turns = 1u << CloseTurnsLog2(s.format);
+  const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, turns, overlap);
+  const bool hold = (a.flags & kFlagHold) != 0;
+  const uint64_t block_words = static_cast<uint64_t>(s.planes) * a.block_samples * s.chunks;
+  const uint32_t base_words = floats ? 0 : BasePlanes(a.bits) * a.block_samples * s.chunks;
+  const bool one_burst = floats || a.bits == 1 || a.dither_offset == base_words;
+  const uint64_t label_words =
+      (a.flags & kFlagWeights) != 0 ? 2 * a.block_samples : a.block_samples;
+  const uint64_t read =
+      std::max(block_words + (one_burst ? 1 : 2) * kMemoryLatency, label_words + kMemoryLatency);
+  const uint64_t entries = static_cast<uint64_t>(s.chunks) * s.lanes;
+
+  // nothing hides the first read, and nothing is read behind the last block
+  const uint64_t groups = (entries + kDrawFeatures - 1) / kDrawFeatures;
+  uint64_t run = read + 2 * (entries + kMemoryLatency) + groups * (kDrawFeatures + kDrawLatency);
+  for (size_t i = 0; i < refetched.size(); ++i) {
+    const uint32_t count = static_cast<uint32_t>(i % s.blocks);
+    const uint32_t block = BlockAt(a, s, count);
+    const uint32_t first = block * s.batches_block + (block == 0 ? a.skip : 0);
+    const uint64_t last = std::min((block + 1ull) * s.batches_block, s.batches + 0ull);
+    const bool closes = count + 1 == s.blocks;
+    const bool drains = closes && a.delay > 0 && !hold;
+    const uint64_t slots = overlap.slots_per_batch * (last - first) + (drains ? overlap.lag : 0);
+    uint64_t train = slots * slot + (s.format == kRefetch ? slots : 1) * (kPipelineDepth + turns);
+    train +=
+        static_cast<uint64_t>(refetched[i]) * (s.full_words + kMemoryLatency + kResidualLatency);
+    if (closes && !hold) train += entries + kMemoryLatency;  // history row
+    // a block trains while the next one is read, across the end of an epoch too
+    run += i + 1 == refetched.size() ? train : std::max(train, read);
+  }
+  if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
+  if (s.format == kLevels) run += a.level_tables * s.levels + kMemoryLatency;
+  if (a.loss == kTable) run += (1u << kDerivativeTableLog2) + 1 + kMemoryLatency;
+  if (a.loss == kPolynomial) run += a.degree + 1 + kMemoryLatency;
+  const uint32_t held = hold ? HeldBatches(a, s) : 0;
+  if (held != 0) run += 2ull * held * a.batch + kMemoryLatency;
+  return run;
+}
+
+}  // namespace
+}  // namespace zipml

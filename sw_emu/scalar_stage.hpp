@@ -1,0 +1,207 @@
+// What happens to a batch between its dot products and its update, and to the model behind it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "clones.h"
+#include "values.hpp"
+#include "zipml/arithmetic.hpp"
+#include "zipml/config.hpp"
+#include "zipml/random.hpp"
+
+extern "C" {
+#include "abi.h"
+}
+
+namespace zipml {
+namespace {
+
+// Two stages of a step as loops without branches, for compilers to vectorize. They are
+// SampleCoefficients, of least squares, and UpdateEntry for many; tests hold them against the
+// kernel.
+
+/// Saturate, with a counter as wide as the values.
+inline int64_t Clamp(int64_t value, int64_t &saturations) {
+  const int64_t limit = 0x7fffffff;
+  const int64_t clamped = std::min(std::max(value, -limit), limit);
+  saturations += value != clamped;
+  return clamped;
+}
+
+/// The scalar stage of least squares without weights: coefficients of samples from one of their dot
+/// products each.
+ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const int32_t *labels,
+                                  uint32_t step, uint32_t step_negative, uint32_t count,
+                                  int32_t *coefficients) {
+  const int value_shift = ValueFractionBits(format);
+  const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
+  int64_t saturations = 0;
+  for (uint32_t s = 0; s < count; ++s) {
+    const int64_t exact = dots[s] - static_cast<int64_t>(labels[s]) * (1 << value_shift);
+    const int64_t residual = Clamp(RoundShift(exact, value_shift), saturations);
+    const int64_t product = residual * static_cast<int64_t>(labels[s] < 0 ? step_negative : step);
+    coefficients[s] = static_cast<int32_t>(Clamp(RoundShift(product, shift), saturations));
+  }
+  return static_cast<uint32_t>(saturations);
+}
+
+/// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
+/// saturated. Without decay, a multiplication is left out.
+template <bool kDecays>
+inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
+                           uint32_t decay, uint32_t size, int32_t *model) {
+  const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
+  const int shift = GradientFractionBits(format) - kModelFractionBits;
+  int64_t saturations = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    int64_t gradient = ShiftLeft(sums[j], scale) - offset;
+    if (kDecays) gradient += RoundShift(static_cast<int64_t>(model[j]) * decay, decay_shift);
+    model[j] = static_cast<int32_t>(Clamp(model[j] - RoundShift(gradient, shift), saturations));
+  }
+  return static_cast<uint32_t>(saturations);
+}
+
+ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int scale,
+                                  int64_t offset, uint32_t decay, uint32_t size, int32_t *model) {
+  return decay == 0 ? UpdateLoop<false>(format, sums, scale, offset, 0, size, model)
+                    : UpdateLoop<true>(format, sums, scale, offset, decay, size, model);
+}
+
+/// As many groups as are drawn for at once, a vector of the compiler's.
+typedef uint32_t Groups __attribute__((vector_size(64)));
+constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);
+
+/// Entries of one group, rounded; in 32 bits, where Rounded has 64. Returns how many were clipped.
+inline uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
+                           const uint32_t places[kDrawFeaturesLog2], uint32_t size,
+                           const int32_t *entries, int32_t *rounded) {
+  // what each bit of the position adds, by exclusive or
+  uint32_t words[kDrawFeatures];
+  for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) words[places[bit]] = r.words[bit + 1];
+  const Groups lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Groups first = (lanes ^ lanes) + r.words[0];
+  for (uint32_t half = 1; half < 16; half *= 2) {
+    first ^= (0u - (lanes & half) / half) & words[half];
+  }
+  const Groups second = first ^ words[16];
+  const Groups four[] = {first, second, first ^ words[32], second ^ words[32]};
+  uint32_t numbers[kDrawFeatures];
+  std::memcpy(numbers, four, sizeof(numbers));
+  const int32_t top = static_cast<int32_t>(r.top >> shift);
+  uint32_t clipped = 0;
+  for (uint32_t k = 0; k < size; ++k) {
+    const uint32_t up = (static_cast<uint32_t>(entries[k]) & r.below) + numbers[k];
+    const int32_t level = (entries[k] >> shift) + static_cast<int32_t>(up >> shift);
+    const int32_t inside = std::min(std::max(level, -top), top);
+    clipped += level != inside;
+    rounded[k] = static_cast<int32_t>(static_cast<uint32_t>(inside) << shift);
+  }
+  return clipped;
+}
+
+/// Q_m of a share of the model that begins with feature group `group`.
+/// \param places  of every bit of a feature's lane: where the feature with that bit alone is
+__attribute__((flatten)) ZIPML_CLONES uint32_t
+QuantizeModel(const ZipmlArguments &a, uint32_t update, uint32_t group,
+              const uint32_t places[kDrawFeaturesLog2], uint32_t size, const int32_t *entries,
+              int32_t *rounded) {
+  const uint32_t shift = ModelShift(a.model_shift, a.model_bits);
+  uint32_t clipped = 0;
+  for (uint32_t j = 0; j < size; group += kGroupsDrawn) {
+    Groups groups = {0};
+    for (uint32_t i = 0; i < kGroupsDrawn; ++i) groups[i] = group + i;
+    const WordsOf<Groups> words = DrawWords(a.seed, update, groups);
+    for (uint32_t i = 0; i < kGroupsDrawn && j < size; ++i, j += kDrawFeatures) {
+      const Draw draw = {words.word[0][i], words.word[1][i]};
+      clipped += RoundGroup(RoundingOf<uint32_t>(draw, shift, a.model_bits), shift, places,
+                            std::min(kDrawFeatures, size - j), entries + j, rounded + j);
+    }
+  }
+  return clipped;
+}
+
+/// Sums over coefficients: of those of base planes, and of all magnitudes.
+struct CoefficientSums {
+  int64_t total, magnitude;
+};
+
+ZIPML_CLONES CoefficientSums SumCoefficients(const int32_t *one, const int32_t *two,
+                                             uint32_t count) {
+  int64_t total = 0, magnitude = 0;
+  for (uint32_t s = 0; s < count; ++s) {
+    const int64_t a = one[s], b = two[s];
+    total += a + b;
+    magnitude += std::abs(a) + std::abs(b);
+  }
+  return {total, magnitude};
+}
+
+/// What happens to a batch between its dot products and its update.
+class Scalars {
+ public:
+  Scalars(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
+      : a_(a), s_(s), full_row_(static_cast<size_t>(s.full_words) * (word_bits / 64)) {}
+
+  /// \param row  of the schedule
+  void SetEpoch(const uint32_t *row) {
+    losses_ = {a_.sampling, a_.loss, a_.range_log2, row[kStep], row[kStepNegative]};
+  }
+
+  /// The model that dot products see, in the order of the features.
+  void SetModel(const std::vector<int32_t> &model) {
+    if (s_.format != kRefetch) return;
+    model_ = model.data();
+    norm_ = 0;
+    for (uint32_t j = 0; j < a_.features; ++j) norm_ += Magnitude(model[j]);
+  }
+
+  /// \param dot  of an independent sample by its number
+  template <class TDot>
+  Coefficients Of(size_t sample, const TDot &dot) {
+    const bool weighted = (a_.flags & kFlagWeights) != 0;
+    const int32_t label = a_.labels[weighted ? 2 * sample : sample];
+    const int32_t weight = weighted ? a_.labels[2 * sample + 1] : 1 << kWeightFractionBits;
+    if (a_.loss == kPolynomial) {
+      Polynomial polynomial = {0, 0};
+      for (uint32_t term = 1; term <= a_.degree; ++term) {
+        const int32_t margin = Margin(s_.format, dot(term - 1), label, saturations);
+        polynomial =
+            NextTerm(polynomial, term, margin, a_.range_log2, a_.derivative, saturations, outside);
+      }
+      return PolynomialCoefficients(losses_, polynomial, label, weight, saturations);
+    }
+    int64_t first = a_.sampling == kDoublePlain ? 0 : dot(0);
+    int64_t second = a_.sampling == kSingle ? 0 : dot(1);
+    if (s_.format == kRefetch &&
+        InDoubt(s_.format, a_.bits, a_.sampling, first, second, label, norm_)) {
+      first = second = FullDot(sample);
+      ++refetched;
+    }
+    return SampleCoefficients(s_.format, losses_, first, second, label, weight, a_.derivative,
+                              a_.derivative, saturations, outside);
+  }
+
+  uint32_t saturations = 0, outside = 0, refetched = 0;
+
+ private:
+  int64_t FullDot(size_t sample) {
+    row_.resize(a_.features);
+    ConvertFloats(a_.full + sample * full_row_, a_.features, row_.data());
+    return DotFloats(row_.data(), model_, a_.features);
+  }
+
+  const ZipmlArguments &a_;
+  const Shape &s_;
+  size_t full_row_;  // in uint64
+  LossRegisters losses_ = {};
+  const int32_t *model_ = nullptr;
+  uint64_t norm_ = 0;
+  std::vector<int32_t> row_;
+};
+
+}  // namespace
+}  // namespace zipml
