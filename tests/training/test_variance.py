@@ -109,7 +109,7 @@ def test_variance_needs_two_draws(options):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target": 0}, "target was 0; it must be a positive number"),
+        ({"target": 0}, "target was 0; allowed are finite numbers above 0"),
         ({"target": float("nan")}, "target was nan"),
         ({"target": "low"}, "target was 'low'"),
         ({"bits": [0]}, "bits was 0"),
