@@ -158,29 +158,29 @@ docs: $(VENV)/.built-test
 # ---- measurements ----------------------------------------------------------------------------
 # Beside QUIVER where ZIPML_QUIVER names a checkout of its repository.
 bench: $(VENV)/.built-test
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/packing.py
-	$(BIN)/python benchmarks/levels.py
-	$(BIN)/python benchmarks/command_line.py
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.levels
+	$(BIN)/python -m benchmarks.command_line
 
 study-levels: $(VENV)/.built-test
-	$(BIN)/python benchmarks/study_levels.py
+	$(BIN)/python -m studies.levels
 
 study-mnist: $(VENV)/.built-test
-	$(BIN)/python benchmarks/study_mnist.py
+	$(BIN)/python -m studies.mnist
 
 study-nonlinear: $(VENV)/.built-test
-	$(BIN)/python benchmarks/study_nonlinear.py
+	$(BIN)/python -m studies.nonlinear
 
 study-end-to-end: $(VENV)/.built-test
-	$(BIN)/python benchmarks/study_end_to_end.py
+	$(BIN)/python -m studies.end_to_end
 
 # Hours on two cores: stopped, it goes on where it was. The quick one takes minutes.
 study-deep: $(VENV)/.built-test
-	$(BIN)/python benchmarks/study_deep.py
+	$(BIN)/python -m studies.deep
 
 study-deep-quick: $(VENV)/.built-test
-	$(BIN)/python benchmarks/study_deep.py --quick --output build/deep_study_quick
+	$(BIN)/python -m studies.deep --quick --output build/deep_quick
 
 clean:
 	rm -rf build $(VENV) $(VENV)31 demo

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, parser_of, publish
+
+from benchmarks.common import parser_of, publish
+from zipml_pynq.accelerator.machine import machine
 
 #: Columns of the files.
 WIDTHS = (30, 100)
@@ -27,8 +29,8 @@ EPOCHS = 10
 #: Runs a command and tells the peak of its own memory, whatever its parent's was.
 CHILD = """
 import sys
-from zipml_pynq import command_line
-code = command_line.main(sys.argv[1:])
+from zipml_pynq.command_line.main import main
+code = main(sys.argv[1:])
 lines = open("/proc/self/status").read().splitlines()
 print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")), file=sys.stderr)
 sys.exit(code)
@@ -111,7 +113,7 @@ def markdown(result: dict[str, Any]) -> str:
         "# The command line on large files",
         "",
         f"LIBSVM files of {result['rows']:,} rows, every value there, five decimals; "
-        "`python benchmarks/command_line.py`.",
+        "`python -m benchmarks.command_line`.",
         f"{about['cpu']}, {about['cores']} cores, {about['load']:.1f} processes on them; "
         f"NumPy {about['numpy']}. Start of Python included; peak is all that was resident, maps of "
         "files included. `prepare` stores 2, 4 and 8 bits, double sampled; `train` takes "
@@ -134,7 +136,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, "benchmarks")
     parser.add_argument("--rows", type=int, default=1_000_000)
     options = parser.parse_args()
     results = []

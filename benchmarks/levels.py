@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, parser_of, publish
 from numpy.typing import NDArray
 
+from benchmarks.common import parser_of, publish
+from zipml_pynq.accelerator.machine import machine
 from zipml_pynq.data.levels import METHODS, optimal_levels, rounding_variance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,7 +131,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Levels, measured",
         "",
-        f"`python benchmarks/levels.py` on {report['cpu']}, one thread, {report['values']:,} "
+        f"`python -m benchmarks.levels` on {report['cpu']}, one thread, {report['values']:,} "
         f"sorted normal values (float64), median of {report['rounds']} interleaved rounds. Excess: "
         "the objective on these values over the exact one's, less 1.",
         "",
@@ -148,7 +149,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, write JSON and Markdown, print the table."""
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, "benchmarks")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--values", type=int, default=1 << 20)
     options = parser.parse_args()

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import parser_of, publish
+from zipml_pynq.accelerator.machine import machine
 from zipml_pynq.data.grid import uniform_levels as levels
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
@@ -107,7 +108,7 @@ def table(rows: list[dict[str, Any]], key: str) -> list[str]:
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, "benchmarks")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the samples")
     options = parser.parse_args()
@@ -122,7 +123,7 @@ def main() -> None:
         "# Packing",
         "",
         "GB of float32 input that `pack` takes a second of its thread's time on a core, everything "
-        "included, double sampled; `python benchmarks/packing.py`.",
+        "included, double sampled; `python -m benchmarks.packing`.",
         f"{about['cpu']}, NumPy {about['numpy']}; medians of {options.rounds} interleaved rounds.",
         "",
         *table(rows, "gb_per_core_second"),

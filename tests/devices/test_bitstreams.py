@@ -259,10 +259,9 @@ def test_pynq_delivers_our_notebooks(tmp_path: Path) -> None:
 # ---- Room --------------------------------------------------------------------------------------
 
 
-def test_tables_of_room_are_current() -> None:
-    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+def test_text_on_room_follows_the_count() -> None:
+    script = runpy.run_path(str(ROOT / "studies" / "room.py"))
     text = (ROOT / "docs" / "boards.md").read_text()
-    assert all(table in text for table in script["tables"]())
     # the text has what is left of the tightest boards
     boards = " ".join(text.split())
     kept = 144 - script["block_rams"](128, "levels", script["LARGE"])
@@ -274,7 +273,7 @@ def test_tables_of_room_are_current() -> None:
 
 def test_kernel_document_counts_the_same_memory() -> None:
     """docs/kernel.md has two kernels, counted by hand."""
-    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    script = runpy.run_path(str(ROOT / "studies" / "room.py"))
     text = (ROOT / "docs" / "kernel.md").read_text()
     assert f"\n{script['block_rams'](64, 'bitplanes'):g} of 140" in text
     assert f"\n{script['block_rams'](64, 'levels'):g} of 140" in text
@@ -282,7 +281,7 @@ def test_kernel_document_counts_the_same_memory() -> None:
 
 def test_every_kernel_fits_by_count() -> None:
     """Block RAMs alone, or with the device's UltraRAM; AXI adapters come on top."""
-    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    script = runpy.run_path(str(ROOT / "studies" / "room.py"))
     assert set(script["DEVICES"]) == set(TARGETS)
     for slug, (block_count, ultra_count) in script["DEVICES"].items():
         assert TARGETS[slug].ultra_ram == (ultra_count != 0)
@@ -295,7 +294,7 @@ def test_every_kernel_fits_by_count() -> None:
 
 def test_rules_of_logic_give_known_costs() -> None:
     """Products by their parts, and the parts of a kernel that its document names."""
-    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    script = runpy.run_path(str(ROOT / "studies" / "room.py"))
     assert set(script["LOGIC"]) == set(TARGETS)
     for wide in (25, 27):
         found = [
@@ -309,7 +308,7 @@ def test_rules_of_logic_give_known_costs() -> None:
 
 
 def test_text_on_logic_follows_the_count() -> None:
-    script = runpy.run_path(str(ROOT / "benchmarks" / "room_table.py"))
+    script = runpy.run_path(str(ROOT / "studies" / "room.py"))
     boards = " ".join((ROOT / "docs" / "boards.md").read_text().split())
     assert f"more than {100 * script['TIGHT']:.0f} % of the device" in boards
     random_header = (ROOT / "hls" / "include" / "zipml" / "random.hpp").read_text()

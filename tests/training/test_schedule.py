@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import ROOT
 from tests.cases import random_case, run_build
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, LIMITS
@@ -212,11 +210,6 @@ def test_delay_outside_the_limits_is_refused() -> None:
     for delay in (-1, CONFIG.max_delay + 1):
         with pytest.raises(ArgumentError, match="delay was"):
             overlap(delay)
-
-
-def test_table_in_docs_is_current() -> None:
-    table = runpy.run_path(str(ROOT / "benchmarks" / "schedule_table.py"))["table"]()
-    assert table in (ROOT / "docs" / "schedule.md").read_text()
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

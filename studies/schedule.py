@@ -1,4 +1,4 @@
-"""Makes the table of epochs in docs/schedule.md: python benchmarks/schedule_table.py."""
+"""The table of epochs in docs/schedule.md: ``python -m studies.schedule`` prints it."""
 
 from __future__ import annotations
 

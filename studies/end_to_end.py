@@ -3,7 +3,7 @@
 ``x <- x - step Q_g(Q1 (loss'(Q2^T Q_m(x), y)))``: every contender trains for the same epochs at the
 same batch, without delay, on one draw, with the best of a few multiples of its default first step.
 Samples are float32 where only model or gradient is quantized. Results:
-``benchmarks/results/end_to_end_study.json``, ``.md`` and ``.png``.
+``studies/results/end_to_end.json``, ``.md`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import WORD_BITS, data_file
+from studies.common import emulated, run_study
 from zipml_pynq.data import datasets
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
@@ -68,6 +69,8 @@ class Contender:
         return {"model_bits": self.model, "gradient_bits": self.gradient, **ranges}
 
 
+#: The group whose ranges are the same for all data.
+FIXED = "ranges that do not look at the data"
 GROUPS = {
     "samples alone": [Contender(samples=bits) for bits in (8, 4, 2)],
     "model alone": [Contender(model=bits) for bits in (16, 8, 4)],
@@ -76,7 +79,7 @@ GROUPS = {
         Contender(*bits)
         for bits in ((8, 16, 16), (8, 8, 8), (4, 8, 8), (4, 4, 4), (2, 8, 8), (2, 4, 4))
     ],
-    "ranges that do not look at the data": [
+    FIXED: [
         Contender(model=8, fixed=True),
         Contender(model=4, fixed=True),
         Contender(gradient=8, fixed=True),
@@ -96,17 +99,15 @@ def problems() -> Iterator[Problem]:
     yield Problem(
         "Synthetic 100, sign", noisy.X_train, np.where(noisy.y_train > 0, 1.0, -1.0), "logistic"
     )
-    if (DATA / "cadata.npz").exists():
-        data = datasets.load_npz(DATA / "cadata.npz")
+    if path := data_file("cadata"):
+        data = datasets.load_npz(path)
         yield Problem("cadata", data.X_train, data.y_train.astype(float), "least_squares")
         above = np.where(data.y_train > np.median(data.y_train), 1.0, -1.0)
         yield Problem("cadata, above the median", data.X_train, above, "logistic")
-    else:
-        print("cadata: skipped, cadata.npz is not here (set ZIPML_DATA)")
-    if not (DATA / "mnist.npz").exists():
-        print("MNIST: skipped, mnist.npz is not here (set ZIPML_DATA)")
+    path = data_file("mnist")
+    if path is None:
         return
-    with np.load(DATA / "mnist.npz") as archive:
+    with np.load(path) as archive:
         images = archive["X_train"][:10_000].reshape(10_000, -1).astype(np.float32)
         eight = np.where(archive["y_train"][:10_000] == 8, 1.0, -1.0)
     yield Problem("MNIST, 10,000 digits, 8 or not", images, eight, "logistic", 1)
@@ -233,9 +234,31 @@ def clipped(report: dict[str, Any], contender: Contender) -> str:
     return f"{100 * share:.2f} %"
 
 
+def names(reports: list[dict[str, Any]]) -> list[str]:
+    """What tables call the data sets."""
+    return [f"{r['name']}, {r['loss'].replace('_', ' ')}" for r in reports]
+
+
+def gaps(reports: list[dict[str, Any]], without: str = "") -> list[str]:
+    """The table of losses above float32's, maybe without one group."""
+    lines = [
+        "| samples / model / gradient | " + " | ".join(names(reports)) + " |",
+        "|---|" + "---:|" * len(reports),
+        "| loss at the start | " + " | ".join(f"{r['start']:.4f}" for r in reports) + " |",
+        "| float32 | " + " | ".join(f"{r['float32']['loss']:.4f}" for r in reports) + " |",
+    ]
+    for title, group in GROUPS.items():
+        if title == without:
+            continue
+        lines.append(f"| *{title}* |" + " |" * len(reports))
+        for contender in group:
+            cells = [gap(report, contender) for report in reports]
+            lines.append(f"| {contender.name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def markdown(reports: list[dict[str, Any]]) -> str:
     """The report as tables."""
-    names = [f"{r['name']}, {r['loss'].replace('_', ' ')}" for r in reports]
     lines = [
         "# Samples, model and gradient at few bits",
         "",
@@ -245,21 +268,11 @@ def markdown(reports: list[dict[str, Any]]) -> str:
         "contender, medians over seeds (MNIST: one). Bits are those of samples, model and "
         "gradient, 32 being full precision. Numbers are training losses above float32's.",
         "",
-        "| samples / model / gradient | " + " | ".join(names) + " |",
-        "|---|" + "---:|" * len(reports),
-        "| loss at the start | " + " | ".join(f"{r['start']:.4f}" for r in reports) + " |",
-        "| float32 | " + " | ".join(f"{r['float32']['loss']:.4f}" for r in reports) + " |",
-    ]
-    for title, group in GROUPS.items():
-        lines.append(f"| *{title}* |" + " |" * len(reports))
-        for contender in group:
-            cells = [gap(report, contender) for report in reports]
-            lines.append(f"| {contender.name} | " + " | ".join(cells) + " |")
-    lines += [
+        *gaps(reports),
         "",
         "Share of the quantized numbers that were clipped:",
         "",
-        "| samples / model / gradient | " + " | ".join(names) + " |",
+        "| samples / model / gradient | " + " | ".join(names(reports)) + " |",
         "|---|" + "---:|" * len(reports),
     ]
     for contender in (c for group in GROUPS.values() for c in group if c.model or c.gradient):
@@ -298,4 +311,4 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_study(__doc__, "end_to_end_study", problems, study, markdown, plot)
+    run_study(__doc__, "end_to_end", problems, study, markdown, plot)

@@ -3,7 +3,7 @@
 ZipML (section 4 and appendix) trains hinge and logistic losses through polynomials of independent
 samples, or by refetching, and reports that naive rounding often does as well. Every contender here
 trains for the same epochs at the same batch, without delay, on one draw, with the best of a few
-multiples of its default first step. Results: ``benchmarks/results/nonlinear_study.json``, ``.md``
+multiples of its default first step. Results: ``studies/results/nonlinear.json``, ``.md``
 and ``.png``.
 """
 
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import WORD_BITS, data_file
+from studies.common import emulated, run_study
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data import datasets, values
 from zipml_pynq.data.normalization import Normalization
@@ -100,17 +101,15 @@ def problems() -> Iterator[Problem]:
         plain.X_test,
         np.where(plain.y_test > 0, 1.0, -1.0),
     )
-    if (DATA / "cadata.npz").exists():
-        data = datasets.load_npz(DATA / "cadata.npz")
+    if path := data_file("cadata"):
+        data = datasets.load_npz(path)
         middle = np.median(data.y_train)
         y, y_test = (np.where(v > middle, 1.0, -1.0) for v in (data.y_train, data.y_test))
         yield Problem("cadata, above the median", data.X_train, y, data.X_test, y_test)
-    else:
-        print("cadata: skipped, cadata.npz is not here (set ZIPML_DATA)")
-    if not (DATA / "mnist.npz").exists():
-        print("MNIST: skipped, mnist.npz is not here (set ZIPML_DATA)")
+    path = data_file("mnist")
+    if path is None:
         return
-    with np.load(DATA / "mnist.npz") as archive:
+    with np.load(path) as archive:
         images, y, test, y_test = (
             archive[key] for key in ("X_train", "y_train", "X_test", "y_test")
         )
@@ -425,4 +424,4 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_study(__doc__, "nonlinear_study", problems, study, markdown, plot)
+    run_study(__doc__, "nonlinear", problems, study, markdown, plot)

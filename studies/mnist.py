@@ -3,7 +3,7 @@
 Every loss and precision gets its best step, scikit-learn's float32 models their best C or alpha:
 chosen on 10,000 of the 60,000 training samples, trained again on all of them, and
 tested on the 10,000 of the test set. All ten classes of a run share one packed data set. Results:
-``benchmarks/results/mnist.json`` and ``mnist.md``.
+``studies/results/mnist.json`` and ``mnist.md``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from common import DATA, machine, parser_of, publish
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import DATA, parser_of, publish
+from zipml_pynq.accelerator.machine import machine
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError
@@ -186,7 +187,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def main() -> None:
     """Study, write JSON and Markdown, print the table."""
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, "studies")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="losses that are studied at a time")

@@ -1,4 +1,4 @@
-"""Makes the tables of docs/boards.md, "Room": python benchmarks/room_table.py.
+"""The tables of docs/boards.md, "Room": ``python -m studies.room`` prints them.
 
 Memory is counted from the declarations of hls/src/stages.hpp, not synthesized: each array in the
 best shape that a memory block has, without the FIFOs of the AXI adapters. What a dataflow region
@@ -251,103 +251,142 @@ def loss_derivative(dot: int, wide: int) -> Cost:
     return total(margin, squares, hinges, table, mux(32, 4), signed(32))
 
 
-def operations(word_bits: int, value_format: str, wide: int) -> dict[str, Cost]:
+class Kernel:
     """What a kernel computes with, by the place in hls/src/stages.hpp.
 
     Widths are those that the values need, which the tool has to find where C++ says 64 bits.
     """
-    levels, floats = value_format == "levels", value_format == "float32"
-    plane_by_plane, refetches = not levels and not floats, value_format == "refetch"
-    memories = arrays(word_bits, value_format)
-    lanes, dot, gradient = memories["model"][0], 62 if levels else 55, 56 if levels else 48
-    full_lanes = word_bits // 32
-    # lanes that get new entries in a turn
-    closing, turns = memories["model, update side"][0], LIMITS[value_format].close_turns
-    conversion = total(times(2, add(25)), times(2, shift(25, 24)), signed(25), compare(8))
-    float_product = total(multiply(32, 33, wide), add(57))
-    decode = total(times(2, add(8)), times(2, add(11)), mux(7))
 
-    if levels:
-        cut = times(CONFIG.max_bits + 1, mux(lanes, CONFIG.level_parts))
-        product = total(decode, times(2, multiply(16, 33, wide)))
-        dots = total(cut, times(lanes, product), times(2, tree(lanes, 46)), times(2, add(dot)))
-        terms = total(product, add(49))
-    elif floats:
-        product = total(conversion, float_product)
-        dots = total(times(lanes, product), tree(lanes, 40), add(dot))
-        terms = product
-    else:
-        dots = total(times(lanes, signed(32)), tree(lanes, 33), add(dot))
-        # the factor's negative is there once for all lanes
-        terms = mux(41)
-    accumulate = total(terms, add(gradient), mux(gradient))
+    def __init__(self, word_bits: int, value_format: str, wide: int) -> None:
+        self.word_bits, self.wide = word_bits, wide
+        self.levels, self.floats = value_format == "levels", value_format == "float32"
+        self.plane_by_plane = not self.levels and not self.floats
+        self.refetches = value_format == "refetch"
+        memories = arrays(word_bits, value_format)
+        self.lanes = memories["model"][0]
+        # lanes that get new entries in a turn
+        self.closing, *self.update_side = memories["model, update side"]
+        self.turns = LIMITS[value_format].close_turns
+        self.dot, self.gradient = (62, 56) if self.levels else (55, 48)
 
-    # x - round(gradient + round(decay x)), saturated, or nothing where the lane is padding
-    decayed = total(multiply(32, CONFIG.decay_bits + 1, wide), add(56))
-    update = total(
-        decayed, times(2, add(gradient)), add(45), saturate(45), compare(16), times(2, mux(32))
-    )
-    # counts of what was clamped: each lane has one of saturations and two of quantization
-    counts = times(3, add(closing.bit_length()))
-    # sums wait for their turn
-    waiting = total(times(closing, mux(gradient, turns)), Cost(0, lanes * gradient))
-    # of a turn's lanes the low bits of their numbers are fixed, the others those of the turn
-    fixed = closing.bit_length() - 1
-    varies = DRAW_FEATURES_LOG2 - fixed
-    turn = [
-        total(words(n), number(n, 0, varies), times(closing, total(number(n, fixed), rounded(m))))
-        for n, m in ((SHIFT_Q_G, 56), (SHIFT_Q_M, 32))
-    ]
-    # the start model is rounded an entry a cycle
-    start = total(words(SHIFT_Q_M), number(SHIFT_Q_M, 0, DRAW_FEATURES_LOG2), rounded(32))
-    depth, bits = memories["model, update side"][1:]
-    master = distributed(depth, bits) if depth <= DISTRIBUTED_DEPTH else NONE
-    # both models are written by two functions and read by three
-    ports = total(mux(32), mux(12), mux(12, 3))
-    scalar = total(
-        shift(dot, 7) if plane_by_plane else NONE,
-        times(2, total(add(dot), mux(dot))),
-        times(2, loss_derivative(dot, wide)),
-        times(2, coefficient(wide)),
-    )
-    found = {
-        "dot products": dots,
-        "sums of the update": times(lanes, accumulate),
-        "new model entries": total(times(closing, total(update, counts)), waiting),
-        "rounding Q_m, Q_g": total(*turn, start),
-        # for a turn, and for the start model
-        "random numbers": total(threefry(), threefry_by_rounds()),
-        "model, update side": times(closing, master),
-        "shared ports of the models": times(lanes + closing, ports),
-        # StoreModel is there twice, for the history and for the end
-        "a model's way to memory": total(times(2, mux(32, closing)), mux(32, lanes)),
-        "scalar stage": scalar,
-    }
-    if plane_by_plane:
-        # NextTerm, and PolynomialCoefficients with a Coefficient of its own
-        next_term = times(2, total(multiply(32, 32, wide), add(64), saturate(64)))
-        margin = total(add(dot), saturate(dot), signed(32))
-        found["polynomials"] = total(next_term, margin, coefficient(wide))
-    if refetches:
-        magnitude = total(signed(32), add(33))
-        doubt = times(2, total(times(2, add(dot)), times(2, compare(dot))))
-        again = total(
-            times(full_lanes, total(conversion, float_product, mux(32, lanes // full_lanes))),
-            tree(full_lanes, 40),
-            times(2, loss_derivative(dot, wide)),
-            times(2, coefficient(wide)),
+    def float_product(self) -> Cost:
+        """A float32 value, made fixed-point, times an entry of the model or a factor."""
+        conversion = total(times(2, add(25)), times(2, shift(25, 24)), signed(25), compare(8))
+        return total(conversion, multiply(32, 33, self.wide), add(57))
+
+    def sums(self) -> dict[str, Cost]:
+        """What works every cycle, for each lane."""
+        lanes, dot = self.lanes, self.dot
+        if self.levels:
+            cut = times(CONFIG.max_bits + 1, mux(lanes, CONFIG.level_parts))
+            decode = total(times(2, add(8)), times(2, add(11)), mux(7))
+            product = total(decode, times(2, multiply(16, 33, self.wide)))
+            dots = total(cut, times(lanes, product), times(2, tree(lanes, 46)), times(2, add(dot)))
+            terms = total(product, add(49))
+        elif self.floats:
+            terms = self.float_product()
+            dots = total(times(lanes, terms), tree(lanes, 40), add(dot))
+        else:
+            dots = total(times(lanes, signed(32)), tree(lanes, 33), add(dot))
+            # the factor's negative is there once for all lanes
+            terms = mux(41)
+        accumulate = total(terms, add(self.gradient), mux(self.gradient))
+        return {"dot products": dots, "sums of the update": times(lanes, accumulate)}
+
+    def entries(self) -> dict[str, Cost]:
+        """What makes new entries of the model, once a batch, and keeps them."""
+        lanes, closing, gradient = self.lanes, self.closing, self.gradient
+        # x - round(gradient + round(decay x)), saturated, or nothing where the lane is padding
+        decayed = total(multiply(32, CONFIG.decay_bits + 1, self.wide), add(56))
+        update = total(
+            decayed, times(2, add(gradient)), add(45), saturate(45), compare(16), times(2, mux(32))
         )
-        found["refetching"] = total(times(closing, magnitude), doubt, again)
-    # Assumed, not counted: addresses and positions (five products of 32 bits in the training loop,
-    # one for each of seven functions around it, three DSPs each), registers and AXI adapters.
-    found["addresses"] = Cost(4000, 4000, 12 * 3)
-    adapters = 4 if refetches else 3
-    wide_ports = 2 if refetches else 1
-    found["interfaces"] = Cost(
-        1000 + 800 * adapters + wide_ports * word_bits,
-        1500 + 1000 * adapters + wide_ports * 4 * word_bits,
-    )
-    return found
+        # counts of what was clamped: each lane has one of saturations and two of quantization
+        counts = times(3, add(closing.bit_length()))
+        # sums wait for their turn
+        waiting = total(times(closing, mux(gradient, self.turns)), Cost(0, lanes * gradient))
+        depth, bits = self.update_side
+        master = distributed(depth, bits) if depth <= DISTRIBUTED_DEPTH else NONE
+        # both models are written by two functions and read by three
+        ports = total(mux(32), mux(12), mux(12, 3))
+        return {
+            "new model entries": total(times(closing, total(update, counts)), waiting),
+            "rounding Q_m, Q_g": self.rounding(),
+            # for a turn, and for the start model
+            "random numbers": total(threefry(), threefry_by_rounds()),
+            "model, update side": times(closing, master),
+            "shared ports of the models": times(lanes + closing, ports),
+            # StoreModel is there twice, for the history and for the end
+            "a model's way to memory": total(times(2, mux(32, closing)), mux(32, lanes)),
+        }
+
+    def rounding(self) -> Cost:
+        """Q_g and Q_m of a turn's lanes, and Q_m of the start model."""
+        closing = self.closing
+        # of a turn's lanes the low bits of their numbers are fixed, the others those of the turn
+        fixed = closing.bit_length() - 1
+        varies = DRAW_FEATURES_LOG2 - fixed
+        turn = [
+            total(
+                words(n),
+                number(n, 0, varies),
+                times(closing, total(number(n, fixed), rounded(m))),
+            )
+            for n, m in ((SHIFT_Q_G, 56), (SHIFT_Q_M, 32))
+        ]
+        # the start model is rounded an entry a cycle
+        start = total(words(SHIFT_Q_M), number(SHIFT_Q_M, 0, DRAW_FEATURES_LOG2), rounded(32))
+        return total(*turn, start)
+
+    def scalars(self) -> dict[str, Cost]:
+        """What works once a sample: the losses, polynomials, refetching."""
+        dot, wide = self.dot, self.wide
+        found = {
+            "scalar stage": total(
+                shift(dot, 7) if self.plane_by_plane else NONE,
+                times(2, total(add(dot), mux(dot))),
+                times(2, loss_derivative(dot, wide)),
+                times(2, coefficient(wide)),
+            )
+        }
+        if self.plane_by_plane:
+            # NextTerm, and PolynomialCoefficients with a Coefficient of its own
+            next_term = times(2, total(multiply(32, 32, wide), add(64), saturate(64)))
+            margin = total(add(dot), saturate(dot), signed(32))
+            found["polynomials"] = total(next_term, margin, coefficient(wide))
+        if self.refetches:
+            full_lanes = self.word_bits // 32
+            magnitude = total(signed(32), add(33))
+            doubt = times(2, total(times(2, add(dot)), times(2, compare(dot))))
+            again = total(
+                times(full_lanes, total(self.float_product(), mux(32, self.lanes // full_lanes))),
+                tree(full_lanes, 40),
+                times(2, loss_derivative(dot, wide)),
+                times(2, coefficient(wide)),
+            )
+            found["refetching"] = total(times(self.closing, magnitude), doubt, again)
+        return found
+
+    def assumed(self) -> dict[str, Cost]:
+        """Not counted: addresses and positions, registers and AXI adapters.
+
+        Addresses are five products of 32 bits in the training loop and one for each of seven
+        functions around it, three DSPs each.
+        """
+        adapters, wide_ports = (4, 2) if self.refetches else (3, 1)
+        return {
+            "addresses": Cost(4000, 4000, 12 * 3),
+            "interfaces": Cost(
+                1000 + 800 * adapters + wide_ports * self.word_bits,
+                1500 + 1000 * adapters + wide_ports * 4 * self.word_bits,
+            ),
+        }
+
+
+def operations(word_bits: int, value_format: str, wide: int) -> dict[str, Cost]:
+    """The parts of a kernel and what they cost."""
+    kernel = Kernel(word_bits, value_format, wide)
+    return {**kernel.sums(), **kernel.entries(), **kernel.scalars(), **kernel.assumed()}
 
 
 def logic(slug: str, value_format: str, word_bits: int | None = None) -> Cost:

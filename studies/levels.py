@@ -2,7 +2,7 @@
 
 Every contender trains for the same epochs at the same batch, without delay, with the best of a few
 multiples of its default first step (:mod:`zipml_pynq.training.step`), float32 SGD too. Results:
-``benchmarks/results/levels_study.json``, ``.md`` and ``.png``.
+``studies/results/levels.json``, ``.md`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, WORD_BITS, emulated, run_study
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import WORD_BITS, data_file
+from studies.common import emulated, run_study
 from zipml_pynq.data import datasets
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
@@ -55,15 +56,13 @@ def problems() -> Iterator[Problem]:
     skewed = datasets.synthetic_regression(50, skew=1.0)
     yield Problem("skewed synthetic 50", skewed.X_train, skewed.y_train)
     for name in ("cadata", "cpusmall"):
-        if not (DATA / f"{name}.npz").exists():
-            print(f"{name}: skipped, {name}.npz is not here (set ZIPML_DATA)")
-            continue
-        data = datasets.load_npz(DATA / f"{name}.npz")
-        yield Problem(name, data.X_train, data.y_train)
-    if not (DATA / "mnist.npz").exists():
-        print("MNIST: skipped, mnist.npz is not here (set ZIPML_DATA)")
+        if path := data_file(name):
+            data = datasets.load_npz(path)
+            yield Problem(name, data.X_train, data.y_train)
+    path = data_file("mnist")
+    if path is None:
         return
-    with np.load(DATA / "mnist.npz") as archive:
+    with np.load(path) as archive:
         images = archive["X_train"].reshape(60000, -1).astype(np.float32)
         yield Problem("MNIST", images, archive["y_train"].astype(np.float32), 10, 1)
 
@@ -274,4 +273,4 @@ def plot(reports: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_study(__doc__, "levels_study", problems, study, markdown, plot)
+    run_study(__doc__, "levels", problems, study, markdown, plot)

@@ -1,4 +1,4 @@
-"""Makes the table of default steps in docs/step.md: python benchmarks/step_table.py."""
+"""The table of default steps in docs/step.md: ``python -m studies.step`` prints it."""
 
 from __future__ import annotations
 

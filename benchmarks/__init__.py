@@ -1,0 +1,1 @@
+"""Speed, measured here: ``python -m benchmarks.packing``; ``make bench`` runs all."""

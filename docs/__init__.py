@@ -1,0 +1,1 @@
+"""Pages, how the site is built, and what writes numbers into them."""

@@ -1,0 +1,269 @@
+"""What is read out of benchmarks: measured, on the machine that they name.
+
+Each class has its rows of README.md and its section of docs/numbers.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from docs.write_numbers.markdown import Row, milliseconds, report, table
+
+LARGE = "uniform 200,000 x 1,000"
+
+
+class Epoch:
+    """Seconds of an epoch here, one thread, best of the rounds (``make bench``)."""
+
+    def __init__(self) -> None:
+        self.report = report("benchmarks/results/epoch")
+        self.best = {
+            row["name"]: row["spread"][0]
+            for row in self.report["data"][LARGE]
+            if row["threads"] == 1
+        }
+        self.float32 = self.best["float32 engine"]
+        self.sklearn = self.best["scikit-learn SGDRegressor"]
+        self.numpy = min(s for name, s in self.best.items() if name.startswith("NumPy"))
+        self.until = self.report["time_to_loss"]
+        self.until_float = self.until["float32"]["seconds"]
+
+    def engine(self, bits: int, sampling: str) -> float:
+        return self.best[f"engine, {bits} bit{'s' * (bits > 1)}, {sampling}"]
+
+    def table(self) -> str:
+        rows = [
+            [
+                f"engine, {bits} bit{'s' * (bits > 1)}",
+                milliseconds(self.engine(bits, "single")),
+                milliseconds(self.engine(bits, "double")),
+                f"{self.float32 / self.engine(bits, 'double'):.1f}",
+                f"{self.sklearn / self.engine(bits, 'double'):.0f}",
+            ]
+            for bits in (1, 2, 4, 6, 8)
+        ]
+        for name, seconds in (
+            ("float32 engine (C++)", self.float32),
+            ("NumPy, best batch", self.numpy),
+            ("scikit-learn SGDRegressor", self.sklearn),
+        ):
+            rows.append(
+                [
+                    name,
+                    milliseconds(seconds),
+                    "",
+                    f"{self.float32 / seconds:.1f}",
+                    f"{self.sklearn / seconds:.0f}",
+                ]
+            )
+        return table(["", "ms, single", "ms, double", "x float32 engine", "x scikit-learn"], rows)
+
+    def switched(self) -> str:
+        """The precisions of the fastest run that switches."""
+        before, after = re.findall(r"(\d+) bit", self.until["engine, two precisions"]["name"])
+        return f"{before} bit{'s' * (before != '1')}, then {after}"
+
+    def until_table(self) -> str:
+        rows = [
+            [
+                row["name"],
+                "" if row["batch"] is None else str(row["batch"]),
+                milliseconds(row["seconds"]),
+                f"{self.until_float / row['seconds']:.1f}",
+            ]
+            for row in self.until.values()
+        ]
+        return table(["", "batch", "ms", "x float32 engine"], rows)
+
+    def headline(self) -> list[Row]:
+        two = self.until["engine, two precisions"]["seconds"]
+        return [
+            (
+                "An epoch of 200,000 x 1,000 here, engine, 4 bits",
+                f"{milliseconds(self.engine(4, 'double'))} ms",
+                f"float32 in C++ {milliseconds(self.float32)} ms, scikit-learn's SGD "
+                f"{milliseconds(self.sklearn)} ms",
+                "measured",
+                "make bench",
+            ),
+            (
+                f"Training on it to within 1 % of float32's loss, at {self.switched()}",
+                f"{milliseconds(two)} ms",
+                f"float32 in C++ {milliseconds(self.until_float)} ms "
+                f"({self.until_float / two:.1f} x)",
+                "measured",
+                "make bench",
+            ),
+        ]
+
+    def section(self) -> str:
+        bench, machine = self.report, self.report["machine"]
+        return f"""## An epoch here
+
+Measured, `make bench`: {LARGE.removeprefix("uniform ")}, batch {bench["batch"]}, one thread on one
+core of an {machine["cpu"]} (loops "{machine["loops"]}", load average {machine["load"]:.1f} at the
+start), best of {bench["rounds"]} interleaved rounds. Why the engine is faster than float32 by less
+than the bytes would allow: [speed](speed.md).
+
+{self.table()}
+
+Until the loss is within 1 % of that of the float32 engine after 8 epochs, medians, each kind at its
+best precision, batch and number of epochs:
+
+{self.until_table()}
+"""
+
+
+class Search:
+    """Finding levels, median seconds (``make bench``)."""
+
+    def __init__(self) -> None:
+        self.report = report("benchmarks/results/levels")
+        self.rows = {(row["name"], row["k"]): row for row in self.report["rows"]}
+        self.counts = sorted({k for _, k in self.rows})
+
+    def ms(self, name: str, k: int) -> str:
+        return milliseconds(self.rows[name, k]["seconds"])
+
+    def table(self) -> str:
+        names = dict.fromkeys(name for name, _ in self.rows)
+        rows = []
+        for name in names:
+            cells = []
+            for k in self.counts:
+                row = self.rows[name, k]
+                cells += [milliseconds(row["seconds"]), f"{100 * row['excess']:.2g} %"]
+            rows.append([name, *cells])
+        head = [""]
+        for k in self.counts:
+            head += [f"ms, {k} levels", "above the optimum"]
+        return table(head, rows)
+
+    def headline(self) -> list[Row]:
+        return [
+            (
+                "16 optimal levels of 2^20 values, exact",
+                f"{self.ms('exact', 16)} ms",
+                f"QUIVER's fastest exact search {self.ms('QUIVER exact, accelerated', 16)} ms",
+                "measured",
+                "make bench",
+            )
+        ]
+
+    def section(self) -> str:
+        found = self.report
+        return f"""## Finding levels
+
+Measured, `python -m benchmarks.levels` (part of `make bench`): {found["values"]:,} sorted normal
+values, one core of an {found["cpu"]}, medians of {found["rounds"]} rounds, beside QUIVER's code in
+the same run. Above the optimum: the objective, in % of the exact one's.
+
+{self.table()}
+"""
+
+
+class Packing:
+    """GB of float32 a second of one core (``make bench``)."""
+
+    def __init__(self) -> None:
+        self.rows = report("benchmarks/results/packing")["rows"]
+
+    def rate(self, columns: int, kind: str, storage: str = "in memory") -> float:
+        bits = None if kind == "range" else 4
+        for row in self.rows:
+            found = (row["columns"], row["bits"], row["storage"]) == (columns, bits, storage)
+            if found and kind in row["kind"]:
+                return row["gb_per_core_second"]
+        raise KeyError((columns, kind, storage))
+
+    def table(self) -> str:
+        rows = []
+        for columns in dict.fromkeys(row["columns"] for row in self.rows):
+            cells = [
+                f"{self.rate(columns, kind, storage):.2f}"
+                for kind in ("range", "uniform", "levels")
+                for storage in ("in memory", "memory-mapped")
+            ]
+            rows.append([str(columns), *cells])
+        head = ["columns"]
+        for kind in ("range alone", "uniform grid", "one table a column"):
+            head += [kind, "memory-mapped"]
+        return table(head, rows)
+
+    def headline(self) -> list[Row]:
+        return [
+            (
+                "Packing, 4 bits, double sampled: float32 a second",
+                f"{self.rate(784, 'uniform'):.1f} GB",
+                f"optimal levels {self.rate(784, 'levels'):.1f} GB",
+                "measured",
+                "make bench",
+            )
+        ]
+
+    def section(self) -> str:
+        return f"""## Packing
+
+Measured, `python -m benchmarks.packing` (part of `make bench`): GB of float32 input for a second of
+core time, at 4 bits, double sampled.
+
+{self.table()}
+"""
+
+
+class CommandLine:
+    """Seconds and memory of the command line on a file of text (``make bench``)."""
+
+    #: Columns of the results by what they are called here.
+    NAMES: ClassVar[dict[str, str]] = {
+        "prepare": "prepare",
+        "train": "train",
+        "predict": "predict",
+        "whole": "read whole",
+    }
+
+    def __init__(self) -> None:
+        self.report = report("benchmarks/results/command_line")
+        self.rows = {(r["columns"], r["command"]): r for r in self.report["results"]}
+        self.widths = list(dict.fromkeys(columns for columns, _ in self.rows))
+
+    def cost(self, columns: int, command: str) -> str:
+        row = self.rows[columns, command]
+        return f"{row['seconds']:.1f} s, {row['peak'] / 1e6:,.0f} MB"
+
+    def table(self) -> str:
+        rows = []
+        for columns in self.widths:
+            row = self.rows[columns, "whole"]
+            dense = 8 * row["rows"] * columns
+            sizes = [f"{size / 1e6:,.0f} MB" for size in (row["text_bytes"], dense)]
+            costs = [self.cost(columns, command) for command in self.NAMES]
+            rows.append([str(columns), *sizes, *costs])
+        return table(["columns", "text", "as float64", *self.NAMES.values()], rows)
+
+    def headline(self) -> list[Row]:
+        widest = max(self.widths)
+        return [
+            (
+                f"`zipml prepare` of a LIBSVM file of {self.report['rows']:,} x {widest}",
+                self.cost(widest, "prepare"),
+                f"read whole {self.cost(widest, 'whole')}",
+                "measured",
+                "make bench",
+            )
+        ]
+
+    def section(self) -> str:
+        files = self.report["machine"]
+        return f"""## Large files
+
+Measured, `python -m benchmarks.command_line` (part of `make bench`): seconds and peak memory of
+`zipml` on LIBSVM files of {self.report["rows"]:,} rows, on {files["cores"]} cores of an
+{files["cpu"]} (load average {files["load"]:.1f} at the end). Peak is all that was resident, maps of
+files and Python itself included. `prepare` stores 2, 4 and 8 bits; `train` takes
+{self.report["epochs"]} epochs at 4 bits on the emulated device, whose memory is in it. "Read
+whole" is scikit-learn's reader, then `pack` and `save`, which make the same file to the byte.
+
+{self.table()}
+"""
