@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/*.cpp \
-	hls/include/zipml/*.hpp hls/src/*)
-CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/tb/*.hpp hls/tb/*.cpp \
-	sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
+	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
+CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
+	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-pynq31 lint format docs \
 	bench study-levels study-mnist study-nonlinear study-end-to-end study-deep study-deep-quick clean

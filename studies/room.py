@@ -1,8 +1,9 @@
 """The tables of docs/boards.md, "Room": ``python -m studies.room`` prints them.
 
-Memory is counted from the declarations of hls/src/stages.hpp, not synthesized: each array in the
-best shape that a memory block has, without the FIFOs of the AXI adapters. What a dataflow region
-declares is there twice. Arrays that a kernel declares and never uses are left out.
+Memory is counted from the declarations of hls/src/top.hpp and hls/src/stages/train_slots.hpp, not
+synthesized: each array in the best shape that a memory block has, without the FIFOs of the AXI
+adapters. What a dataflow region declares is there twice. Arrays that a kernel declares and never
+uses are left out.
 
 Logic is counted from the operations that the code unrolls, by a few rules of what one costs. The
 training loop starts an iteration every cycle, so nothing in it is shared: what a lane does in any
@@ -252,7 +253,7 @@ def loss_derivative(dot: int, wide: int) -> Cost:
 
 
 class Kernel:
-    """What a kernel computes with, by the place in hls/src/stages.hpp.
+    """What a kernel computes with, by the place in hls/src/stages/.
 
     Widths are those that the values need, which the tool has to find where C++ says 64 bits.
     """

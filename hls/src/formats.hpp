@@ -144,4 +144,37 @@ struct LevelFormat {
   }
 };
 
+// ---- Sizes that follow from a format ------------------------------------------------------------
+
+/// Rows of the arrays that hold a model: one a cell.
+template <class Format>
+constexpr int CellsLog2() {
+  return MaxChunksLog2(Format::kFormat) + Format::kPartsLog2;
+}
+
+/// Turns in which a cell gets its new model entries, and the lanes of each.
+template <class Format>
+constexpr uint32_t Turns() {
+  return 1u << CloseTurnsLog2(Format::kFormat);
+}
+
+template <class Format>
+constexpr int TurnLanes() {
+  return Format::kLanes >> CloseTurnsLog2(Format::kFormat);
+}
+
+/// Rows of the update side's copy of the model: one a turn of each cell.
+template <class Format>
+constexpr int MasterLog2() {
+  return CellsLog2<Format>() + CloseTurnsLog2(Format::kFormat);
+}
+
+template <class Format>
+uint32_t CellsOf(uint32_t features) {
+  return (features + Format::kLanes - 1) / Format::kLanes;
+}
+
+/// Levels of one table.
+inline uint32_t LevelCount(uint32_t bits) { return (1u << (bits - 1)) + 1; }
+
 }  // namespace zipml

@@ -1,84 +1,19 @@
 // Top function: the hinge from bit-planes; samples in doubt are read again at full precision.
-#include "stages.hpp"
+#include "interfaces.hpp"
+#include "top.hpp"
 #include "word_bits.hpp"
+#include "zipml/tops.hpp"
 
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, true> refetch_format_t;
 
 /// Trains a linear model; the registers are described in docs/registers.md.
-extern "C" void zipml_sgd_refetch(
-    const refetch_format_t::word_t *planes, const int32_t *labels, int32_t *model, int32_t *history,
-    const uint32_t *schedule, const int32_t *derivative, const refetch_format_t::word_t *full,
-    uint32_t samples, uint32_t features, uint32_t batch, uint32_t block_samples,
-    uint32_t block_stride, uint32_t dither_offset, uint32_t bits, uint32_t sampling,
-    uint32_t epochs, uint32_t delay, uint32_t skip, uint32_t pending, uint32_t flags, uint32_t loss,
-    uint32_t degree, uint32_t range_log2, uint32_t model_bits, uint32_t model_shift,
-    uint32_t gradient_bits, uint32_t seed, uint32_t first_update, uint32_t first_block,
-    uint32_t block_step, uint32_t *status, uint32_t *version, uint64_t *capability, uint64_t *words,
-    uint64_t *cycles, uint32_t *saturations, uint32_t *outside, uint32_t *clipped,
-    uint32_t *refetched) {
+extern "C" void zipml_sgd_refetch(ZIPML_PORTS(refetch_format_t::word_t),
+                                  const refetch_format_t::word_t *full, ZIPML_SCALARS,
+                                  ZIPML_OUTPUTS) {
   // clang-format off: one pragma a line
-  #pragma HLS INTERFACE mode=m_axi port=planes bundle=gmem_planes offset=slave depth=4096 latency=64 num_read_outstanding=16 max_read_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=labels bundle=gmem_labels offset=slave depth=2048 latency=64 num_read_outstanding=4 max_read_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=model bundle=gmem_vectors offset=slave depth=2048 latency=64 max_read_burst_length=16 max_write_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=history bundle=gmem_vectors offset=slave depth=4096 latency=64 max_read_burst_length=16 max_write_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=schedule bundle=gmem_vectors offset=slave depth=128 latency=64 max_read_burst_length=16 max_write_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=derivative bundle=gmem_vectors offset=slave depth=1025 latency=64 max_read_burst_length=16 max_write_burst_length=16
-  #pragma HLS INTERFACE mode=m_axi port=full bundle=gmem_full offset=slave depth=4096 latency=64 num_read_outstanding=4 max_read_burst_length=16
-  #pragma HLS INTERFACE mode=s_axilite port=planes bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=labels bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=model bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=history bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=schedule bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=derivative bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=full bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=samples bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=features bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=batch bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=block_samples bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=block_stride bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=dither_offset bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=bits bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=sampling bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=epochs bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=delay bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=skip bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=pending bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=flags bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=loss bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=degree bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=range_log2 bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=model_bits bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=model_shift bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=gradient_bits bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=seed bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=first_update bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=first_block bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=block_step bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=status bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=version bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=capability bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=words bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=cycles bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=saturations bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=outside bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=clipped bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=refetched bundle=control
-  #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
+  ZIPML_INTERFACES
+  ZIPML_READ_PORT(full, gmem_full, 4096, 4)
   // clang-format on
-  const zipml::Registers registers = {
-      samples,       features, batch,        block_samples, block_stride, dither_offset,
-      bits,          sampling, epochs,       delay,         skip,         pending,
-      flags,         loss,     degree,       range_log2,    model_bits,   model_shift,
-      gradient_bits, seed,     first_update, first_block,   block_step,   0};
-  zipml::Outputs out;
-  *status = zipml::Run<refetch_format_t>(planes, labels, model, history, schedule, derivative,
-                                         nullptr, full, registers, out);
-  *version = zipml::kInterfaceVersion;
-  *capability = zipml::Capability(ZIPML_WORD_BITS_LOG2, refetch_format_t::kFormat);
-  *words = out.words;
-  *cycles = out.cycles;
-  *saturations = out.saturations;
-  *outside = out.outside;
-  *clipped = out.clipped;
-  *refetched = out.refetched;
+  const zipml::Registers registers = {ZIPML_PASS_SCALARS, 0};
+  zipml::Answer<refetch_format_t>(ZIPML_PASS_PORTS, nullptr, full, registers, ZIPML_PASS_OUTPUTS);
 }

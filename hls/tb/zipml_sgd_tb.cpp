@@ -22,7 +22,7 @@
 #include <random>
 #include <vector>
 
-#include "../src/stages.hpp"
+#include "../src/top.hpp"
 #include "../src/word_bits.hpp"
 #include "zipml/random.hpp"
 #include "zipml/tops.hpp"

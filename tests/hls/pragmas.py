@@ -5,7 +5,8 @@ with the option definitions of the vendor's open clang (Xilinx/hls-llvm-project,
 XlxPragmaOption.td). What is checked beyond them, from the same pages: which block a pragma may
 stand in, that a variable is declared before its pragma and in scope, dimensions, and the rules of
 ports. It reads the project's own style of C++ and no other: one statement a line or more, blocks in
-braces.
+braces. Macros are replaced before, as the compiler does it, so that a pragma which stands in one
+(hls/src/pragmas.hpp) is read where it is used, with the numbers that it gets there.
 """
 
 from __future__ import annotations
@@ -213,12 +214,98 @@ def _without_comments(text: str) -> str:
     )
 
 
-def uses(text: str) -> list[Use]:
-    """Every HLS pragma of a source, with the blocks around it."""
+@dataclass(frozen=True)
+class Macro:
+    """A macro: its parameters, None where it takes no parentheses, and its text."""
+
+    parameters: list[str] | None
+    text: str
+
+
+def macros(*texts: str) -> dict[str, Macro]:
+    """The macros that sources define, by their names."""
+    found = {}
+    for line in "\n".join(_without_comments(text) for text in texts).split("\n"):
+        match = re.match(r"\s*#\s*define\s+(\w+)(\(([^)]*)\))?(.*)", line)
+        if match:
+            name, call, parameters, body = match.groups()
+            names = re.findall(r"\w+", parameters) if call else None
+            found[name] = Macro(names, body.strip())
+    return found
+
+
+def _arguments(text: str, start: int) -> tuple[list[str], int]:
+    """The arguments in the parentheses that open at ``start``, and the place behind them."""
+    found, depth = [""], 0
+    for place in range(start, len(text)):
+        character = text[place]
+        depth += (character in "([") - (character in ")]")
+        if depth == 0:
+            return [" ".join(argument.split()) for argument in found], place + 1
+        if character == "," and depth == 1:
+            found.append("")
+        elif place != start:
+            found[-1] += character
+    raise ValueError(f"parentheses are not closed behind {text[start - 30 : start + 30]!r}")
+
+
+def _filled(macro: Macro, values: dict[str, str], known: dict[str, Macro]) -> str:
+    """A macro's text with its arguments: as text behind a #, else without their macros."""
+    full = {name: _replaced(value, known) for name, value in values.items()}
+    full |= {f"#{name}": f'"{value}"' for name, value in values.items()}
+    return re.sub(r"#?\b[A-Za-z_]\w*", lambda m: full.get(m.group(), m.group()), macro.text)
+
+
+def _replaced(text: str, known: dict[str, Macro]) -> str:
+    """A text without its macros: arguments first, then what comes out once more, as C has it.
+
+    Lines stay, whatever is in them: a call over several lines leaves as many behind it.
+    """
+    pieces, behind = [], 0
+    for match in re.finditer(r'"[^"]*"|[A-Za-z_]\w*', text):
+        macro, place = known.get(match.group()), match.end()
+        if match.start() < behind or macro is None:
+            continue
+        values: dict[str, str] = {}
+        if macro.parameters is not None:
+            opening = re.compile(r"\s*(?=\()").match(text, place)
+            if opening is None:
+                continue  # its name alone, for another macro to call
+            arguments, place = _arguments(text, opening.end())
+            values = dict(zip(macro.parameters, arguments, strict=True))
+        others = {name: other for name, other in known.items() if name != match.group()}
+        lines = "\n" * text.count("\n", match.start(), place)
+        body = _replaced(_filled(macro, values, known), others)
+        pieces += [text[behind : match.start()], body, lines]
+        behind = place
+    return "".join([*pieces, text[behind:]])
+
+
+def _lines(text: str, known: dict[str, Macro]) -> Iterator[tuple[int, str]]:
+    """The lines of a source without comments and macros, a pragma a line, with their numbers."""
+    # lines of the preprocessor are every second part, and stay
+    parts = re.split(r"(?m)^(\s*#[^\n]*)$", _without_comments(text))
+    parts[::2] = [_replaced(part, known) for part in parts[::2]]
+    whole = re.sub(r'_Pragma\("([^"]*)"\)', "\0#pragma \\1\0", "".join(parts))
+    for number, line in enumerate(whole.split("\n"), start=1):
+        for piece in line.split("\0"):
+            yield number, piece
+
+
+def expanded(text: str, known: dict[str, Macro]) -> str:
+    """A source as it is read."""
+    return "\n".join(line for _, line in _lines(text, known))
+
+
+def uses(text: str, known: dict[str, Macro] | None = None) -> list[Use]:
+    """Every HLS pragma of a source, with the blocks around it.
+
+    ``known``: macros, its own and those of what it includes.
+    """
     found: list[Use] = []
     blocks: list[Block] = []
     pending, depth = "", 0
-    for number, line in enumerate(_without_comments(text).split("\n"), start=1):
+    for number, line in _lines(text, known or {}):
         if line.lstrip().startswith("#"):
             match = re.match(r"\s*#\s*pragma\s+HLS\s+(\w+)(.*)", line)
             if match:
@@ -289,9 +376,9 @@ def arguments_of(function: Block) -> dict[str, str]:
 # ---- Judging -----------------------------------------------------------------------------------
 
 
-def problems(text: str, top: str = "") -> list[str]:
+def problems(text: str, top: str = "", known: dict[str, Macro] | None = None) -> list[str]:
     """What is wrong with the pragmas of a source whose top function is ``top``, if it has one."""
-    every = uses(text)
+    every = uses(text, known)
     found = [f"{use}: {what}" for use in every for what in _judge(use, top)]
     if top:
         found += _ports(every, top)

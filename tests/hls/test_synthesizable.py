@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.hls.pragmas import macros, uses
 
-SOURCES = sorted([*ROOT.glob("hls/src/*"), *ROOT.glob("hls/include/zipml/*")])
+SOURCES = sorted(
+    path for folder in ("src", "include") for path in (ROOT / "hls" / folder).rglob("*.?pp")
+)
 TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels", "zipml_sgd_refetch")
 
 
@@ -53,9 +56,11 @@ def test_every_loop_has_a_label_and_a_trip_count(path: Path) -> None:
 @pytest.mark.parametrize("top", TOPS)
 def test_depths_are_those_of_the_bench(top: str) -> None:
     """Co-simulation copies ports of these depths, so the bench's buffers must be as large."""
-    ports = dict(
-        re.findall(r"m_axi port=(\w+) .*depth=(\d+)", (ROOT / f"hls/src/{top}.cpp").read_text())
-    )
+    known = macros(*(path.read_text() for path in SOURCES))
+    text = (ROOT / "hls" / "src" / f"{top}.cpp").read_text()
+    pragmas = [use.options for use in uses(text, known) if use.name == "interface"]
+    ports = {use["port"]: use["depth"] for use in pragmas if use["mode"] == "m_axi"}
+    assert {"planes", "labels", "model", "history", "schedule", "derivative"} <= set(ports)
     bench = (ROOT / "hls" / "tb" / "zipml_sgd_tb.cpp").read_text()
     constants = dict(re.findall(r"kDepth(\w+) = (\d+);", bench))
     assert ports.items() <= {name.lower(): depth for name, depth in constants.items()}.items()

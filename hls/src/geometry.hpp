@@ -1,0 +1,112 @@
+// What follows from the registers: sizes, counts and the order of blocks.
+#pragma once
+
+#include "formats.hpp"
+#include "registers.hpp"
+#include "zipml/schedule.hpp"
+
+namespace zipml {
+
+/// Entries of the table of a loss's derivative.
+constexpr int kDerivativeEntries = (1 << kDerivativeTableLog2) + 1;
+
+/// What follows from the registers once they are valid.
+struct Geometry {
+  uint32_t chunks;   // words of one row of one plane
+  uint32_t cells;    // of one row: what is trained on in a cycle each
+  uint32_t entries;  // of the model in memory, those of padding included
+  uint32_t base_planes;
+  uint32_t dithers;
+  uint32_t planes;   // streamed: base and dithers
+  uint32_t passes;   // over the cells of a batch: one for each plane, or one for all of them
+  uint32_t batches;  // of the data set, the last one ragged
+  uint32_t blocks;
+  uint32_t block_batches;  // batches of one full block
+  uint32_t plane_words;    // of one plane of one block
+  uint32_t batch_cells;    // of one pass
+  uint32_t slot_cells;     // of all passes
+  uint32_t slot_cycles;    // slot_cells and the bubbles
+  uint32_t pause;          // cycles that a cell's update waits for the turns of the one before it
+  uint32_t bursts;         // of one block
+  uint32_t full_words;     // of one sample at full precision
+  uint32_t level_stride;   // levels from one cell's tables to the next one's; 0: they share one
+  Overlap overlap;
+  Decoding decoding;
+};
+
+template <class Format>
+Geometry GeometryOf(const Registers &r) {
+  #pragma HLS INLINE off
+  Geometry g;
+  g.chunks = (r.features + Format::kWordLanes - 1) / Format::kWordLanes;
+  g.cells = CellsOf<Format>(r.features);
+  g.entries = g.chunks * Format::kWordLanes;
+  g.base_planes = Format::kFormat == kFloat32 ? 0 : BasePlanes(r.bits);
+  g.dithers = DitherPlanes(r.sampling, r.degree);
+  g.planes = g.base_planes + g.dithers;
+  g.passes = Format::kPlaneByPlane ? g.planes : 1;
+  g.batches = (r.samples - 1) / r.batch + 1;
+  g.blocks = (r.samples - 1) / r.block_samples + 1;
+  g.block_batches = r.block_samples / r.batch;
+  g.plane_words = r.block_samples * g.chunks;
+  g.batch_cells = r.batch * g.cells;
+  g.slot_cells = g.passes * g.batch_cells;
+  g.overlap = OverlapOf(r.delay);
+  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, Turns<Format>(), g.overlap);
+  g.pause = CellCycles(g.passes, r.batch, Turns<Format>()) - g.passes * r.batch;
+  g.bursts = g.base_planes == 0 || r.dither_offset == g.base_planes * g.plane_words ? 1 : 2;
+  g.full_words = (r.features + Format::kFullLanes - 1) / Format::kFullLanes;
+  g.level_stride = Format::kTableLog2 != 0 && r.level_tables != 1 ? LevelCount(r.bits) : 0;
+  g.decoding.base_mask = (1u << g.base_planes) - 1;
+  g.decoding.single = r.sampling == kSingle;
+  return g;
+}
+
+/// The block after this one, in the order of the registers. (Where step and number of blocks have
+/// no common factor, which the host sees to, every block comes once before the first comes again.)
+inline uint32_t NextBlock(const Registers &r, const Geometry &g, uint32_t block) {
+  const uint32_t left = g.blocks - r.block_step;
+  return block >= left ? block - left : block + r.block_step;
+}
+
+/// Batches of one block that this run trains on.
+inline uint32_t BlockBatches(const Registers &r, const Geometry &g, uint32_t block) {
+  const uint32_t end = block + 1 == g.blocks ? g.batches : (block + 1) * g.block_batches;
+  const uint32_t begin = block == 0 ? r.skip : block * g.block_batches;
+  return end - begin;
+}
+
+/// Slots that a block takes: those of its batches and, with the epoch's last block, those that
+/// drain the pipeline.
+inline uint32_t BlockSlots(const Registers &r, const Geometry &g, uint32_t block, bool closes) {
+  const uint32_t slots = BlockBatches(r, g, block) * g.overlap.slots_per_batch;
+  const bool drains = closes && r.delay != 0 && (r.flags & kFlagHold) == 0;
+  return drains ? slots + g.overlap.lag : slots;
+}
+
+/// First row of a block that this run trains on.
+inline uint32_t FirstRow(const Registers &r, uint32_t block) {
+  return block == 0 ? r.skip * r.batch : 0;
+}
+
+/// Words of one sample in the labels' memory.
+inline uint32_t LabelColumns(const Registers &r) { return (r.flags & kFlagWeights) != 0 ? 2 : 1; }
+
+/// Numbers that a loss reads from memory.
+inline uint32_t DerivativeCount(const Registers &r) {
+  return r.loss == kTable ? kDerivativeEntries : r.loss == kPolynomial ? r.degree + 1 : 0;
+}
+
+/// Batches that a run leaves dotted and not updated.
+inline uint32_t HeldBatches(const Registers &r, const Geometry &g) {
+  if ((r.flags & kFlagHold) == 0) return 0;
+  const uint32_t dotted = g.batches - r.skip;
+  return r.delay < dotted ? r.delay : dotted;
+}
+
+/// Place in the ring of the batch that came `batches` before the one at `place`.
+inline uint32_t RingPlaceBefore(const Geometry &g, uint32_t place, uint32_t batches) {
+  return place >= batches ? place - batches : place + g.overlap.ring_batches - batches;
+}
+
+}  // namespace zipml

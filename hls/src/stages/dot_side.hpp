@@ -1,0 +1,231 @@
+// The dot side of training: word after word of a batch as they lie in the block buffer, plane by
+// plane, in a plane sample by sample, in a sample cell by cell. The last plane's row of a sample
+// completes its dot products, and with them its coefficients.
+#pragma once
+
+#include "../geometry.hpp"
+#include "../memories.hpp"
+#include "slot.hpp"
+
+namespace zipml {
+
+/// Where the dot side stands.
+template <class Format>
+struct DotSide {
+  typedef typename Format::dot_t dot_t;
+  uint32_t ring;       // place of the batch in the ring
+  uint32_t first_row;  // of the batch in its block
+  uint32_t pass;       // over the cells of the batch
+  uint32_t sample;
+  uint32_t cell;
+  uint32_t part;     // of a word
+  uint32_t table;    // first level of the cell's tables
+  uint32_t address;  // in the block buffer
+  uint32_t ring_address;
+  uint32_t version;  // of the model
+  dot_t row_first;   // sums of the row so far, of either sample
+  dot_t row_second;
+  dot_t last_base;  // what the memories of dot products got last
+  dot_t last_first;
+};
+
+/// Takes up the batch of `first_row`, or the one behind it.
+template <class Format>
+void BeginDots(const Geometry &g, DotSide<Format> &dot) {
+  #pragma HLS INLINE
+  dot.pass = 0;
+  dot.address = dot.first_row * g.chunks;
+  dot.ring_address = dot.ring * g.slot_cells;
+}
+
+template <class Format>
+DotSide<Format> DotSideAt(const Registers &r, const Geometry &g,
+                          const uint32_t position[kPositions]) {
+  #pragma HLS INLINE
+  DotSide<Format> dot;
+  dot.ring = position[kDotRing];
+  dot.first_row = FirstRow(r, position[kBlock]) + position[kDotted] * r.batch;
+  dot.sample = 0;
+  dot.cell = 0;
+  dot.part = 0;
+  dot.table = 0;
+  dot.version = 0;
+  dot.row_first = 0;
+  dot.row_second = 0;
+  dot.last_base = 0;
+  dot.last_first = 0;
+  BeginDots(g, dot);
+  return dot;
+}
+
+/// Adds a cell's products to the sums of its row.
+template <class Format>
+void DotCell(const typename Format::cell_t &cell, const Geometry &g,
+             const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+             const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+             DotSide<Format> &dot) {
+  #pragma HLS INLINE
+  typedef typename Format::dot_t dot_t;
+  const uint32_t entry = (dot.version << CellsLog2<Format>()) + dot.cell;
+  int64_t sum_first = 0, sum_second = 0;
+DOT_LANES:
+  for (int lane = 0; lane < Format::kLanes; ++lane) {
+    #pragma HLS UNROLL
+    const Terms terms = Format::TermsOf(cell, lane, g.decoding, dot_levels[lane], dot.table,
+                                        model[entry][lane], model[entry][lane]);
+    sum_first += terms.first;
+    if (Format::kPairs) sum_second += terms.second;
+  }
+  dot.row_first = dot.cell == 0 ? dot_t(sum_first) : dot_t(dot.row_first + sum_first);
+  if (Format::kPairs) {
+    dot.row_second = dot.cell == 0 ? dot_t(sum_second) : dot_t(dot.row_second + sum_second);
+  }
+}
+
+/// Dot products of a sample, with the planes that have arrived.
+template <class Format>
+struct DotProducts {
+  typename Format::dot_t latest;  // with this plane's row
+  typename Format::dot_t first;   // of its first sample
+  typename Format::dot_t second;
+};
+
+/// Adds a complete row to its sample's dot products: base planes add up, then each dither plane
+/// completes the dot product of its own sample. A batch of one sample comes back in the next pass
+/// already, so its latest sums go past the memory.
+template <class Format>
+DotProducts<Format> CompleteRow(const Registers &r, const Geometry &g, const Plane &plane,
+                                DotEntry<Format> dot_base[kMaxBatch],
+                                DotEntry<Format> dot_first[kMaxBatch], DotSide<Format> &dot) {
+  #pragma HLS INLINE
+  typedef typename Format::dot_t dot_t;
+  const bool forward = r.batch == 1;
+  const bool alone = dot.pass == 0 || (Format::kPlaneByPlane && g.base_planes == 0);
+  const dot_t weighted = ShiftLeft(dot.row_first.to_int64(), plane.weight);
+  const dot_t old_base = forward ? dot.last_base : dot_base[dot.sample];
+  const dot_t old_first = forward ? dot.last_first : dot_first[dot.sample];
+  const dot_t zero = 0;
+  DotProducts<Format> dots;
+  dots.latest = (alone ? zero : old_base) + weighted;
+  dots.first = plane.dither == 0 ? dots.latest : old_first;
+  dots.second = Format::kPairs ? dot.row_second : dots.latest;
+  if (plane.base) {
+    dot_base[dot.sample] = dots.latest;
+    dot.last_base = dots.latest;
+  } else if (plane.dither == 0) {
+    dot_first[dot.sample] = dots.latest;
+    dot.last_first = dots.latest;
+  }
+  return dots;
+}
+
+/// Turns a sample's dot products into its coefficients, with the last plane; a polynomial takes a
+/// term with every dither before. Batches before the first one of this run keep the coefficients
+/// that came with them.
+template <class Format>
+void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &losses,
+                 const Slot &slot, const DotSide<Format> &dot, const Plane &plane,
+                 const DotProducts<Format> &dots, uint32_t block_sample,
+                 const int32_t block_labels[kBlockSamples],
+                 const int32_t block_weights[kBlockSamples],
+                 const int32_t derivative_first[kDerivativeEntries],
+                 const int32_t derivative_second[kDerivativeEntries],
+                 const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
+                 PolynomialEntry product[kMaxBatch], PolynomialEntry sum[kMaxBatch],
+                 CoefficientEntry coefficient_first[kCoefficientEntries],
+                 CoefficientEntry coefficient_second[kCoefficientEntries], bool in_doubt[kMaxBatch],
+                 Counts &counts) {
+  #pragma HLS INLINE
+  const bool carried = slot.number < r.pending;
+  const bool last = dot.pass == g.passes - 1;
+  const bool polynomial = Format::kPlaneByPlane && r.loss == kPolynomial;
+  const uint32_t row = dot.first_row + dot.sample;
+  const bool real = block_sample + row < r.samples;
+  const int32_t label = block_labels[row];
+  const Polynomial before = {product[dot.sample], sum[dot.sample]};
+  if (polynomial && !plane.base && !last && real && !carried) {
+    const int32_t margin =
+        Margin(Format::kFormat, dots.latest.to_int64(), label, counts.saturations);
+    const Polynomial after = NextTerm(before, plane.dither + 1, margin, r.range_log2, powers,
+                                      counts.saturations, counts.outside);
+    product[dot.sample] = after.product;
+    sum[dot.sample] = after.sum;
+  }
+  if (last && !carried) {
+    const int32_t weight = block_weights[row];
+    Coefficients c = {0, 0};
+    bool doubt = false;
+    if (Format::kRefetches && real) {
+      doubt = InDoubt(Format::kFormat, r.bits, r.sampling, dots.first.to_int64(),
+                      dots.second.to_int64(), label, norms[dot.version]);
+    }
+    if (polynomial && real) {
+      c = PolynomialCoefficients(losses, before, label, weight, counts.saturations);
+    } else if (real && !doubt) {
+      c = SampleCoefficients(Format::kFormat, losses, dots.first.to_int64(), dots.second.to_int64(),
+                             label, weight, derivative_first, derivative_second, counts.saturations,
+                             counts.outside);
+    }
+    const uint32_t place = dot.ring * r.batch + dot.sample;
+    coefficient_first[place] = c.first;
+    coefficient_second[place] = c.second;
+    if (Format::kRefetches) in_doubt[dot.sample] = doubt;
+  }
+}
+
+/// Goes to the next cell as they lie in the block buffer.
+template <class Format>
+void NextDotCell(const Registers &r, const Geometry &g, DotSide<Format> &dot) {
+  #pragma HLS INLINE
+  constexpr uint32_t kParts = 1u << Format::kPartsLog2;
+  ++dot.ring_address;
+  const bool row_ends = ++dot.cell == g.cells;
+  if (++dot.part == kParts || row_ends) {
+    dot.part = 0;
+    ++dot.address;
+  }
+  dot.table += g.level_stride;
+  if (row_ends) {
+    dot.cell = 0;
+    dot.table = 0;
+    if (++dot.sample == r.batch) {
+      dot.sample = 0;
+      ++dot.pass;
+      dot.address += g.plane_words - r.batch * g.chunks;
+    }
+  }
+}
+
+/// One word of the dot side: copies it to the ring, adds its products, and completes what it ends.
+template <class Format>
+void DotStep(const typename Format::word_t words[Format::kBufferPlanes]
+                                                [1 << BlockWordsLog2(Format::kFormat)],
+             const int32_t block_labels[kBlockSamples], const int32_t block_weights[kBlockSamples],
+             const Registers &r, const Geometry &g, const LossRegisters &losses, const Slot &slot,
+             uint32_t block_sample,
+             const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+             const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+             const int32_t derivative_first[kDerivativeEntries],
+             const int32_t derivative_second[kDerivativeEntries],
+             const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
+             RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
+             CoefficientEntry coefficient_first[kCoefficientEntries],
+             CoefficientEntry coefficient_second[kCoefficientEntries],
+             DotEntry<Format> dot_base[kMaxBatch], DotEntry<Format> dot_first[kMaxBatch],
+             PolynomialEntry product[kMaxBatch], PolynomialEntry sum[kMaxBatch],
+             bool in_doubt[kMaxBatch], DotSide<Format> &dot, Counts &counts) {
+  #pragma HLS INLINE
+  const typename Format::cell_t cell = Format::Fetch(words, dot.address, dot.part);
+  ring[dot.ring_address] = cell;
+  DotCell<Format>(cell, g, model, dot_levels, dot);
+  if (dot.cell == g.cells - 1) {
+    const Plane plane = PlaneOf<Format>(r, g, dot.pass);
+    const DotProducts<Format> dots = CompleteRow<Format>(r, g, plane, dot_base, dot_first, dot);
+    CompleteDot<Format>(r, g, losses, slot, dot, plane, dots, block_sample, block_labels,
+                        block_weights, derivative_first, derivative_second, powers, norms, product,
+                        sum, coefficient_first, coefficient_second, in_doubt, counts);
+  }
+  NextDotCell(r, g, dot);
+}
+
+}  // namespace zipml

@@ -1,0 +1,102 @@
+// Where training stands in its slots, and what one pass of the loop does. docs/schedule.md.
+#pragma once
+
+#include "../geometry.hpp"
+#include "../memories.hpp"
+#include "../position.hpp"
+
+namespace zipml {
+
+/// A slot runs the dot products of one batch and the update of an earlier one.
+struct Slot {
+  uint32_t number;    // since the start of the epoch
+  uint32_t cycle;     // of the slot
+  uint32_t left;      // batches of this block that are still to be dotted; behind them slots drain
+  uint32_t previous;  // version of the model before the latest slot
+  uint32_t current;   // latest version of the model
+  uint32_t update;    // number of the next update
+};
+
+inline Slot SlotAt(const Registers &r, const Geometry &g, const uint32_t position[kPositions]) {
+  #pragma HLS INLINE
+  Slot slot;
+  slot.number = position[kSlot];
+  slot.cycle = 0;
+  slot.left = BlockBatches(r, g, position[kBlock]) - position[kDotted];
+  slot.previous = position[kPrevious];
+  slot.current = position[kCurrent];
+  slot.update = position[kUpdate];
+  return slot;
+}
+
+/// What one pass of the loop does beside a turn.
+struct Pass {
+  bool runs;     // a cycle of a slot; behind the last slot come the turns of its last cell
+  bool dots;     // the slot has a batch to be dotted
+  bool updates;  // and one to be updated with
+};
+
+inline Pass PassOf(const Geometry &g, const Slot &slot, bool runs) {
+  #pragma HLS INLINE
+  // without delay a batch takes two slots, one for each side
+  const bool overlapped = g.overlap.slots_per_batch == 1;
+  const bool odd = (slot.number & 1) == 1;
+  Pass pass;
+  pass.runs = runs;
+  pass.dots = runs && (overlapped ? slot.left != 0 : !odd);
+  pass.updates = runs && (overlapped ? slot.number >= g.overlap.lag : odd);
+  return pass;
+}
+
+/// Version of the model that a slot's dot products read.
+inline uint32_t ReadVersion(const Geometry &g, const Slot &slot) {
+  #pragma HLS INLINE
+  return g.overlap.versions == 2 ? slot.previous : slot.current;
+}
+
+/// Version of the model that a slot's update writes: neither of the two that are in use. They are
+/// the same while no update has run; any other will do then.
+inline uint32_t WriteVersion(const Slot &slot) {
+  #pragma HLS INLINE
+  if (slot.previous == slot.current) return slot.current == 0 ? 1 : 0;
+  return kModelVersions - slot.previous - slot.current;
+}
+
+inline uint32_t NextInRing(const Geometry &g, uint32_t place) {
+  #pragma HLS INLINE
+  return place + 1 == g.overlap.ring_batches ? 0 : place + 1;
+}
+
+/// What training counts of its samples and entries.
+struct Counts {
+  uint32_t saturations;
+  uint32_t outside;
+  uint32_t clipped;
+};
+
+inline Counts CountsAt(const uint32_t position[kPositions]) {
+  #pragma HLS INLINE
+  const Counts counts = {position[kSaturations], position[kOutside], position[kClipped]};
+  return counts;
+}
+
+/// What a pass of the planes is of a batch, on either side.
+struct Plane {
+  bool base;        // a base plane; else a dither, or whole values
+  uint32_t dither;  // which one
+  int weight;       // power of two by which it counts
+};
+
+template <class Format>
+Plane PlaneOf(const Registers &r, const Geometry &g, uint32_t pass) {
+  #pragma HLS INLINE
+  Plane plane = {false, 0, 0};
+  if (Format::kPlaneByPlane) {
+    plane.base = pass < g.base_planes;
+    plane.dither = pass - g.base_planes;
+    plane.weight = plane.base ? BaseWeight(pass) : DitherWeight(r.bits);
+  }
+  return plane;
+}
+
+}  // namespace zipml

@@ -1,0 +1,27 @@
+// Behind the last block of a cut run: what is left to the next one.
+#pragma once
+
+#include "../memories.hpp"
+
+namespace zipml {
+
+/// Writes the coefficients of `pending` batches; the oldest of them is at place `first` of a ring
+/// of `ring_batches`.
+inline void StorePending(const CoefficientEntry coefficient_first[kCoefficientEntries],
+                         const CoefficientEntry coefficient_second[kCoefficientEntries],
+                         uint32_t first, uint32_t ring_batches, uint32_t batch, uint32_t pending,
+                         int32_t *memory, uint64_t offset) {
+  #pragma HLS INLINE off
+  uint32_t place = first * batch;
+STORE_PENDING:
+  for (uint32_t i = 0; i < 2 * pending * batch; ++i) {
+    #pragma HLS PIPELINE II = 1
+    #pragma HLS LOOP_TRIPCOUNT min = 0 max = 4096
+    memory[offset + i] = (i & 1) == 0 ? coefficient_first[place] : coefficient_second[place];
+    if ((i & 1) == 1) {
+      place = place + 1 == ring_batches * batch ? 0 : place + 1;
+    }
+  }
+}
+
+}  // namespace zipml

@@ -1,0 +1,150 @@
+// The training loop, at II = 1: a pass a cycle. Slot k runs the dot products of batch k
+// (dot_side.hpp) beside the update of batch k - lag (update_side.hpp), whose cells close in turns
+// (turns.hpp); all state is in the local structs of TrainSlots.
+//
+// Its feedback paths (coefficient, model) are long; the slot is lengthened by bubbles until every
+// value is ready before it is used (zipml/schedule.hpp), and the DEPENDENCE pragmas promise those
+// distances to the compiler, which reports an II above 1 where they are not enough. The bench
+// watches that they are kept (hls/tb/watched.hpp). In a pass, the dot side reads the model before a
+// turn writes it: the tool keeps that order where it cannot tell entries apart, and the other way
+// round it would lengthen the feedback. docs/schedule.md has the arithmetic.
+#pragma once
+
+#include "../geometry.hpp"
+#include "../memories.hpp"
+#include "../position.hpp"
+#include "../pragmas.hpp"
+#include "dot_side.hpp"
+#include "slot.hpp"
+#include "turns.hpp"
+#include "update_side.hpp"
+
+namespace zipml {
+
+/// Ends a slot: the next one begins on both sides.
+/// \param pass  the slot's last one
+template <class Format>
+void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot,
+             DotSide<Format> &dot, UpdateSide &update) {
+  #pragma HLS INLINE
+  const uint32_t written = WriteVersion(slot);
+  slot.cycle = 0;
+  ++slot.number;
+  slot.previous = slot.current;
+  if (pass.updates) {
+    slot.current = written;
+    ++slot.update;
+    update.ring = NextInRing(g, update.ring);
+  }
+  if (pass.dots) {
+    --slot.left;
+    dot.first_row += r.batch;
+    dot.ring = NextInRing(g, dot.ring);
+  }
+  BeginDots(g, dot);
+  BeginUpdate(g, update);
+}
+
+/// Writes down where training stands, for the next slots.
+template <class Format>
+void LeavePosition(const Registers &r, const Geometry &g, const Slot &slot,
+                   const DotSide<Format> &dot, const UpdateSide &update, const Counts &counts,
+                   uint32_t position[kPositions]) {
+  #pragma HLS INLINE
+  position[kSlot] = slot.number;
+  position[kDotted] = BlockBatches(r, g, position[kBlock]) - slot.left;
+  position[kDotRing] = dot.ring;
+  position[kUpdateRing] = update.ring;
+  position[kPrevious] = slot.previous;
+  position[kCurrent] = slot.current;
+  position[kDotVersion] = dot.version;
+  position[kUpdate] = slot.update;
+  position[kSaturations] = counts.saturations;
+  position[kOutside] = counts.outside;
+  position[kClipped] = counts.clipped;
+}
+
+/// Trains through some slots of one block.
+/// \param slots  of this block; `position` says where they begin
+template <class Format>
+void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
+                                                   [1 << BlockWordsLog2(Format::kFormat)],
+                const int32_t block_labels[kBlockSamples],
+                const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
+                uint32_t slots,
+                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+                RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
+                CoefficientEntry coefficient_first[kCoefficientEntries],
+                CoefficientEntry coefficient_second[kCoefficientEntries],
+                const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+                const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
+                const int32_t derivative_first[kDerivativeEntries],
+                const int32_t derivative_second[kDerivativeEntries],
+                const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
+                bool in_doubt[kMaxBatch], uint32_t position[kPositions]) {
+  #pragma HLS INLINE off
+  DotEntry<Format> dot_base[kMaxBatch], dot_first[kMaxBatch];
+  PolynomialEntry product[kMaxBatch], sum[kMaxBatch];
+  typename Format::gradient_t gradient[Format::kLanes];
+  #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
+  typename Format::gradient_t closing[Format::kLanes];
+  #pragma HLS ARRAY_PARTITION variable = closing type = complete dim = 1
+
+  constexpr uint32_t kTurns = Turns<Format>();
+  const uint32_t cycles = slots * g.slot_cycles;
+  const uint32_t block_sample = position[kBlock] * r.block_samples;
+  const uint32_t decay = position[kDecayNow];
+  const uint32_t gradient_shift = position[kGradientShiftNow];
+  const LossRegisters losses = LossRegistersAt(r, position);
+  Slot slot = SlotAt(r, g, position);
+  DotSide<Format> dot = DotSideAt<Format>(r, g, position);
+  UpdateSide update = UpdateSideAt(g, position);
+  Turn turn = NoTurn<Format>();
+  Counts counts = CountsAt(position);
+
+TRAIN:
+  for (uint32_t i = 0; i < cycles + kTurns; ++i) {
+    #pragma HLS PIPELINE II = 1
+    #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
+    // clang-format off: one pragma a line
+    ZIPML_READ_BEHIND_WRITE(model, ZIPML_UPDATE_LATENCY)
+    ZIPML_READ_BEHIND_WRITE(master, ZIPML_UPDATE_LATENCY)
+    ZIPML_READ_BEHIND_WRITE(ring, ZIPML_RESIDUAL_LATENCY)
+    ZIPML_READ_BEHIND_WRITE(coefficient_first, ZIPML_RESIDUAL_LATENCY)
+    ZIPML_READ_BEHIND_WRITE(coefficient_second, ZIPML_RESIDUAL_LATENCY)
+    ZIPML_NO_READ_OF_OWN_WRITE(ring)
+    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first)
+    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
+    ZIPML_READ_BEHIND_WRITE(dot_base, ZIPML_DOT_DISTANCE)
+    ZIPML_READ_BEHIND_WRITE(dot_first, ZIPML_DOT_DISTANCE)
+    ZIPML_READ_BEHIND_WRITE(product, ZIPML_POLYNOMIAL_DISTANCE)
+    ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)
+    // clang-format on
+    BeginPass();
+    const Pass pass = PassOf(g, slot, i < cycles);
+    if (pass.runs) dot.version = ReadVersion(g, slot);
+    if (pass.dots && slot.cycle < g.slot_cells) {
+      DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
+                      dot_levels, derivative_first, derivative_second, powers, norms, ring,
+                      coefficient_first, coefficient_second, dot_base, dot_first, product, sum,
+                      in_doubt, dot, counts);
+    }
+    if (turn.next != kTurns) {
+      CloseTurn<Format>(r, g, decay, gradient_shift, closing, model, master, norms, turn, counts);
+    }
+    const bool due = pass.updates && update.cell != g.cells;
+    if (due && update.pause != 0) {
+      --update.pause;
+    } else if (due) {
+      UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,
+                         gradient, closing, update, turn);
+    }
+    if (pass.runs && ++slot.cycle == g.slot_cycles) EndSlot(r, g, pass, slot, dot, update);
+  }
+
+  EndPasses();
+  LeavePosition(r, g, slot, dot, update, counts, position);
+}
+
+}  // namespace zipml

@@ -1,0 +1,81 @@
+// The turns of a cell: when its sums are complete its model entries change, a few lanes a cycle,
+// while the next cell's sums begin. So one lane in so many has the circuit for it.
+#pragma once
+
+#include "../memories.hpp"
+#include "../registers.hpp"
+#include "slot.hpp"
+#include "zipml/random.hpp"
+
+namespace zipml {
+
+/// The cell whose sums are complete.
+struct Turn {
+  uint32_t next;  // of its turns; as many as there are: none is left
+  uint32_t cell;
+  uint32_t version;  // of the model, which its entries go to
+  uint32_t update;   // number of the update, for its random numbers
+  uint64_t norm;     // magnitudes of the version's entries so far
+};
+
+template <class Format>
+Turn NoTurn() {
+  #pragma HLS INLINE
+  const Turn turn = {Turns<Format>(), 0, 0, 0, 0};
+  return turn;
+}
+
+/// One turn: new entries of a few lanes, in the update side's copy of the model, and, quantized if
+/// the model is to be, in the version that dot products see.
+/// \param closing  the cell's sums
+template <class Format>
+void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t gradient_shift,
+               const typename Format::gradient_t closing[Format::kLanes],
+               ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+               ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+               uint64_t norms[kModelVersions], Turn &turn, Counts &counts) {
+  #pragma HLS INLINE
+  constexpr uint32_t kTurns = Turns<Format>();
+  constexpr int kTurnLanes = TurnLanes<Format>();
+  static_assert(kTurnLanes <= static_cast<int>(kDrawFeatures), "lanes of a turn share a draw");
+  const uint32_t entry = (turn.version << CellsLog2<Format>()) + turn.cell;
+  const uint32_t row = turn.cell * kTurns + turn.next;
+  const uint32_t feature = row * kTurnLanes;
+  const Draws draws = DrawsOf(r.seed, turn.update, feature >> kDrawFeaturesLog2);
+  const Rounding<uint64_t> to_gradient = GradientRounding(draws, gradient_shift, r.gradient_bits);
+  const Rounding<uint32_t> to_model = ModelRounding(draws, r.model_shift, r.model_bits);
+  const uint32_t first_lane = feature & (kDrawFeatures - 1);
+  const uint64_t gradient_number = NumberOf(to_gradient, to_gradient.words[0], first_lane);
+  const uint32_t model_number = NumberOf(to_model, to_model.words[0], first_lane);
+  uint32_t clamped = 0, cut = 0;
+  uint64_t sizes = 0;
+TURN_LANES:
+  for (int k = 0; k < kTurnLanes; ++k) {
+    #pragma HLS UNROLL
+    int32_t new_master = 0, new_model = 0;
+    // padding lanes stay zero, whatever bits their planes hold
+    if (feature + k < r.features) {
+      const int64_t rounded = Rounded(to_gradient, closing[turn.next * kTurnLanes + k].to_int64(),
+                                      NumberOf(to_gradient, gradient_number, k), cut);
+      new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, clamped);
+      new_model = static_cast<int32_t>(
+          Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
+    }
+    master[row][k] = new_master;
+  TURN_ENTRIES:
+    for (uint32_t other = 0; other < kTurns; ++other) {
+      #pragma HLS UNROLL
+      if (turn.next == other) model[entry][other * kTurnLanes + k] = new_model;
+    }
+    if (Format::kRefetches) sizes += Magnitude(new_model);
+  }
+  counts.saturations += clamped;
+  counts.clipped += cut;
+  turn.norm = row == 0 ? sizes : turn.norm + sizes;
+  ++turn.next;
+  if (Format::kRefetches && turn.next == kTurns && turn.cell == g.cells - 1) {
+    norms[turn.version] = turn.norm;
+  }
+}
+
+}  // namespace zipml
