@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
-import types
 import warnings
 
 import numpy as np
@@ -29,9 +27,7 @@ def test_tables_that_are_fitted(monkeypatch):
             grid.check_levels([grid.uniform_levels(bits)], bits, 1), (13 if per_column else 1, 1)
         )
 
-    module = types.ModuleType("zipml_pynq.data.levels")
-    module.fit_levels = fit_levels
-    monkeypatch.setitem(sys.modules, "zipml_pynq.data.levels", module)
+    monkeypatch.setattr("zipml_pynq.data.pack.fit_levels", fit_levels)
     X, y = data(100, 12)
     optimal = pack(X, y, bits=3, levels="optimal", threads=1)
     pooled = pack(X, y, levels="global", value_format="levels")
