@@ -83,7 +83,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         tol: float | None = 1e-3,
         batch_size: int = 16,
         eta0: float | str = "auto",
-        learning_rate: str | Callable[[int], float] = "constant",
+        learning_rate: str | Callable[[int], float] = "auto",
         average: bool = True,
         redraw: bool | str = "auto",
         shuffle: bool | str = True,

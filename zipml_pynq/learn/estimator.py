@@ -19,7 +19,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.learn.model_files import ModelFiles
 from zipml_pynq.learn.objective import Course, Rows, Stopper, constant_objective, stretches
-from zipml_pynq.learn.problem import Data, Problem, Run, mean_curve
+from zipml_pynq.learn.problem import Data, Problem, Run, is_packed, mean_curve
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
     ConvergenceWarning,
@@ -47,7 +47,7 @@ class ZipMLEstimator(ModelFiles):
     _losses: ClassVar[tuple[str, ...]]
 
     def _problem_plans(
-        self, packed: PackedDataset, epochs: int, seed: int, first: int, fresh: bool
+        self, packed: PackedDataset, data: Data, epochs: int, seed: int, first: int
     ) -> dict[int, Plan]:
         """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
 
@@ -59,7 +59,7 @@ class ZipMLEstimator(ModelFiles):
                 batch=self.batch_size,
                 epochs=epochs,
                 step=step,
-                schedule=self.learning_rate,
+                schedule=self._schedule,
                 l2=float(self.alpha),
                 delay=DELAY,
                 fresh=fresh,
@@ -70,14 +70,15 @@ class ZipMLEstimator(ModelFiles):
                 gradient_bits=self.gradient_bits,
                 model_range=self.model_range,
                 gradient_range=self.gradient_range,
-                shuffle=self.shuffle == "epochs",
+                shuffle=shuffle,
                 seed=seed,
             )
 
+        fresh, shuffle = data.draws.fresh, self._shuffles_blocks(data)
         plans = {}
         for bits in sorted({self._bits_of(e) for e in range(first, epochs)}):
             step = self.eta0
-            if step == "auto" and self.learning_rate == "constant" and epochs > HORIZON:
+            if step == "auto" and self._schedule == "constant" and epochs > HORIZON:
                 # most trainings end long before the last epoch that they may have
                 step = float(plan(bits, HORIZON, step).step[0])
             plans[bits] = plan(bits, epochs, step)
@@ -89,6 +90,7 @@ class ZipMLEstimator(ModelFiles):
         problem: Problem,
         like: Normalization | None,
         start: NDArray[np.int32] | None,
+        course: Course,
         plans: dict[int, Plan] | None,
         epochs: range,
         seed: int,
@@ -105,7 +107,7 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
         if plans is None:
-            plans = self._problem_plans(packed, epochs.stop, seed, epochs.start, data.draws.fresh)
+            plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
 
         def objectives(
             rows: Rows,
@@ -119,8 +121,9 @@ class ZipMLEstimator(ModelFiles):
         if self.tol is not None and len(epochs) > 1:
             objective = objectives(data.validation or data.train)
             stopper = Stopper(objective, size, self.tol, self.n_iter_no_change)
-        course, results = self._course(data, packed, plans, start, epochs, stopper, progress)
-        models = course.models()
+        before = len(course)
+        results = self._run(data, packed, plans, start, course, epochs, stopper, progress)
+        models = course.models(range(before + 1, len(course) + 1))
         curve = objectives(data.train)(models / MODEL_ONE)
         held = None
         best = len(models) - 1
@@ -128,26 +131,28 @@ class ZipMLEstimator(ModelFiles):
             held = objectives(data.validation)(models / MODEL_ONE)
             best = int(np.argmin(held))
         model = np.rint(models[best]).astype(np.int32)
-        self._judge(float(curve[best]), size, results)
+        zero = float(objectives(data.train)(np.zeros((1, len(model))))[0])
+        self._judge(float(curve[best]), max(size, zero), results)
         stopped = stopper is None or stopper.stopped
-        return Run(model, packed.normalization, curve, held, stopped, results), plans
+        return Run(model, packed.normalization, curve, held, stopped, results, course), plans
 
-    def _course(
+    def _run(
         self,
         data: Data,
         packed: PackedDataset,
         plans: dict[int, Plan],
         start: NDArray[np.int32] | None,
+        course: Course,
         epochs: range,
         stopper: Stopper | None,
         progress: Any,
-    ) -> tuple[Course, list[TrainResult]]:
-        """Train until the last epoch, or until little is left to gain."""
+    ) -> list[TrainResult]:
+        """Go on with a course until the last epoch, or until little is left to gain."""
         layout = packed.layout
         driver = self._driver(layout.value_format, layout.features, layout.word_bits)
         changes = [e for e in epochs[1:] if self._bits_of(e) != self._bits_of(e - 1)]
-        course, results = Course(bool(self.average)), []
-        model = start
+        results: list[TrainResult] = []
+        model = start if len(course) == 0 else course.history[-1][-1]
         for first, stop in stretches(epochs.start, epochs.stop, changes):
             if first in changes:
                 course.precision_changes()
@@ -169,18 +174,18 @@ class ZipMLEstimator(ModelFiles):
             course.add(result.history_fixed)
             if stopper is not None and not any(c >= stop for c in changes) and stopper(course):
                 break
-        return course, results
+        return results
 
     def _judge(self, objective: float, size: float, results: list[TrainResult]) -> None:
         """Raise where training ended far from any use; tell where results were clamped.
 
-        ``objective`` is that of the model, ``size`` that of the best constant one.
+        ``objective`` is that of the model, ``size`` that of models without use.
         """
         saturations = sum(result.saturations for result in results)
         if not objective <= DIVERGED * size:
             error = DivergenceError(
-                f"training diverged: the objective ended at {objective:g}, that of the best "
-                f"constant model is {size:g}; a smaller step (eta0), more bits or redraw=True help"
+                f"training diverged: the objective ended at {objective:g}, a model that is 0 has "
+                f"{size:g}; a smaller step (eta0), more bits or redraw=True help"
             )
             error.result = results[-1]
             raise error
@@ -206,6 +211,10 @@ class ZipMLEstimator(ModelFiles):
         X, y = self._read(X, y, reset=not go_on)
         weights = self._weights(sample_weight, X, scale=True)
         y = self._targets(X, y, go_on, None)
+        if weights is not None and not is_packed(X) and not weights.all():
+            # what does not count is not there: for ranges and means, validation and stopping
+            counting = np.flatnonzero(weights)
+            X, y, weights = X[counting], y[counting], self._scaled(weights[counting])
         problems, like = self._problems(X, y, weights, sample_weight is None, False)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         done = self.t_ if go_on else 0
@@ -227,9 +236,12 @@ class ZipMLEstimator(ModelFiles):
         runs = []
         with self._bar(epochs * len(problems)) as bar:
             for number, problem in enumerate(problems):
+                course = Course(bool(self.average))
+                if go_on:
+                    course = self.__dict__.get("_courses", {}).get(number, course)
                 start = self.model_[number] if go_on else None
                 span = range(done, done + epochs)
-                run, plans = self._train(data, problem, like, start, plans, span, seed, bar)
+                run, plans = self._train(data, problem, like, start, course, plans, span, seed, bar)
                 runs.append(run)
                 if not shared:
                     plans = None
@@ -295,6 +307,10 @@ class ZipMLEstimator(ModelFiles):
     def _keep(self, runs: list[Run], done: int) -> None:
         """Fitted attributes."""
         results = [result for run in runs for result in run.results]
+        # a warm start goes on from where training was, and not from its mean
+        self._courses = {}
+        if self.warm_start:
+            self._courses = {n: run.course for n, run in enumerate(runs) if run.course}
         self.normalization_ = runs[0].normalization
         self.model_ = np.stack([run.model for run in runs])
         self.n_iter_ = max(len(run.curve) for run in runs)

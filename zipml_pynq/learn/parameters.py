@@ -62,17 +62,19 @@ PARAMETERS = """\
         Samples a batch, 1 to 256.
     eta0 : "auto" or float, default="auto"
         Step of the first epoch in normalized units.
-    learning_rate : {"constant", "inverse", "decay"} or callable, default="constant"
+    learning_rate : {"auto", "constant", "inverse", "decay"} or callable, default="auto"
         Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`.
+        "auto" is constant; with a polynomial, which grows beyond its range, inverse.
     average : bool, default=True
         The model is the mean of the models at the ends of the later half of the epochs. False: that
         of the last epoch.
     redraw : bool or "auto", default="auto"
-        Draw every value anew for every epoch, so that the noise of quantization averages out; raw
-        samples only. "auto" does so where packing them anew costs little.
+        Pack raw samples anew for every epoch, in another order and with a new draw of every value,
+        so that the noise of quantization averages out. "auto" does so where that costs little.
     shuffle : bool or "epochs", default=True
-        Pack rows in random order. "epochs": take blocks in another order in every epoch, too, which
-        needs the data in the device's memory. A packed data set keeps the order of its rows.
+        Pack rows in random order, and where they are not packed anew and the device holds all of
+        them, take blocks in another order in every epoch. "epochs": do so in any case. A packed
+        data set keeps the order of rows in its blocks.
     early_stopping : bool, default=False
         Hold ``validation_fraction`` of the samples out (of a packed data set its last blocks) and
         keep the model of the epoch that was best on them.
@@ -136,7 +138,7 @@ class Parameters(BaseEstimator):
         tol: float | None = 1e-3,
         batch_size: int = 16,
         eta0: float | str = "auto",
-        learning_rate: str | Callable[[int], float] = "constant",
+        learning_rate: str | Callable[[int], float] = "auto",
         average: bool = True,
         redraw: bool | str = "auto",
         shuffle: bool | str = True,
@@ -207,7 +209,7 @@ class Parameters(BaseEstimator):
         if self.eta0 != "auto":
             check_positive("eta0", self.eta0)
         if not callable(self.learning_rate):
-            check_choice("learning_rate", self.learning_rate, tuple(SCHEDULES))
+            check_choice("learning_rate", self.learning_rate, ("auto", *SCHEDULES))
         if self.tol is not None:
             check_positive("tol", self.tol, zero=True)
         check_int("max_iter", self.max_iter, 1, CONFIG.max_epochs)
@@ -236,6 +238,12 @@ class Parameters(BaseEstimator):
         if not found:
             raise ArgumentError("bits was empty; allowed are 1..8, or one of them for every epoch")
         return found
+
+    @property
+    def _schedule(self) -> str | Callable[[int], float]:
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        return "inverse" if self.approximation == "chebyshev" else "constant"
 
     def _bits_of(self, epoch: int) -> int:
         bits = self._stored_bits()

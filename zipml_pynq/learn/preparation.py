@@ -35,6 +35,9 @@ from zipml_pynq.learn.sklearn import (
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
 REDRAWN_VALUES = 1 << 21
+#: Bytes of planes up to which any device holds them whole, as another order of blocks needs, and
+#: blocks from which that is worth it.
+SHUFFLED_BYTES, SHUFFLED_BLOCKS = 32 << 20, 8
 
 _loaded = threading.local()
 
@@ -215,12 +218,20 @@ class Preparation(Parameters):
         )
 
     def _draws_anew(self, packed: PackedDataset) -> bool:
-        """Whether every epoch is to have a draw of its own."""
-        layout = packed.layout
-        drawn = layout.value_format != FLOAT32 and layout.sampling != "nearest"
+        """Whether every epoch is to have an order and a draw of its own."""
         if self.redraw == "auto":
-            return drawn and layout.samples * layout.features <= REDRAWN_VALUES
-        return drawn and bool(self.redraw)
+            values = packed.layout.samples * packed.layout.features
+            return bool(self.shuffle) and values <= REDRAWN_VALUES
+        return bool(self.redraw)
+
+    def _shuffles_blocks(self, data: Data) -> bool:
+        """Whether every epoch is to take the same blocks in another order."""
+        if self.shuffle == "epochs" or not self.shuffle or data.draws.fresh:
+            return self.shuffle == "epochs"
+        layout = data.packed.layout
+        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        whole = isinstance(driver, HostDriver) or data.packed.planes.nbytes <= SHUFFLED_BYTES
+        return whole and layout.blocks >= SHUFFLED_BLOCKS
 
     def _prepare_packed(
         self, packed: PackedDataset, normalization: Normalization | None, validate: bool

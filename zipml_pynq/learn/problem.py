@@ -14,7 +14,7 @@ from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.planes import pack_planes
-from zipml_pynq.learn.objective import Rows
+from zipml_pynq.learn.objective import Course, Rows
 from zipml_pynq.training.result import TrainResult
 
 #: Draws that are kept for the models to come, in bytes.
@@ -121,6 +121,7 @@ class Run:
     validation_curve: NDArray[np.float64] | None
     stopped: bool
     results: list[TrainResult] = field(default_factory=list)
+    course: Course | None = None
 
 
 def head(packed: PackedDataset, blocks: int) -> PackedDataset:

@@ -119,8 +119,8 @@ class StreamingEstimator(ZipMLEstimator):
                 largest = max(1.0, packed.weights.max() / 2.0**CONFIG.weight_fraction_bits)
             bend = LOSSES[self.loss].curvature * size * largest + float(self.alpha)
             step = batch * min(STEP_SHARE / bend, 2.0 ** (31 - CONFIG.step_fraction_bits))
-        if self.learning_rate != "constant":
-            step = step_sizes(step, self.learning_rate, calls + 1)[-1]
+        if self._schedule != "constant":
+            step = step_sizes(step, self._schedule, calls + 1)[-1]
         return make_plan(
             packed,
             bits=bits,
