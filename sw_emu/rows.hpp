@@ -56,6 +56,20 @@ struct DigitModel {
   int64_t sum;
 };
 
+/// Steps of the features, by their positions: how far a step in 32 bits shifts each one's gradient
+/// to the right, and half of the unit that is left. Zeros where a share has none.
+struct FeatureSteps {
+  explicit FeatureSteps(size_t size) : shifts(size), distances(size), halves(size) {}
+  void Set(uint32_t at, uint32_t shift, int distance) {
+    shifts.data()[at] = static_cast<int32_t>(shift);
+    distances.data()[at] = distance;
+    halves.data()[at] = distance > 0 ? 1 << (distance - 1) : 0;
+    least = std::min(least, distance);
+  }
+  Aligned<int32_t> shifts, distances, halves;
+  int least = 31;  // of the distances
+};
+
 /// Of the largest entry, which is symmetric.
 ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t size) {
   int32_t smallest = 0, largest = 0;
@@ -98,6 +112,12 @@ struct RowLoops {
   /// 16th entry. Returns the largest magnitude of an entry.
   uint32_t (*step)(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
                    uint32_t size, int32_t *model, DigitModel *digits);
+  /// model -= round((sums * 2^scale - offset) / 2^distance), each feature with a distance of its
+  /// own, none below 0; saturates, and counts that. The gradients and their halves are not to leave
+  /// 32 bits. Else as `step`.
+  uint32_t (*step_each)(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                        uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
+                        uint32_t &saturations);
   /// sums[r] = sum over a row of code times entry.
   void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
                int64_t *sums);
@@ -191,6 +211,42 @@ static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, 
   for (uint32_t j = whole; j < features; ++j) {
     const uint32_t at = Position(j);
     Subtract(sums + at, scale, offset, shift, 1, model + at);
+  }
+  if (digits != nullptr) Split(model, size, *digits);
+  return LargestMagnitude(model, size);
+}
+
+/// A difference that leaves 32 bits, or is -2^31, saturates on the side that the entry was on: the
+/// magnitude of what it loses is below 2^31.
+ZIPML_CLONES static uint32_t SubtractEach(const int32_t *sums, int scale, int32_t offset,
+                                          const int32_t *distances, const int32_t *halves,
+                                          uint32_t count, int32_t *model) {
+  const int32_t limit = 0x7fffffff;
+  uint32_t saturations = 0;
+  for (uint32_t j = 0; j < count; ++j) {
+    const uint32_t sum = static_cast<uint32_t>(sums[j]) << scale;
+    const uint32_t raised = sum - static_cast<uint32_t>(offset) + static_cast<uint32_t>(halves[j]);
+    const int32_t change = static_cast<int32_t>(raised) >> distances[j];
+    const int32_t before = model[j];
+    const int32_t after =
+        static_cast<int32_t>(static_cast<uint32_t>(before) - static_cast<uint32_t>(change));
+    const bool left = ((before ^ change) & (before ^ after)) < 0 || after == -limit - 1;
+    saturations += left;
+    model[j] = !left ? after : before < 0 ? -limit : limit;
+  }
+  return saturations;
+}
+
+static uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
+                         uint32_t &saturations) {
+  const uint32_t whole = features / kGroup * kGroup;
+  const int32_t *distances = steps.distances.data(), *halves = steps.halves.data();
+  saturations += SubtractEach(sums, scale, offset, distances, halves, whole, model);
+  for (uint32_t j = whole; j < features; ++j) {
+    const uint32_t at = Position(j);
+    saturations +=
+        SubtractEach(sums + at, scale, offset, distances + at, halves + at, 1, model + at);
   }
   if (digits != nullptr) Split(model, size, *digits);
   return LargestMagnitude(model, size);
@@ -297,6 +353,7 @@ static const RowLoops kLoops = {"portable",
                                 DecodeDots,
                                 Split,
                                 Step,
+                                StepEach,
                                 Dots,
                                 PairBytes,
                                 LoadPairs,
