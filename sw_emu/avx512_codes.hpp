@@ -298,15 +298,18 @@ struct OneDistance {
   }
 };
 
-/// Or each feature with a distance of its own, saturated. A difference that leaves 32 bits, or is
-/// -2^31, saturates on the side that the entry was on: what it loses is below 2^31 in magnitude.
+/// Or each feature with a distance of its own, to the left too if `kLeft`, saturated. A difference
+/// that leaves 32 bits, or is -2^31, saturates on the side that the entry was on: what it loses is
+/// below 2^31 in magnitude.
+template <bool kLeft>
 struct OwnDistances {
-  const int32_t *distances, *halves;
+  const int32_t *rights, *halves, *lefts;
   uint32_t saturations;
   ZIPML_AVX512_INLINE __m512i Subtract(__m512i before, __m512i gradient, uint32_t at,
                                        __mmask16 inside) {
     const __m512i raised = _mm512_add_epi32(gradient, _mm512_load_si512(halves + at));
-    const __m512i change = _mm512_srav_epi32(raised, _mm512_load_si512(distances + at));
+    __m512i change = _mm512_srav_epi32(raised, _mm512_load_si512(rights + at));
+    if (kLeft) change = _mm512_sllv_epi32(change, _mm512_load_si512(lefts + at));
     const __m512i after = _mm512_mask_sub_epi32(before, inside, before, change);
     // (before ^ change) & (before ^ after)
     const __m512i crossed = _mm512_ternarylogic_epi32(before, change, after, 0x18);
@@ -373,16 +376,25 @@ ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset
 
 /// What the entries add up to in 16 parts may leave 32 bits here; where it could, it is added up
 /// again.
-ZIPML_AVX512 inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset,
-                                      const FeatureSteps &steps, uint32_t features, uint32_t size,
-                                      int32_t *model, DigitModel *out, uint32_t &saturations) {
-  OwnDistances subtract = {steps.distances.data(), steps.halves.data(), 0};
+template <bool kLeft>
+ZIPML_AVX512 uint32_t StepEachBy(const int32_t *sums, int scale, int32_t offset,
+                                 const FeatureSteps &steps, uint32_t features, uint32_t size,
+                                 int32_t *model, DigitModel *out, uint32_t &saturations) {
+  OwnDistances<kLeft> subtract = {steps.rights.data(), steps.halves.data(), steps.lefts.data(), 0};
   const uint32_t largest = StepBy(sums, scale, offset, subtract, features, size, model, out);
   saturations += subtract.saturations;
   if (out != nullptr && static_cast<uint64_t>(largest) * (size / 16) > 0x7fffffff) {
     Split(model, size, *out);
   }
   return largest;
+}
+
+inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                         uint32_t features, uint32_t size, int32_t *model, DigitModel *out,
+                         uint32_t &saturations) {
+  return (steps.left == 0 ? StepEachBy<false> : StepEachBy<true>)(sums, scale, offset, steps,
+                                                                  features, size, model, out,
+                                                                  saturations);
 }
 
 /// sum += codes * digits by fours: VPDPBUSD. Around the intrinsic, GCC copies every sum twice.

@@ -273,8 +273,8 @@ class Trainer {
   /// The update in 32 bits, if it can be made there.
   bool ShortStep(const Batch &batch, bool exact) {
     if (has_steps_) {
-      return values_.StepEach(batch.short_sums.data(), batch.of.total, steps_, exact, model_.data(),
-                              largest_, saturations_);
+      return values_.StepEach(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
+                              steps_, model_.data(), largest_, saturations_);
     }
     return values_.Step(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
                         model_.data(), largest_);
