@@ -106,6 +106,7 @@ def run_options(case):
     return {
         "weighted": case.packed.weights is not None,
         "derivatives": len(case.plan.derivative.numbers),
+        "feature_steps": case.plan.feature_shifts is not None,
     }
 
 
@@ -149,6 +150,8 @@ CASES += [
     {"options": {"loss": "logistic"}, "weighted": True, "delay": 3},
     {"options": {"loss": "squared_hinge", "class_costs": (0.5, 2.0)}, "sampling": "plain"},
     {"options": {"model_bits": 8, "gradient_bits": 8, "seed": 5}, "delay": 1},
+    {"own_steps": True, "bits": 4, "delay": 3},
+    {"own_steps": True, "value_format": "levels", "delay": 1, "weighted": True},
 ]
 
 

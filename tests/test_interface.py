@@ -185,7 +185,7 @@ def edges(name):
         "delay": [0, 1, 3, 7, 8],
         "skip": [0, 2, 4, 5, 4095, (1 << 32) - 1],
         "pending": [0, 2, 3, 7, 8],
-        "flags": [0, 2, 3, 4, 1 << 31],
+        "flags": [0, 2, 3, 4, 5, 7, 8, 1 << 31],
         "loss": [0, 1, 2, 3, 4, 5],
         "degree": [0, 1, 7, 8, (1 << 32) - 1],
         "range_log2": [0, 6, 7],
@@ -210,7 +210,7 @@ def registers(draw):
     if draw(st.booleans()):  # independent samples and a polynomial go together
         values |= {"sampling": 3, "loss": 4, "degree": draw(st.sampled_from(edges("degree")))}
     if draw(st.booleans()):  # nothing that holds back rules other registers out
-        values |= {"flags": values["flags"] & 2, "skip": 0, "pending": 0}
+        values |= {"flags": values["flags"] & 6, "skip": 0, "pending": 0}
     if draw(st.booleans()):  # one table a feature, whatever number of them
         values["level_tables"] = values["features"]
     return values
@@ -279,6 +279,13 @@ def test_regions_of_a_segment():
     sizes = regions.regions(VALID, 64, "bitplanes")
     assert sizes["history"] == 0  # held: no epoch ends
     assert sizes["model"] == (128 + 2 * 2 * 8) * 4  # 2 pending batches of pairs are written
+
+
+def test_regions_with_steps_of_features():
+    sizes = regions.regions({**VALID, "flags": 4, "skip": 0, "pending": 0}, 64, "bitplanes")
+    assert sizes["model"] == 2 * 128 * 4
+    held = regions.regions({**VALID, "flags": 5}, 64, "bitplanes")
+    assert held["model"] == (2 * 128 + 2 * 2 * 8) * 4
 
 
 def test_regions_of_float32():

@@ -112,7 +112,7 @@ _POINTERS: tuple[Argument, ...] = (
         "int32_t *",
         "read-write",
         VECTORS_BUNDLE,
-        "chunks * lanes entries, shifts of the features, pending coefficients (layout below)",
+        "chunks * lanes entries, with a flag as many shifts, then pending coefficients",
     ),
     _pointer(
         "history", "int32_t *", "write", VECTORS_BUNDLE, "the model after every epoch, one row each"

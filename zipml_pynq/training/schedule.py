@@ -337,8 +337,9 @@ def run_cycles(
 class Span(NamedTuple):
     """Something that a run does from one cycle on, for some cycles.
 
-    ``what`` is "model" (its way in, with steps of features, tables and what the first dot products see, and its way
-    out), "read" or "train"; ``block`` counts the blocks of all epochs, -1 for the model.
+    ``what`` is "model" (its way in, with tables, steps of features and what the first dot products
+    see, and its way out), "read" or "train"; ``block`` counts the blocks of all epochs, -1 for the
+    model.
     """
 
     what: str
