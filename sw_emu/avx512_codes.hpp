@@ -288,14 +288,52 @@ ZIPML_AVX512 inline void Split(const int32_t *model, uint32_t size, DigitModel &
   SplitDigits(model, size, out);
 }
 
+/// Subtracts a step's change of 16 entries; positions behind the last feature, outside `inside`,
+/// stay 0. All in one way:
+struct OneDistance {
+  __m128i right;
+  ZIPML_AVX512_INLINE __m512i Subtract(__m512i before, __m512i gradient, uint32_t,
+                                       __mmask16 inside) {
+    return _mm512_mask_sub_epi32(before, inside, before, _mm512_sra_epi32(gradient, right));
+  }
+};
+
+/// Or each feature with a distance of its own, to the left too if `kLeft`, saturated. A difference
+/// that leaves 32 bits, or is -2^31, saturates on the side that the entry was on: what it loses is
+/// below 2^31 in magnitude.
+template <bool kLeft>
+struct OwnDistances {
+  const int32_t *rights, *halves, *lefts;
+  uint32_t saturations;
+  ZIPML_AVX512_INLINE __m512i Subtract(__m512i before, __m512i gradient, uint32_t at,
+                                       __mmask16 inside) {
+    const __m512i raised = _mm512_add_epi32(gradient, _mm512_load_si512(halves + at));
+    __m512i change = _mm512_srav_epi32(raised, _mm512_load_si512(rights + at));
+    if (kLeft) change = _mm512_sllv_epi32(change, _mm512_load_si512(lefts + at));
+    const __m512i after = _mm512_mask_sub_epi32(before, inside, before, change);
+    // (before ^ change) & (before ^ after)
+    const __m512i crossed = _mm512_ternarylogic_epi32(before, change, after, 0x18);
+    const __m512i lowest = _mm512_set1_epi32(INT32_MIN);
+    const __mmask16 left = static_cast<__mmask16>(
+        (_mm512_movepi32_mask(crossed) | _mm512_cmpeq_epi32_mask(after, lowest)) & inside);
+    if (__builtin_expect(left == 0, 1)) return after;
+    saturations += static_cast<uint32_t>(__builtin_popcount(left));
+    const __m512i limit = _mm512_set1_epi32(INT32_MAX);
+    // 2^31 - 1 or -2^31, then -(2^31 - 1)
+    const __m512i end = _mm512_xor_si512(_mm512_srai_epi32(before, 31), limit);
+    return _mm512_mask_max_epi32(after, left, end, _mm512_sub_epi32(_mm512_setzero_si512(), limit));
+  }
+};
+
 /// One pass: digits are as many as before, and made again where that was wrong.
-ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift,
-                                  uint32_t features, uint32_t size, int32_t *model,
-                                  DigitModel *out) {
+template <class TChange>
+ZIPML_AVX512_INLINE uint32_t StepBy(const int32_t *sums, int scale, int32_t offset,
+                                    TChange &subtract, uint32_t features, uint32_t size,
+                                    int32_t *model, DigitModel *out) {
   const __m512i places =
       _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51);
   const __m512i offsets = _mm512_set1_epi32(offset);
-  const __m128i left = _mm_cvtsi32_si128(scale), right = _mm_cvtsi32_si128(shift);
+  const __m128i left = _mm_cvtsi32_si128(scale);
   __m512i smallest = _mm512_setzero_si512(), largest = smallest, sum = smallest;
   const int count = out == nullptr ? 0 : out->count;
   int8_t *digits = out == nullptr ? nullptr : reinterpret_cast<int8_t *>(out->digits.data());
@@ -306,11 +344,10 @@ ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
       const __m512i s = _mm512_load_si512(sums + j + 16 * v);
-      const __m512i gradient =
-          _mm512_sra_epi32(_mm512_sub_epi32(_mm512_sll_epi32(s, left), offsets), right);
+      const __m512i gradient = _mm512_sub_epi32(_mm512_sll_epi32(s, left), offsets);
       const __m512i place = _mm512_add_epi32(places, _mm512_set1_epi32(4 * v));
       const __m512i before = _mm512_load_si512(model + j + 16 * v);
-      x[v] = _mm512_mask_sub_epi32(before, _mm512_cmplt_epi32_mask(place, end), before, gradient);
+      x[v] = subtract.Subtract(before, gradient, j + 16 * v, _mm512_cmplt_epi32_mask(place, end));
       _mm512_store_si512(model + j + 16 * v, x[v]);
       smallest = _mm512_min_epi32(smallest, x[v]);
       largest = _mm512_max_epi32(largest, x[v]);
@@ -328,6 +365,36 @@ ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset
     if (out->count != count) SplitDigits(model, size, *out);
   }
   return std::max(static_cast<uint32_t>(high), 0u - static_cast<uint32_t>(low));
+}
+
+ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift,
+                                  uint32_t features, uint32_t size, int32_t *model,
+                                  DigitModel *out) {
+  OneDistance subtract = {_mm_cvtsi32_si128(shift)};
+  return StepBy(sums, scale, offset, subtract, features, size, model, out);
+}
+
+/// What the entries add up to in 16 parts may leave 32 bits here; where it could, it is added up
+/// again.
+template <bool kLeft>
+ZIPML_AVX512 uint32_t StepEachBy(const int32_t *sums, int scale, int32_t offset,
+                                 const FeatureSteps &steps, uint32_t features, uint32_t size,
+                                 int32_t *model, DigitModel *out, uint32_t &saturations) {
+  OwnDistances<kLeft> subtract = {steps.rights.data(), steps.halves.data(), steps.lefts.data(), 0};
+  const uint32_t largest = StepBy(sums, scale, offset, subtract, features, size, model, out);
+  saturations += subtract.saturations;
+  if (out != nullptr && static_cast<uint64_t>(largest) * (size / 16) > 0x7fffffff) {
+    Split(model, size, *out);
+  }
+  return largest;
+}
+
+inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                         uint32_t features, uint32_t size, int32_t *model, DigitModel *out,
+                         uint32_t &saturations) {
+  return (steps.left == 0 ? StepEachBy<false> : StepEachBy<true>)(sums, scale, offset, steps,
+                                                                  features, size, model, out,
+                                                                  saturations);
 }
 
 /// sum += codes * digits by fours: VPDPBUSD. Around the intrinsic, GCC copies every sum twice.

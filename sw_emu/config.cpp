@@ -39,6 +39,7 @@ ZipmlConfig zipml_config(void) {
   c.max_range_log2 = kMaxRangeLog2;
   c.max_degree = kMaxDegree;
   c.max_dithers = kMaxDithers;
+  c.max_feature_shift = kMaxFeatureShift;
   c.polynomial_distance = kPolynomialDistance;
   c.min_quantized_bits = kMinQuantizedBits;
   c.max_quantized_bits = kMaxQuantizedBits;
@@ -77,6 +78,7 @@ ZipmlConfig zipml_config(void) {
   c.loss_polynomial = kPolynomial;
   c.flag_hold = kFlagHold;
   c.flag_weights = kFlagWeights;
+  c.flag_feature_steps = kFlagFeatureSteps;
   c.format_bit_planes = kBitPlanes;
   c.format_float32 = kFloat32;
   c.format_levels = kLevels;

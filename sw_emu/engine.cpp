@@ -55,6 +55,8 @@ class Trainer {
         model_(values_.size()),
         seen_(a.model_bits != 0 ? values_.size() : 0),
         ordered_(s.format == kRefetch ? a.features : 0),
+        has_steps_(ShiftsOf(a, s) != nullptr),
+        steps_(has_steps_ ? values_.size() : 0),
         dots_(share.slots(),
               std::vector<int64_t>(static_cast<size_t>(DotsOf(s)) * values_.tile())) {
     for (uint32_t i = 0; i <= a.delay; ++i) ring_.emplace_back(values_.size(), a.batch);
@@ -65,10 +67,15 @@ class Trainer {
 
   /// \param refetched  gets the samples that were read again, block after block of every epoch
   Counts Run(std::vector<uint32_t> &refetched) {
-    const uint32_t entries = s_.chunks * s_.lanes;
-    int32_t *held = a_.model + entries;
+    const uint32_t entries = EntriesOf(s_);
+    int32_t *held = PendingOf(a_, s_);
+    const int32_t *shifts = ShiftsOf(a_, s_);
+    const int distance = GradientFractionBits(s_.format) - kModelFractionBits;
     for (uint32_t j = 0; j < share_.features(); ++j) {
       model_.data()[values_.PositionOf(j)] = a_.model[share_.first + j];
+      if (!has_steps_) continue;
+      const uint32_t shift = FeatureShiftOf(shifts[share_.first + j]);
+      steps_.Set(values_.PositionOf(j), shift, distance - static_cast<int>(shift));
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
     update_ = a_.first_update;
@@ -263,13 +270,21 @@ class Trainer {
     scalars_.SetModel(ordered_);
   }
 
+  /// The update in 32 bits, if it can be made there.
+  bool ShortStep(const Batch &batch, bool exact) {
+    if (has_steps_) {
+      return values_.StepEach(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
+                              steps_, model_.data(), largest_, saturations_);
+    }
+    return values_.Step(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
+                        model_.data(), largest_);
+  }
+
   void Update() {
     Batch &batch = BatchOf(updated_++);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
     const bool exact = a_.model_bits == 0 && ordered_.empty();
-    if (batch.is_short && a_.gradient_bits == 0 && decay == 0 &&
-        values_.Step(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
-                     model_.data(), largest_)) {
+    if (batch.is_short && a_.gradient_bits == 0 && decay == 0 && ShortStep(batch, exact)) {
       if (!exact) See(update_);
       ++update_;
       return;
@@ -292,12 +307,13 @@ class Trainer {
     }
     // positions behind the last feature, all in the last group, are to stay 0
     const uint32_t whole = share_.features() / kGroup * kGroup;
-    saturations_ +=
-        UpdateModel(s_.format, batch.sums.data(), scale, offset, decay, whole, model_.data());
+    const int32_t *shifts = has_steps_ ? steps_.shifts.data() : nullptr;
+    saturations_ += UpdateModel(s_.format, batch.sums.data(), scale, offset, decay, shifts, whole,
+                                model_.data());
     for (uint32_t j = whole; j < share_.features(); ++j) {
       const uint32_t at = values_.PositionOf(j);
-      saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay, 1,
-                                  model_.data() + at);
+      saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay,
+                                  has_steps_ ? shifts + at : nullptr, 1, model_.data() + at);
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
     See(update_);
@@ -336,6 +352,8 @@ class Trainer {
   Aligned<int32_t> model_;         // in the order of the values' positions
   Aligned<int32_t> seen_;          // the same as dot products see it, if quantized
   std::vector<int32_t> ordered_;   // what they see, in the order of the features
+  const bool has_steps_;           // of the features
+  FeatureSteps steps_;
   std::vector<Batch> ring_;
   std::vector<std::vector<int64_t>> dots_;  // of each slot: all Q1, then all Q2, and so on
   Tile waiting_ = {};

@@ -40,9 +40,11 @@ ZIPML_CLONES float Dot(const float *a, const float *x, uint32_t features) {
   return total;
 }
 
-/// x <- x - decay x - sum over rows of coefficients[row] * values[row].
+/// x <- x - decay x - sum over rows of coefficients[row] * values[row], what is subtracted times
+/// factors if there are any.
 ZIPML_CLONES void Update(const float *values, size_t stride, const float *coefficients,
-                         uint32_t rows, uint32_t features, float decay, float *model) {
+                         uint32_t rows, uint32_t features, float decay, const float *factors,
+                         float *model) {
   const uint32_t tile = 256;  // of the model, that stays in the first cache
   for (uint32_t start = 0; start < features; start += tile) {
     const uint32_t size = std::min(tile, features - start);
@@ -62,7 +64,12 @@ ZIPML_CLONES void Update(const float *values, size_t stride, const float *coeffi
       const float *a = values + i * stride + start;
       for (uint32_t j = 0; j < size; ++j) sum[j] += coefficients[i] * a[j];
     }
-    for (uint32_t j = 0; j < size; ++j) x[j] -= sum[j] + decay * x[j];
+    if (factors != nullptr) {
+      const float *f = factors + start;
+      for (uint32_t j = 0; j < size; ++j) x[j] -= f[j] * (sum[j] + decay * x[j]);
+    } else {
+      for (uint32_t j = 0; j < size; ++j) x[j] -= sum[j] + decay * x[j];
+    }
   }
 }
 
@@ -71,7 +78,7 @@ struct Run {
   const float *values, *labels;
   float *model, *history;
   uint32_t samples, features, batch, epochs, delay;
-  const float *steps, *decays;
+  const float *steps, *decays, *factors;
 };
 
 /// Trains features `first` to `last`.
@@ -82,6 +89,7 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
   const uint32_t batches = run.samples / batch + (run.samples % batch != 0);
   const float *values = run.values + first;
   float *model = run.model + first;
+  const float *factors = run.factors == nullptr ? nullptr : run.factors + first;
   // coefficients of the batches whose update is still to come
   std::vector<float> ring((run.delay + static_cast<size_t>(1)) * batch);
   const auto coefficients_of = [&](uint32_t k) {
@@ -98,7 +106,7 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
     const auto update = [&] {
       const uint32_t k = updated++;
       Update(values + static_cast<size_t>(k) * batch * stride, stride, coefficients_of(k),
-             rows_of(k), features, run.decays[epoch], model);
+             rows_of(k), features, run.decays[epoch], factors, model);
     };
     for (uint32_t k = 0; k < batches; ++k) {
       const size_t begin = static_cast<size_t>(k) * batch;
@@ -137,10 +145,11 @@ extern "C" uint64_t zipml_read_words(const uint64_t *words, uint64_t count) {
 extern "C" int32_t zipml_float_sgd(const float *values, const float *labels, float *model,
                                    float *history, uint32_t samples, uint32_t features,
                                    uint32_t batch, uint32_t epochs, uint32_t delay,
-                                   const float *steps, const float *decays, uint32_t threads) {
+                                   const float *steps, const float *decays, const float *factors,
+                                   uint32_t threads) {
   if (samples == 0 || features == 0 || batch == 0 || epochs == 0 || threads == 0) return -1;
   const Run run = {values, labels, model, history, samples, features,
-                   batch,  epochs, delay, steps,   decays};
+                   batch,  epochs, delay, steps,   decays,  factors};
   const uint32_t groups = (features + 63) / 64;
   const uint32_t count = std::min(std::min(threads, groups), zipml::kMaxThreads);
   zipml::Exchange<float> exchange(count, batch);

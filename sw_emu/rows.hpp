@@ -56,6 +56,22 @@ struct DigitModel {
   int64_t sum;
 };
 
+/// Steps of the features, by their positions: how far a step in 32 bits shifts each one's gradient
+/// to the right, half of the unit that is left, and how far to the left instead. Zeros where a
+/// share has none.
+struct FeatureSteps {
+  explicit FeatureSteps(size_t size) : shifts(size), rights(size), halves(size), lefts(size) {}
+  void Set(uint32_t at, uint32_t shift, int distance) {
+    shifts.data()[at] = static_cast<int32_t>(shift);
+    rights.data()[at] = std::max(distance, 0);
+    halves.data()[at] = distance > 0 ? 1 << (distance - 1) : 0;
+    lefts.data()[at] = std::max(-distance, 0);
+    left = std::max(left, -distance);
+  }
+  Aligned<int32_t> shifts, rights, halves, lefts;
+  int left = 0;  // the farthest
+};
+
 /// Of the largest entry, which is symmetric.
 ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t size) {
   int32_t smallest = 0, largest = 0;
@@ -98,6 +114,12 @@ struct RowLoops {
   /// 16th entry. Returns the largest magnitude of an entry.
   uint32_t (*step)(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
                    uint32_t size, int32_t *model, DigitModel *digits);
+  /// model -= round((sums * 2^scale - offset) * 2^left / 2^right), each feature with its own;
+  /// saturates, and counts that. No gradient, with its half or shifted to the left, is to leave 32
+  /// bits, nor to be -2^31. Else as `step`.
+  uint32_t (*step_each)(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                        uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
+                        uint32_t &saturations);
   /// sums[r] = sum over a row of code times entry.
   void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
                int64_t *sums);
@@ -191,6 +213,55 @@ static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, 
   for (uint32_t j = whole; j < features; ++j) {
     const uint32_t at = Position(j);
     Subtract(sums + at, scale, offset, shift, 1, model + at);
+  }
+  if (digits != nullptr) Split(model, size, *digits);
+  return LargestMagnitude(model, size);
+}
+
+/// A difference that leaves 32 bits, or is -2^31, saturates on the side that the entry was on: the
+/// magnitude of what it loses is below 2^31.
+template <bool kLeft>
+__attribute__((always_inline)) inline uint32_t SubtractEach(const int32_t *sums, int scale,
+                                                            int32_t offset,
+                                                            const FeatureSteps &steps, uint32_t at,
+                                                            uint32_t count, int32_t *model) {
+  const int32_t *rights = steps.rights.data() + at, *halves = steps.halves.data() + at;
+  const int32_t *lefts = steps.lefts.data() + at;
+  const int32_t limit = 0x7fffffff;
+  int32_t saturations = 0;
+  sums += at;
+  model += at;
+  for (uint32_t j = 0; j < count; ++j) {
+    const uint32_t sum = static_cast<uint32_t>(sums[j]) << scale;
+    const uint32_t raised = sum - static_cast<uint32_t>(offset) + static_cast<uint32_t>(halves[j]);
+    const int32_t right = static_cast<int32_t>(raised) >> rights[j];
+    const uint32_t change = static_cast<uint32_t>(right) << (kLeft ? lefts[j] : 0);
+    const int32_t before = model[j];
+    const int32_t after = static_cast<int32_t>(static_cast<uint32_t>(before) - change);
+    const int32_t crossed = ((before ^ static_cast<int32_t>(change)) & (before ^ after)) >> 31;
+    const int32_t end = before >> 31 ^ limit;
+    const int32_t inside = std::max((crossed & end) | (~crossed & after), -limit);
+    saturations += inside != after;
+    model[j] = inside;
+  }
+  return static_cast<uint32_t>(saturations);
+}
+
+/// Of `count` entries from position `at` on.
+ZIPML_CLONES static uint32_t SubtractEach(const int32_t *sums, int scale, int32_t offset,
+                                          const FeatureSteps &steps, uint32_t at, uint32_t count,
+                                          int32_t *model) {
+  return steps.left == 0 ? SubtractEach<false>(sums, scale, offset, steps, at, count, model)
+                         : SubtractEach<true>(sums, scale, offset, steps, at, count, model);
+}
+
+static uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
+                         uint32_t &saturations) {
+  const uint32_t whole = features / kGroup * kGroup;
+  saturations += SubtractEach(sums, scale, offset, steps, 0, whole, model);
+  for (uint32_t j = whole; j < features; ++j) {
+    saturations += SubtractEach(sums, scale, offset, steps, Position(j), 1, model);
   }
   if (digits != nullptr) Split(model, size, *digits);
   return LargestMagnitude(model, size);
@@ -297,6 +368,7 @@ static const RowLoops kLoops = {"portable",
                                 DecodeDots,
                                 Split,
                                 Step,
+                                StepEach,
                                 Dots,
                                 PairBytes,
                                 LoadPairs,

@@ -418,8 +418,7 @@ struct GradientSums {
     if (kDigits > 3) d3.AddCodes(codes, c.Four(q, 3));
     if (kDigits > 4) d4.AddCodes(codes, c.Four(q, 4));
   }
-  /// A lane adds up 2^8 products of 2^8 * 2^7 for each digit: 2^23, so two digits together fit 32
-  /// bits.
+  /// A lane adds up 2^8 products of 2^8 * 2^7 for each digit: 2^23, so two digits fit 32 bits.
   /// \tparam kScale  log2 of what codes were multiplied with
   template <int kScale, class TSum>
   ZIPML_AVX512_INLINE void AddTo(TSum *gradient) const {
@@ -584,6 +583,7 @@ static const RowLoops kLoops = {"avx512",
                                 DecodeDots,
                                 Split,
                                 Step,
+                                StepEach,
                                 Dots,
                                 PairBytes,
                                 LoadPairs,

@@ -38,7 +38,7 @@ Status ValidateLoss(const ZipmlArguments &a, const Shape &s) {
 
 /// Which blocks a run takes and where it begins and ends.
 Status ValidateRange(const ZipmlArguments &a, const Shape &s) {
-  const uint32_t flags = kFlagHold | kFlagWeights;
+  const uint32_t flags = kFlagHold | kFlagWeights | kFlagFeatureSteps;
   if (a.first_block >= s.blocks || a.block_step < 1 || a.block_step > s.blocks) {
     return kStatusOrder;
   }
@@ -107,6 +107,19 @@ uint32_t HeldBatches(const ZipmlArguments &a, const Shape &s) {
   return std::min(a.delay, s.batches - a.skip);
 }
 
+/// Entries of the model in memory, those of padding included.
+uint32_t EntriesOf(const Shape &s) { return s.chunks * s.lanes; }
+
+/// Shifts of the features in the model's memory, behind its entries; null where there are none.
+const int32_t *ShiftsOf(const ZipmlArguments &a, const Shape &s) {
+  return (a.flags & kFlagFeatureSteps) != 0 ? a.model + EntriesOf(s) : nullptr;
+}
+
+/// Pending coefficients in the model's memory.
+int32_t *PendingOf(const ZipmlArguments &a, const Shape &s) {
+  return a.model + (ShiftsOf(a, s) == nullptr ? 1 : 2) * static_cast<size_t>(EntriesOf(s));
+}
+
 /// Cycles of the schedule (docs/schedule.md).
 /// \param refetched  samples read again, block after block of every epoch
 uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
@@ -123,7 +136,7 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
       (a.flags & kFlagWeights) != 0 ? 2 * a.block_samples : a.block_samples;
   const uint64_t read =
       std::max(block_words + (one_burst ? 1 : 2) * kMemoryLatency, label_words + kMemoryLatency);
-  const uint64_t entries = static_cast<uint64_t>(s.chunks) * s.lanes;
+  const uint64_t entries = EntriesOf(s);
 
   // nothing hides the first read, and nothing is read behind the last block
   const uint64_t groups = (entries + kDrawFeatures - 1) / kDrawFeatures;
@@ -143,6 +156,7 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
     // a block trains while the next one is read, across the end of an epoch too
     run += i + 1 == refetched.size() ? train : std::max(train, read);
   }
+  if (ShiftsOf(a, s) != nullptr) run += entries + kMemoryLatency;
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
   if (s.format == kLevels) run += a.level_tables * s.levels + kMemoryLatency;
   if (a.loss == kTable) run += (1u << kDerivativeTableLog2) + 1 + kMemoryLatency;

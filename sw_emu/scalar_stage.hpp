@@ -50,25 +50,36 @@ ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const
 }
 
 /// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
-/// saturated. Without decay, a multiplication is left out.
-template <bool kDecays>
+/// saturated. Without decay a multiplication is left out, and without shifts a shift by as many.
+/// \param shifts  of these entries' features, 0 to kMaxFeatureShift
+template <bool kDecays, bool kShifts>
 inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
-                           uint32_t decay, uint32_t size, int32_t *model) {
+                           uint32_t decay, const int32_t *shifts, uint32_t size, int32_t *model) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int shift = GradientFractionBits(format) - kModelFractionBits;
   int64_t saturations = 0;
   for (uint32_t j = 0; j < size; ++j) {
     int64_t gradient = ShiftLeft(sums[j], scale) - offset;
     if (kDecays) gradient += RoundShift(static_cast<int64_t>(model[j]) * decay, decay_shift);
-    model[j] = static_cast<int32_t>(Clamp(model[j] - RoundShift(gradient, shift), saturations));
+    const int64_t change = kShifts ? RoundChange(format, gradient, static_cast<uint32_t>(shifts[j]))
+                                   : RoundShift(gradient, shift);
+    model[j] = static_cast<int32_t>(Clamp(model[j] - change, saturations));
   }
   return static_cast<uint32_t>(saturations);
 }
 
+/// \param shifts  null: none
 ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int scale,
-                                  int64_t offset, uint32_t decay, uint32_t size, int32_t *model) {
-  return decay == 0 ? UpdateLoop<false>(format, sums, scale, offset, 0, size, model)
-                    : UpdateLoop<true>(format, sums, scale, offset, decay, size, model);
+                                  int64_t offset, uint32_t decay, const int32_t *shifts,
+                                  uint32_t size, int32_t *model) {
+  if (shifts != nullptr) {
+    return decay == 0
+               ? UpdateLoop<false, true>(format, sums, scale, offset, 0, shifts, size, model)
+               : UpdateLoop<true, true>(format, sums, scale, offset, decay, shifts, size, model);
+  }
+  return decay == 0
+             ? UpdateLoop<false, false>(format, sums, scale, offset, 0, nullptr, size, model)
+             : UpdateLoop<true, false>(format, sums, scale, offset, decay, nullptr, size, model);
 }
 
 /// As many groups as are drawn for at once, a vector of the compiler's.

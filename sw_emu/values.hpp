@@ -130,6 +130,10 @@ class WideSums {
   static bool IsShort(int64_t) { return false; }
   void AddGradient(uint32_t, const int32_t *, const int32_t *, uint32_t, int32_t *) {}
   bool Step(const int32_t *, int64_t, int64_t, bool, int32_t *, uint32_t &) { return false; }
+  bool StepEach(const int32_t *, int64_t, int64_t, bool, const FeatureSteps &, int32_t *,
+                uint32_t &, uint32_t &) {
+    return false;
+  }
 };
 
 /// Formats "bitplanes" and "refetch".
@@ -176,6 +180,19 @@ class PlaneValues {
     const uint32_t offset = static_cast<uint32_t>(OffsetOf(total)) - (1u << (kStepShift - 1));
     largest = codes_.loops().step(sums, scale(), static_cast<int32_t>(offset), kStepShift,
                                   features_, size(), model, set ? &digits_ : nullptr);
+    return true;
+  }
+
+  /// The same with steps of the features, if no change leaves 32 bits; what a feature's gradient is
+  /// shifted to the right does not. Saturates, and counts that.
+  bool StepEach(const int32_t *sums, int64_t total, int64_t magnitude, bool set,
+                const FeatureSteps &steps, int32_t *model, uint32_t &largest,
+                uint32_t &saturations) {
+    if (!IsShort(magnitude << steps.left)) return false;
+    const uint32_t offset = static_cast<uint32_t>(OffsetOf(total));
+    largest =
+        codes_.loops().step_each(sums, scale(), static_cast<int32_t>(offset), steps, features_,
+                                 size(), model, set ? &digits_ : nullptr, saturations);
     return true;
   }
 

@@ -160,6 +160,7 @@ def random_case(
     delay: int | str = 1,
     model_scale: float = 0.5,
     value_format: str = "bitplanes",
+    own_steps: bool = False,
     options: dict[str, Any] | None = None,
     **dataset: Any,
 ) -> Case:
@@ -175,6 +176,8 @@ def random_case(
         Precisions that the data set stores; ``bits`` alone by default.
     step : float
         Step of the first epoch. With ``model_scale`` large enough, this saturates.
+    own_steps : bool
+        Whether every feature has a step of its own, up to the largest that the plan takes.
     options : dict, optional
         Further arguments of make_plan: losses, quantization of model and gradient, orders.
     **dataset
@@ -197,6 +200,10 @@ def random_case(
         value_format=value_format,
         **dataset,
     )
+    if own_steps:
+        draws = np.random.default_rng([seed, 1])  # the same data set and start model as without
+        most = draws.choice([1, 4, CONFIG.max_feature_shift])
+        options["feature_shifts"] = draws.integers(0, most, packed.layout.features, endpoint=True)
     plan = make_plan(
         packed,
         bits=bits,
@@ -239,25 +246,29 @@ def run_build(
     """
     layout = packed.layout
     row = layout.chunks * layout.lanes
+    shifts = 0 if plan.feature_shifts is None else row
     pending = 0 if held is None else len(held)
     batches = -(-layout.samples // plan.batch)
     out_pending = min(plan.delay, batches - skip) if hold else 0
     tail = 2 * plan.batch * max(pending, out_pending)
-    buffer = np.full(row + tail + GUARD, SENTINEL, dtype=np.int32)
-    buffer[:row] = 0
+    buffer = np.full(row + shifts + tail + GUARD, SENTINEL, dtype=np.int32)
+    buffer[: row + shifts] = 0
     if model is not None:
         buffer[: layout.features] = model
+    if plan.feature_shifts is not None:
+        buffer[row : row + layout.features] = plan.feature_shifts
+    behind = row + shifts
     if held is not None:
-        buffer[row : row + held.size] = held.ravel()
+        buffer[behind : behind + held.size] = held.ravel()
     history = np.full(plan.epochs * row + GUARD, SENTINEL, dtype=np.int32)
     schedule = plan.schedule_table()
     planes = np.ascontiguousarray(packed.planes)
     labels = np.ascontiguousarray(packed.labels)
-    flags = CONFIG.flag_hold if hold else 0
+    scalars = plan.registers(layout)
+    flags = scalars["flags"] | (CONFIG.flag_hold if hold else 0)
     if packed.weights is not None:
         labels = np.ascontiguousarray(np.stack([packed.labels, packed.weights], axis=1))
         flags |= CONFIG.flag_weights
-    scalars = plan.registers(layout)
     scalars.update(skip=skip, pending=pending, flags=flags, first_update=first_update)
     arrays = {
         "planes": planes,
@@ -278,7 +289,7 @@ def run_build(
         scalars,
         threads,
     )
-    assert (buffer[row + tail :] == SENTINEL).all()
+    assert (buffer[behind + tail :] == SENTINEL).all()
     assert (buffer[layout.features : row] == 0).all()
     assert (history[len(history) - GUARD :] == SENTINEL).all()
     rows = history[: plan.epochs * row].reshape(plan.epochs, row)
@@ -288,7 +299,9 @@ def run_build(
         registers,
         buffer[: layout.features].copy(),
         rows[:, : layout.features].copy(),
-        buffer[row : row + 2 * plan.batch * out_pending].reshape(out_pending, plan.batch, 2).copy(),
+        buffer[behind : behind + 2 * plan.batch * out_pending]
+        .reshape(out_pending, plan.batch, 2)
+        .copy(),
     )
 
 
@@ -411,6 +424,7 @@ def run_options(case):
     return {
         "weighted": case.packed.weights is not None,
         "derivatives": len(case.plan.derivative.numbers),
+        "feature_steps": case.plan.feature_shifts is not None,
     }
 
 
@@ -454,4 +468,6 @@ CASES += [
     {"options": {"loss": "logistic"}, "weighted": True, "delay": 3},
     {"options": {"loss": "squared_hinge", "class_costs": (0.5, 2.0)}, "sampling": "plain"},
     {"options": {"model_bits": 8, "gradient_bits": 8, "seed": 5}, "delay": 1},
+    {"own_steps": True, "bits": 4, "delay": 3},
+    {"own_steps": True, "value_format": "levels", "delay": 1, "weighted": True},
 ]

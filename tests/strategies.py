@@ -66,6 +66,7 @@ def any_case(draw: Any) -> Case:
         batch=batch,
         blocks=draw(st.integers(1, 5)),
         own_tables=draw(st.booleans()),
+        own_steps=draw(st.booleans()),
         weighted=draw(st.booleans()),
     )
 
@@ -94,6 +95,7 @@ def segmented_case(draw: Any) -> tuple[Case, int]:
         features=70,
         batch=8 if independent else draw(st.sampled_from([4, 8])),
         blocks=5,
+        own_steps=draw(st.booleans()),
         weighted=draw(st.booleans()),
     )
     return case, draw(st.integers(1, 3))

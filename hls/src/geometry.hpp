@@ -92,6 +92,14 @@ inline uint32_t FirstRow(const Registers &r, uint32_t block) {
 /// Words of one sample in the labels' memory.
 inline uint32_t LabelColumns(const Registers &r) { return (r.flags & kFlagWeights) != 0 ? 2 : 1; }
 
+/// Whether features have steps of their own.
+inline bool HasFeatureSteps(const Registers &r) { return (r.flags & kFlagFeatureSteps) != 0; }
+
+/// Where pending coefficients are in the model's memory: behind its entries and their shifts.
+inline uint32_t PendingPlace(const Registers &r, const Geometry &g) {
+  return HasFeatureSteps(r) ? 2 * g.entries : g.entries;
+}
+
 /// Numbers that a loss reads from memory.
 inline uint32_t DerivativeCount(const Registers &r) {
   return r.loss == kTable ? kDerivativeEntries : r.loss == kPolynomial ? r.degree + 1 : 0;

@@ -27,7 +27,7 @@
 #define ZIPML_INTERFACES \
   ZIPML_READ_PORT(planes, gmem_planes, 4096, 16) \
   ZIPML_READ_PORT(labels, gmem_labels, 2048, 4) \
-  ZIPML_VECTOR_PORT(model, 2048) \
+  ZIPML_VECTOR_PORT(model, 4096) \
   ZIPML_VECTOR_PORT(history, 4096) \
   ZIPML_VECTOR_PORT(schedule, 128) \
   ZIPML_VECTOR_PORT(derivative, 1025) \

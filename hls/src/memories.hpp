@@ -1,6 +1,8 @@
 // What the memories on chip hold. Run declares them (top.hpp), for they live as long as a run.
 #pragma once
 
+#include <ap_int.h>
+
 #include "formats.hpp"
 #include "zipml/config.hpp"
 
@@ -28,6 +30,10 @@ constexpr int kCoefficientEntries = (kMaxDelay + 1) * kMaxBatch;
 using ModelEntry = Watched<int32_t, ZIPML_UPDATE_LATENCY>;
 using CoefficientEntry = Watched<int32_t, ZIPML_RESIDUAL_LATENCY>;
 using PolynomialEntry = Watched<int32_t, ZIPML_POLYNOMIAL_DISTANCE>;
+/// Shifts of the features of one turn, side by side: one narrow memory for all its lanes.
+constexpr int kShiftBits = 4;
+template <class Format>
+using ShiftEntry = ap_uint<kShiftBits * TurnLanes<Format>()>;
 template <class Format>
 using RingEntry = Watched<typename Format::cell_t, ZIPML_RESIDUAL_LATENCY>;
 template <class Format>

@@ -14,6 +14,7 @@
 #include "stages/load_levels.hpp"
 #include "stages/load_model.hpp"
 #include "stages/load_pending.hpp"
+#include "stages/load_shifts.hpp"
 #include "stages/read_labels.hpp"
 #include "stages/read_words.hpp"
 #include "stages/see_model.hpp"
@@ -38,6 +39,7 @@ void LoadRun(const int32_t *model_memory, const int32_t *derivative, const int32
              ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
              CoefficientEntry coefficient_first[kCoefficientEntries],
              CoefficientEntry coefficient_second[kCoefficientEntries],
+             ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
              int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
              int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
              int32_t derivative_first[kDerivativeEntries],
@@ -48,8 +50,9 @@ void LoadRun(const int32_t *model_memory, const int32_t *derivative, const int32
   uint32_t clipped = 0;
   LoadModel<Format>(model_memory, g.entries, master);
   SeeModel<Format>(master, g.entries, r, model, norms, clipped);
+  if (HasFeatureSteps(r)) LoadShifts<Format>(model_memory, g.entries, g.entries, shifts);
   if (r.pending != 0) {
-    LoadPending(model_memory, g.entries, r.pending * r.batch, coefficient_first,
+    LoadPending(model_memory, PendingPlace(r, g), r.pending * r.batch, coefficient_first,
                 coefficient_second);
   }
   if (derivatives != 0) {
@@ -74,6 +77,7 @@ void RunBlocks(const typename Format::word_t *planes, const int32_t *labels,
                RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
                CoefficientEntry coefficient_first[kCoefficientEntries],
                CoefficientEntry coefficient_second[kCoefficientEntries],
+               const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                const int32_t derivative_first[kDerivativeEntries],
@@ -97,7 +101,7 @@ BLOCKS:
     ReadWords<Format>(planes, r, g, next_words, words);
     ReadLabels(labels, r, g, next_labels, block_labels, block_weights);
     TrainAndRecord<Format>(words, block_labels, block_weights, schedule, history, full, r, g, model,
-                           master, ring, coefficient_first, coefficient_second, dot_levels,
+                           master, ring, coefficient_first, coefficient_second, shifts, dot_levels,
                            update_levels, derivative_first, derivative_second, powers, norms,
                            position, counters);
   }
@@ -122,7 +126,7 @@ void StoreRun(const Registers &r, const Geometry &g,
   if (held != 0) {
     StorePending(coefficient_first, coefficient_second,
                  RingPlaceBefore(g, position[kDotRing], held), g.overlap.ring_batches, r.batch,
-                 held, model_memory, g.entries);
+                 held, model_memory, PendingPlace(r, g));
   }
 }
 
@@ -158,6 +162,9 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   #pragma HLS BIND_STORAGE variable = coefficient_first type = ram_s2p
   CoefficientEntry coefficient_second[kCoefficientEntries];
   #pragma HLS BIND_STORAGE variable = coefficient_second type = ram_s2p
+  // left as it is, and not read, where features have no steps of their own
+  ShiftEntry<Format> shifts[1 << MasterLog2<Format>()];
+  #pragma HLS BIND_STORAGE variable = shifts type = ram_s2p impl = bram
   // a lane looks up two samples a cycle on either side, which is what a memory's two ports give
   int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2];
   #pragma HLS ARRAY_PARTITION variable = dot_levels type = complete dim = 1
@@ -179,7 +186,7 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
 
   const Geometry g = GeometryOf<Format>(r);
   LoadRun<Format>(model_memory, derivative, levels, r, g, model, master, coefficient_first,
-                  coefficient_second, dot_levels, update_levels, derivative_first,
+                  coefficient_second, shifts, dot_levels, update_levels, derivative_first,
                   derivative_second, powers, norms, position);
   counters[kWordsStreamed] = 0;
   counters[kCycles] = CyclesBesideBlocks<Format>(r, g);
@@ -187,7 +194,7 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
   uint32_t next_labels[1] = {r.first_block};
   const uint64_t rounds = static_cast<uint64_t>(r.epochs) * g.blocks;
   RunBlocks<Format>(planes, labels, schedule, history, full, r, g, rounds, next_words, next_labels,
-                    model, master, ring, coefficient_first, coefficient_second, dot_levels,
+                    model, master, ring, coefficient_first, coefficient_second, shifts, dot_levels,
                     update_levels, derivative_first, derivative_second, powers, norms, position,
                     counters);
 

@@ -13,489 +13,19 @@
 // copies whole ports of the depth that the interface pragmas name, so buffers are as large then and
 // pointers never null.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <deque>
-#include <random>
 #include <vector>
 
 #include "../src/top.hpp"
-#include "../src/word_bits.hpp"
-#include "zipml/random.hpp"
+#include "bench.hpp"
+#include "data.hpp"
+#include "reference.hpp"
 #include "zipml/tops.hpp"
-
-#if defined(ZIPML_BENCH_FLOAT)
-typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;
-#elif defined(ZIPML_BENCH_LEVELS)
-typedef zipml::LevelFormat<ZIPML_WORD_BITS> format_t;
-#elif defined(ZIPML_BENCH_REFETCH)
-typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, true> format_t;
-#else
-typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> format_t;
-#endif
 
 ZIPML_DECLARE_TOPS(format_t::word_t, )
 
 namespace {
-
-const bool kFloat = format_t::kFormat == zipml::kFloat32;
-const bool kLevels = format_t::kFormat == zipml::kLevels;
-const bool kRefetches = format_t::kRefetches;
-const char *const kTopName = kFloat       ? "zipml_sgd_f32"
-                             : kLevels    ? "zipml_sgd_levels"
-                             : kRefetches ? "zipml_sgd_refetch"
-                                          : "zipml_sgd";
-const uint32_t kLanes = format_t::kWordLanes;
-// fraction bits, as docs/arithmetic.md has them
-const int kValueBits = kLevels ? 14 : 7;
-const int kGradientBits = 28 + kValueBits + 1;
-const int kGuard = 64;
-// depth= of the interface pragmas
-const size_t kDepthPlanes = 4096;
-const size_t kDepthLabels = 2048;
-const size_t kDepthModel = 2048;
-const size_t kDepthHistory = 4096;
-const size_t kDepthSchedule = 128;
-const size_t kDepthDerivative = 1025;
-const size_t kDepthFull = 4096;
-const size_t kDepthLevels = 16384;
-#ifdef ZIPML_BENCH_QUICK
-const bool kWholePorts = true;
-#else
-const bool kWholePorts = false;
-#endif
-
-int failures = 0;
-
-#define EXPECT(condition, ...)  \
-  do {                          \
-    if (!(condition)) {         \
-      ++failures;               \
-      std::printf("FAIL: ");    \
-      std::printf(__VA_ARGS__); \
-      std::printf("\n");        \
-    }                           \
-  } while (0)
-
-/// A buffer between two runs of guard words.
-template <typename T>
-class Guarded {
- public:
-  Guarded(size_t size, size_t depth)
-      : size_(kWholePorts ? std::max(size, depth) : size), data_(size_ + 2 * kGuard, Pattern()) {}
-  T *get() { return data_.data() + kGuard; }
-  T &operator[](size_t i) { return data_[kGuard + i]; }
-  size_t size() const { return size_; }
-  bool intact() const {
-    for (int i = 0; i < kGuard; ++i) {
-      if (!(data_[i] == Pattern()) || !(data_[kGuard + size_ + i] == Pattern())) return false;
-    }
-    return true;
-  }
-
- private:
-  static T Pattern() { return T(0x5aa5c33c); }
-  size_t size_;
-  std::vector<T> data_;
-};
-
-struct Case {
-  uint32_t samples, features, batch, block_batches, bits, sampling, epochs, delay;
-  uint32_t extra_planes;  // stored between base and dithers, so that a block takes two bursts
-  double step, l2;
-  uint32_t label_range;  // labels lie within +-label_range / 2^24
-  bool own_tables;       // a table of levels for each feature instead of one for all
-  uint32_t loss, degree, range_log2;
-  bool weights;
-  uint32_t model_bits, model_shift, gradient_bits, gradient_shift;
-  uint32_t first_block, block_step;
-};
-
-struct Outcome {
-  uint32_t status, version, saturations, outside, clipped, refetched;
-  uint64_t capability, words, cycles;
-};
-
-int64_t FloorDivide(int64_t a, int64_t b) {
-  const int64_t q = a / b;
-  return a % b != 0 && (a < 0) ? q - 1 : q;
-}
-
-int64_t Round(int64_t a, int shift) {
-  const int64_t unit = static_cast<int64_t>(1) << shift;
-  return FloorDivide(a + unit / 2, unit);
-}
-
-int64_t Clamp(int64_t a, uint32_t &count) {
-  const int64_t limit = 2147483647;
-  if (a > limit || a < -limit) ++count;
-  return a > limit ? limit : a < -limit ? -limit : a;
-}
-
-uint32_t Chunks(const Case &c) { return (c.features + kLanes - 1) / kLanes; }
-uint32_t Base(const Case &c) { return kFloat ? 0 : c.bits - 1; }
-uint32_t Dithers(const Case &c) {
-  return c.sampling == zipml::kIndependent ? c.degree + 1 : c.sampling == zipml::kSingle ? 1 : 2;
-}
-uint32_t Stored(const Case &c) { return Base(c) + c.extra_planes + Dithers(c); }
-uint32_t Batches(const Case &c) { return (c.samples + c.batch - 1) / c.batch; }
-uint32_t Blocks(const Case &c) { return (Batches(c) + c.block_batches - 1) / c.block_batches; }
-
-/// What planes and memory stand for.
-struct Truth {
-  std::vector<std::vector<int64_t> > values;  // of each independent sample: samples x features
-  std::vector<int64_t> full;                  // float32 samples, 23 fraction bits
-  std::vector<int32_t> labels, weights, derivative;
-};
-
-/// The formulas of docs/arithmetic.md and docs/losses.md, one sample and one feature at a time.
-class Reference {
- public:
-  Reference(const Case &c, const Truth &truth)
-      : saturations(0),
-        outside(0),
-        clipped(0),
-        refetched(0),
-        model(c.features, 0),
-        c_(c),
-        truth_(truth),
-        seen_(c.features, 0),
-        update_(0) {}
-
-  void Start(const std::vector<int64_t> &model_values) {
-    model = model_values;
-    See(0xffffffffu);
-  }
-
-  void Epoch(const uint32_t *schedule) {
-    std::deque<std::vector<int64_t> > waiting;
-    uint32_t block = c_.first_block;
-    for (uint32_t i = 0; i < Blocks(c_); ++i) {
-      const uint32_t first = block * c_.block_batches;
-      for (uint32_t k = first; k < std::min(first + c_.block_batches, Batches(c_)); ++k) {
-        waiting.push_back(Gradient(k, schedule));
-        if (waiting.size() > c_.delay) {
-          Update(waiting.front(), schedule);
-          waiting.pop_front();
-        }
-      }
-      refetched_of_block.push_back(refetched);
-      block = (block + c_.block_step) % Blocks(c_);
-    }
-    for (; !waiting.empty(); waiting.pop_front()) Update(waiting.front(), schedule);
-  }
-
-  uint32_t saturations, outside, clipped, refetched;
-  std::vector<int64_t> model;
-  std::vector<uint32_t> refetched_of_block;  // in all, after each block of each epoch
-
- private:
-  /// The model as dot products see it.
-  void See(uint32_t update) {
-    for (uint32_t j = 0; j < c_.features; ++j) {
-      seen_[j] = StochasticRound(model[j], std::min(c_.model_shift, 32 - c_.model_bits),
-                                 c_.model_bits, Number(DrawsOf(update, j).model, j % 64));
-    }
-  }
-
-  static zipml::Draws DrawsOf(uint32_t update, uint32_t feature) {
-    return zipml::DrawsOf(kSeed, update, feature / 64);
-  }
-
-  /// A lane's 32 random bits: slope * lane + offset over GF(2^32).
-  static uint32_t Number(const zipml::Draw &draw, uint32_t lane) {
-    uint64_t product = 0;
-    for (int bit = 0; bit < 6; ++bit) {
-      if ((lane >> bit & 1) != 0) product ^= static_cast<uint64_t>(draw.slope) << bit;
-    }
-    for (int bit = 37; bit >= 32; --bit) {
-      if ((product >> bit & 1) != 0) product ^= 0x10000008Dull << (bit - 32);
-    }
-    return static_cast<uint32_t>(product) ^ draw.offset;
-  }
-
-  /// The value over the unit plus a number in [0, 1), cut and clamped.
-  int64_t StochasticRound(int64_t value, uint32_t shift, uint32_t bits, uint32_t random) {
-    if (bits == 0) return value;
-    const int64_t unit = static_cast<int64_t>(1) << shift;
-    const uint64_t wide = static_cast<uint64_t>(random) << 32;
-    const int64_t raised = value + (shift == 0 ? 0 : static_cast<int64_t>(wide >> (64 - shift)));
-    const int64_t level = raised >= 0 ? raised / unit : -((-raised + unit - 1) / unit);
-    const int64_t top = (static_cast<int64_t>(1) << (bits - 1)) - 1;
-    if (level > top || level < -top) ++clipped;
-    return std::min(std::max(level, -top), top) * unit;
-  }
-
-  int64_t Dot(const std::vector<int64_t> &q, uint32_t s, bool cut) const {
-    int64_t sum = 0;
-    for (uint32_t j = 0; j < c_.features; ++j) {
-      const int64_t product = q[s * c_.features + j] * seen_[j];
-      sum += cut ? Round(product, 16) : product;
-    }
-    return sum;
-  }
-
-  int64_t MarginOf(int64_t dot, uint32_t s) {
-    const int64_t z = Clamp(Round(dot, kValueBits), saturations);
-    return truth_.labels[s] < 0 ? -z : z;
-  }
-
-  int64_t Derivative(int64_t dot, uint32_t s) {
-    const int64_t label = truth_.labels[s], one = 1 << 24;
-    if (c_.loss == zipml::kLeastSquares) {
-      return Clamp(Round(dot - label * (static_cast<int64_t>(1) << kValueBits), kValueBits),
-                   saturations);
-    }
-    const int64_t margin = MarginOf(dot, s);
-    int64_t size = 0;
-    if (c_.loss == zipml::kHinge) {
-      size = margin < one ? one : 0;
-    } else if (c_.loss == zipml::kSquaredHinge) {
-      size = margin < one ? Clamp(one - margin, saturations) : 0;
-    } else {
-      const int64_t range = one << c_.range_log2;
-      if (std::abs(margin) > range) ++outside;
-      const int64_t place = std::min(std::max(margin, -range), range) + range;
-      const int64_t unit = 2 * range / 1024;
-      const int64_t index = std::min<int64_t>(place / unit, 1023);
-      const int64_t left = truth_.derivative[index], right = truth_.derivative[index + 1];
-      const int64_t product = (right - left) * (place - index * unit);
-      size = left + FloorDivide(product + unit / 2, unit);
-    }
-    return label < 0 ? size : -size;
-  }
-
-  int64_t PolynomialDerivative(uint32_t s) {
-    int64_t product = 0, sum = truth_.derivative[0];
-    for (uint32_t k = 1; k <= c_.degree; ++k) {
-      const int64_t margin = MarginOf(Dot(truth_.values[k - 1], s, false), s);
-      if (std::abs(margin) > static_cast<int64_t>(1) << (24 + c_.range_log2)) ++outside;
-      const int64_t t = c_.range_log2 == 0 ? margin : Round(margin, c_.range_log2);
-      product = k == 1 ? t : Clamp(Round(product * t, 24), saturations);
-      sum = Clamp(sum + Round(truth_.derivative[k] * product, 24), saturations);
-    }
-    return truth_.labels[s] < 0 ? sum : -sum;
-  }
-
-  int64_t Coefficient(int64_t derivative, uint32_t s, const uint32_t *schedule) {
-    const int64_t weighted = Clamp(Round(derivative * truth_.weights[s], 16), saturations);
-    return Clamp(Round(weighted * schedule[truth_.labels[s] < 0 ? 1 : 0], 26), saturations);
-  }
-
-  bool InDoubt(uint32_t s) const {
-    int64_t norm = 0;
-    for (int64_t entry : seen_) norm += std::abs(entry);
-    const int64_t bound = 2 * norm / (1 << (c_.bits - 1)) + 1;
-    for (uint32_t k = 0; k < 2; ++k) {
-      if (k == 0 ? c_.sampling == zipml::kDoublePlain : c_.sampling == zipml::kSingle) continue;
-      const int64_t z = Round(Dot(truth_.values[k], s, false), kValueBits);
-      if (std::abs((1 << 24) - (truth_.labels[s] < 0 ? -z : z)) <= bound) return true;
-    }
-    return false;
-  }
-
-  std::vector<int64_t> Gradient(uint32_t batch, const uint32_t *schedule) {
-    std::vector<int64_t> g(c_.features, 0);
-    for (uint32_t s = batch * c_.batch; s < (batch + 1) * c_.batch && s < c_.samples; ++s) {
-      const std::vector<int64_t> &first = truth_.values.front();
-      const std::vector<int64_t> &second = truth_.values.back();
-      const bool single = c_.sampling == zipml::kSingle;
-      const bool symmetric = c_.sampling == zipml::kDoubleSymmetric;
-      int64_t c1, c2;
-      if (c_.sampling == zipml::kIndependent) {
-        c1 = c2 = Coefficient(PolynomialDerivative(s), s, schedule);
-      } else if (kRefetches && InDoubt(s)) {
-        ++refetched;
-        const int64_t dot = Dot(truth_.full, s, true);
-        c1 = c2 = Coefficient(Derivative(dot, s), s, schedule);
-        if (symmetric) c2 = Coefficient(Derivative(dot, s), s, schedule);
-      } else if (symmetric) {
-        c1 = Coefficient(Derivative(Dot(first, s, kFloat), s), s, schedule);
-        c2 = Coefficient(Derivative(Dot(second, s, kFloat), s), s, schedule);
-      } else {
-        c1 = c2 = Coefficient(Derivative(Dot(single ? first : second, s, kFloat), s), s, schedule);
-      }
-      for (uint32_t j = 0; j < c_.features; ++j) {
-        const int64_t q1 = first[s * c_.features + j];
-        const int64_t q2 = second[s * c_.features + j];
-        if (kFloat) {
-          g[j] += Round(q1 * 2 * c1, 16);
-        } else if (symmetric) {
-          g[j] += q1 * c2 + q2 * c1;
-        } else {
-          g[j] += 2 * (c_.sampling == zipml::kIndependent ? q2 : q1) * c1;
-        }
-      }
-    }
-    return g;
-  }
-
-  void Update(const std::vector<int64_t> &g, const uint32_t *schedule) {
-    for (uint32_t j = 0; j < c_.features; ++j) {
-      const int64_t gradient =
-          StochasticRound(g[j], std::min(schedule[3], 56 - c_.gradient_bits), c_.gradient_bits,
-                          Number(DrawsOf(update_, j).gradient, j % 64));
-      const int64_t shrink = Round(model[j] * schedule[2], 24 + 28 - kGradientBits);
-      model[j] = Clamp(model[j] - Round(gradient + shrink, kGradientBits - 24), saturations);
-    }
-    See(update_++);
-  }
-
-  static const uint32_t kSeed = 20260102;
-  friend struct Data;
-  const Case c_;
-  const Truth &truth_;
-  std::vector<int64_t> seen_;
-  uint32_t update_;
-};
-
-float FloatValue(std::mt19937 &random) {
-  return static_cast<float>(static_cast<int32_t>(random())) / 2147483648.0f;
-}
-
-/// The buffers of one case, and what they stand for.
-struct Data {
-  static const uint32_t kSeed = 20260102;
-
-  Data(const Case &c, uint32_t pending_entries)
-      : block_samples(c.batch * c.block_batches),
-        blocks(Blocks(c)),
-        plane_words(block_samples * Chunks(c)),
-        block_stride(Stored(c) * plane_words),
-        entries(Chunks(c) * kLanes),
-        full_words(kRefetches ? (c.features + format_t::kFullLanes - 1) / format_t::kFullLanes : 0),
-        tables(!kLevels       ? 0
-               : c.own_tables ? c.features
-                              : 1),
-        level_count(kLevels ? (1u << (c.bits - 1)) + 1 : 0),
-        derivatives(c.loss == zipml::kTable        ? 1025
-                    : c.loss == zipml::kPolynomial ? c.degree + 1
-                                                   : 0),
-        planes(static_cast<size_t>(blocks) * block_stride, kDepthPlanes),
-        full(static_cast<size_t>(blocks) * block_samples * full_words, kDepthFull),
-        labels(static_cast<size_t>(blocks) * block_samples * (c.weights ? 2 : 1), kDepthLabels),
-        model(entries + pending_entries, kDepthModel),
-        history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
-        derivative(derivatives, kDepthDerivative),
-        levels(static_cast<size_t>(tables) * level_count, kDepthLevels),
-        schedule(4 * c.epochs, kDepthSchedule) {}
-
-  bool intact() const {
-    return planes.intact() && full.intact() && labels.intact() && model.intact() &&
-           history.intact() && derivative.intact() && levels.intact() && schedule.intact();
-  }
-
-  uint32_t block_samples, blocks, plane_words, block_stride, entries, full_words;
-  uint32_t tables, level_count, derivatives;
-  Guarded<format_t::word_t> planes, full;
-  Guarded<int32_t> labels, model, history, derivative, levels;
-  Guarded<uint32_t> schedule;
-  Truth truth;
-};
-
-/// Random planes, padding lanes and padded samples included, for neither may count.
-void FillPlanes(const Case &c, std::mt19937 &random, Data &d) {
-  const uint32_t base = Base(c), chunks = Chunks(c);
-  const size_t size = static_cast<size_t>(c.samples) * c.features;
-  d.truth.values.assign(Dithers(c), std::vector<int64_t>(size, 0));
-  for (uint32_t block = 0; block < d.blocks; ++block) {
-    for (uint32_t plane = 0; plane < Stored(c); ++plane) {
-      for (uint32_t place = 0; place < d.plane_words; ++place) {
-        const uint32_t sample = block * d.block_samples + place / chunks;
-        format_t::word_t word = 0;
-        for (uint32_t lane = 0; lane < kLanes; ++lane) {
-          const uint32_t feature = place % chunks * kLanes + lane;
-          const bool real = sample < c.samples && feature < c.features;
-          const size_t i = static_cast<size_t>(sample) * c.features + feature;
-          if (kFloat) {
-            const float value = FloatValue(random);
-            uint32_t bits;
-            std::memcpy(&bits, &value, 4);
-            word.range(32 * lane + 31, 32 * lane) = bits;
-            if (real) d.truth.values[0][i] = std::lround(static_cast<double>(value) * 8388608.0);
-            continue;
-          }
-          const bool bit = (random() >> 7 & 1) != 0;
-          word[lane] = bit;
-          if (!real) continue;
-          // the uniform grid's own value, or the code that a table decodes
-          const int64_t sign = bit ? 1 : kLevels ? 0 : -1;
-          if (plane < base) {
-            const int64_t unit = 1 << (kLevels ? base - 1 - plane : 6 - plane);
-            for (std::vector<int64_t> &values : d.truth.values) values[i] += sign * unit;
-          } else if (plane >= base + c.extra_planes) {
-            const int64_t unit = kLevels ? 1 : 1 << (8 - c.bits);
-            d.truth.values[plane - base - c.extra_planes][i] += sign * unit;
-          }
-        }
-        d.planes[static_cast<size_t>(block) * d.block_stride + plane * d.plane_words + place] =
-            word;
-      }
-    }
-  }
-}
-
-/// Random float32 rows, not those of the planes, so that it shows which of the two were read.
-void FillFull(const Case &c, std::mt19937 &random, Data &d) {
-  d.truth.full.assign(static_cast<size_t>(c.samples) * c.features, 0);
-  for (size_t i = 0; i < static_cast<size_t>(d.blocks) * d.block_samples * d.full_words; ++i) {
-    format_t::word_t word = 0;
-    for (uint32_t lane = 0; lane < format_t::kFullLanes; ++lane) {
-      const float value = FloatValue(random);
-      uint32_t bits;
-      std::memcpy(&bits, &value, 4);
-      word.range(32 * lane + 31, 32 * lane) = bits;
-      const size_t sample = i / d.full_words;
-      const size_t feature = i % d.full_words * format_t::kFullLanes + lane;
-      if (sample < c.samples && feature < c.features) {
-        d.truth.full[sample * c.features + feature] =
-            std::lround(static_cast<double>(value) * 8388608.0);
-      }
-    }
-    d.full[i] = word;
-  }
-}
-
-/// Everything random: labels, weights, tables, start model, and a schedule.
-void Fill(const Case &c, Data &d) {
-  std::mt19937 random(c.samples * 31 + c.features * 7 + c.bits);
-  FillPlanes(c, random, d);
-  if (kRefetches) FillFull(c, random, d);
-  for (uint32_t s = 0; s < d.blocks * d.block_samples; ++s) {
-    const int64_t range = c.label_range;
-    const int32_t label = static_cast<int32_t>(random() % (2 * range + 1) - range);
-    const int32_t weight = c.weights ? static_cast<int32_t>(random() % 200000u) : 65536;
-    d.labels[c.weights ? 2 * s : s] = label;
-    if (c.weights) d.labels[2 * s + 1] = weight;
-    if (s >= c.samples) continue;
-    d.truth.labels.push_back(label);
-    d.truth.weights.push_back(weight);
-  }
-  for (uint32_t i = 0; i < d.derivatives; ++i) {
-    d.derivative[i] = static_cast<int32_t>(random() % 33554433u) - 16777216;
-    d.truth.derivative.push_back(d.derivative[i]);
-  }
-  for (size_t i = 0; i < static_cast<size_t>(d.tables) * d.level_count; ++i) {
-    d.levels[i] = static_cast<int32_t>(random() % 32769) - 16384;
-  }
-  for (size_t i = 0; i < static_cast<size_t>(c.samples) * c.features && kLevels; ++i) {
-    const size_t table = d.tables == 1 ? 0 : i % c.features * d.level_count;
-    for (std::vector<int64_t> &values : d.truth.values) values[i] = d.levels[table + values[i]];
-  }
-  for (uint32_t i = 0; i < d.entries; ++i) {
-    d.model[i] = i < c.features ? static_cast<int32_t>(random() % 16777216u) - 8388608 : 0;
-  }
-  for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
-    const double step = c.step / (1 + epoch);
-    d.schedule[4 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
-    d.schedule[4 * epoch + 1] = static_cast<uint32_t>(0.6 * step / c.batch * 1073741824.0);
-    d.schedule[4 * epoch + 2] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
-    d.schedule[4 * epoch + 3] = c.gradient_shift;
-  }
-}
 
 /// The top function that this bench is built for.
 void Top(ZIPML_PORTS(format_t::word_t), const int32_t *levels, const format_t::word_t *full,
@@ -517,6 +47,11 @@ void Top(ZIPML_PORTS(format_t::word_t), const int32_t *levels, const format_t::w
 #endif
 }
 
+/// The flags of a whole run.
+uint32_t FlagsOf(const Case &c) {
+  return (c.weights ? zipml::kFlagWeights : 0u) | (c.own_steps ? zipml::kFlagFeatureSteps : 0u);
+}
+
 /// One start on blocks `block` and up, `samples` samples in them.
 Outcome Start(const Case &c, Data &d, uint32_t block, uint32_t samples, uint32_t epochs,
               uint32_t skip, uint32_t pending, uint32_t flags, uint32_t first_update) {
@@ -527,9 +62,8 @@ Outcome Start(const Case &c, Data &d, uint32_t block, uint32_t samples, uint32_t
       d.schedule.get(), d.derivative.get(), d.levels.get(), d.full.get() + sample * d.full_words,
       samples, c.features, c.batch, d.block_samples, d.block_stride,
       (Base(c) + c.extra_planes) * d.plane_words, c.bits, c.sampling, epochs, c.delay, skip,
-      pending, flags | (c.weights ? zipml::kFlagWeights : 0u), c.loss, c.degree, c.range_log2,
-      c.model_bits, c.model_shift, c.gradient_bits, Data::kSeed, first_update, c.first_block,
-      c.block_step, d.tables, o);
+      pending, flags | FlagsOf(c), c.loss, c.degree, c.range_log2, c.model_bits, c.model_shift,
+      c.gradient_bits, kSeed, first_update, c.first_block, c.block_step, d.tables, o);
   return o;
 }
 
@@ -546,6 +80,7 @@ uint64_t ExpectedCycles(const Case &c, const Data &d, const Reference &reference
   const uint64_t read = std::max<uint64_t>(words, d.block_samples * (c.weights ? 2 : 1) + 64);
   uint64_t run = read + 2 * (d.entries + 64) + (d.entries + 63) / 64 * (64 + 64);
   if (d.derivatives != 0) run += d.derivatives + 64;
+  if (c.own_steps) run += d.entries + 64;
   if (kLevels) run += static_cast<uint64_t>(d.tables) * d.level_count + 64;
   uint32_t before = 0;
   for (uint32_t i = 0; i < c.epochs * d.blocks; ++i) {
@@ -564,12 +99,12 @@ uint64_t ExpectedCycles(const Case &c, const Data &d, const Reference &reference
 }
 
 const char *Name(const Case &c) {
-  static char name[240];
+  static char name[260];
   std::snprintf(name, sizeof name,
                 "samples %u features %u batch %u bits %u sampling %u delay %u loss %u degree %u "
-                "weights %d model %u gradient %u order %u %u",
+                "weights %d steps %d model %u gradient %u order %u %u",
                 c.samples, c.features, c.batch, c.bits, c.sampling, c.delay, c.loss, c.degree,
-                c.weights, c.model_bits, c.gradient_bits, c.first_block, c.block_step);
+                c.weights, c.own_steps, c.model_bits, c.gradient_bits, c.first_block, c.block_step);
   return name;
 }
 
@@ -578,6 +113,7 @@ void RunCase(const Case &c) {
   Data d(c, 0);
   Fill(c, d);
   Reference reference(c, d.truth);
+  const std::vector<int32_t> before(d.model.get(), d.model.get() + d.model.size());
   std::vector<int64_t> start(c.features);
   for (uint32_t i = 0; i < c.features; ++i) start[i] = d.model[i];
   reference.Start(start);
@@ -598,6 +134,9 @@ void RunCase(const Case &c) {
   uint32_t wrong = 0;
   for (uint32_t i = 0; i < c.features; ++i) wrong += d.model[i] != reference.model[i];
   EXPECT(wrong == 0, "%s: %u entries of the model differ", name, wrong);
+  wrong = 0;
+  for (size_t i = d.entries; i < d.model.size(); ++i) wrong += d.model[i] != before[i];
+  EXPECT(wrong == 0, "%s: %u words behind the model were written", name, wrong);
   EXPECT(o.saturations == reference.saturations, "%s: %u saturations, expected %u", name,
          o.saturations, reference.saturations);
   EXPECT(o.outside == reference.outside, "%s: %u outside, expected %u", name, o.outside,
@@ -662,7 +201,7 @@ void RunStages(const Case &c) {
                               c.delay,
                               0,
                               0,
-                              c.weights ? +zipml::kFlagWeights : 0u,
+                              FlagsOf(c),
                               c.loss,
                               c.degree,
                               c.range_log2,
@@ -701,7 +240,17 @@ void RunStages(const Case &c) {
       wrong += block_weights[i] != (c.weights ? d.labels[2 * sample + 1] : 65536);
     }
   }
-  EXPECT(wrong == 0, "%s: %u words or labels differ after reading", Name(c), wrong);
+  std::vector<zipml::ShiftEntry<format_t> > shifts(1 << zipml::MasterLog2<format_t>());
+  if (c.own_steps) {
+    zipml::LoadShifts<format_t>(d.model.get(), d.entries, d.entries, shifts.data());
+    const uint32_t lanes = zipml::TurnLanes<format_t>();
+    for (uint32_t i = 0; i < d.entries; ++i) {
+      const int shift = i < c.features ? d.truth.shifts[i] : 0;
+      const uint32_t low = 4 * (i % lanes);
+      wrong += shifts[i / lanes].range(low + 3, low).to_int() != shift;
+    }
+  }
+  EXPECT(wrong == 0, "%s: %u words, labels or shifts differ after reading", Name(c), wrong);
 }
 #endif
 
@@ -781,16 +330,16 @@ void RunAllInvalid() {
       {"one model bit", kStatusQuantize, &Registers::model_bits, 1, &Registers::block_samples, 0},
       {"gradient bits", kStatusQuantize, &Registers::gradient_bits, 17, &Registers::block_samples,
        0},
-      {"block 0", kStatusBlock, &Registers::block_samples, 0, &Registers::flags, 4},
-      {"block no multiple", kStatusBlock, &Registers::block_samples, 6, &Registers::flags, 4},
+      {"block 0", kStatusBlock, &Registers::block_samples, 0, &Registers::flags, 8},
+      {"block no multiple", kStatusBlock, &Registers::block_samples, 6, &Registers::flags, 8},
       {"block samples", kStatusBlock, &Registers::block_samples, kBlockSamples + 4,
-       &Registers::flags, 4},
+       &Registers::flags, 8},
       {"block words", kStatusBlock, &Registers::features, limit, &Registers::block_samples,
        kBlockSamples},
-      {"first block", kStatusOrder, &Registers::first_block, 10, &Registers::flags, 4},
-      {"block step 0", kStatusOrder, &Registers::block_step, 0, &Registers::flags, 4},
-      {"block step", kStatusOrder, &Registers::block_step, 11, &Registers::flags, 4},
-      {"unknown flag", kStatusPartial, &Registers::flags, 4, &Registers::flags, 4},
+      {"first block", kStatusOrder, &Registers::first_block, 10, &Registers::flags, 8},
+      {"block step 0", kStatusOrder, &Registers::block_step, 0, &Registers::flags, 8},
+      {"block step", kStatusOrder, &Registers::block_step, 11, &Registers::flags, 8},
+      {"unknown flag", kStatusPartial, &Registers::flags, 8, &Registers::flags, 8},
       {"hold over epochs", kStatusPartial, &Registers::flags, kFlagHold, &Registers::epochs, 2},
       {"pending over delay", kStatusPartial, &Registers::pending, 2, &Registers::delay, 1},
       {"skip over block", kStatusPartial, &Registers::skip, 2, &Registers::delay, 1},
@@ -873,6 +422,7 @@ void AddOptions(int number, Case &c) {
   if (!kRefetches) c.loss = number % 4;
   c.range_log2 = number % 3;
   c.weights = number % 2 == 1;
+  c.own_steps = number % 5 < 3;
   c.model_bits = number % 3 == 0 ? 8 : 0;
   c.model_shift = 18;
   c.gradient_bits = number % 4 == 1 ? 6 : 0;
@@ -906,10 +456,12 @@ int main() {
           Case c = Plain(n, batch, bits, sampling, delay);
           c.extra_planes = kFloat ? 0 : cases % 3;
           c.own_tables = kLevels && cases % 2 == 0;
+          c.own_steps = cases % 4 == 3;
           RunCase(c);
           if (cases % 3 == 0) {
             Case segmented = c;
             segmented.weights = cases % 2 == 0;
+            segmented.own_steps = cases % 4 < 2;
             if (c.delay <= 1) segmented.model_bits = 8;
             segmented.model_shift = 18;
             segmented.gradient_bits = 8;
@@ -933,6 +485,7 @@ int main() {
     c.range_log2 = degree % 3;
     c.weights = degree % 2 == 0;
     c.extra_planes = degree % 2;
+    c.own_steps = degree % 3 == 0;
     RunCase(c);
     RunSegments(c);
     ++cases;
@@ -946,7 +499,9 @@ int main() {
   saturating.l2 = 0.0;
   saturating.label_range = 2147483000u;
   RunCase(saturating);
-  std::printf("%s, %d-bit words: %d cases, %d failures\n", kTopName, ZIPML_WORD_BITS, cases + 1,
+  saturating.own_steps = true;
+  RunCase(saturating);
+  std::printf("%s, %d-bit words: %d cases, %d failures\n", kTopName, ZIPML_WORD_BITS, cases + 2,
               failures);
   return failures == 0 ? 0 : 1;
 }

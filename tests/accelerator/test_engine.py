@@ -209,6 +209,7 @@ def test_engine_is_exact_at_the_largest_sums_of_levels() -> None:
     step=st.sampled_from([1e-4, 0.01, 1.0]),
     l2=st.sampled_from([0.0, 0.03]),
     model_scale=st.sampled_from([0.0, 1.0, 100.0]),
+    own_steps=st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
 def test_engine_matches_reference_on_anything(**parameters: Any) -> None:
@@ -300,8 +301,9 @@ def test_entries_at_the_ends_of_their_digits(entry: int) -> None:
 @pytest.mark.parametrize("sampling", ["single", "symmetric"])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("scale", [1e-3, 0.5, 7.9, 100.0])
+@pytest.mark.parametrize("own_steps", [False, True])
 def test_updates_of_every_size_have_the_references_bits(
-    bits: int, sampling: str, scale: float
+    bits: int, sampling: str, scale: float, own_steps: bool
 ) -> None:
     """Small updates are made in 32 bits and others in 64: steps lead from one to the other.
 
@@ -319,5 +321,32 @@ def test_updates_of_every_size_have_the_references_bits(
             epochs=1,
             step=2.0**exponent,
             model_scale=scale,
+            own_steps=own_steps,
+        )
+        check(case)
+
+
+@pytest.mark.parametrize("loops", ["avx512", "portable"])
+@pytest.mark.parametrize("bits", [1, 3, 8])
+@pytest.mark.parametrize("shift", range(CONFIG.max_feature_shift + 1))
+def test_every_step_of_a_feature_in_32_and_64_bits(
+    monkeypatch: pytest.MonkeyPatch, loops: str, bits: int, shift: int
+) -> None:
+    """Steps at which changes leave 32 bits or not, start models that saturate on either side."""
+    if loops == "portable":
+        monkeypatch.setenv("ZIPML_LOOPS", loops)
+    shifts = np.full(130, shift)
+    shifts[::3] = np.arange(44) % (CONFIG.max_feature_shift + 1)
+    for exponent in (-18, -12, -7, -4):
+        case = random_case(
+            exponent + 100,
+            bits=bits,
+            features=130,
+            samples=24,
+            batch=8,
+            epochs=2,
+            step=2.0**exponent,
+            model_scale=127.0,
+            options={"feature_shifts": shifts},
         )
         check(case)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,7 @@ def agree_at(boundaries, word_bits: int, bits: int, sampling: str, **options) ->
                 batch=batch,
                 delay=delays[(turn + i) % 5],
                 l2=0.01 * (i % 2),
+                own_steps=(turn + i) % 4 == 1,
                 **{key: v(i) if callable(v) else v for key, v in options.items()},
             )
         )
@@ -197,6 +200,7 @@ def test_segments_equal_one_piece(delay: int, value_format: str) -> None:
         blocks=6,
         delay=delay,
         value_format=value_format,
+        own_steps=delay % 2 == 1,
     )
     whole = run_build(KERNEL, case.packed, case.plan, case.model)
     for blocks in (1, 2, 4):
@@ -228,6 +232,17 @@ def test_anything(seed: int, **parameters: object) -> None:
     agree(random_case(seed, **parameters))
 
 
+def test_words_of_feature_steps_are_read_alike() -> None:
+    """The host checks them before; of whatever lies in memory the builds make the same."""
+    case = random_case(1, features=70, options={"feature_shifts": np.zeros(70, dtype=int)})
+    words = np.array([-1, 14, 15, 13, 16, 29, 1 << 30], dtype=np.int64).repeat(10)
+    inside = np.minimum(words & 15, CONFIG.max_feature_shift).astype(np.uint8)
+    expected = reference.train(case.packed, replace(case.plan, feature_shifts=inside), case.model)
+    for build in (KERNEL, ENGINE):
+        found = run_build(build, case.packed, replace(case.plan, feature_shifts=words), case.model)
+        np.testing.assert_array_equal(found.history, expected.history_fixed)
+
+
 def test_invalid_registers_touch_no_memory() -> None:
     """Random registers, valid or not, with null pointers: kernel and engine answer alike."""
     rng = np.random.default_rng(9)
@@ -246,7 +261,7 @@ def test_invalid_registers_touch_no_memory() -> None:
             "delay": int(rng.choice([0, 7, 8])),
             "skip": int(rng.choice([0, 1])),
             "pending": int(rng.choice([0, 1, 8])),
-            "flags": int(rng.choice([0, 1, 2])),
+            "flags": int(rng.choice([0, 1, 2, 4, 8])),
             "loss": int(rng.choice([0, 1, 4, 5])),
             "degree": int(rng.choice([0, 1, 8])),
             "range_log2": int(rng.choice([0, 7])),

@@ -29,6 +29,13 @@ def test_regions_of_a_segment():
     assert sizes["model"] == (128 + 2 * 2 * 8) * 4  # 2 pending batches of pairs are written
 
 
+def test_regions_with_steps_of_features():
+    sizes = regions({**VALID, "flags": 4, "skip": 0, "pending": 0}, 64, "bitplanes")
+    assert sizes["model"] == 2 * 128 * 4
+    held = regions({**VALID, "flags": 5}, 64, "bitplanes")
+    assert held["model"] == (2 * 128 + 2 * 2 * 8) * 4
+
+
 def test_regions_of_float32():
     values = {**VALID, "bits": 32, "sampling": 0, "skip": 0, "pending": 0, "flags": 0}
     values |= {"block_stride": 16 * 25, "dither_offset": 0}

@@ -51,7 +51,7 @@ def test_script_builds_every_kernel_for_every_board(kernel: str, slug: str, tmp_
         assert all(Path(flag[2:]).is_dir() for flag in flags if flag.startswith("-I"))
         bench_flags = {flag for flag in flags if flag in BENCH_FLAGS.values()}
         assert bench_flags == ({BENCH_FLAGS.get(kernel)} - {None} if command is bench else set())
-    text = Path(bench.arguments[1]).read_text()
+    text = (Path(bench.arguments[1]).parent / "bench.hpp").read_text()
     assert all(flag.removeprefix("-D") in text for flag in BENCH_FLAGS.values())
     assert f"void {kernel}(" in Path(source.arguments[0]).read_text()
     assert Path(bench.arguments[1]).is_file()

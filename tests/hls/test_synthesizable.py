@@ -61,7 +61,7 @@ def test_depths_are_those_of_the_bench(top: str) -> None:
     pragmas = [use.options for use in uses(text, known) if use.name == "interface"]
     ports = {use["port"]: use["depth"] for use in pragmas if use["mode"] == "m_axi"}
     assert {"planes", "labels", "model", "history", "schedule", "derivative"} <= set(ports)
-    bench = (ROOT / "hls" / "tb" / "zipml_sgd_tb.cpp").read_text()
+    bench = (ROOT / "hls" / "tb" / "bench.hpp").read_text()
     constants = dict(re.findall(r"kDepth(\w+) = (\d+);", bench))
     assert ports.items() <= {name.lower(): depth for name, depth in constants.items()}.items()
 

@@ -95,6 +95,15 @@ def test_a_step_for_every_epoch() -> None:
         ({"l2": float("inf")}, "l2 was inf"),
         ({"l2": 1.0}, "l2 was 1 at step 0.1; .*l2 < 0.625 at this step, or step < 0.0625"),
         ({"l2": 1e-9}, "l2 was 1e-09 .* below which"),
+        ({"feature_shifts": [1, 2]}, r"feature_shifts had shape \(2,\); allowed is \(20,\)"),
+        ({"feature_shifts": 3}, r"feature_shifts had shape \(\); allowed is \(20,\)"),
+        ({"feature_shifts": [14] * 20}, r"feature_shifts held 14; allowed are 0\.\.13"),
+        (
+            {"feature_shifts": [-1] * 20},
+            r"feature_shifts was \[-1, .*allowed are integers of 0\.\.13",
+        ),
+        ({"feature_shifts": [256] * 20}, r"feature_shifts was \[256, .*allowed are integers"),
+        ({"feature_shifts": [0.5] * 20}, r"feature_shifts was \[0.5, .*allowed are integers"),
     ],
 )
 def test_refusals_name_argument_value_and_range(change: dict[str, Any], message: str) -> None:
@@ -122,6 +131,23 @@ def test_delay_must_fit_the_ring() -> None:
     assert make_plan(large, step=1e-3).delay == 0
     with pytest.raises(ArgumentError, match="delay was 1: batches of 4160 words exceed"):
         make_plan(large, step=1e-3, delay=1)
+
+
+def test_steps_of_features_are_a_plans() -> None:
+    packed = dataset()
+    plain = make_plan(packed, step=0.1)
+    assert plain.feature_shifts is plain.feature_steps is None
+    assert plain.registers(packed.layout)["flags"] == 0
+    shifts = np.arange(20) % (CONFIG.max_feature_shift + 1)
+    plan = make_plan(packed, step=0.1, feature_shifts=shifts)
+    assert plan.feature_shifts is not None
+    assert plan.feature_shifts.dtype == np.uint8
+    np.testing.assert_array_equal(plan.feature_shifts, shifts)
+    np.testing.assert_array_equal(plan.feature_steps, 2.0**shifts)
+    assert plan.registers(packed.layout)["flags"] == CONFIG.flag_feature_steps
+    np.testing.assert_array_equal(plan.part(2, 5).feature_shifts, shifts)
+    with pytest.raises(ArgumentError, match="feature_shifts had type int64; allowed is uint8"):
+        replace(plan, feature_shifts=shifts).check(packed.layout)
 
 
 def test_plans_just_inside_the_limits_pass() -> None:

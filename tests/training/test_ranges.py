@@ -47,6 +47,18 @@ def test_ranges_are_those_of_a_float_run(loss: str) -> None:
     assert gradients[-1] < gradients[0]
 
 
+def test_ranges_know_the_steps_of_features() -> None:
+    packed = data("least_squares")
+    shifts = np.arange(21) % 4
+    plan = make_plan(packed, epochs=EPOCHS, step=0.02, delay=0, feature_shifts=shifts)
+    model, _ = auto_ranges(packed, plan, plan.step)
+    V = packed.values()[0].astype(np.float64)
+    y = packed.labels[:4_000] / MODEL_ONE
+    history = baseline.float_sgd_loss(V, y, plan.step, feature_steps=2.0**shifts)
+    assert model == pytest.approx(1.25 * np.abs(history).max(), rel=0.02)
+    assert model != pytest.approx(1.25 * np.abs(baseline.float_sgd_loss(V, y, plan.step)).max())
+
+
 @pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
 def test_costs_and_weights_scale_gradients(value_format: str) -> None:
     stored = {

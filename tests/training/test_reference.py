@@ -76,7 +76,9 @@ def exact_training(case: Case) -> tuple[list[int], int]:
         for j in range(layout.features):
             unit = 2 * fraction * 2**value_bits
             shrink = half_up(x[j] / one * decay * unit)
-            x[j], clamped = clamp(x[j] - half_up((gradient[j] * unit + shrink) / unit * one))
+            factor = 1 if plan.feature_shifts is None else 2 ** int(plan.feature_shifts[j])
+            moved = half_up(factor * (gradient[j] * unit + shrink) / unit * one)
+            x[j], clamped = clamp(x[j] - moved)
             saturations += clamped
     return x, saturations
 
@@ -84,7 +86,10 @@ def exact_training(case: Case) -> tuple[list[int], int]:
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("scale", [0.5, 120.0])
 @pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
-def test_training_is_the_formulas_in_fractions(bits: int, scale: float, value_format: str) -> None:
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_training_is_the_formulas_in_fractions(
+    bits: int, scale: float, value_format: str, own_steps: bool
+) -> None:
     case = random_case(
         bits,
         value_format=value_format,
@@ -98,12 +103,13 @@ def test_training_is_the_formulas_in_fractions(bits: int, scale: float, value_fo
         step=0.1,
         model_scale=scale,
         label_scale=scale,
+        own_steps=own_steps,
     )
     result = reference.train(case.packed, case.plan, case.model)
     model, saturations = exact_training(case)
     assert result.model_fixed.tolist() == model
     assert result.saturations == saturations
-    assert (saturations > 0) == (scale > 1)
+    assert (saturations > 0) == (scale > 1) or own_steps
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -182,26 +188,40 @@ def problem(samples: int = 203, features: int = 70) -> tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("batch", [1, 3, 16, 300])
 @pytest.mark.parametrize("delay", [0, 1, 4])
 @pytest.mark.parametrize("features", [1, 31, 33, 70, 600])
-def test_compiled_float_sgd_is_the_numpy_one(batch: int, delay: int, features: int) -> None:
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_compiled_float_sgd_is_the_numpy_one(
+    batch: int, delay: int, features: int, own_steps: bool
+) -> None:
     V, y = problem(203, features)
     steps = step_sizes(0.3 / features, "inverse", 3)
     start = np.linspace(-1, 1, features)
-    given = {"batch": batch, "delay": delay, "l2": 0.2, "model": start}
+    factors = np.exp2(np.arange(features) % 3 - 2) if own_steps else None
+    given = {"batch": batch, "delay": delay, "l2": 0.2, "model": start, "feature_steps": factors}
     compiled = baseline.float_sgd(V, y, steps, **given)
     plain = baseline.float_sgd_numpy(V, y, steps, **given)
     np.testing.assert_allclose(compiled, plain, rtol=2e-4, atol=2e-5)
+    exact = baseline.float_sgd_loss(V, y, steps, **given)
+    np.testing.assert_allclose(plain, exact, rtol=2e-4, atol=2e-5)
 
 
-def test_float_sgd_is_the_accelerator_at_full_precision() -> None:
+@pytest.mark.parametrize("shifts", [None, np.arange(60) % 4])
+def test_float_sgd_is_the_accelerator_at_full_precision(shifts: np.ndarray | None) -> None:
     # the float32 kernel on the same values, steps, delay and l2
-    case = random_case(
-        3, value_format="float32", samples=100, features=60, batch=8, delay=2, l2=0.5, epochs=4
-    )
+    given = {"samples": 100, "features": 60, "batch": 8, "delay": 2, "l2": 0.5, "epochs": 4}
+    options = {"feature_shifts": shifts}
+    case = random_case(3, value_format="float32", options=options, **given)
     packed = case.packed
     V = values.float_values(packed)
     y = packed.labels[:100] / MODEL_ONE
     history = baseline.float_sgd(
-        V, y, case.plan.step, batch=8, delay=2, l2=0.5, model=case.model / MODEL_ONE
+        V,
+        y,
+        case.plan.step,
+        batch=8,
+        delay=2,
+        l2=0.5,
+        model=case.model / MODEL_ONE,
+        feature_steps=case.plan.feature_steps,
     )
     fixed = reference.train(packed, case.plan, case.model)
     np.testing.assert_allclose(history, fixed.history, atol=2e-5)
@@ -235,6 +255,7 @@ def test_gradient_is_the_slope_of_the_loss() -> None:
         ({"delay": -1}, "delay was"),
         ({"batch": 0}, "batch was"),
         ({"model": [1.0]}, "model had shape"),
+        ({"feature_steps": [1.0]}, "feature_steps had shape"),
     ],
 )
 def test_float_sgd_refuses_what_does_not_fit(change: dict, message: str) -> None:

@@ -137,23 +137,38 @@ def test_memory_bounds_the_epoch_where_training_is_faster() -> None:
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
 @pytest.mark.parametrize(("skip", "hold"), [(0, True), (1, True), (1, False)])
-def test_cycles_of_a_segment_are_the_engines(delay: int, skip: int, hold: bool) -> None:
-    case = random_case(1, delay=delay, batch=4, blocks=2, samples=39, epochs=1)
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_cycles_of_a_segment_are_the_engines(
+    delay: int, skip: int, hold: bool, own_steps: bool
+) -> None:
+    case = random_case(1, delay=delay, batch=4, blocks=2, samples=39, epochs=1, own_steps=own_steps)
     outcome = run_build(
         load_build("engine"), case.packed, case.plan, case.model, skip=skip, hold=hold
     )
-    expected = run_cycles(case.packed.layout, case.plan, 1, skip=skip, hold=hold)
+    expected = run_cycles(
+        case.packed.layout, case.plan, 1, skip=skip, hold=hold, feature_steps=own_steps
+    )
     assert outcome.registers["cycles"] == expected
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
 @pytest.mark.parametrize("stored", [(4,), (1, 2, 4)])  # a read longer and shorter than training
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_timeline_ends_with_the_engine(delay: int, stored: tuple[int, ...], epochs: int) -> None:
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_timeline_ends_with_the_engine(
+    delay: int, stored: tuple[int, ...], epochs: int, own_steps: bool
+) -> None:
     case = random_case(
-        1, delay=delay, bits=stored[0], stored_bits=stored, batch=4, blocks=3, epochs=epochs
+        1,
+        delay=delay,
+        bits=stored[0],
+        stored_bits=stored,
+        batch=4,
+        blocks=3,
+        epochs=epochs,
+        own_steps=own_steps,
     )
-    spans = timeline(case.packed.layout, case.plan, epochs)
+    spans = timeline(case.packed.layout, case.plan, epochs, feature_steps=own_steps)
     outcome = run_build(load_build("engine"), case.packed, case.plan, case.model)
     assert spans[-1].end == outcome.registers["cycles"]
     reads = [span for span in spans if span.what == "read"]

@@ -113,7 +113,7 @@ _POINTERS: tuple[Argument, ...] = (
         "int32_t *",
         "read-write",
         VECTORS_BUNDLE,
-        "chunks * lanes entries, then pending coefficients",
+        "chunks * lanes entries, with a flag as many shifts, then pending coefficients",
     ),
     _pointer(
         "history", "int32_t *", "write", VECTORS_BUNDLE, "the model after every epoch, one row each"
@@ -161,7 +161,8 @@ _SCALARS: tuple[Argument, ...] = (
     _scalar(
         "flags",
         "bit 0, hold: leave the last `delay` batches pending for the next call; bit 1, weights: "
-        "labels come in pairs with weights",
+        "labels come in pairs with weights; bit 2, feature steps: behind the model's entries are "
+        "log2 of each feature's step over the run's",
     ),
     _scalar(
         "loss",

@@ -121,8 +121,9 @@ class Training:
         self.buffers = buffers
         self.layout = streamed_layout(packed.layout, plan)
         self.entries = self.layout.chunks * self.layout.lanes
+        shifts = 0 if plan.feature_shifts is None else self.entries
         pairs = plan.delay * plan.batch
-        self.model = self._allocate(self.entries + 2 * pairs, "model")
+        self.model = self._allocate(self.entries + shifts + 2 * pairs, "model")
         group = max(1, min(plan.epochs, HISTORY_BYTES // (4 * self.entries)))
         self.history = self._allocate((group, self.entries), "history")
         self.schedule = self._allocate((group, SCHEDULE_COLUMNS), "schedule")
@@ -233,7 +234,9 @@ class Training:
         return call
 
     def _start(self, call: Call, slot: Slot) -> None:
-        flags = CONFIG.flag_hold if call.segment.hold else 0
+        flags = self.constants["flags"]
+        if call.segment.hold:
+            flags |= CONFIG.flag_hold
         if self.packed.weights is not None:
             flags |= CONFIG.flag_weights
         first_block, block_step = self.plan.epoch_order(call.epoch)
@@ -276,6 +279,8 @@ class Training:
         model = self.model.view(np.ndarray)
         model[:] = 0
         model[:features] = start
+        if self.plan.feature_shifts is not None:
+            model[self.entries : self.entries + features] = self.plan.feature_shifts
         to_device(self.model)
         history = np.empty((self.plan.epochs, features), np.int32)
         calls = self._calls()

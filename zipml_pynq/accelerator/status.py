@@ -97,7 +97,7 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         return CONFIG.status_order
     partial = r["flags"] & CONFIG.flag_hold or r["pending"] or r["skip"]
     if (
-        r["flags"] & ~(CONFIG.flag_hold | CONFIG.flag_weights)
+        r["flags"] & ~(CONFIG.flag_hold | CONFIG.flag_weights | CONFIG.flag_feature_steps)
         or (partial and (r["first_block"], r["block_step"]) != (0, 1))
         or (partial and r["model_bits"] and r["delay"] > 1)
         or (partial and r["epochs"] != 1)

@@ -15,6 +15,15 @@ from zipml_pynq.training.losses import LOSSES
 FloatArray = NDArray[np.float32]
 
 
+def _feature_steps(given: ArrayLike | None, features: int) -> FloatArray | None:
+    if given is None:
+        return None
+    steps = np.ascontiguousarray(given, dtype=np.float32)
+    if steps.shape != (features,):
+        raise ArgumentError(f"feature_steps had shape {steps.shape}; allowed is ({features},)")
+    return steps
+
+
 def _float_arguments(
     values: ArrayLike, labels: ArrayLike, model: ArrayLike | None, step: ArrayLike, delay: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -49,6 +58,7 @@ def float_sgd(
     delay: int = 0,
     model: ArrayLike | None = None,
     threads: int = 1,
+    feature_steps: ArrayLike | None = None,
 ) -> FloatArray:
     """Full-precision mini-batch SGD, compiled: the batches and updates of the accelerator.
 
@@ -68,6 +78,8 @@ def float_sgd(
         Start; 0 by default.
     threads : int
         Each trains a share of the features; sums round in an order that depends on it.
+    feature_steps : array_like, shape (features,), optional
+        Factors of the step and of the decay, one a feature (``plan.feature_steps``); 1 by default.
 
     Returns
     -------
@@ -84,11 +96,12 @@ def float_sgd(
         raise ArgumentError(f"batch was {batch}; allowed are integers from 1 up")
     if threads < 1:
         raise ArgumentError(f"threads was {threads}; allowed are integers from 1 up")
+    factors = _feature_steps(feature_steps, x.size)
     history = np.empty((steps.size, x.size), dtype=np.float32)
     decays = (steps * np.float32(l2)).astype(np.float32)
 
-    def pointer(array: FloatArray) -> Any:
-        return ffi.cast("float *", ffi.from_buffer(array))
+    def pointer(array: FloatArray | None) -> Any:
+        return ffi.NULL if array is None else ffi.cast("float *", ffi.from_buffer(array))
 
     lib.zipml_float_sgd(
         pointer(v),
@@ -102,6 +115,7 @@ def float_sgd(
         delay,
         pointer(steps),
         pointer(decays),
+        pointer(factors),
         threads,
     )
     return history
@@ -116,9 +130,12 @@ def float_sgd_numpy(
     l2: float = 0.0,
     delay: int = 0,
     model: ArrayLike | None = None,
+    feature_steps: ArrayLike | None = None,
 ) -> FloatArray:
     """:func:`float_sgd` in NumPy, float32 throughout; sums may round in another order."""
     v, y, x, steps = _float_arguments(values, labels, model, step, delay)
+    given = _feature_steps(feature_steps, x.size)
+    factors = np.float32(1) if given is None else given
     history = np.empty((steps.size, x.size), dtype=np.float32)
     for epoch, gamma in enumerate(steps):
         scale, decay = gamma / np.float32(batch), gamma * np.float32(l2)
@@ -126,11 +143,11 @@ def float_sgd_numpy(
         for start in range(0, len(v), batch):
             if len(pending) > delay:
                 rows, c = pending.pop(0)
-                x = x - (c @ rows + decay * x)
+                x = x - factors * (c @ rows + decay * x)
             rows = v[start : start + batch]
             pending.append((rows, scale * (rows @ x - y[start : start + batch])))
         for rows, c in pending:
-            x = x - (c @ rows + decay * x)
+            x = x - factors * (c @ rows + decay * x)
         history[epoch] = x
     return history
 
@@ -148,6 +165,7 @@ def float_sgd_loss(
     weights: ArrayLike | None = None,
     second: ArrayLike | None = None,
     model: ArrayLike | None = None,
+    feature_steps: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Mini-batch SGD on any loss with its exact derivative, in NumPy, float64 inside.
 
@@ -178,12 +196,14 @@ def float_sgd_loss(
         raise ArgumentError(f"second had shape {other.shape}; allowed is {v.shape}")
     pairs = ((v, other), (other, v)) if second is not None else ((v, v),)
     factors = np.where(y < 0, *class_costs) * (1.0 if weights is None else np.asarray(weights))
+    given = _feature_steps(feature_steps, x.size)
+    scale = np.ones(x.size) if given is None else given.astype(np.float64)
     history = np.empty((steps.size, x.size))
     for epoch, gamma in enumerate(steps):
         pending: list[NDArray[np.float64]] = []
         for start in range(0, len(v), batch):
             if len(pending) > delay:
-                x = x - gamma * (pending.pop(0) + l2 * x)
+                x = x - gamma * scale * (pending.pop(0) + l2 * x)
             rows = slice(start, start + batch)
             gradient = np.zeros_like(x)
             for inner, outer in pairs:
@@ -191,7 +211,7 @@ def float_sgd_loss(
                 gradient += c @ outer[rows]
             pending.append(gradient / (batch * len(pairs)))
         for gradient in pending:
-            x = x - gamma * (gradient + l2 * x)
+            x = x - gamma * scale * (gradient + l2 * x)
         history[epoch] = x
     return history
 

@@ -13,7 +13,8 @@ from zipml_pynq.training.schedule import overlap, slot_cycles
 class Extent:
     """Sizes that follow from the scalar registers: of the data, and of every memory region.
 
-    ``cells`` of a sample are what is trained on in a cycle each, in so many ``passes`` over them.
+    ``cells`` of a sample are what is trained on in a cycle each, in so many ``passes`` over them;
+    ``shifts`` lie behind the model's entries, as many or none.
     """
 
     lanes: int
@@ -25,6 +26,7 @@ class Extent:
     level_count: int
     full_words: int
     derivatives: int
+    shifts: int
     blocks: int
     batches: int
     held: int
@@ -46,9 +48,10 @@ def extent(registers: Mapping[str, int], word_bits: int, value_format: str) -> E
         CONFIG.sampling_independent: r["degree"] + 1,
     }.get(r["sampling"], 2)
     planes = 1 if value_format == "float32" else r["bits"] - 1 + dithers
+    chunks = -(-r["features"] // lanes)
     return Extent(
         lanes=lanes,
-        chunks=-(-r["features"] // lanes),
+        chunks=chunks,
         cells=-(-r["features"] // cell),
         dithers=dithers,
         planes=planes,
@@ -58,6 +61,7 @@ def extent(registers: Mapping[str, int], word_bits: int, value_format: str) -> E
             CONFIG.loss_table: CONFIG.derivative_table + 1,
             CONFIG.loss_polynomial: r["degree"] + 1,
         }.get(r["loss"], 0),
+        shifts=chunks * lanes if r["flags"] & CONFIG.flag_feature_steps else 0,
         level_count=(1 << (r["bits"] - 1)) + 1 if value_format == "levels" else 0,
         blocks=-(-r["samples"] // r["block_samples"]),
         batches=batches,
@@ -84,5 +88,5 @@ def cycles_bound(registers: Mapping[str, int], word_bits: int, value_format: str
     if e.full_words:  # every sample may be fetched again, and every slot drains the pipeline
         epoch += r["samples"] * (e.full_words + CONFIG.memory_latency + CONFIG.residual_latency)
         epoch += slots * (CONFIG.pipeline_depth + turns)
-    vectors = e.entries + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
+    vectors = e.entries + e.shifts + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
     return int(r["epochs"] * epoch + 4 * (vectors + CONFIG.draw_latency))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_int, check_positive
@@ -138,6 +138,7 @@ def make_plan(
     gradient_range: float | str = "auto",
     shuffle: bool = False,
     seed: int = 0,
+    feature_shifts: ArrayLike | None = None,
 ) -> Plan:
     """A plan to train on ``packed``, checked completely.
 
@@ -186,6 +187,8 @@ def make_plan(
         data set in the device's memory.
     seed : int
         Of the random numbers on chip and of the orders, 0..2^32 - 1.
+    feature_shifts : array_like of int, shape (features,), optional
+        Log2 of the step of each feature over ``step``, 0..13; by default all have the same.
 
     Raises
     ------
@@ -219,6 +222,7 @@ def make_plan(
         gradient_bits=gradient_bits,
         seed=int(seed),
         orders=_orders(layout.blocks, int(epochs), int(seed)) if shuffle else None,
+        feature_shifts=None if feature_shifts is None else _feature_shifts(feature_shifts),
     )
     plan.check(layout)
     if isinstance(delay, str):
@@ -287,6 +291,17 @@ def _costs(class_costs: Any, loss: str) -> tuple[float, float]:
             "sample weights"
         )
     return negative, positive
+
+
+def _feature_shifts(given: ArrayLike) -> NDArray[np.uint8]:
+    """The same integers as the plan holds them; their shape is the plan's to check."""
+    shifts = np.asarray(given)
+    inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))
+    if not inside:
+        raise ArgumentError(
+            f"feature_shifts was {given!r}; allowed are integers of 0..{CONFIG.max_feature_shift}"
+        )
+    return shifts.astype(np.uint8)
 
 
 def _orders(blocks: int, epochs: int, seed: int) -> NDArray[np.uint32]:

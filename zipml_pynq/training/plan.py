@@ -69,6 +69,9 @@ class Plan:
         Of the random numbers on chip, 0..2^32 - 1.
     orders : ndarray of uint32, shape (epochs, 2), optional
         First block and block step of every epoch; by default blocks come in their order.
+    feature_shifts : ndarray of uint8, shape (features,), optional
+        Log2 of the step of each feature over ``step``, 0..``CONFIG.max_feature_shift``; its decay
+        is as many times as strong, too. By default all features have the same step.
     first_epoch : int
         Epochs that were trained before, see :meth:`part`: the random numbers on chip go on from
         there.
@@ -92,6 +95,7 @@ class Plan:
     gradient_shifts: NDArray[np.uint32] | None = None
     seed: int = 0
     orders: NDArray[np.uint32] | None = None
+    feature_shifts: NDArray[np.uint8] | None = None
     first_epoch: int = 0
 
     def part(self, first: int, stop: int) -> Plan:
@@ -115,6 +119,11 @@ class Plan:
     def degree(self) -> int:
         """Degree of the derivative's polynomial; 0 where there is none."""
         return self.derivative.degree
+
+    @property
+    def feature_steps(self) -> NDArray[np.float64] | None:
+        """Factor of each feature's step, shape (features,); None where there are none."""
+        return None if self.feature_shifts is None else np.exp2(self.feature_shifts)
 
     def epoch_order(self, epoch: int) -> tuple[int, int]:
         """First block and block step of an epoch."""
@@ -161,6 +170,7 @@ class Plan:
             if column is not None and column.shape != (epochs,):
                 raise ArgumentError(f"{name} had shape {column.shape}; allowed is ({epochs},)")
         self._check_orders(layout)
+        self._check_shifts(layout)
 
     def _check_loss(self, layout: Layout) -> None:
         polynomial = self.degree > 0
@@ -208,6 +218,21 @@ class Plan:
                     f"{layout.blocks}, and a step without a common factor with that number"
                 )
 
+    def _check_shifts(self, layout: Layout) -> None:
+        shifts = self.feature_shifts
+        if shifts is None:
+            return
+        if shifts.shape != (layout.features,):
+            raise ArgumentError(
+                f"feature_shifts had shape {shifts.shape}; allowed is ({layout.features},)"
+            )
+        if shifts.dtype != np.uint8:
+            raise ArgumentError(f"feature_shifts had type {shifts.dtype}; allowed is uint8")
+        if shifts.max() > CONFIG.max_feature_shift:
+            raise ArgumentError(
+                f"feature_shifts held {shifts.max()}; allowed are 0..{CONFIG.max_feature_shift}"
+            )
+
     def registers(self, layout: Layout) -> dict[str, int]:
         """The scalar registers of a run over the whole of ``layout``."""
         floats = layout.value_format == "float32"
@@ -224,7 +249,7 @@ class Plan:
             "delay": self.delay,
             "skip": 0,
             "pending": 0,
-            "flags": 0,
+            "flags": 0 if self.feature_shifts is None else CONFIG.flag_feature_steps,
             "loss": self.derivative.code,
             "degree": self.degree,
             "range_log2": self.derivative.range_log2,

@@ -38,7 +38,7 @@ def auto_ranges(
     ----------
     packed : PackedDataset
     plan : Plan
-        Its bits, sampling, batch, loss and l2 count.
+        Its bits, sampling, batch, loss, l2 and steps of features count.
     sizes : ndarray of float64, shape (epochs,)
         The step of every epoch.
     costs : tuple of float
@@ -78,6 +78,7 @@ def auto_ranges(
             l2=plan.l2,
             weights=factors,
             second=others,
+            feature_steps=plan.feature_steps,
         )
         starts = np.concatenate([np.zeros_like(history[:1]), history[repeats - 1 :: repeats]])
         gradients = []

@@ -35,6 +35,13 @@ def round_shift(value: IntArray, shift: int) -> IntArray:
     return (value + (1 << (shift - 1))) >> shift
 
 
+def round_scaled(value: IntArray, shift: int, up: IntArray) -> IntArray:
+    """``floor(value * 2**up / 2**shift + 1/2)``, where ``value * 2**up`` may not fit 64 bits."""
+    down = shift - up
+    half = np.where(down > 0, 1 << np.maximum(down - 1, 0), 0)
+    return (value + half >> np.maximum(down, 0)) << np.maximum(-down, 0)
+
+
 class _Saturation:
     """Clamps to ``+-(2**31 - 1)`` and counts what it clamped."""
 
@@ -272,8 +279,11 @@ class _Run:
             self.clipped += clipped
         decay_shift = CONFIG.model_fraction_bits + CONFIG.decay_fraction_bits - self.gradient_bits
         shrink = round_shift(x * decay, decay_shift)
-        moved = round_shift(gradient + shrink, self.gradient_bits - CONFIG.model_fraction_bits)
-        return self.saturate(x - moved)
+        shift = self.gradient_bits - CONFIG.model_fraction_bits
+        up = np.zeros_like(x)
+        if self.plan.feature_shifts is not None:
+            up = self.plan.feature_shifts.astype(np.int64)
+        return self.saturate(x - round_scaled(gradient + shrink, shift, up))
 
     def seen(self, x: IntArray, update: int) -> IntArray:
         """The model as dot products see it after an update."""
@@ -337,7 +347,12 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
         history[epoch] = x
         times = epoch_schedule(layout, plan, weighted=weighted, order=order, refetched=fetched)
         cycles += times.cycles
-    cycles += times.once + fixed_cycles(layout, plan, derivatives=len(plan.derivative.numbers))
+    cycles += times.once + fixed_cycles(
+        layout,
+        plan,
+        derivatives=len(plan.derivative.numbers),
+        feature_steps=plan.feature_shifts is not None,
+    )
     planes = streamed_planes(layout, plan.bits, plan.sampling, plan.degree)
     return TrainResult.from_fixed(
         x.astype(np.int32),

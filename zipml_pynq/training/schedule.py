@@ -273,7 +273,13 @@ def epoch_schedule(
 
 
 def fixed_cycles(
-    layout: Layout, plan: Streaming, *, derivatives: int = 0, pending: int = 0, held: int = 0
+    layout: Layout,
+    plan: Streaming,
+    *,
+    derivatives: int = 0,
+    pending: int = 0,
+    held: int = 0,
+    feature_steps: bool = False,
 ) -> int:
     """Cycles of a run beside its epochs: the model's way in and out, tables, pending coefficients.
 
@@ -283,6 +289,8 @@ def fixed_cycles(
         Numbers of the loss's table or polynomial.
     pending, held : int
         Batches whose coefficients are read and written.
+    feature_steps : bool
+        Whether features have steps of their own.
     """
     entries = layout.chunks * layout.lanes
     cycles = 2 * (entries + CONFIG.memory_latency)
@@ -292,6 +300,8 @@ def fixed_cycles(
         cycles += layout.level_tables * layout.level_count + CONFIG.memory_latency
     if derivatives:
         cycles += derivatives + CONFIG.memory_latency
+    if feature_steps:
+        cycles += entries + CONFIG.memory_latency
     for batches in (pending, held):
         if batches:
             cycles += 2 * batches * plan.batch + CONFIG.memory_latency
@@ -308,19 +318,28 @@ def run_cycles(
     hold: bool = False,
     weighted: bool = False,
     derivatives: int = 0,
+    feature_steps: bool = False,
 ) -> int:
     """Cycles of a whole run that fetches nothing again and takes its blocks in order."""
     epoch = epoch_schedule(layout, plan, skip=skip, hold=hold, weighted=weighted)
     held = min(plan.delay, -(-layout.samples // plan.batch) - skip) if hold else 0
-    fixed = fixed_cycles(layout, plan, derivatives=derivatives, pending=pending, held=held)
+    fixed = fixed_cycles(
+        layout,
+        plan,
+        derivatives=derivatives,
+        pending=pending,
+        held=held,
+        feature_steps=feature_steps,
+    )
     return epochs * epoch.cycles + epoch.once + fixed
 
 
 class Span(NamedTuple):
     """Something that a run does from one cycle on, for some cycles.
 
-    ``what`` is "model" (its way in, with tables and what the first dot products see, and its way
-    out), "read" or "train"; ``block`` counts the blocks of all epochs, -1 for the model.
+    ``what`` is "model" (its way in, with tables, steps of features and what the first dot products
+    see, and its way out), "read" or "train"; ``block`` counts the blocks of all epochs, -1 for the
+    model.
     """
 
     what: str
@@ -341,6 +360,7 @@ def timeline(
     *,
     weighted: bool = False,
     derivatives: int = 0,
+    feature_steps: bool = False,
 ) -> list[Span]:
     """When a run reads and trains each block: what :func:`run_cycles` adds up, laid out in time.
 
@@ -349,7 +369,8 @@ def timeline(
     """
     epoch = epoch_schedule(layout, plan, weighted=weighted)
     way_out = layout.chunks * layout.lanes + CONFIG.memory_latency
-    now = fixed_cycles(layout, plan, derivatives=derivatives) - way_out
+    fixed = fixed_cycles(layout, plan, derivatives=derivatives, feature_steps=feature_steps)
+    now = fixed - way_out
     spans = [Span("model", -1, 0, now), Span("read", 0, now, epoch.read_cycles)]
     now += epoch.read_cycles
     trained = epoch.train_cycles * epochs

@@ -88,6 +88,8 @@ constexpr int kMaxRangeLog2 = 6;
 constexpr int kMaxDithers = 8;
 /// Largest degree of a polynomial; each factor needs a sample of its own, the gradient one more.
 constexpr int kMaxDegree = kMaxDithers - 1;
+/// Largest log2 of a feature's step over the run's, where features have steps of their own.
+constexpr int kMaxFeatureShift = 13;
 /// Least rows of words between two terms of one sample's polynomial: batch * chunks.
 #define ZIPML_POLYNOMIAL_DISTANCE 16
 constexpr int kPolynomialDistance = ZIPML_POLYNOMIAL_DISTANCE;
@@ -124,7 +126,7 @@ constexpr int kPipelineDepth = 48;
 // ---------------------------------------------------------------------------------------
 
 /// Read back in the `version` register: 'Z' 'M', then the version of the register interface.
-constexpr uint32_t kInterfaceVersion = 0x5A4D0002u;
+constexpr uint32_t kInterfaceVersion = 0x5A4D0003u;
 
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {
@@ -165,8 +167,9 @@ enum Loss : uint32_t {
 
 /// The `flags` register.
 enum Flags : uint32_t {
-  kFlagHold = 1,     // leave the last batches pending and write them behind the model instead
-  kFlagWeights = 2,  // a label is followed by its sample's weight
+  kFlagHold = 1,          // leave the last batches pending and write them behind the model instead
+  kFlagWeights = 2,       // a label is followed by its sample's weight
+  kFlagFeatureSteps = 4,  // behind the model: log2 of each feature's step over the run's
 };
 
 /// Columns of the schedule buffer, a row an epoch.

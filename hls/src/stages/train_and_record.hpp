@@ -47,6 +47,7 @@ uint32_t TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
                     RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
                     CoefficientEntry coefficient_first[kCoefficientEntries],
                     CoefficientEntry coefficient_second[kCoefficientEntries],
+                    const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                     const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int32_t derivative_first[kDerivativeEntries],
@@ -59,7 +60,7 @@ uint32_t TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
   uint32_t cycles = slots * g.slot_cycles + kFill;
   if (!Format::kRefetches) {
     TrainSlots<Format>(words, block_labels, block_weights, r, g, slots, model, master, ring,
-                       coefficient_first, coefficient_second, dot_levels, update_levels,
+                       coefficient_first, coefficient_second, shifts, dot_levels, update_levels,
                        derivative_first, derivative_second, powers, norms, in_doubt, position);
   } else {
     const uint32_t first_row = FirstRow(r, position[kBlock]);
@@ -70,7 +71,7 @@ uint32_t TrainBlock(const typename Format::word_t words[Format::kBufferPlanes]
       const uint32_t dotted = position[kDotted];
       const uint32_t ring_place = position[kDotRing];
       TrainSlots<Format>(words, block_labels, block_weights, r, g, 1, model, master, ring,
-                         coefficient_first, coefficient_second, dot_levels, update_levels,
+                         coefficient_first, coefficient_second, shifts, dot_levels, update_levels,
                          derivative_first, derivative_second, powers, norms, in_doubt, position);
       // a slot of its own is a pipeline's fill and drain of its own
       if (i != 0) cycles += kFill;
@@ -100,6 +101,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
                     RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
                     CoefficientEntry coefficient_first[kCoefficientEntries],
                     CoefficientEntry coefficient_second[kCoefficientEntries],
+                    const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                     const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                     const int32_t derivative_first[kDerivativeEntries],
@@ -114,7 +116,7 @@ void TrainAndRecord(const typename Format::word_t words[Format::kBufferPlanes]
   const uint32_t slots = BlockSlots(r, g, position[kBlock], closes);
   uint32_t cycles =
       TrainBlock<Format>(words, block_labels, block_weights, full, r, g, slots, model, master, ring,
-                         coefficient_first, coefficient_second, dot_levels, update_levels,
+                         coefficient_first, coefficient_second, shifts, dot_levels, update_levels,
                          derivative_first, derivative_second, powers, norms, position);
   if (closes && (r.flags & kFlagHold) == 0) {
     StoreModel<Format>(master, r.features, g.entries, history,

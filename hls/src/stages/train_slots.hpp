@@ -77,6 +77,7 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
                 RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
                 CoefficientEntry coefficient_first[kCoefficientEntries],
                 CoefficientEntry coefficient_second[kCoefficientEntries],
+                const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                 const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int32_t derivative_first[kDerivativeEntries],
@@ -131,7 +132,8 @@ TRAIN:
                       in_doubt, dot, counts);
     }
     if (turn.next != kTurns) {
-      CloseTurn<Format>(r, g, decay, gradient_shift, closing, model, master, norms, turn, counts);
+      CloseTurn<Format>(r, g, decay, gradient_shift, closing, shifts, model, master, norms, turn,
+                        counts);
     }
     const bool due = pass.updates && update.cell != g.cells;
     if (due && update.pause != 0) {

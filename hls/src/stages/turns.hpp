@@ -2,6 +2,7 @@
 // while the next cell's sums begin. So one lane in so many has the circuit for it.
 #pragma once
 
+#include "../geometry.hpp"
 #include "../memories.hpp"
 #include "../registers.hpp"
 #include "slot.hpp"
@@ -28,9 +29,11 @@ Turn NoTurn() {
 /// One turn: new entries of a few lanes, in the update side's copy of the model, and, quantized if
 /// the model is to be, in the version that dot products see.
 /// \param closing  the cell's sums
+/// \param shifts   log2 of the features' steps over the run's, if they have their own
 template <class Format>
 void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t gradient_shift,
                const typename Format::gradient_t closing[Format::kLanes],
+               const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                uint64_t norms[kModelVersions], Turn &turn, Counts &counts) {
@@ -47,6 +50,8 @@ void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t g
   const uint32_t first_lane = feature & (kDrawFeatures - 1);
   const uint64_t gradient_number = NumberOf(to_gradient, to_gradient.words[0], first_lane);
   const uint32_t model_number = NumberOf(to_model, to_model.words[0], first_lane);
+  ShiftEntry<Format> row_shifts = 0;
+  if (HasFeatureSteps(r)) row_shifts = shifts[row];
   uint32_t clamped = 0, cut = 0;
   uint64_t sizes = 0;
 TURN_LANES:
@@ -57,7 +62,9 @@ TURN_LANES:
     if (feature + k < r.features) {
       const int64_t rounded = Rounded(to_gradient, closing[turn.next * kTurnLanes + k].to_int64(),
                                       NumberOf(to_gradient, gradient_number, k), cut);
-      new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, clamped);
+      const uint32_t shift = static_cast<uint32_t>(
+          row_shifts.range(kShiftBits * k + kShiftBits - 1, kShiftBits * k).to_uint());
+      new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, shift, clamped);
       new_model = static_cast<int32_t>(
           Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
     }
