@@ -118,8 +118,11 @@ class _HostRun:
         self.driver, self.plan, self.layout = driver, plan, layout
         self.build = load_build("engine")
         self.entries = layout.chunks * layout.lanes
-        self.model = np.zeros(self.entries, dtype=np.int32)
+        shifts = 0 if plan.feature_shifts is None else self.entries
+        self.model = np.zeros(self.entries + shifts, dtype=np.int32)
         self.model[: layout.features] = start
+        if plan.feature_shifts is not None:
+            self.model[self.entries : self.entries + layout.features] = plan.feature_shifts
         self.padded = np.empty((plan.epochs, self.entries), dtype=np.int32)
         self.schedule = plan.schedule_table()
         levels = None if packed.levels is None else packed.levels.astype(np.int32)
@@ -129,10 +132,9 @@ class _HostRun:
             "levels": levels,
             "derivative": plan.derivative.numbers if plan.derivative.numbers.size else None,
         }
-        self.registers = {
-            **plan.registers(layout),
-            "flags": 0 if packed.weights is None else CONFIG.flag_weights,
-        }
+        self.registers = plan.registers(layout)
+        if packed.weights is not None:
+            self.registers["flags"] |= CONFIG.flag_weights
         self.totals = dict.fromkeys(COUNTERS, 0)
 
     @property

@@ -72,6 +72,7 @@ class ZipMLEstimator(ModelFiles):
                 gradient_range=self.gradient_range,
                 shuffle=shuffle,
                 seed=seed,
+                feature_shifts="auto" if self.feature_steps else None,
             )
 
         fresh, shuffle = data.draws.fresh, self._shuffles_blocks(data)

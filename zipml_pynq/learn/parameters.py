@@ -65,6 +65,9 @@ PARAMETERS = """\
     learning_rate : {"auto", "constant", "inverse", "decay"} or callable, default="auto"
         Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`.
         "auto" is constant; with a polynomial, which grows beyond its range, inverse.
+    feature_steps : bool, default=True
+        Features of smaller second moment take larger steps, by powers of two, as if columns were
+        standardized: :func:`zipml_pynq.training.step.auto_shifts`.
     average : bool, default=True
         The model is the mean of the models at the ends of the later half of the epochs. False: that
         of the last epoch.
@@ -139,6 +142,7 @@ class Parameters(BaseEstimator):
         batch_size: int = 16,
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
+        feature_steps: bool = True,
         average: bool = True,
         redraw: bool | str = "auto",
         shuffle: bool | str = True,
@@ -168,6 +172,7 @@ class Parameters(BaseEstimator):
         self.batch_size = batch_size
         self.eta0 = eta0
         self.learning_rate = learning_rate
+        self.feature_steps = feature_steps
         self.average = average
         self.redraw = redraw
         self.shuffle = shuffle
@@ -197,7 +202,14 @@ class Parameters(BaseEstimator):
         if self.sampling != "auto":
             check_choice("sampling", self.sampling, ("auto", *_SAMPLINGS))
         check_choice("levels", self.levels, LEVEL_CHOICES)
-        for name in ("fit_intercept", "refetch", "early_stopping", "warm_start", "average"):
+        for name in (
+            "fit_intercept",
+            "refetch",
+            "early_stopping",
+            "warm_start",
+            "feature_steps",
+            "average",
+        ):
             check_flag(name, getattr(self, name))
         if not isinstance(self.shuffle, bool | np.bool_) and self.shuffle != "epochs":
             raise ArgumentError(

@@ -20,7 +20,7 @@ from zipml_pynq.training.losses import LOSSES, derivative_of
 from zipml_pynq.training.plan import Plan, choice, samplings
 from zipml_pynq.training.ranges import auto_ranges
 from zipml_pynq.training.schedule import choose_delay
-from zipml_pynq.training.step import auto_step
+from zipml_pynq.training.step import auto_shifts, auto_step
 
 #: Second half of the key that orders of blocks are drawn with.
 _ORDER_KEY = 0x4F524452
@@ -138,7 +138,7 @@ def make_plan(
     gradient_range: float | str = "auto",
     shuffle: bool = False,
     seed: int = 0,
-    feature_shifts: ArrayLike | None = None,
+    feature_shifts: ArrayLike | str | None = None,
 ) -> Plan:
     """A plan to train on ``packed``, checked completely.
 
@@ -187,8 +187,9 @@ def make_plan(
         data set in the device's memory.
     seed : int
         Of the random numbers on chip and of the orders, 0..2^32 - 1.
-    feature_shifts : array_like of int, shape (features,), optional
-        Log2 of the step of each feature over ``step``, 0..13; by default all have the same.
+    feature_shifts : "auto" or array_like of int, shape (features,), optional
+        Log2 of the step of each feature over ``step``, 0..13; by default all have the same. "auto"
+        is :func:`zipml_pynq.training.step.auto_shifts`.
 
     Raises
     ------
@@ -222,13 +223,15 @@ def make_plan(
         gradient_bits=gradient_bits,
         seed=int(seed),
         orders=_orders(layout.blocks, int(epochs), int(seed)) if shuffle else None,
-        feature_shifts=None if feature_shifts is None else _feature_shifts(feature_shifts),
     )
     plan.check(layout)
     if isinstance(delay, str):
         choice("delay", delay, ("auto",), "allowed are an integer or")
         chosen = choose_delay(layout, plan.bits, plan.sampling, plan.batch, plan.degree)
         plan = replace(plan, delay=chosen)
+    if feature_shifts is not None:
+        plan = replace(plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan))
+        plan.check(layout)
     costs = _costs(class_costs, loss)
     if isinstance(step, str) and step == "auto":
         step = _first_step(packed, plan, step_sizes(1.0, schedule, epochs), fresh, max(costs))
@@ -266,6 +269,7 @@ def _first_step(
         fresh=fresh,
         curvature=LOSSES[plan.loss].curvature * cost,
         flat=LOSSES[plan.loss].margin,
+        shifts=plan.feature_shifts,
     )
     # what the registers hold, costs included
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
@@ -293,8 +297,17 @@ def _costs(class_costs: Any, loss: str) -> tuple[float, float]:
     return negative, positive
 
 
-def _feature_shifts(given: ArrayLike) -> NDArray[np.uint8]:
-    """The same integers as the plan holds them; their shape is the plan's to check."""
+def _feature_shifts(
+    packed: PackedDataset | Layout, given: ArrayLike | str, plan: Plan
+) -> NDArray[np.uint8]:
+    """Steps of features, chosen or given; the shape of what is given is the plan's to check."""
+    if isinstance(given, str):
+        choice("feature_shifts", given, ("auto",), "allowed are integers, None or")
+        if isinstance(packed, Layout):
+            raise ArgumentError(
+                "feature_shifts was 'auto' with a layout alone; allowed are integers"
+            )
+        return auto_shifts(packed, bits=plan.bits, sampling=plan.sampling, l2=plan.l2)
     shifts = np.asarray(given)
     inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))
     if not inside:

@@ -215,6 +215,38 @@ def sample_rows(
     return ((q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)), stretches
 
 
+def auto_shifts(
+    packed: PackedDataset, *, bits: int, sampling: str, l2: float = 0.0
+) -> NDArray[np.uint8]:
+    """Steps of features that follow the inverse of their second moments, as powers of two.
+
+    The feature with the largest second moment has the run's step, others so many times a doubled
+    one that their second moments, times the step, come nearest to that one's: what standardized
+    columns would do, up to a factor of the root of two (docs/step.md). Features that are 0 in all
+    rows keep the run's step.
+
+    Parameters
+    ----------
+    packed : PackedDataset
+    bits, sampling, l2
+        Of the plan; ``l2`` adds to every second moment, which is what it does to the objective's.
+
+    Returns
+    -------
+    ndarray of uint8, shape (features,)
+        0..``CONFIG.max_feature_shift``.
+    """
+    rows, _ = sample_rows(packed, bits, sampling, 1)
+    # of two draws the product has no noise in its mean
+    exact = np.einsum("ij,ij->j", rows[0], rows[-1], dtype=np.float64) / len(rows[0])
+    moments = np.maximum(exact, 0) + l2
+    largest = moments.max()
+    shifts = np.zeros(len(moments))
+    live = (exact > 0) & (moments > 0)
+    shifts[live] = np.rint(np.log2(largest / moments[live]))
+    return np.clip(shifts, 0, CONFIG.max_feature_shift).astype(np.uint8)
+
+
 def auto_step(
     packed: PackedDataset,
     *,
@@ -227,13 +259,19 @@ def auto_step(
     fresh: bool = False,
     curvature: float = 1.0,
     flat: bool = False,
+    shifts: NDArray[np.uint8] | None = None,
 ) -> float:
     """The first epoch's step for a packed data set, from the planes that training will stream.
 
-    See :func:`stable_step` for the arguments.
+    See :func:`stable_step` for the arguments; ``shifts`` are the plan's steps of features. A step
+    of 2^s times the run's is training on a column that is 2^(s/2) times as large.
     """
     window = batch * (delay + 1)
     rows, stretches = sample_rows(packed, bits, sampling, window)
+    if shifts is not None:
+        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
+        rows = tuple(q * roots for q in rows)
+        l2 = l2 * 2.0 ** int(shifts.max())
     return stable_step(
         moments(*rows, window=window, stretches=stretches),
         samples=packed.layout.samples,
