@@ -20,6 +20,7 @@ from zipml_pynq.learn.stream import STEP_SHARE, Stream
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan, step_sizes
 from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.step import shifts_of
 
 #: Largest entry that a model is carried over with, in normalized units; 128 are held.
 LARGEST = 100.0
@@ -109,15 +110,19 @@ class StreamingEstimator(ZipMLEstimator):
     def _stream_plan(self, packed: PackedDataset, stream: Stream, seed: int, calls: int) -> Plan:
         """One epoch over rows of a stream, at a step that follows from all rows so far."""
         bits, batch = self._bits_of(calls), self.batch_size
+        sizes = stream.squared_size(packed.normalization)
+        shifts = shifts_of(np.where(sizes > 0, sizes + self.alpha, 0.0))
+        if not self.feature_steps:
+            shifts[:] = 0
         step: Any = self.eta0
         if step == "auto":
             # the variance of values that lie anywhere between two levels
             noise = 0.0 if packed.layout.value_format == FLOAT32 else 4.0 ** (2 - bits) / 6
-            size = float((stream.squared_size(packed.normalization) + noise).sum())
+            size = float((np.exp2(shifts) * (sizes + noise + self.alpha)).sum())
             largest = 1.0
             if packed.weights is not None:
                 largest = max(1.0, packed.weights.max() / 2.0**CONFIG.weight_fraction_bits)
-            bend = LOSSES[self.loss].curvature * size * largest + float(self.alpha)
+            bend = LOSSES[self.loss].curvature * size * largest
             step = batch * min(STEP_SHARE / bend, 2.0 ** (31 - CONFIG.step_fraction_bits))
         if self._schedule != "constant":
             step = step_sizes(step, self._schedule, calls + 1)[-1]
@@ -140,6 +145,7 @@ class StreamingEstimator(ZipMLEstimator):
             model_range=self.model_range,
             gradient_range=self.gradient_range,
             seed=seed,
+            feature_shifts=shifts,
         )
 
 

@@ -239,11 +239,15 @@ def auto_shifts(
     rows, _ = sample_rows(packed, bits, sampling, 1)
     # of two draws the product has no noise in its mean
     exact = np.einsum("ij,ij->j", rows[0], rows[-1], dtype=np.float64) / len(rows[0])
-    moments = np.maximum(exact, 0) + l2
-    largest = moments.max()
+    return shifts_of(np.where(exact > 0, exact + l2, 0.0))
+
+
+def shifts_of(moments: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Steps of features from their second moments, see :func:`auto_shifts`; 0 for a moment of 0."""
     shifts = np.zeros(len(moments))
-    live = (exact > 0) & (moments > 0)
-    shifts[live] = np.rint(np.log2(largest / moments[live]))
+    live = moments > 0
+    if live.any():
+        shifts[live] = np.rint(np.log2(moments.max() / moments[live]))
     return np.clip(shifts, 0, CONFIG.max_feature_shift).astype(np.uint8)
 
 
