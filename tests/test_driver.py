@@ -150,8 +150,8 @@ CASES += [
     {"options": {"loss": "logistic"}, "weighted": True, "delay": 3},
     {"options": {"loss": "squared_hinge", "class_costs": (0.5, 2.0)}, "sampling": "plain"},
     {"options": {"model_bits": 8, "gradient_bits": 8, "seed": 5}, "delay": 1},
-    {"own_steps": True, "bits": 4, "delay": 3},
-    {"own_steps": True, "value_format": "levels", "delay": 1, "weighted": True},
+    {"largest_shift": 2, "bits": 4, "delay": 3},
+    {"largest_shift": 2, "value_format": "levels", "delay": 1, "weighted": True},
 ]
 
 
@@ -834,7 +834,7 @@ def test_a_bus_without_a_kernel(board, monkeypatch, word):
 @pytest.mark.parametrize(
     ("register", "value", "why"),
     [
-        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0002"),
+        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0003"),
         ("version", 0, "0x00000000"),
         ("capability", 0x01_07_0C_0D_0D_07_06_06, "max_batch 128, this package needs 256"),
         ("capability", 0x01_03_0C_0D_0D_08_06_06, "max_delay 3, this package needs 7"),
