@@ -29,8 +29,8 @@ test-python: $(VENV)/.built-test
 # Boards with a 3.x image run pynq 3.1: everything that touches pynq runs there too, in a venv of its
 # own, on the extensions that the first one built.
 test-pynq31: $(VENV)/.built-test $(VENV)31/.ready
-	$(VENV)31/bin/python -m pytest tests/test_devices.py tests/test_driver.py tests/test_interface.py \
-		tests/test_bitstreams.py tests/test_hwh_structure.py tests/test_board.py tests/test_xrt.py
+	$(VENV)31/bin/python -m pytest tests/devices $(filter-out tests/accelerator/test_engine% \
+		tests/accelerator/test_kernel%,$(wildcard tests/accelerator/test_*.py))
 
 $(VENV)31/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)31

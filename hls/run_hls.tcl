@@ -3,7 +3,7 @@
 # with ULTRA_RAM 1 where the device has such memories, else 0, and STAGE out of csim, csynth, cosim,
 # export. The project is made in the current folder; `make -C overlay hls` calls this for a board and
 # says where. hls_config.cfg has the same settings for the unified flow, and
-# tests/test_hls_scripts.py compares the two.
+# tests/hls/test_hls_scripts.py compares the two.
 # Not run here: there is no vendor tool on the development machines.
 set here [file dirname [file normalize [info script]]]
 set arguments $argv

@@ -1,4 +1,4 @@
-# Written by python -m zipml_pynq.bitstreams; do not edit.
+# Written by python -m zipml_pynq.devices.bitstreams; do not edit.
 KERNELS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch
 BUNDLES-zipml_sgd := gmem_planes gmem_labels gmem_vectors
 BUNDLES-zipml_sgd_f32 := gmem_planes gmem_labels gmem_vectors

@@ -1,4 +1,4 @@
-"""Random data sets and plans, and one start of a compiled build on them.
+"""Random data sets and plans; a start of a build on them; a driver's runs and their bits.
 
 Planes are drawn bit by bit, without packing real data: every value that a plane can hold occurs,
 and a fault in pack cannot hide one in the builds.
@@ -6,6 +6,7 @@ and a fault in pack cannot hide one in the builds.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.accelerator.builds import Build
+from zipml_pynq.accelerator.segments import streamed_layout
 from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
 from zipml_pynq.data.layout import FORMAT_CODES, Layout
+from zipml_pynq.devices.memory import PAGE
+from zipml_pynq.training import reference
+from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.schedule import run_cycles
 
+#: Chance that a correct program meets a seed that fails a statistical test of a mean or a count.
+ALARM = 1e-4
+MARGIN_LOSSES = [name for name, loss in LOSSES.items() if loss.margin]
 GUARD = 64
 SENTINEL = -0x5A5A5A5A
 
@@ -367,3 +376,98 @@ def run_segments(
             done = stop
         history.append(model)
     return model, np.array(history), saturations
+
+
+#: Memory that each of these takes beside the samples: model, history, schedule.
+VECTOR_PAGES = 3
+
+
+def check_same(result, case, *, blocks=None):
+    """The result is the reference's, bit for bit, and so are the counters of an unsegmented run."""
+    expected = reference.train(case.packed, case.plan, case.model)
+    np.testing.assert_array_equal(result.history_fixed, expected.history_fixed)
+    np.testing.assert_array_equal(result.model_fixed, expected.model_fixed)
+    np.testing.assert_array_equal(result.model, expected.model)
+    for name in ("saturations", "outside", "clipped", "refetched"):
+        assert getattr(result, name) == getattr(expected, name)
+    if blocks is None:
+        layout = streamed_layout(case.packed.layout, case.plan)
+        assert result.words == expected.words
+        assert result.bytes_streamed == expected.bytes_streamed
+        if expected.refetched:
+            assert result.cycles == expected.cycles
+        else:
+            assert result.cycles == run_cycles(
+                layout, case.plan, case.plan.epochs, **run_options(case)
+            )
+
+
+def check_side_by_side(drivers, cases, *, times=1):
+    """Every driver trains its case in a thread of its own, with the bits that it has alone."""
+    results = {}
+
+    def train(i):
+        for _ in range(times):
+            results[i] = drivers[i].train(cases[i].packed, cases[i].plan, model=cases[i].model)
+
+    threads = [threading.Thread(target=train, args=(i,)) for i in range(len(cases))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for i, case in enumerate(cases):
+        check_same(results[i], case)
+
+
+def run_options(case):
+    """What run_cycles is to know of a case beside its plan."""
+    return {
+        "weighted": case.packed.weights is not None,
+        "derivatives": len(case.plan.derivative.numbers),
+        "feature_steps": case.plan.feature_shifts is not None,
+    }
+
+
+def memory_for(case, slots, capacity):
+    """Bytes of a board that just holds so many slots of so many blocks."""
+    layout = streamed_layout(case.packed.layout, case.plan)
+    packed, rows = case.packed, capacity * layout.block_samples
+    segment = [
+        capacity * layout.block_stride * layout.word_bits // 8,
+        rows * (4 if packed.weights is None else 8),
+        0 if packed.full is None else rows * packed.full.shape[1] * 8,
+    ]
+    tables = [0 if packed.levels is None else packed.levels.size * 4]
+    tables += [case.plan.derivative.numbers.nbytes]
+
+    def pages(sizes):
+        return sum(-(-size // PAGE) for size in sizes)
+
+    return (VECTOR_PAGES + pages(tables) + slots * pages(segment)) * PAGE
+
+
+CASES = [
+    {"sampling": sampling, "bits": bits, "delay": delay}
+    for sampling, bits, delay in [
+        ("symmetric", 1, 0),
+        ("symmetric", 4, 1),
+        ("plain", 2, 2),
+        ("single", 8, 3),
+        ("nearest", 3, 7),
+    ]
+]
+
+CASES += [{"value_format": "float32", "delay": delay} for delay in (0, 2)]
+
+CASES += [
+    {"value_format": "levels", "sampling": "symmetric", "bits": 3, "delay": 2},
+    {"value_format": "levels", "sampling": "plain", "bits": 4, "delay": 0, "own_tables": False},
+    {"value_format": "levels", "sampling": "nearest", "bits": 8, "delay": 5},
+    {"value_format": "refetch", "sampling": "symmetric", "bits": 5, "delay": 2},
+    {"value_format": "refetch", "sampling": "single", "bits": 3, "delay": 0, "weighted": True},
+    {"options": {"loss": "logistic"}, "weighted": True, "delay": 3},
+    {"options": {"loss": "squared_hinge", "class_costs": (0.5, 2.0)}, "sampling": "plain"},
+    {"options": {"model_bits": 8, "gradient_bits": 8, "seed": 5}, "delay": 1},
+    {"largest_shift": 2, "bits": 4, "delay": 3},
+    {"largest_shift": 2, "value_format": "levels", "delay": 1, "weighted": True},
+]

@@ -3,7 +3,6 @@
 import os
 import shutil
 import warnings
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pynq  # noqa: F401
 
+from tests import ROOT
 from zipml_pynq.devices.emulated import EmulatedDevice
 from zipml_pynq.devices.overlay import load_overlay
 
@@ -46,9 +46,8 @@ def full_disk(monkeypatch):
 @pytest.fixture(scope="session")
 def build_tree(tmp_path_factory):
     """A copy of what the build scripts need, so that nothing is built in the sources."""
-    root = Path(__file__).resolve().parent.parent
     copy = tmp_path_factory.mktemp("tree")
     ignore = shutil.ignore_patterns("build", "__pycache__")
     for folder in ("hls", "overlay"):
-        shutil.copytree(root / folder, copy / folder, ignore=ignore)
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
     return copy

@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -162,6 +163,7 @@ def test_reference_has_every_module() -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in ROOT.glob("zipml_pynq/**/*.py")
-        if path.stem[0] != "_"
+        # what the command does has a page of its own, docs/command_line.md
+        if path.stem[0] != "_" and (path.parent.name != "command_line" or path.stem == "main")
     ]
     assert sorted(listed) == ["zipml_pynq", *sorted(modules)]

@@ -14,9 +14,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests import ROOT
 from zipml_pynq.devices.served.server import BoardServer
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 #: Notebooks that run through PYNQ.remote, too: the driver, two kernels, registers and buffers.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
 
 
 def python(code: str) -> str:
@@ -27,8 +27,11 @@ def test_preparing_data_needs_no_pynq() -> None:
 
 def test_names_are_what_they_say() -> None:
     """A submodule of the same name must not hide the function, whatever is imported first."""
-    code = "import zipml_pynq.driver, zipml_pynq.{0}; import zipml_pynq; print(zipml_pynq.pack)"
-    for module in ("pack", "devices", "plan"):
+    code = (
+        "import zipml_pynq.accelerator.driver, zipml_pynq.{0}; "
+        "import zipml_pynq; print(zipml_pynq.pack)"
+    )
+    for module in ("data.pack", "devices.overlay", "training.plan"):
         assert python(code.format(module)).startswith("<function pack")
     assert python("import zipml_pynq as z; print([n for n in z.__all__ if not hasattr(z, n)])") == (
         "[]"
@@ -38,7 +41,7 @@ def test_names_are_what_they_say() -> None:
 def test_pynq_finds_the_driver_by_itself() -> None:
     """pynq.Overlay imports the modules of this group before it binds drivers."""
     names = {point.value for point in entry_points(group="pynq.lib")}
-    assert "zipml_pynq.driver" in names
+    assert "zipml_pynq.accelerator.driver" in names
 
 
 def test_installing_it_pulls_what_a_board_has_room_for() -> None:

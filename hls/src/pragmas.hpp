@@ -2,7 +2,7 @@
 #pragma once
 
 // Two levels, so that macros in the options are replaced before they become text (UG1399, "Using
-// Constants with Pragmas"). tests/pragmas.py reads what comes out.
+// Constants with Pragmas"). tests/hls/pragmas.py reads what comes out.
 #define ZIPML_PRAGMA_TEXT(text) _Pragma(#text)
 #define ZIPML_PRAGMA(options) ZIPML_PRAGMA_TEXT(HLS options)
 

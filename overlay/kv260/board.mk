@@ -1,4 +1,4 @@
-# Written by python -m zipml_pynq.bitstreams; do not edit.
+# Written by python -m zipml_pynq.devices.bitstreams; do not edit.
 PART := xck26-sfvc784-2LV-c
 BOARD_PART := xilinx.com:kv260_som:part0:*
 PLATFORM :=

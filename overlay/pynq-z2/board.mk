@@ -1,4 +1,4 @@
-# Written by python -m zipml_pynq.bitstreams; do not edit.
+# Written by python -m zipml_pynq.devices.bitstreams; do not edit.
 PART := xc7z020clg400-1
 BOARD_PART := tul.com.tw:pynq-z2:part0:*
 PLATFORM :=

@@ -1,4 +1,4 @@
-# Written by python -m zipml_pynq.bitstreams; do not edit.
+# Written by python -m zipml_pynq.devices.bitstreams; do not edit.
 PART := xcu50-fsvh2104-2-e
 BOARD_PART :=
 PLATFORM := xilinx_u50_gen3x16_xdma_5_202210_1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from zipml_pynq.constants import CONFIG, LIMITS
 from zipml_pynq.data.layout import FORMAT_CODES
+from zipml_pynq.errors import OverlayMismatchError
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,36 @@ class Capability:
             block_samples=CONFIG.block_samples,
             max_delay=CONFIG.max_delay,
         )
+
+    def check(self, value_format: str, word_bits: int | None) -> None:
+        """Refuse a kernel that is not what the ``.hwh`` describes, or that holds less than needed.
+
+        Parameters
+        ----------
+        value_format : str
+            As the ``.hwh`` has it.
+        word_bits : int or None
+            As the ``.hwh`` has it, if it does.
+
+        Raises
+        ------
+        OverlayMismatchError
+        """
+        if self.value_format != value_format:
+            raise OverlayMismatchError(
+                f"the bitstream's kernel trains on {self.value_format}, its .hwh describes "
+                f"{value_format}: they do not belong together"
+            )
+        if word_bits is not None and word_bits != self.word_bits:
+            raise OverlayMismatchError(
+                f"the bitstream's kernel has words of {self.word_bits} bits, its .hwh describes "
+                f"{word_bits}: they do not belong together"
+            )
+        needed = Capability.expected(self.word_bits, self.value_format)
+        limits = ("max_chunks", "max_batch", "block_words", "ring_words", "block_samples")
+        for name in (*limits, "max_delay"):
+            if getattr(self, name) < getattr(needed, name):
+                raise OverlayMismatchError(
+                    f"the overlay's kernel has {name} {getattr(self, name)}, this package needs "
+                    f"{getattr(needed, name)}"
+                )

@@ -179,35 +179,10 @@ class SgdDriver(pynq.DefaultIP):
                     f"package {CONFIG.interface_version:#010x}: use the bitstream of this version"
                 )
             found = Capability.decode(results["capability"])
-            self._check_capability(found)
+            width = self._parameters.get(f"C_M_AXI_{PLANES_BUNDLE.upper()}_DATA_WIDTH")
+            found.check(self._value_format, None if width is None else int(width))
             self._known = found
         return self._known
-
-    def _check_capability(self, found: Capability) -> None:
-        described = self._value_format
-        if found.value_format != described:
-            raise OverlayMismatchError(
-                f"the bitstream's kernel trains on {found.value_format}, its .hwh describes "
-                f"{described}: they do not belong together"
-            )
-        width = self._parameters.get(f"C_M_AXI_{PLANES_BUNDLE.upper()}_DATA_WIDTH")
-        if width is not None and int(width) != found.word_bits:
-            raise OverlayMismatchError(
-                f"the bitstream's kernel has words of {found.word_bits} bits, its .hwh describes "
-                f"{width}: they do not belong together"
-            )
-        needed = Capability.expected(found.word_bits, found.value_format)
-        for name in ("max_chunks", "max_batch", "block_words", "ring_words", "block_samples"):
-            if getattr(found, name) < getattr(needed, name):
-                raise OverlayMismatchError(
-                    f"the overlay's kernel has {name} {getattr(found, name)}, this package needs "
-                    f"{getattr(needed, name)}"
-                )
-        if found.max_delay < needed.max_delay:
-            raise OverlayMismatchError(
-                f"the overlay's kernel has max_delay {found.max_delay}, this package needs "
-                f"{needed.max_delay}"
-            )
 
     def _write_words(self, name: str, value: int) -> None:
         for i in range(self._interface.by_name[name].words):

@@ -5,7 +5,8 @@ driver all derive from :data:`INTERFACES`. The HLS top functions have the same a
 order; a test compares the two.
 
 Offsets follow the rules by which Vitis HLS lays out an ``s_axilite`` bundle (UG1399, "S_AXILITE
-Control Register Map"; checked against published ``x*_hw.h`` headers in tests/test_interface.py).
+Control Register Map"; checked against published ``x*_hw.h`` headers in
+tests/accelerator/test_interface.py).
 """
 
 from __future__ import annotations

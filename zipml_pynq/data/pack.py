@@ -26,6 +26,7 @@ from zipml_pynq.data.layout import (
     check_word_bits,
     plan_layout,
 )
+from zipml_pynq.data.levels import fit_levels
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.planes import pack_full, pack_planes
@@ -244,10 +245,6 @@ def pack(
     # what was fitted to these data reaches all of them
     clipped = 0 if fitted and table is None else normalization.out_of_range(a, table, threads)
     if isinstance(source, str) and source != "uniform":
-        from zipml_pynq.data.levels import (
-            fit_levels,  # which needs a normalization, so packs nothing
-        )
-
         table = fit_levels(
             a, normalization, layout.bits[0], per_column=source == "optimal", threads=threads
         )

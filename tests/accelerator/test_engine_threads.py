@@ -1,0 +1,172 @@
+"""The engine on threads, with portable loops and beside a mapped file: the bits of one thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cases import Case, random_case, run_build, run_segments
+from zipml_pynq._engine import ffi, lib
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.pack import pack
+
+ENGINE = load_build("engine")
+
+
+def outcome_of(case: Case, threads: int) -> tuple[bytes, bytes, int]:
+    """Model, history and saturations on so many threads."""
+    outcome = run_build(ENGINE, case.packed, case.plan, case.model, threads=threads)
+    return (
+        outcome.model.tobytes(),
+        outcome.history.tobytes(),
+        outcome.registers["saturations"],
+    )
+
+
+def check_threads(case: Case, counts: tuple[int, ...]) -> None:
+    """So many threads give what one does."""
+    expected = outcome_of(case, 1)
+    for threads in counts:
+        assert outcome_of(case, threads) == expected
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("word_bits", [64, 512])
+@pytest.mark.parametrize("features", [65, 500, 1000])
+@pytest.mark.parametrize("delay", [0, 2])
+def test_threads_do_not_change_a_bit(
+    value_format: str, word_bits: int, features: int, delay: int
+) -> None:
+    # a step at which residuals, coefficients and entries saturate too
+    case = random_case(
+        features,
+        value_format=value_format,
+        word_bits=word_bits,
+        features=features,
+        delay=delay,
+        samples=150,
+        batch=4,
+        step=3.0,
+        l2=0.01,
+        model_scale=50.0,
+        own_tables=False,
+    )
+    check_threads(case, (0, 2, 3, 7, 64))
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_do_not_change_a_bit_of_many_tiles(
+    value_format: str, delay: int, seed: int
+) -> None:
+    # batches of several tiles, the last of which is finished while the next batch is loaded
+    case = random_case(
+        seed,
+        value_format=value_format,
+        word_bits=512,
+        features=1000,
+        delay=delay,
+        samples=410,
+        batch=60,
+        own_tables=False,
+    )
+    check_threads(case, (2, 3, 16))
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("features", [130, 330, 700, 1300, 2100])
+@pytest.mark.parametrize("delay", [0, 2])
+def test_threads_with_unequal_shares_have_the_same_tiles(
+    value_format: str, features: int, delay: int
+) -> None:
+    case = random_case(
+        features,
+        value_format=value_format,
+        bits=3,
+        word_bits=512,
+        features=features,
+        delay=delay,
+        samples=130,
+        batch=60,
+        epochs=1,
+        own_tables=False,
+    )
+    check_threads(case, (2, 3, 5, 7, 11))
+
+
+#: Trains on a mapped file with so many bytes of its own memory, and no more, than it has before.
+MAPPED = """
+import resource, sys
+import numpy as np
+from zipml_pynq.constants import CONFIG
+from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.training.make_plan import make_plan
+
+packed = PackedDataset.load(sys.argv[1], verify=False)
+layout, build = packed.layout, load_build("engine")
+plan = make_plan(packed, epochs=1, batch=64, step=1e-3)
+row = layout.chunks * layout.lanes
+arrays = {
+    "planes": packed.planes, "labels": packed.labels, "schedule": plan.schedule_table(),
+    "model": np.zeros(row, np.int32), "history": np.zeros(row, np.int32),
+}
+pointers = {name: array.ctypes.data for name, array in arrays.items()}
+status = open("/proc/self/status").read()
+own = 1024 * int(status.partition("VmData:")[2].split()[0])
+limit = own + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+scalars = plan.registers(layout)
+registers = build.run(layout.word_bits, CONFIG.format_bit_planes, pointers, scalars)
+assert registers["status"] == CONFIG.status_ok
+assert arrays["model"].any()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_training_needs_little_memory_beside_a_mapped_file(tmp_path: Path) -> None:
+    path = tmp_path / "packed.safetensors"
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (50_000, 500)).astype(np.float32)
+    packed = pack(X, X[:, 0], bits=8, word_bits=512, batch=64)
+    packed.save(path)
+    assert packed.planes.nbytes > 25e6
+    # rows and sums of some batches, which do not grow with the samples
+    subprocess.run([sys.executable, "-c", MAPPED, str(path), str(4 << 20)], check=True)
+
+
+def test_segments_on_threads_give_the_bits_of_one_piece() -> None:
+    case = random_case(6, delay=3, batch=4, blocks=5, samples=83, features=300)
+    whole = run_build(ENGINE, case.packed, case.plan, case.model)
+    model, history, _ = run_segments(ENGINE, case.packed, case.plan, case.model, 2, threads=3)
+    np.testing.assert_array_equal(history, whole.history)
+    np.testing.assert_array_equal(model, whole.model)
+
+
+def test_portable_loops_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(40):
+        case = random_case(
+            seed,
+            bits=seed % 8 + 1,
+            sampling=("symmetric", "plain", "single")[seed % 3],
+            features=(3, 64, 130, 700)[seed % 4],
+            batch=(1, 5, 16, 64)[seed // 4 % 4],
+            samples=150,
+            value_format="levels" if seed % 5 == 0 else "bitplanes",
+            own_tables=seed % 2 == 0,
+            step=0.01,
+            model_scale=(0.1, 1.0, 100.0)[seed % 3],
+            word_bits=512,
+            largest_shift=(0, 0, 0, 1, 4, 8, CONFIG.max_feature_shift)[seed % 7],
+        )
+        monkeypatch.delenv("ZIPML_LOOPS", raising=False)
+        best = outcome_of(case, 1)
+        monkeypatch.setenv("ZIPML_LOOPS", "portable")
+        assert ffi.string(lib.zipml_engine_loops()) == b"portable"
+        assert outcome_of(case, 1) == best

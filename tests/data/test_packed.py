@@ -1,0 +1,218 @@
+"""Packed data sets: read back, drawn again, labelled again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.data.packing import assert_same, data, random_tables
+from zipml_pynq.constants import WORD_BITS
+from zipml_pynq.data import grid
+from zipml_pynq.data.layout import READABLE
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.errors import ArgumentError
+
+
+def test_levels_are_reused_and_stored(tmp_path):
+    X, y = data(100, 12)
+    tables = random_tables(13, 3)
+    tables[:, 0], tables[:, -1] = -(1 << 14), 1 << 14  # every value is between them
+    packed = pack(X, y, bits=3, levels=tables, seed=3)
+    again = packed.redraw(X, 8)
+    assert np.array_equal(again.levels, tables)
+    assert np.array_equal(again.planes, pack(X, y, bits=3, levels=tables, seed=3, draw=8).planes)
+    assert not np.array_equal(again.planes, packed.planes)
+    new = pack(X[:20], y[:20], bits=3, levels=packed.levels, normalization=packed.normalization)
+    assert np.array_equal(new.levels, tables)
+    assert pack(X, y, levels=pack(X, y).levels).levels is None
+    with pytest.raises(ValueError, match="read-only"):
+        packed.levels[0, 0] = 1
+    for original in (packed, pack(X, y, bits=3, levels=tables[:1])):
+        original.save(tmp_path / "set")
+        for mmap in (True, False):
+            loaded = PackedDataset.load(tmp_path / "set", mmap=mmap)
+            assert_same(loaded, original)
+            assert np.array_equal(loaded.values(), original.values())
+            assert np.array_equal(loaded.redraw(X, 8).levels, original.levels)
+
+
+def test_one_stored_set_reads_at_any_sampling():
+    X, y = data(30, 10)
+    double = pack(X, y, bits=(2, 5), seed=9)
+    single = pack(X, y, bits=5, sampling="single", seed=9)
+    first, second = double.unpack(5)
+    assert np.array_equal(double.unpack(5, "single"), first)
+    assert np.array_equal(single.unpack(), first)
+    for sampling in ("plain", "symmetric", "double", None):
+        assert np.array_equal(double.unpack(5, sampling)[1], second)
+    assert np.array_equal(double.unpack()[0], first)
+    assert np.array_equal(
+        double.values(2, "single"), grid.uniform_levels(2)[double.unpack(2, "single")]
+    )
+    assert double.values(2)[1].dtype == np.float32
+
+
+def test_redraw_keeps_base_planes_and_draws_new_dithers():
+    X, y = data(300, 20)
+    packed = pack(X, y, bits=(1, 4), seed=3)
+    again = packed.redraw(X, 8)
+    assert again.draw == 8
+    assert np.array_equal(again.planes, pack(X, y, bits=(1, 4), seed=3, draw=8).planes)
+    assert np.array_equal(packed.redraw(X, 0).planes, packed.planes)
+    words = packed.layout.base_planes * packed.layout.block_samples * packed.layout.chunks
+    assert np.array_equal(again.planes[:, :words], packed.planes[:, :words])
+    assert not np.array_equal(again.planes[:, words:], packed.planes[:, words:])
+    other = X.copy()
+    other[:, 2] = other[::-1, 2]
+    with pytest.raises(ArgumentError, match=r"X was not what .* rows 0\.\.299 have other base"):
+        packed.redraw(other, 1)
+    with pytest.raises(ArgumentError, match=r"X had 299 row\(s\); this data set has 300"):
+        packed.redraw(X[1:], 1)
+    with pytest.raises(ArgumentError, match="draw was -1"):
+        packed.redraw(X, -1)
+    with pytest.raises(ArgumentError, match="X was nan in row 0"):
+        packed.redraw(np.full_like(X, np.nan), 1)
+    plain = pack(X, y, value_format="float32")
+    assert np.array_equal(plain.redraw(X, 1).planes, plain.planes)
+    with pytest.raises(ArgumentError, match="X was not what"):
+        plain.redraw(other, 1)
+
+
+def test_block_range_gives_views():
+    X, y = data(100, 5)
+    packed = pack(X, y, batch=8, block_samples=16)
+    planes, labels = packed.block_range(2, 5)
+    assert planes.base is not None
+    assert np.shares_memory(planes, packed.planes)
+    assert np.shares_memory(labels, packed.labels)
+    assert np.array_equal(planes, packed.planes[2:5])
+    assert np.array_equal(labels, packed.labels[32:80])
+    with pytest.raises(ArgumentError, match=r"last was 8; allowed is 1\.\.7"):
+        packed.block_range(0, 8)
+    with pytest.raises(ArgumentError, match=r"first was 7; allowed is 0\.\.6"):
+        packed.block_range(7, 8)
+
+
+def test_packed_data_are_read_only():
+    X, y = data(10, 5)
+    packed = pack(X, y)
+    for array in (packed.planes, packed.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    with pytest.raises(AttributeError):
+        packed.seed = 1
+
+
+def test_reading_errors():
+    X, y = data(10, 5)
+    packed = pack(X, y, bits=(2, 4))
+    with pytest.raises(ArgumentError, match="bits was 3; this data set stores 2, 4"):
+        packed.unpack(3)
+    with pytest.raises(ArgumentError, match="bits was 3; this data set stores 2, 4"):
+        packed.layout.dither_offset(3)
+    with pytest.raises(
+        ArgumentError, match="sampling was 'nearest'; allowed are 'double', 'plain'"
+    ):
+        packed.values(2, "nearest")
+    with pytest.raises(ArgumentError, match="value_format was 'float32', which has no codes"):
+        pack(X, y, value_format="float32").unpack()
+    for stored, names in READABLE.items():
+        layout = pack(X, y, sampling=stored).layout
+        for name in names:
+            assert layout.planes(4, name) == 3 + layout.dither_planes(name)
+    with pytest.raises(ArgumentError, match="sampling was 'double'; allowed are 'single'"):
+        pack(X, y, sampling="single").layout.planes(4, "double")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"planes": np.zeros((1, 3), np.uint64)}, r"planes was .*needs uint64 \(1, "),
+        ({"planes": None}, "planes was NoneType"),
+        ({"labels": np.zeros(16)}, r"labels was .*float64.*needs int32 \(16,\)"),
+        ({"batch": 5}, "batch was 5; it must divide block_samples, 16"),
+        ({"seed": -1}, "seed was -1"),
+        ({"normalization": Normalization([0], [1], 0, 1)}, "normalization was for 2 features"),
+        ({"levels": np.zeros((1, 9), np.int16)}, "levels was ndarray; the format 'bitplanes' has"),
+    ],
+)
+def test_a_data_set_that_does_not_fit_its_layout(changes, message):
+    X, y = data(10, 5)
+    packed = pack(X, y)
+    fields = {
+        name: getattr(packed, name)
+        for name in ("planes", "labels", "layout", "normalization", "seed", "draw", "batch")
+    }
+    with pytest.raises(ArgumentError, match=message):
+        PackedDataset(**{**fields, **changes})
+
+
+@pytest.mark.filterwarnings("ignore:.*were clipped")
+def test_tables_that_do_not_fit_their_layout():
+    X, y = data(10, 5)
+    packed = pack(X, y, levels=random_tables(6, 4))
+    for levels, message in (
+        (None, "levels was NoneType"),
+        (packed.levels.astype(np.int32), "levels was .*int32.*needs int16"),
+        (packed.levels[:1], r"levels was .*\(1, 9\)\); this layout needs int16 \(6, 9\)"),
+        (packed.levels[:, ::-1], "levels went from .* each row must ascend"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            replace(packed, levels=levels)
+
+
+def test_other_labels_share_the_planes():
+    X, y = data(40, 9)
+    packed = pack(X, y, bits=3, batch=4)
+    digits = np.arange(40) % 3
+    other = packed.relabel(digits == 1, sample_weight=np.linspace(0, 2, 40))
+    assert np.shares_memory(other.planes, packed.planes)
+    assert np.array_equal(other.labels[:40], np.where(digits == 1, 1, -1) << 24)
+    assert np.array_equal(other.weights[:40], np.rint(np.linspace(0, 2, 40) * 65536))
+    assert (other.normalization.label_mid, other.normalization.label_half) == (0.5, 0.5)
+    assert np.array_equal(other.normalization.mid, packed.normalization.mid)
+    assert packed.relabel(y).weights is None
+    assert np.array_equal(packed.relabel(y).labels, packed.labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.zeros(3)}, "y had 3 label"),
+        ({"y": np.full(40, np.nan)}, "y was nan in row 0"),
+        ({"sample_weight": np.ones(3)}, "sample_weight had 3 entries"),
+        ({"sample_weight": np.full(40, -1.0)}, "sample_weight was -1.0 in row 0"),
+        ({"sample_weight": np.full(40, np.nan)}, "sample_weight was nan in row 0"),
+        ({"sample_weight": np.full(40, 32768.0)}, "from 0|0 to below 32768"),
+    ],
+)
+def test_labels_and_weights_that_are_refused(change, message):
+    X, y = data(40, 9)
+    packed = pack(X, y)
+    with pytest.raises(ArgumentError, match=message):
+        packed.relabel(**{"y": y, **change})
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("columns", [1, 15, 90])
+def test_samples_to_fetch_again_are_the_values(tmp_path, word_bits, columns):
+    X, y = data(37, columns)
+    packed = pack(X, y, bits=2, word_bits=word_bits, batch=4, value_format="refetch")
+    plain = pack(X, y, bits=2, word_bits=word_bits, batch=4)
+    assert np.array_equal(packed.planes, plain.planes)
+    rows = packed.full.view(np.float32)
+    assert rows.shape[1] * 32 % word_bits == 0
+    V = packed.normalization.transform(X)
+    assert np.array_equal(rows[:37, : columns + 1], V)
+    assert not rows[37:].any()
+    assert not rows[:, columns + 1 :].any()
+    weighted = packed.relabel(y, sample_weight=np.ones(37))
+    weighted.save(tmp_path / "set")
+    loaded = PackedDataset.load(tmp_path / "set")
+    for name in ("planes", "labels", "full", "weights"):
+        assert np.array_equal(getattr(loaded, name), getattr(weighted, name))
+    assert loaded.layout == weighted.layout

@@ -1,0 +1,583 @@
+"""The estimators: scikit-learn's own checks, the driver's bits, and every option that they add."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from zipml_pynq import PackedDataset, load_overlay, make_plan, pack
+from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq.errors import ArgumentError, ZipmlWarning
+from zipml_pynq.learn import preparation
+from zipml_pynq.learn.classifier import ZipMLClassifier
+from zipml_pynq.learn.regressor import ZipMLRegressor
+from zipml_pynq.training import reference
+
+LOSSES = ("hinge", "squared_hinge", "logistic", "least_squares")
+REGRESSION = synthetic_regression(12, 600, 300)
+TWO = synthetic_classification(12, 600, 300, flips=0.05)
+X, Y = REGRESSION.X_train, REGRESSION.y_train
+#: Three classes, by names, of a linear function.
+THREE = np.array(["low", "middle", "up"])[np.digitize(Y, np.quantile(Y, [0.33, 0.66]))]
+#: No stopping, rows in their order, a step of its own: what is compared bit for bit.
+EXACT = {"shuffle": False, "tol": None, "eta0": 0.05, "random_state": 0}
+SEED = int(check_random_state(0).randint(np.iinfo(np.int32).max))
+
+SAMPLED = (
+    "as in all of SGD, a sample of weight 2 is one sample of one batch, and two equal samples are "
+    "two, perhaps of two batches; here with a draw of its values each, too: never equal in bits"
+)
+EXPECTED = {
+    f"check_sample_weight_equivalence_on_{kind}_data": SAMPLED for kind in ("dense", "sparse")
+}
+
+
+@pytest.fixture(scope="module")
+def driver():
+    with load_overlay("emulated") as loaded:
+        yield loaded.driver
+
+
+# ---- Conventions -------------------------------------------------------------------------
+
+
+@parametrize_with_checks(
+    [
+        ZipMLRegressor(random_state=0),
+        ZipMLClassifier(random_state=0),
+        ZipMLClassifier("logistic", random_state=0, max_iter=20),
+    ],
+    expected_failed_checks=lambda _: EXPECTED,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_pipeline_and_grid_search():
+    steps = make_pipeline(StandardScaler(), ZipMLClassifier(random_state=0, tol=None, max_iter=8))
+    grid = {"zipmlclassifier__bits": [1, 4, (2, 2, 4)], "zipmlclassifier__loss": ["hinge"]}
+    search = GridSearchCV(steps, grid, cv=2, error_score="raise").fit(TWO.X_train, TWO.y_train)
+    assert search.score(TWO.X_test, TWO.y_test) > 0.85
+
+
+@pytest.mark.parametrize("estimator", [ZipMLRegressor(), ZipMLClassifier()])
+def test_pickling(estimator):
+    y = Y if isinstance(estimator, ZipMLRegressor) else THREE
+    estimator = clone(estimator).set_params(max_iter=3, tol=None).fit(X, y)
+    copy = pickle.loads(pickle.dumps(estimator))
+    assert np.array_equal(copy.predict(X), estimator.predict(X))
+    copy.set_params(warm_start=True).fit(X, y)
+    assert copy.t_ == 6
+
+
+def test_loaded_driver_is_kept_by_clone_and_not_pickled(driver):
+    estimator = ZipMLRegressor(device=driver, max_iter=2, tol=None)
+    assert clone(estimator).device is driver
+    estimator.fit(X, Y)
+    with pytest.raises(ArgumentError, match="device was a loaded driver, which cannot be pickled"):
+        pickle.dumps(estimator)
+    pickle.dumps(estimator.set_params(device="emulated"))
+
+
+def test_names_of_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=[f"column {i}" for i in range(12)])
+    estimator = ZipMLRegressor(**EXACT, max_iter=3).fit(frame, pandas.Series(Y))
+    assert list(estimator.feature_names_in_) == list(frame.columns)
+    assert np.array_equal(estimator.coef_, ZipMLRegressor(**EXACT, max_iter=3).fit(X, Y).coef_)
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.predict(frame[frame.columns[::-1]])
+    assert not hasattr(estimator.fit(pack(X, Y)), "feature_names_in_")
+
+
+def test_probabilities_belong_to_the_logistic_loss():
+    for loss in LOSSES:
+        assert hasattr(ZipMLClassifier(loss), "predict_proba") == (loss == "logistic")
+    for y in (TWO.y_train, THREE):
+        samples = TWO.X_train if y is TWO.y_train else X
+        model = ZipMLClassifier("logistic", random_state=0, max_iter=20, tol=None).fit(samples, y)
+        p = model.predict_proba(samples)
+        assert p.shape == (600, len(model.classes_))
+        np.testing.assert_allclose(p.sum(axis=1), 1)
+        assert np.array_equal(model.classes_[p.argmax(axis=1)], model.predict(samples))
+        np.testing.assert_allclose(np.exp(model.predict_log_proba(samples)), p)
+    peer = LogisticRegression().fit(TWO.X_train, TWO.y_train)
+    model.fit(TWO.X_train, TWO.y_train)
+    difference = model.predict_proba(TWO.X_test) - peer.predict_proba(TWO.X_test)
+    assert np.abs(difference).mean() < 0.08
+
+
+def test_scikit_learn_is_needed_for_them_alone():
+    code = (
+        "import sys; sys.modules['sklearn'] = sys.modules['sklearn.base'] = None\n"
+        "from zipml_pynq import *\n"
+        "import zipml_pynq, zipml_pynq.devices.overlay\n"
+        "try: zipml_pynq.ZipMLRegressor\n"
+        "except ImportError as error: print(error)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "the estimators need scikit-learn 1.6 or later: pip install" in found.stdout
+
+
+# ---- The driver's bits ---------------------------------------------------------------------
+
+
+def test_regressor_is_the_driver(driver):
+    packed = pack(X, Y, bits=4, seed=SEED)
+    result = driver.train(packed, epochs=5, step=0.05, l2=0.01)
+    model = ZipMLRegressor(**EXACT, max_iter=5, alpha=0.01).fit(X, Y)
+    assert np.array_equal(model.model_[0], result.model_fixed)
+    assert (model.bytes_streamed_, model.n_iter_) == (result.bytes_streamed, 5)
+    coefficients, intercept = packed.normalization.to_raw_model(result.model)
+    assert np.array_equal(model.coef_, coefficients)
+    assert np.array_equal(model.intercept_, [intercept])
+    expected = packed.normalization.predict(REGRESSION.X_test, result.model)
+    np.testing.assert_allclose(model.predict(REGRESSION.X_test), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_classes_share_one_packed_data_set(driver, loss, monkeypatch):
+    packings = []
+    monkeypatch.setattr(
+        preparation, "pack", lambda *a, **k: packings.append(pack(*a, **k)) or packings[-1]
+    )
+    trained = []
+    train = type(driver).train
+    monkeypatch.setattr(
+        type(driver), "train", lambda self, p, *a, **k: trained.append(p) or train(self, p, *a, **k)
+    )
+    model = ZipMLClassifier(loss, **EXACT, max_iter=4).fit(X, THREE)
+    assert len(packings) == 1
+    assert len(trained) == 3
+    assert all(np.shares_memory(p.planes, packings[0].planes) for p in trained)
+    packed = pack(X, Y, seed=SEED)
+    for k, name in enumerate(model.classes_):
+        binary = packed.relabel(np.where(name == THREE, 1.0, -1.0))
+        result = driver.train(binary, epochs=4, step=0.05, loss=loss)
+        assert np.array_equal(model.model_[k], result.model_fixed)
+    assert model.coef_.shape == (3, 12)
+    assert model.bytes_streamed_ == 3 * result.bytes_streamed
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("bits", [1, 4, 32])
+@pytest.mark.filterwarnings("ignore::zipml_pynq.errors.ZipmlWarning")
+def test_objective_falls(loss, bits):
+    model = ZipMLClassifier(loss, bits=bits, random_state=0, max_iter=30, tol=None)
+    model.fit(TWO.X_train, TWO.y_train)
+    assert len(model.loss_curve_) == model.n_iter_ == 30
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    # below the zero model's
+    assert model.loss_curve_[-1] < {"logistic": np.log(2), "hinge": 1.0}.get(loss, 0.5)
+    # an expected accuracy of 0.95 is the most
+    assert model.score(TWO.X_test, TWO.y_test) > (0.7 if bits == 1 else 0.88)
+    assert model.saturated_ == 0
+
+
+def test_regression_is_as_good_as_the_data():
+    for bits, least in ((2, 0.8), (4, 0.87), (32, 0.88)):
+        model = ZipMLRegressor(bits=bits, random_state=0).fit(X, Y)
+        assert model.score(REGRESSION.X_test, REGRESSION.y_test) > least
+        assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "value_format"),
+    [
+        ({"refetch": True}, "refetch"),
+        ({"levels": "optimal"}, "levels"),
+        ({"levels": "global", "sampling": "single"}, "levels"),
+        ({"sampling": "plain"}, "bitplanes"),
+        ({"sampling": "nearest"}, "bitplanes"),
+        ({"approximation": "chebyshev", "degree": 3, "loss": "logistic"}, "bitplanes"),
+        ({"model_bits": 8, "gradient_bits": 8}, "bitplanes"),
+        ({"shuffle": "epochs"}, "bitplanes"),
+        ({"learning_rate": "decay"}, "bitplanes"),
+        ({"fit_intercept": False}, "bitplanes"),
+    ],
+)
+def test_options_reach_the_accelerator(options, value_format, monkeypatch):
+    formats = []
+    monkeypatch.setattr(
+        preparation,
+        "load_overlay",
+        lambda source, **k: formats.append(k["value_format"]) or load_overlay(source, **k),
+    )
+    monkeypatch.setattr(preparation, "_loaded", type("Empty", (), {})())
+    model = ZipMLClassifier(**{"random_state": 0, "max_iter": 15, "tol": None, **options})
+    model.fit(TWO.X_train, TWO.y_train)
+    assert formats == [value_format]
+    assert model.score(TWO.X_test, TWO.y_test) > 0.8
+    assert (model.refetched_ > 0) == bool(options.get("refetch"))
+
+
+def test_wide_samples_get_wide_words():
+    samples = np.random.default_rng(0).standard_normal((40, 5000)).astype(np.float32)
+    model = ZipMLClassifier(random_state=0, bits=2, max_iter=2, tol=None, batch_size=4)
+    assert model.fit(samples, samples[:, 0] > 0).coef_.shape == (1, 5000)
+
+
+# ---- Training options -----------------------------------------------------------------------
+
+
+QUANTIZED = {"model_bits": 8, "gradient_bits": 8, "model_range": 2.0, "gradient_range": 0.5}
+
+
+@pytest.mark.parametrize("quantized", [{}, QUANTIZED])
+@pytest.mark.parametrize("shuffle", [False, "epochs"])
+def test_warm_start_goes_on(quantized, shuffle):
+    options = {**EXACT, **quantized, "shuffle": shuffle}
+    whole = ZipMLRegressor(**options, max_iter=7).fit(X, Y)
+    model = ZipMLRegressor(**options, max_iter=4, warm_start=True).fit(X, Y)
+    model.set_params(max_iter=3).fit(X, Y)
+    assert np.array_equal(model.model_, whole.model_)
+    assert (model.n_iter_, model.t_, whole.t_) == (3, 7, 7)
+    assert np.array_equal(model.loss_curve_, whole.loss_curve_[4:])
+    # not with warm_start=False
+    assert not np.array_equal(model.set_params(warm_start=False).fit(X, Y).model_, whole.model_)
+    assert model.t_ == 3
+
+
+@pytest.mark.parametrize("train", ["driver", "reference"])
+def test_parts_of_a_plan_are_the_whole(driver, train):
+    packed = pack(X, Y)
+    options = {"model_bits": 8, "gradient_bits": 8, "shuffle": True, "l2": 0.01, "seed": 5}
+    plan = make_plan(packed, epochs=5, step=0.05, **options)
+    run = driver.train if train == "driver" else reference.train
+    whole = run(packed, plan)
+    first = run(packed, plan.part(0, 2))
+    last = run(packed, plan.part(2, 5).part(0, 3), model=first.model_fixed)
+    assert np.array_equal(last.model_fixed, whole.model_fixed)
+    assert np.array_equal(last.history_fixed, whole.history_fixed[2:])
+
+
+@pytest.mark.parametrize("memory_bytes", [36 << 10, 1 << 20])
+def test_until_ends_training(memory_bytes):
+    packed = pack(X, Y, block_samples=16)
+    seen = []
+
+    def until(model):
+        seen.append(model)
+        return len(seen) == 3
+
+    with load_overlay("emulated", memory_bytes=memory_bytes) as (_, driver):
+        whole = driver.train(packed, epochs=6, step=0.05)
+        result = driver.train(packed, epochs=6, step=0.05, until=until)
+        with pytest.raises(ArgumentError, match="until was 3; allowed is a function"):
+            driver.train(packed, until=3)
+    assert np.array_equal(result.history_fixed, whole.history_fixed[:3])
+    assert np.array_equal(result.model_fixed, whole.history_fixed[2])
+    assert np.array_equal(seen, whole.history[:3])
+
+
+def test_training_stops_when_the_objective_does():
+    model = ZipMLRegressor(random_state=0, max_iter=200, n_iter_no_change=3).fit(X, Y)
+    assert 3 < model.n_iter_ < 200
+    falls = -np.diff(model.loss_curve_) / model.loss_curve_[1:]
+    assert (falls[-3:] < 1.01e-3).all()
+    assert not (falls[-4:-1] < 0.99e-3).all()
+    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
+        ZipMLRegressor(max_iter=2).fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ZipMLRegressor(max_iter=2, tol=None).fit(X, Y)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_early_stopping_keeps_the_best_model(packed):
+    # few samples of many columns, a constant step: what is learnt after a few epochs is noise
+    data = synthetic_regression(40, 120, 1000, r2=0.3)
+    samples = (data.X_train, data.y_train)
+    if packed:
+        samples = (pack(*samples, bits=8, block_samples=16),)
+    options = {"bits": 8, "learning_rate": "constant", "eta0": 0.2, "random_state": 0}
+    model = ZipMLRegressor(
+        **options, early_stopping=True, validation_fraction=0.3, max_iter=200
+    ).fit(*samples)
+    assert model.n_iter_ < 200
+    assert len(model.validation_curve_) == model.n_iter_
+    late = ZipMLRegressor(**options, max_iter=200, tol=None).fit(*samples)
+    test = data.X_test, data.y_test
+    assert model.score(*test) > late.score(*test)
+    assert not hasattr(late, "validation_curve_")
+
+
+def test_precision_schedule(driver):
+    packed = pack(X, Y, bits=(2, 4), seed=SEED)
+    steps = 0.05 / (1 + np.arange(5))
+    low = driver.train(packed, bits=2, epochs=2, step=steps[:2])
+    high = driver.train(packed, bits=4, epochs=3, step=steps[2:], model=low.model_fixed)
+    model = ZipMLRegressor(**EXACT, max_iter=5, bits=[2, 2, 4]).fit(X, Y)
+    assert np.array_equal(model.model_[0], high.model_fixed)
+    assert model.bytes_streamed_ == low.bytes_streamed + high.bytes_streamed
+    # a schedule may stop, too, in its first part as well
+    options = {"random_state": 0, "max_iter": 300, "n_iter_no_change": 2, "tol": 1e-2}
+    assert ZipMLRegressor(**options, bits=[2] * 200 + [4]).fit(X, Y).n_iter_ < 200
+
+
+def test_sample_weights():
+    weights = np.random.default_rng(0).uniform(0, 3, len(X))
+    one = ZipMLRegressor(random_state=0).fit(X, Y, weights)
+    # their scale does not matter
+    many = ZipMLRegressor(random_state=0).fit(X, Y, weights * 1024)
+    assert np.array_equal(one.model_, many.model_)
+    # of two linear functions, that of the samples with the weight is learnt
+    y = np.where(np.arange(len(X)) % 2, X[:, 0], -X[:, 0])
+    first = ZipMLRegressor(random_state=0).fit(X, y, np.arange(len(X)) % 2)
+    assert first.coef_[0] > 0.9
+    # one heavy sample does not make the default step unstable
+    heavy = np.where(np.arange(len(X)) == 7, 1000.0, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ZipmlWarning)
+        assert ZipMLRegressor(random_state=0).fit(X, Y, heavy).saturated_ == 0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_class_weights(loss):
+    y = np.where(np.arange(600) % 5 == 0, TWO.y_train, -1)  # few positive ones
+    options = {"loss": loss, "random_state": 0, "tol": None, "max_iter": 20}
+    plain = ZipMLClassifier(**options).fit(TWO.X_train, y)
+    model = ZipMLClassifier(**options, class_weight={1: 8.0, -1: 1.0}).fit(TWO.X_train, y)
+    assert (model.predict(TWO.X_test) == 1).sum() > (plain.predict(TWO.X_test) == 1).sum()
+    same = ZipMLClassifier(**options).fit(TWO.X_train, y, np.where(y == 1, 8.0, 1.0))
+    assert np.array_equal(model.model_, same.model_)
+    ZipMLClassifier(**options, class_weight="balanced").fit(X, THREE)
+
+
+def test_partial_fit():
+    model = ZipMLClassifier("squared_hinge", random_state=0)
+    rows = np.argsort(THREE, kind="stable")  # one class after the other
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lie outside the range.*")
+        for _ in range(5):
+            for part in np.array_split(np.random.default_rng(0).permutation(rows), 3):
+                model.partial_fit(X[part], THREE[part], classes=np.unique(THREE))
+        assert model.t_ == 15
+        assert model.score(X, THREE) > 0.7
+        model.partial_fit(X[THREE == "up"], THREE[THREE == "up"])
+        with pytest.raises(ArgumentError, match=r"y had the label\(s\) \['else'\]"):
+            model.partial_fit(X[:3], ["up", "low", "else"])
+        regressor = ZipMLRegressor(random_state=0)
+        for _ in range(10):
+            regressor.partial_fit(X[:300], Y[:300]).partial_fit(X[300:], Y[300:])
+    assert regressor.score(REGRESSION.X_test, REGRESSION.y_test) > 0.8
+
+
+# ---- Sparse, packed, on disk -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"levels": "optimal"}, {"bits": 32}, {"shuffle": True}])
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix])
+def test_sparse_is_dense(options, kind):
+    dense = np.where(np.abs(X) > 1, X, 0).astype(np.float32)
+    options = {**EXACT, "max_iter": 3, **options}
+    one = ZipMLRegressor(**options).fit(dense, Y)
+    other = ZipMLRegressor(**options).fit(kind(dense), Y)
+    assert np.array_equal(one.model_, other.model_)
+    np.testing.assert_allclose(other.predict(kind(dense)), one.predict(dense), rtol=1e-6)
+
+
+def test_sparse_is_packed_by_block():
+    """Dense in parts alone: what it takes beyond the planes is far less than the dense samples."""
+    import tracemalloc
+
+    X = sparse.random(50_000, 512, 0.01, "csr", dtype=np.float32, random_state=0)
+    tracemalloc.start()
+    packed = pack(X, np.arange(50_000.0), bits=1, sampling="single", threads=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert packed.planes.nbytes < X.shape[0] * X.shape[1]
+    assert peak < packed.planes.nbytes + X.shape[0] * X.shape[1]  # a quarter of float32
+    few = pack(X[:100].toarray(), np.arange(100.0), bits=1, normalization=packed.normalization)
+    assert np.array_equal(few.unpack(sampling="single"), packed.unpack()[:100])
+
+
+def test_sparse_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(preparation, "available_bytes", lambda: 1000)
+    with pytest.raises(
+        ArgumentError, match="X was a sparse matrix .* it would take 24320 bytes, and 1000"
+    ):
+        ZipMLRegressor().fit(sparse.csr_matrix(X), Y)
+    with pytest.raises(ArgumentError, match="features was 40001"):
+        ZipMLRegressor().fit(sparse.random(20, 40_000, 0.001, "csr"), np.arange(20.0))
+
+
+def test_packed_file_larger_than_the_device(tmp_path, driver):
+    packed = pack(X, Y, bits=(2, 4), block_samples=16)
+    packed.save(tmp_path / "packed")
+    whole = driver.train(packed, bits=4, epochs=5, step=0.05)
+    with load_overlay("emulated", memory_bytes=36 << 10) as loaded:
+        options = {"max_iter": 5, "tol": None, "eta0": 0.05, "device": loaded}
+        model = ZipMLRegressor(**options).fit(tmp_path / "packed")
+        assert model.bytes_streamed_ > whole.bytes_streamed  # in segments
+        assert np.array_equal(model.model_[0], whole.model_fixed)
+        with pytest.raises(ArgumentError, match="shuffle was true"):
+            model.set_params(shuffle="epochs").fit(str(tmp_path / "packed"))
+    mapped = PackedDataset.load(tmp_path / "packed")
+    assert isinstance(mapped.planes.base, np.memmap | np.ndarray)
+    assert np.array_equal(
+        ZipMLRegressor(max_iter=5, tol=None, eta0=0.05).fit(mapped).coef_, model.coef_
+    )
+    assert model.n_features_in_ == 12
+    assert model.score(X, Y) > 0.4
+
+
+def test_packed_classes(driver):
+    numbers = np.unique(THREE, return_inverse=True)[1]
+    packed = pack(X, numbers, sample_weight=np.ones(len(X)))
+    options = {"tol": None, "max_iter": 3, "eta0": 0.05, "random_state": 0}
+    own = ZipMLClassifier(**options).fit(packed)
+    assert list(own.classes_) == [0, 1, 2]
+    named = ZipMLClassifier(**options).fit(packed, THREE)
+    assert list(named.classes_) == ["low", "middle", "up"]
+    assert np.array_equal(own.model_, named.model_)
+    weighted = ZipMLClassifier(**options).fit(packed, THREE, numbers + 0.5)
+    assert not np.array_equal(weighted.model_, named.model_)
+    with pytest.raises(ArgumentError, match="labels are no integers"):
+        ZipMLClassifier().fit(pack(X, Y))
+    with pytest.raises(ArgumentError, match=r"y had shape \(3,\); allowed is one label a sample"):
+        ZipMLClassifier().fit(packed, [1, 2, 3])
+
+
+def test_packed_weights_are_kept(driver):
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(X))
+    packed = pack(X, Y, sample_weight=weights)
+    options = {"tol": None, "max_iter": 3, "eta0": 0.05}
+    result = driver.train(packed, epochs=3, step=0.05)
+    assert np.array_equal(ZipMLRegressor(**options).fit(packed).model_[0], result.model_fixed)
+    model = ZipMLRegressor(**options).fit(packed, Y)
+    assert np.array_equal(model.model_[0], result.model_fixed)
+    assert not np.array_equal(
+        ZipMLRegressor(**options).fit(packed, sample_weight=1 / weights).model_, model.model_
+    )
+
+
+def test_packed_with_another_normalization_does_not_go_on():
+    model = ZipMLRegressor(max_iter=2, tol=None, warm_start=True).fit(X, Y)
+    with pytest.raises(ArgumentError, match="X was packed with another normalization"):
+        model.fit(pack(2 * X, Y))
+    model.fit(pack(X, Y, normalization=model.normalization_))
+    assert model.t_ == 4
+
+
+# ---- Bad input -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "huber"}, "loss was 'huber'; allowed are 'hinge'"),
+        ({"bits": 0}, "bits was 0; allowed is 1..8"),
+        ({"bits": "4"}, "bits"),
+        ({"bits": ()}, "bits was empty"),
+        ({"bits": (4, 32)}, "bits was 32"),
+        ({"bits": (2, 4), "levels": "optimal"}, "bits was .* one precision"),
+        ({"bits": 32, "sampling": "double"}, "sampling was 'double' with bits 32"),
+        ({"bits": 32, "levels": "optimal"}, "levels was 'optimal'"),
+        ({"sampling": "triple"}, "sampling was 'triple'"),
+        ({"sampling": "double", "approximation": "chebyshev"}, "sampling was 'symmetric'"),
+        ({"sampling": "independent"}, "sampling was 'independent'"),
+        ({"approximation": "taylor"}, "approximation was 'taylor'"),
+        ({"loss": "least_squares", "approximation": "chebyshev"}, "approximation was 'chebyshev'"),
+        ({"degree": 3}, "degree was 3; it goes with approximation 'chebyshev'"),
+        ({"degree": 9, "approximation": "chebyshev"}, "degree was 9"),
+        ({"refetch": True, "loss": "logistic"}, "refetch was True with loss 'logistic'"),
+        ({"refetch": True, "levels": "optimal"}, "refetch was True with other levels"),
+        ({"refetch": True, "bits": 32}, "refetch was True with bits 32"),
+        ({"refetch": 1}, "refetch was 1; allowed are True and False"),
+        ({"model_bits": 1}, "model_bits was 1"),
+        ({"gradient_bits": 40}, "gradient_bits was 40"),
+        ({"eta0": -0.1}, "eta0 was -0.1; allowed are finite numbers above 0"),
+        ({"eta0": "best"}, "eta0 was 'best'"),
+        ({"learning_rate": "optimal"}, "learning_rate was 'optimal'"),
+        ({"alpha": -1}, "alpha was -1; allowed are finite numbers from 0 up"),
+        ({"alpha": np.nan}, "alpha was nan"),
+        ({"tol": -1e-3}, "tol was -0.001"),
+        ({"max_iter": 0}, "max_iter was 0"),
+        ({"batch_size": 0}, "batch_size was 0"),
+        ({"batch_size": 1000}, "batch_size was 1000"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change was 0"),
+        ({"validation_fraction": 1.0}, "validation_fraction was 1.0; it must be below 1"),
+        ({"shuffle": "blocks"}, "shuffle was 'blocks'; allowed are True, False and 'epochs'"),
+        ({"device": 3}, "device was 3; allowed are 'emulated'"),
+        ({"class_weight": {5: 1.0}}, "not in class_weight"),
+    ],
+)
+def test_bad_parameters_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ZipMLClassifier(**options).fit(TWO.X_train[:64], TWO.y_train[:64])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ZipMLClassifier().fit(X, np.ones(600)), "y had one class"),
+        (lambda: ZipMLClassifier().fit(X, Y), "Unknown label type: continuous"),
+        (lambda: ZipMLClassifier().fit(X, THREE[:10]), "inconsistent numbers of samples"),
+        (lambda: ZipMLRegressor().fit(X, np.full(600, np.nan)), "y contains NaN"),
+        (lambda: ZipMLRegressor().fit(np.full((600, 2), np.nan), Y), "X contains NaN"),
+        (lambda: ZipMLRegressor().fit(X, Y, -np.ones(600)), "Negative values .*sample_weight"),
+        (lambda: ZipMLRegressor().fit(X, Y, np.zeros(600)), "[Ss]ample.weight"),
+        (lambda: ZipMLRegressor(loss="hinge").fit(X, Y), "loss was 'hinge'; allowed are 'least"),
+        (lambda: ZipMLRegressor(max_iter=2).fit(X, Y).predict(X[:, :3]), "X has 3 features"),
+        (lambda: ZipMLRegressor(bits=8).fit(pack(X, Y)), "bits was 8; the data set stores 4"),
+        (lambda: ZipMLRegressor(batch_size=7).fit(pack(X, Y)), "batch was 7"),
+        (
+            lambda: ZipMLRegressor(fit_intercept=False).fit(pack(X, Y)),
+            "fit_intercept was False; the data set was packed with intercept=True",
+        ),
+        (
+            lambda: ZipMLRegressor(early_stopping=True).fit(pack(X, Y, block_samples=608)),
+            "validation_fraction was 0.1 of a packed data set of 1 block",
+        ),
+        (
+            lambda: ZipMLClassifier(early_stopping=True).fit(X[:4], [0, 0, 0, 1]),
+            "validation_fraction was 0.1; 4 samples cannot be split so",
+        ),
+        (
+            lambda: ZipMLClassifier().partial_fit(X, THREE),
+            "classes was None in the first call of partial_fit",
+        ),
+        (
+            lambda: ZipMLClassifier(class_weight="balanced").partial_fit(X, THREE, ["low", "up"]),
+            "class_weight was 'balanced', which partial_fit cannot know",
+        ),
+        (
+            lambda: ZipMLRegressor(warm_start=True, max_iter=2).fit(X, Y).fit(X[:, :3], Y),
+            "X has 3 features",
+        ),
+        (
+            lambda: ZipMLRegressor(warm_start=True, max_iter=2).fit(X, Y).fit(pack(X[:, :3], Y)),
+            "X had 3 columns; this estimator was fitted to 12",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_bad_data_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_progress_is_shown(capsys):
+    ZipMLClassifier(max_iter=4, tol=None, verbose=1).fit(X, THREE)
+    assert "12/12" in capsys.readouterr().err
+
+
+def test_not_fitted():
+    with pytest.raises(NotFittedError):
+        ZipMLRegressor().predict(X)

@@ -1,0 +1,437 @@
+"""The build scripts in overlay/: run from end to end against stand-ins for the vendor's tools.
+
+Nothing here proves that Vivado accepts a design. It proves that the scripts run, name files and
+options that exist, and describe a design in which everything is connected, as far as the model in
+block_design.py goes; and that a mistake in a script shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+from tests.overlay.block_design import BlockDesign
+from tests.overlay.vendor import HERE, Run, needs_tcl, read_record, run_tcl, unknown_options
+from zipml_pynq.accelerator.interface import BUNDLE_BITS, INTERFACES, VLNV
+from zipml_pynq.devices.bitstreams import TARGETS, board_mk, kernel_name, kernels_mk
+from zipml_pynq.devices.design import (
+    BASE_ADDRESS,
+    INSTANCE,
+    INTERRUPT_CONTROLLER,
+    INTERRUPT_CONTROLLER_ADDRESS,
+    PROCESSING_SYSTEM,
+)
+
+BUNDLES = {kernel_name(name): interface.bundles for name, interface in INTERFACES.items()}
+KERNELS = [kernel_name(value_format) for value_format in VLNV]
+#: With few and with all memory ports; the design scripts know no other difference.
+FEWEST, MOST = "zipml_sgd", "zipml_sgd_refetch"
+VIVADO = [slug for slug, target in TARGETS.items() if not target.platform]
+BOARD_FILES = ["", "vendor:board:part0:1.0"]
+pytestmark = needs_tcl
+
+
+def design(overlay: Path, slug: str, folder: Path, kernel: str = FEWEST, **settings: str) -> Run:
+    """The design stage of a board."""
+    target = TARGETS[slug]
+    build = {
+        "board": slug,
+        "kernel": kernel,
+        "part": target.part,
+        "board_part": target.board_part,
+        "clock_mhz": f"{target.board.clock / 1e6:g}",
+        "bundles": " ".join(BUNDLES[kernel]),
+        "ip": str(folder / "ip"),
+        "out": str(folder),
+        "jobs": "4",
+    }
+    arguments = ["design", *(word for pair in build.items() for word in pair)]
+    return run_tcl(overlay / "common" / "vivado.tcl", arguments, folder, **settings)
+
+
+def problems(run: Run, slug: str, board_files: str = "") -> list[str]:
+    """What is wrong with a run of the design stage and with the design that it made."""
+    if run.failed or run.names.count("create_project") != 1:
+        return [run.errors or "no project is made"]
+    block_design = BlockDesign(run.commands, TARGETS[slug].board.word_bits)
+    found = block_design.problems() + unknown_options(run.commands)
+    target = TARGETS[slug]
+    clocks = {"PCW_FPGA0_PERIPHERAL_FREQMHZ", "PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ"}
+    told = [v for c in block_design.config.values() for k, v in c.items() if k in clocks]
+    if board_files and not block_design.presets:
+        found.append("the settings of the board files are not applied")
+    if told != [f"{target.board.clock / 1e6:g}"]:
+        found.append(f"clocks are {told}")
+    if not run.all("get_board_parts") or f"-part {target.part}" not in str(run.commands[0]):
+        found.append("neither board files nor the part are asked for")
+    project = run.one("create_project").arguments[2]
+    if not (Path(project).parent / "clock_mhz").is_file():
+        found.append("the clock that was made is not written down")
+    wanted = ["validate_bd_design", "save_bd_design", "generate_target", "make_wrapper"]
+    if [name for name in run.names if name in wanted] != wanted:
+        found.append("the stage does not end with files that can be synthesized")
+    if not any("top" in c.arguments for c in run.all("set_property")):
+        found.append("no top module is set")
+    catalog = [c for c in run.commands if "ip_repo_paths" in c.arguments or "catalog" in c.name]
+    if [c.name for c in catalog] != ["set_property", "update_ip_catalog"]:
+        found.append("the kernel's IP is not in the catalog")
+    board_part = [c.arguments[1] for c in run.all("set_property") if "board_part" in c.arguments]
+    if board_part != [board_files] * bool(board_files):
+        found.append(f"the board part is {board_part}")
+    return found
+
+
+# ---- Block designs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", VIVADO)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("board_files", BOARD_FILES, ids=["no board files", "board files"])
+def test_everything_is_connected(slug: str, kernel: str, board_files: str, tmp_path: Path) -> None:
+    run = design(ROOT / "overlay", slug, tmp_path, kernel, VENDOR_BOARD_FILES=board_files)
+    assert problems(run, slug, board_files) == []
+    cells = [c.option("-vlnv") for c in run.all("create_bd_cell")]
+    assert [vlnv for vlnv in cells if vlnv in VLNV.values()] == [f"zipml:hls:{kernel}:1.0"]
+    assert ("without them" in run.output) == (board_files == "")
+
+
+@pytest.mark.parametrize("slug", VIVADO)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_samples_have_memory_ports_of_a_words_width_to_themselves(
+    slug: str, kernel: str, tmp_path: Path
+) -> None:
+    run = design(ROOT / "overlay", slug, tmp_path, kernel)
+    made = BlockDesign(run.commands, TARGETS[slug].board.word_bits)
+    ends = {bundle: made.ends(f"{INSTANCE}/m_axi_{bundle}") for bundle in BUNDLES[kernel]}
+    wide = [bundle for bundle in ends if BUNDLE_BITS[bundle] is None]
+    assert wide == ["gmem_planes"] + ["gmem_full"] * (kernel == MOST)
+    for bundle in wide:
+        (port,) = ends.pop(bundle)
+        assert made.interfaces[port].bits == TARGETS[slug].board.word_bits
+        assert all(end != [port] for end in ends.values())
+
+
+def test_registers_are_where_the_emulated_board_has_them(tmp_path: Path) -> None:
+    """The emulated design is of an UltraScale+; on a KV260 the driver sees the same."""
+    run = design(ROOT / "overlay", "kv260", tmp_path)
+    placed = {c.arguments[-1]: int(c.option("-offset"), 0) for c in run.all("assign_bd_address")}
+    assert placed[f"{INSTANCE}/s_axi_control/Reg"] == BASE_ADDRESS
+    controller = INTERRUPT_CONTROLLER
+    assert placed[f"{controller}/S_AXI/Reg"] == INTERRUPT_CONTROLLER_ADDRESS
+    cells = {c.arguments[-1] for c in run.all("create_bd_cell")}
+    assert {INSTANCE, PROCESSING_SYSTEM, controller} <= cells
+
+
+# ---- Mistakes ----------------------------------------------------------------------------------
+
+SCRIPTS = {
+    "pynq-z2": ("common/design.tcl", "pynq-z2/ps.tcl", "common/vivado.tcl"),
+    "kv260": ("kv260/ps.tcl",),
+}
+#: Lines whose loss this model cannot see: they restate a default, or set what only a board shows.
+HARMLESS = (
+    "CONFIG.PCW_USE_M_AXI_GP1 0",
+    "CONFIG.PSU__USE__M_AXI_GP0 1",
+    "CONFIG.PSU__USE__M_AXI_GP2 0",
+    "CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ 50",
+    "CONFIG.PSU__PSS_REF_CLK__FREQMHZ",
+    "CONFIG.PSU__CRL_APB__PL0_REF_CTRL__SRCSEL IOPLL",
+    "puts ",
+    "close ",
+)
+
+
+def removable_lines() -> Iterator[tuple[str, str, int, str]]:
+    """Every line of the design scripts that can go without leaving a brace open."""
+    for slug, scripts in SCRIPTS.items():
+        for script in scripts:
+            text = (ROOT / "overlay" / script).read_text()
+            inside = text[: text.index("proc bitstream")] if "proc bitstream" in text else text
+            for number, line in enumerate(inside.splitlines()):
+                code = line.strip()
+                if not code or code.startswith(("#", "}")) or any(h in code for h in HARMLESS):
+                    continue
+                if line.count("{") == line.count("}") and line.count("[") == line.count("]"):
+                    yield slug, script, number, code.rstrip(" \\")
+
+
+@pytest.fixture(scope="module")
+def spoiled_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tmp_path_factory.mktemp("spoiled")
+    ignore = shutil.ignore_patterns("build", "__pycache__")
+    return shutil.copytree(ROOT / "overlay", tree / "overlay", ignore=ignore)
+
+
+@pytest.mark.parametrize(
+    ("slug", "script", "number"),
+    [pytest.param(*where[:3], id=f"{where[1]}: {where[3]}") for where in removable_lines()],
+)
+def test_a_removed_line_shows(
+    slug: str, script: str, number: int, spoiled_tree: Path, tmp_path: Path
+) -> None:
+    path = spoiled_tree / script
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    try:
+        path.write_text("".join(lines[:number] + lines[number + 1 :]))
+        found = []
+        for board_files, kernel in itertools.product(BOARD_FILES, (FEWEST, MOST)):
+            run = design(spoiled_tree, slug, tmp_path, kernel, VENDOR_BOARD_FILES=board_files)
+            found += problems(run, slug, board_files)
+    finally:
+        path.write_text(text)
+    assert found != []
+
+
+CHANGES = [
+    ("common/design.tcl", "M00_AXI $port", "M00_AXI [lindex [dict get $ps memory] 1]"),
+    ("common/design.tcl", "gmem_labels axi_vectors", "gmem_labels axi_planes"),
+    ("common/design.tcl", "gmem_full axi_full", "gmem_full axi_vectors"),
+    ("common/design.tcl", "gmem_full axi_full", "gmem_full axi_planes"),
+    ("common/design.tcl", "gmem_full axi_full", "gmem_floats axi_full"),
+    ("common/design.tcl", "[llength $bundles] 1", "3 1"),
+    ("common/design.tcl", "/S0${slave}_AXI", "/S00_AXI"),
+    ("common/design.tcl", "axi_control 1 2", "axi_control 1 1"),
+    ("common/design.tcl", "+ 0x10000", "+ 0x8000"),
+    ("common/design.tcl", "zipml:hls:$kernel:1.0", "zipml:hls:$kernel:2.0"),
+    ("common/design.tcl", "ip:axi_intc axi", "ip:axi_interrupts axi"),
+    ("common/design.tcl", "$bundle $segment", "$bundle [lindex [dict get $ps segments] 1]"),
+    ("common/design.tcl", "$path/aresetn", "$path/aclk"),
+    ("common/design.tcl", "zipml_sgd_0/interrupt axi", "zipml_sgd_0/ap_clk axi"),
+    ("common/design.tcl", "$ps reset] proc_sys", "$ps clock] proc_sys"),
+    ("common/design.tcl", "assign_bd_address -offset", "assign_bd_address -at"),
+    ("common/vivado.tcl", "-top -import", "-top -include"),
+    ("common/vivado.tcl", "../$board/ps.tcl", "../$board/system.tcl"),
+    ("common/vivado.tcl", "[dict size $paths]", "2"),
+    ("common/vivado.tcl", "[dict size $paths]", "4"),
+    ("pynq-z2/ps.tcl", "_DATA_WIDTH 64", "_DATA_WIDTH 32"),
+    ("pynq-z2/ps.tcl", "{set i 0}", "{set i 1}"),
+    ("pynq-z2/ps.tcl", "/HP${i}_DDR", "/HP0_DDR"),
+    ("pynq-z2/ps.tcl", "base 0x40000000", "base 0xA0000000"),
+    ("pynq-z2/ps.tcl", "FREQMHZ $clock_mhz", "FREQMHZ 50"),
+    ("pynq-z2/ps.tcl", "FIXED_IO, DDR", "FIXED_IO"),
+    ("pynq-z2/ps.tcl", "memory_range 512M", "memory_range 1G"),
+    ("kv260/ps.tcl", "_DATA_WIDTH 128", "_DATA_WIDTH 64"),
+    ("kv260/ps.tcl", "$i + 2", "$i + 3"),
+    ("kv260/ps.tcl", "base 0xA0000000", "base 0x40000000"),
+    ("kv260/ps.tcl", "memory_range 2G", "memory_range 4G"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "old", "new"), CHANGES, ids=[new for *_, new in CHANGES])
+def test_a_changed_line_shows(
+    script: str, old: str, new: str, spoiled_tree: Path, tmp_path: Path
+) -> None:
+    path = spoiled_tree / script
+    text = path.read_text()
+    assert text.count(old) == 1
+    try:
+        path.write_text(text.replace(old, new))
+        slug = "kv260" if script.startswith("kv260") else "pynq-z2"
+        found = problems(design(spoiled_tree, slug, tmp_path, MOST), slug)
+    finally:
+        path.write_text(text)
+    assert found != []
+
+
+# ---- The whole build ---------------------------------------------------------------------------
+
+
+class Build:
+    """``make`` in a copy of the tree, with stand-ins as the only tools on PATH."""
+
+    def __init__(self, tree: Path, folder: Path, tools: tuple[str, ...]) -> None:
+        self.overlay = tree / "overlay"
+        self.calls = folder / "calls"
+        self.record = folder / "record"
+        (folder / "bin").mkdir()
+        for tool in tools:
+            (folder / "bin" / tool).symlink_to(HERE / "tool.sh")
+        self.environment = {
+            **os.environ,
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "VENDOR_CALLS": str(self.calls),
+            "VENDOR_RECORD": str(self.record),
+        }
+
+    def make(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", "-C", str(self.overlay), *arguments],
+            env={**self.environment, **settings},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture
+def classic(build_tree: Path, tmp_path: Path) -> Iterator[Build]:
+    build = Build(build_tree, tmp_path, ("vivado", "vitis_hls", "v++", "vitis-run"))
+    yield build
+    for slug in TARGETS:
+        shutil.rmtree(build.overlay / slug / "build", ignore_errors=True)
+
+
+@pytest.mark.parametrize(("slug", "kernel"), [("pynq-z2", FEWEST), ("kv260", MOST)])
+def test_from_kernel_to_bitstream(slug: str, kernel: str, classic: Build) -> None:
+    run = classic.make(f"BOARD={slug}", f"KERNEL={kernel}")
+    assert run.returncode == 0, run.stderr
+    commands = read_record(classic.record)
+    assert unknown_options(commands) == []
+    names = [command.name for command in commands]
+    order = ["export_design", "validate_bd_design", "launch_runs", "report_timing_summary"]
+    assert [name for name in names if name in order] == order
+    (launched,) = [c for c in commands if c.name == "launch_runs"]
+    assert launched.option("-to_step") == "write_bitstream"
+    (repository,) = [c for c in commands if "ip_repo_paths" in c.arguments]
+    assert (Path(repository.arguments[1]) / "component.xml").is_file()
+    placed = {c.option("-target_address_space") for c in commands if c.name == "assign_bd_address"}
+    assert {f"{INSTANCE}/Data_m_axi_{bundle}" for bundle in BUNDLES[kernel]} < placed
+
+    folder = classic.overlay / slug / "build"
+    stamp = json.loads((folder / f"{kernel}.json").read_text())
+    assert stamp["board"] == slug
+    assert stamp["kernel"] == kernel
+    assert stamp["word_bits"] == TARGETS[slug].board.word_bits
+    assert stamp["clock_mhz"] * 1e6 == TARGETS[slug].board.clock
+    nothing = hashlib.md5(b"").hexdigest()  # what the stand-ins write
+    assert stamp["md5"] == {f"{kernel}.bit": nothing, f"{kernel}.hwh": nothing}
+    reports = {Path(name).name for name in stamp["reports"]}
+    assert reports == {"csynth.rpt", "timing.rpt", "utilization.rpt", "clocks.rpt"}
+    assert all((folder / name).is_file() for name in stamp["reports"])
+
+    again = classic.make(f"BOARD={slug}", f"KERNEL={kernel}")
+    assert "Nothing to be done" in again.stdout
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_from_kernel_to_alveo(kernel: str, classic: Build) -> None:
+    run = classic.make("BOARD=u50", f"KERNEL={kernel}")
+    assert run.returncode == 0, run.stderr
+    commands = read_record(classic.record)
+    assert unknown_options(commands) == []
+    (package,) = [c for c in commands if c.name == "package_xo"]
+    assert package.option("-kernel_name") == kernel
+    assert package.option("-ctrl_protocol") == "ap_ctrl_hs"
+    assert (Path(package.option("-ip_directory")) / "component.xml").is_file()
+    link = classic.calls.read_text().splitlines()[-1].split()
+    assert link[0] == "v++"
+    assert link[link.index("--platform") + 1] == TARGETS["u50"].platform
+    assert link[link.index("--kernel_frequency") + 1] == "300"
+    assert link[link.index("--connectivity.nk") + 1] == f"{kernel}:1:{INSTANCE}"
+    assert link[-1] == package.option("-xo_path")
+    # every port, and to one memory: pynq's XRT device allocates without a name only where one is in
+    # use
+    places = [place for option, place in itertools.pairwise(link) if option == "--connectivity.sp"]
+    assert places == [f"{INSTANCE}.m_axi_{bundle}:HBM[0]" for bundle in BUNDLES[kernel]]
+    stamp = json.loads((classic.overlay / "u50" / "build" / f"{kernel}.json").read_text())
+    assert list(stamp["md5"]) == [f"{kernel}.xclbin"]
+
+
+def test_the_unified_flow_takes_over(build_tree: Path, tmp_path: Path) -> None:
+    build = Build(build_tree, tmp_path, ("vivado", "v++", "vitis-run"))
+    run = build.make("BOARD=pynq-z2", "KERNEL=zipml_sgd_f32", "hls", "cosim", "csim")
+    assert run.returncode == 0, run.stderr
+    called = [re.sub(r" --config.*", "", line) for line in build.calls.read_text().splitlines()]
+    compiled = "v++ -c --mode hls"
+    hls = [compiled, "vitis-run --mode hls --package"]
+    assert called == [
+        *hls, compiled, "vitis-run --mode hls --cosim", "vitis-run --mode hls --csim",
+    ]  # fmt: skip
+    shutil.rmtree(build.overlay / "pynq-z2" / "build")
+
+
+def test_benches_of_the_classic_flow(classic: Build) -> None:
+    assert classic.make("csim", "cosim").returncode == 0
+    names = [c.name for c in read_record(classic.record) if c.name.endswith("_design")]
+    assert names == ["csim_design", "csynth_design", "cosim_design"]
+
+
+def test_the_stamp_has_the_clock_that_was_made(classic: Build) -> None:
+    run = classic.make("BOARD=kv260", VENDOR_CLOCK="187.498")
+    assert "WARNING: the kernel's clock is 187.498 MHz, not 250 MHz" in run.stdout
+    stamp = json.loads((classic.overlay / "kv260" / "build" / "zipml_sgd.json").read_text())
+    assert stamp["clock_mhz"] == 187.498
+
+
+def test_a_clock_that_rounds_is_no_other_clock(classic: Build) -> None:
+    """What the crystal of 33.333 MHz makes of 250 MHz."""
+    run = classic.make("BOARD=kv260", VENDOR_CLOCK="249.997")
+    assert run.returncode == 0, run.stderr
+    assert "WARNING" not in run.stdout
+    stamp = json.loads((classic.overlay / "kv260" / "build" / "zipml_sgd.json").read_text())
+    assert stamp["clock_mhz"] == 249.997
+
+
+@pytest.mark.parametrize("slug", VIVADO)
+def test_the_clock_is_one_that_the_pll_divides_to(slug: str) -> None:
+    """1000 MHz is the IO PLL of public designs for either board."""
+    assert (1000e6 / TARGETS[slug].board.clock).is_integer()
+
+
+def test_missed_timing_is_no_bitstream(classic: Build) -> None:
+    run = classic.make("BOARD=pynq-z2", VENDOR_SLACK="-0.2")
+    assert run.returncode != 0
+    assert "timing is not met: WNS is -0.2 ns" in run.stderr
+    assert not (classic.overlay / "pynq-z2" / "build" / "zipml_sgd.bit").exists()
+
+
+@pytest.mark.parametrize("version", ["2022.2", "2023.1.1"])
+def test_old_tools_are_refused(version: str, classic: Build) -> None:
+    run = classic.make("BOARD=kv260", VENDOR_VERSION=version)
+    assert run.returncode != 0
+    assert f"vitis_hls is of release {version}; 2023.2 or later is needed" in run.stderr
+    assert not classic.calls.exists()
+
+
+@pytest.mark.parametrize("version", ["2023.2", "2023.2.1", "2024.1", "2025.2"])
+def test_newer_tools_are_taken(version: str, classic: Build) -> None:
+    assert classic.make("BOARD=kv260", "hls", VENDOR_VERSION=version).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("vivado") is not None, reason="the vendor's tools are here")
+def test_missing_tools_are_named(build_tree: Path, tmp_path: Path) -> None:
+    run = Build(build_tree, tmp_path, ("v++", "vitis-run")).make("BOARD=kv260", "design")
+    assert "vivado is not on PATH" in run.stderr
+    shutil.rmtree(build_tree / "overlay" / "kv260" / "build")
+
+
+@pytest.mark.parametrize(("setting", "allowed"), [("BOARD=zcu102", "kv260"), ("KERNEL=sgd", "f32")])
+def test_unknown_settings_are_refused(setting: str, allowed: str, classic: Build) -> None:
+    run = classic.make(setting)
+    assert run.returncode != 0
+    assert "allowed are" in run.stderr
+    assert allowed in run.stderr
+
+
+# ---- Board files and links ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", TARGETS)
+def test_board_files_are_current(slug: str) -> None:
+    """Word width and clock have their home in training.schedule, the rest in bitstreams."""
+    assert (ROOT / "overlay" / slug / "board.mk").read_text() == board_mk(slug)
+
+
+def test_kernels_are_current() -> None:
+    """Their memory ports have their home in zipml_pynq.interface."""
+    assert (ROOT / "overlay" / "kernels.mk").read_text() == kernels_mk()
+
+
+def test_every_folder_is_a_target() -> None:
+    folders = {path.parent.name for path in ROOT.glob("overlay/*/board.mk")}
+    assert folders == set(TARGETS)
+    text = (ROOT / "overlay" / "kernels.mk").read_text()
+    told = dict(re.findall(r"^(\S+) := (.*)$", text, flags=re.MULTILINE))
+    assert told.pop("KERNELS").split() == KERNELS
+    assert told == {f"BUNDLES-{kernel}": " ".join(BUNDLES[kernel]) for kernel in KERNELS}
