@@ -32,6 +32,8 @@ LARGE = ("block buffer", "ring", "labels", "weights")
 #: Shallower memories are distributed over look-up tables.
 DISTRIBUTED_DEPTH = 64
 MODEL_VERSIONS = 3
+#: Bits of the shift of a feature's step.
+SHIFT_BITS = CONFIG.max_feature_shift.bit_length()
 #: Features that share a draw, and the largest shifts of Q_g and Q_m (hls/include/zipml/random.hpp).
 DRAW_FEATURES_LOG2 = 6
 SHIFT_Q_G, SHIFT_Q_M = (bits - CONFIG.min_quantized_bits for bits in (56, 32))
@@ -63,6 +65,8 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
         "coefficients": (2, coefficients, 32),
         "dot products": (2, CONFIG.max_batch, 62 if levels else 55),
         "derivative": (2, CONFIG.derivative_table + 1, 32),
+        # the lanes of a turn side by side
+        "steps of features": (1, turns * cells, lanes // turns * SHIFT_BITS),
     }
     if plane_by_plane:
         found["polynomials"] = (2, CONFIG.max_batch, 32)
@@ -297,10 +301,14 @@ class Kernel:
     def entries(self) -> dict[str, Cost]:
         """What makes new entries of the model, once a batch, and keeps them."""
         lanes, closing, gradient = self.lanes, self.closing, self.gradient
-        # x - round(gradient + round(decay x)), saturated, or nothing where the lane is padding
+        # x - round(2^shift (gradient + round(decay x))), saturated, or nothing where the lane is
+        # padding: sums are shifted right alone, from where the largest step has them
         decayed = total(multiply(32, CONFIG.decay_bits + 1, self.wide), add(56))
+        widest = 51
+        scaled = total(shift(widest, CONFIG.max_feature_shift), add(widest - 1))
         update = total(
-            decayed, times(2, add(gradient)), add(45), saturate(45), compare(16), times(2, mux(32))
+            *(decayed, add(gradient), scaled, add(widest), saturate(widest)),
+            *(compare(16), times(2, mux(32))),
         )
         # counts of what was clamped: each lane has one of saturations and two of quantization
         counts = times(3, add(closing.bit_length()))

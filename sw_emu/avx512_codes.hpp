@@ -288,8 +288,8 @@ ZIPML_AVX512 inline void Split(const int32_t *model, uint32_t size, DigitModel &
   SplitDigits(model, size, out);
 }
 
-/// Subtracts a step's change of 16 entries; positions behind the last feature, outside `inside`,
-/// stay 0. All in one way:
+/// Subtracts a step's change from 16 entries; positions behind the last feature, outside `inside`,
+/// stay 0. All gradients are shifted by one distance:
 struct OneDistance {
   __m128i right;
   ZIPML_AVX512_INLINE __m512i Subtract(__m512i before, __m512i gradient, uint32_t,

@@ -3,7 +3,50 @@
 
 extern "C" {
 #include "config.h"
+}
 
+namespace {
+
+/// The version of the registers, and what stands for what in them.
+void AddCodes(ZipmlConfig &c) {
+  using namespace zipml;
+  c.interface_version = kInterfaceVersion;
+  c.status_ok = kStatusOk;
+  c.status_samples = kStatusSamples;
+  c.status_features = kStatusFeatures;
+  c.status_bits = kStatusBits;
+  c.status_sampling = kStatusSampling;
+  c.status_batch = kStatusBatch;
+  c.status_epochs = kStatusEpochs;
+  c.status_delay = kStatusDelay;
+  c.status_block = kStatusBlock;
+  c.status_ring = kStatusRing;
+  c.status_partial = kStatusPartial;
+  c.status_levels = kStatusLevels;
+  c.status_loss = kStatusLoss;
+  c.status_quantize = kStatusQuantize;
+  c.status_order = kStatusOrder;
+  c.sampling_single = kSingle;
+  c.sampling_plain = kDoublePlain;
+  c.sampling_symmetric = kDoubleSymmetric;
+  c.sampling_independent = kIndependent;
+  c.loss_least_squares = kLeastSquares;
+  c.loss_hinge = kHinge;
+  c.loss_squared_hinge = kSquaredHinge;
+  c.loss_table = kTable;
+  c.loss_polynomial = kPolynomial;
+  c.flag_hold = kFlagHold;
+  c.flag_weights = kFlagWeights;
+  c.flag_feature_steps = kFlagFeatureSteps;
+  c.format_bit_planes = kBitPlanes;
+  c.format_float32 = kFloat32;
+  c.format_levels = kLevels;
+  c.format_refetch = kRefetch;
+}
+
+}  // namespace
+
+extern "C" {
 ZipmlConfig zipml_config(void) {
   using namespace zipml;
   ZipmlConfig c;
@@ -51,38 +94,7 @@ ZipmlConfig zipml_config(void) {
   c.draw_features = kDrawFeatures;
   c.draw_latency = kDrawLatency;
   c.pipeline_depth = kPipelineDepth;
-  c.interface_version = kInterfaceVersion;
-  c.status_ok = kStatusOk;
-  c.status_samples = kStatusSamples;
-  c.status_features = kStatusFeatures;
-  c.status_bits = kStatusBits;
-  c.status_sampling = kStatusSampling;
-  c.status_batch = kStatusBatch;
-  c.status_epochs = kStatusEpochs;
-  c.status_delay = kStatusDelay;
-  c.status_block = kStatusBlock;
-  c.status_ring = kStatusRing;
-  c.status_partial = kStatusPartial;
-  c.status_levels = kStatusLevels;
-  c.status_loss = kStatusLoss;
-  c.status_quantize = kStatusQuantize;
-  c.status_order = kStatusOrder;
-  c.sampling_single = kSingle;
-  c.sampling_plain = kDoublePlain;
-  c.sampling_symmetric = kDoubleSymmetric;
-  c.sampling_independent = kIndependent;
-  c.loss_least_squares = kLeastSquares;
-  c.loss_hinge = kHinge;
-  c.loss_squared_hinge = kSquaredHinge;
-  c.loss_table = kTable;
-  c.loss_polynomial = kPolynomial;
-  c.flag_hold = kFlagHold;
-  c.flag_weights = kFlagWeights;
-  c.flag_feature_steps = kFlagFeatureSteps;
-  c.format_bit_planes = kBitPlanes;
-  c.format_float32 = kFloat32;
-  c.format_levels = kLevels;
-  c.format_refetch = kRefetch;
+  AddCodes(c);
   return c;
 }
 

@@ -50,7 +50,7 @@ ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const
 }
 
 /// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
-/// saturated. Without decay a multiplication is left out, and without shifts a shift by as many.
+/// saturated. Without decay a multiplication is left out; without shifts all round alike.
 /// \param shifts  of these entries' features, 0 to kMaxFeatureShift
 template <bool kDecays, bool kShifts>
 inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,

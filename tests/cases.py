@@ -160,7 +160,7 @@ def random_case(
     delay: int | str = 1,
     model_scale: float = 0.5,
     value_format: str = "bitplanes",
-    own_steps: bool = False,
+    largest_shift: int = 0,
     options: dict[str, Any] | None = None,
     **dataset: Any,
 ) -> Case:
@@ -176,8 +176,8 @@ def random_case(
         Precisions that the data set stores; ``bits`` alone by default.
     step : float
         Step of the first epoch. With ``model_scale`` large enough, this saturates.
-    own_steps : bool
-        Whether every feature has a step of its own, up to the largest that the plan takes.
+    largest_shift : int
+        Features have steps of their own, up to 2^largest_shift times the run's; 0 for none.
     options : dict, optional
         Further arguments of make_plan: losses, quantization of model and gradient, orders.
     **dataset
@@ -200,10 +200,10 @@ def random_case(
         value_format=value_format,
         **dataset,
     )
-    if own_steps:
+    if largest_shift:
         draws = np.random.default_rng([seed, 1])  # the same data set and start model as without
-        most = draws.choice([1, 4, CONFIG.max_feature_shift])
-        options["feature_shifts"] = draws.integers(0, most, packed.layout.features, endpoint=True)
+        shifts = draws.integers(0, largest_shift, packed.layout.features, endpoint=True)
+        options["feature_shifts"] = shifts
     plan = make_plan(
         packed,
         bits=bits,
@@ -468,6 +468,6 @@ CASES += [
     {"options": {"loss": "logistic"}, "weighted": True, "delay": 3},
     {"options": {"loss": "squared_hinge", "class_costs": (0.5, 2.0)}, "sampling": "plain"},
     {"options": {"model_bits": 8, "gradient_bits": 8, "seed": 5}, "delay": 1},
-    {"own_steps": True, "bits": 4, "delay": 3},
-    {"own_steps": True, "value_format": "levels", "delay": 1, "weighted": True},
+    {"largest_shift": 2, "bits": 4, "delay": 3},
+    {"largest_shift": 2, "value_format": "levels", "delay": 1, "weighted": True},
 ]

@@ -13,6 +13,9 @@ from zipml_pynq.training.losses import LOSSES
 #: Outputs of a build that count something, as the reference calls them.
 COUNTERS = ("words", "cycles", "saturations", "outside", "clipped", "refetched")
 
+#: Largest shifts of steps of features; 0: all have the run's.
+SHIFTS = (0, 0, 1, 4, CONFIG.max_feature_shift)
+
 
 @st.composite
 def any_options(draw: Any, value_format: str) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def any_case(draw: Any) -> Case:
         batch=batch,
         blocks=draw(st.integers(1, 5)),
         own_tables=draw(st.booleans()),
-        own_steps=draw(st.booleans()),
+        largest_shift=draw(st.sampled_from(SHIFTS)),
         weighted=draw(st.booleans()),
     )
 
@@ -95,7 +98,7 @@ def segmented_case(draw: Any) -> tuple[Case, int]:
         features=70,
         batch=8 if independent else draw(st.sampled_from([4, 8])),
         blocks=5,
-        own_steps=draw(st.booleans()),
+        largest_shift=draw(st.sampled_from(SHIFTS)),
         weighted=draw(st.booleans()),
     )
     return case, draw(st.integers(1, 3))

@@ -283,9 +283,8 @@ void RunInvalid(const char *name, uint32_t expected, const zipml::Registers &r) 
          "%s: counters", name);
 }
 
-void RunAllInvalid() {
-  using namespace zipml;
-  const uint32_t limit = kLanes << MaxChunksLog2(format_t::kFormat);
+/// Registers of a run that nothing is wrong with.
+zipml::Registers ValidRegisters() {
   zipml::Registers valid = {};
   valid.samples = 80;
   valid.features = 8;
@@ -294,19 +293,27 @@ void RunAllInvalid() {
   valid.bits = kFloat ? 32 : 4;
   valid.epochs = 1;
   valid.delay = 1;
-  valid.loss = kRefetches ? kHinge : kLeastSquares;
+  valid.loss = kRefetches ? zipml::kHinge : zipml::kLeastSquares;
   valid.block_step = 1;
   valid.level_tables = 1;
-  typedef uint32_t Registers::*register_t;
-  struct Fault {
-    const char *name;
-    uint32_t status;
-    register_t first;
-    uint32_t first_value;
-    register_t second;
-    uint32_t second_value;
-  };
-  const Fault faults[] = {
+  return valid;
+}
+
+/// A register outside its range, and a second one that is judged later or goes with it.
+struct Fault {
+  typedef uint32_t zipml::Registers::*register_t;
+  const char *name;
+  uint32_t status;
+  register_t first;
+  uint32_t first_value;
+  register_t second;
+  uint32_t second_value;
+};
+
+std::vector<Fault> Faults() {
+  using namespace zipml;
+  const uint32_t limit = kLanes << MaxChunksLog2(format_t::kFormat);
+  return {
       {"no samples", kStatusSamples, &Registers::samples, 0, &Registers::batch, 0},
       {"too many samples", kStatusSamples, &Registers::samples, kMaxSamples + 1, &Registers::bits,
        0},
@@ -347,9 +354,15 @@ void RunAllInvalid() {
       {"hold in another order", kStatusPartial, &Registers::flags, kFlagHold,
        &Registers::first_block, 1},
   };
+}
+
+void RunAllInvalid() {
+  using namespace zipml;
+  const uint32_t limit = kLanes << MaxChunksLog2(format_t::kFormat);
+  const zipml::Registers valid = ValidRegisters();
   zipml::Registers zero = {};
   RunInvalid("all zero", kStatusSamples, zero);
-  for (const Fault &fault : faults) {
+  for (const Fault &fault : Faults()) {
     zipml::Registers r = valid;
     r.*fault.second = fault.second_value;
     r.*fault.first = fault.first_value;

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
-from tests.strategies import COUNTERS, any_case, segmented_case
+from tests.strategies import COUNTERS, SHIFTS, any_case, segmented_case
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.training import reference
@@ -209,7 +209,7 @@ def test_engine_is_exact_at_the_largest_sums_of_levels() -> None:
     step=st.sampled_from([1e-4, 0.01, 1.0]),
     l2=st.sampled_from([0.0, 0.03]),
     model_scale=st.sampled_from([0.0, 1.0, 100.0]),
-    own_steps=st.booleans(),
+    largest_shift=st.sampled_from(SHIFTS),
 )
 @settings(max_examples=150, deadline=None)
 def test_engine_matches_reference_on_anything(**parameters: Any) -> None:
@@ -301,9 +301,9 @@ def test_entries_at_the_ends_of_their_digits(entry: int) -> None:
 @pytest.mark.parametrize("sampling", ["single", "symmetric"])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("scale", [1e-3, 0.5, 7.9, 100.0])
-@pytest.mark.parametrize("own_steps", [False, True])
+@pytest.mark.parametrize("largest_shift", [0, CONFIG.max_feature_shift])
 def test_updates_of_every_size_have_the_references_bits(
-    bits: int, sampling: str, scale: float, own_steps: bool
+    bits: int, sampling: str, scale: float, largest_shift: int
 ) -> None:
     """Small updates are made in 32 bits and others in 64: steps lead from one to the other.
 
@@ -321,7 +321,7 @@ def test_updates_of_every_size_have_the_references_bits(
             epochs=1,
             step=2.0**exponent,
             model_scale=scale,
-            own_steps=own_steps,
+            largest_shift=largest_shift,
         )
         check(case)
 

@@ -12,6 +12,7 @@ import pytest
 from tests.cases import Case, random_case, run_build, run_segments
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.accelerator.builds import load_build
+from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.pack import pack
 
 ENGINE = load_build("engine")
@@ -162,6 +163,7 @@ def test_portable_loops_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
             step=0.01,
             model_scale=(0.1, 1.0, 100.0)[seed % 3],
             word_bits=512,
+            largest_shift=(0, 0, 0, 1, 4, 8, CONFIG.max_feature_shift)[seed % 7],
         )
         monkeypatch.delenv("ZIPML_LOOPS", raising=False)
         best = outcome_of(case, 1)

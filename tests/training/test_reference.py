@@ -86,9 +86,9 @@ def exact_training(case: Case) -> tuple[list[int], int]:
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("scale", [0.5, 120.0])
 @pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
-@pytest.mark.parametrize("own_steps", [False, True])
+@pytest.mark.parametrize("largest_shift", [0, CONFIG.max_feature_shift])
 def test_training_is_the_formulas_in_fractions(
-    bits: int, scale: float, value_format: str, own_steps: bool
+    bits: int, scale: float, value_format: str, largest_shift: int
 ) -> None:
     case = random_case(
         bits,
@@ -103,13 +103,13 @@ def test_training_is_the_formulas_in_fractions(
         step=0.1,
         model_scale=scale,
         label_scale=scale,
-        own_steps=own_steps,
+        largest_shift=largest_shift,
     )
     result = reference.train(case.packed, case.plan, case.model)
     model, saturations = exact_training(case)
     assert result.model_fixed.tolist() == model
     assert result.saturations == saturations
-    assert (saturations > 0) == (scale > 1) or own_steps
+    assert (saturations > 0) == (scale > 1) or largest_shift > 0
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -141,7 +141,9 @@ def test_memory_bounds_the_epoch_where_training_is_faster() -> None:
 def test_cycles_of_a_segment_are_the_engines(
     delay: int, skip: int, hold: bool, own_steps: bool
 ) -> None:
-    case = random_case(1, delay=delay, batch=4, blocks=2, samples=39, epochs=1, own_steps=own_steps)
+    case = random_case(
+        1, delay=delay, batch=4, blocks=2, samples=39, epochs=1, largest_shift=int(own_steps)
+    )
     outcome = run_build(
         load_build("engine"), case.packed, case.plan, case.model, skip=skip, hold=hold
     )
@@ -166,7 +168,7 @@ def test_timeline_ends_with_the_engine(
         batch=4,
         blocks=3,
         epochs=epochs,
-        own_steps=own_steps,
+        largest_shift=int(own_steps),
     )
     spans = timeline(case.packed.layout, case.plan, epochs, feature_steps=own_steps)
     outcome = run_build(load_build("engine"), case.packed, case.plan, case.model)

@@ -95,8 +95,7 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
   constexpr uint32_t kTurns = Turns<Format>();
   const uint32_t cycles = slots * g.slot_cycles;
   const uint32_t block_sample = position[kBlock] * r.block_samples;
-  const uint32_t decay = position[kDecayNow];
-  const uint32_t gradient_shift = position[kGradientShiftNow];
+  const uint32_t decay = position[kDecayNow], gradient_shift = position[kGradientShiftNow];
   const LossRegisters losses = LossRegistersAt(r, position);
   Slot slot = SlotAt(r, g, position);
   DotSide<Format> dot = DotSideAt<Format>(r, g, position);
