@@ -44,12 +44,18 @@ from zipml_pynq.training.make_plan import SCHEDULES
 )
 @click.option("--approximation", type=click.Choice(APPROXIMATIONS), default="direct")
 @click.option("--degree", type=int, help="Of --approximation chebyshev, 1 to 7.")
-@click.option("--epochs", type=int, default=20, show_default=True, help="At most.")
-@click.option("--tol", type=float, help="Stop when the objective falls by less, relative.")
+@click.option("--epochs", type=int, default=1000, show_default=True, help="At most.")
+@click.option(
+    "--tol",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="Stop when so little is left to gain; 0 or less: never.",
+)
 @click.option("--early-stopping", is_flag=True, help="Hold a tenth out and keep its best epoch.")
 @click.option("--batch", type=int, help="Samples a batch [what the data were packed for].")
 @click.option("--step", type=Auto(), default="auto", show_default=True, help="Of the first epoch.")
-@click.option("--schedule", type=click.Choice(tuple(SCHEDULES)), default="inverse")
+@click.option("--schedule", type=click.Choice(("auto", *SCHEDULES)), default="auto")
 @click.option("--l2", type=float, default=0.0, show_default=True, help="Weight of |x|^2 / 2.")
 @click.option("--model-bits", type=int, default=0, help="Quantize the model on its way.")
 @click.option("--gradient-bits", type=int, default=0, help="Quantize the gradient on its way.")
@@ -57,9 +63,9 @@ from zipml_pynq.training.make_plan import SCHEDULES
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--device",
-    default="emulated",
+    default="host",
     show_default=True,
-    help="A board's name, or the path of a bitstream.",
+    help="This machine, emulated, a board's name, or the path of a bitstream.",
 )
 @common_options
 def train(
@@ -72,7 +78,7 @@ def train(
     approximation: str,
     degree: int | None,
     epochs: int,
-    tol: float | None,
+    tol: float,
     early_stopping: bool,
     batch: int | None,
     step: float | str,
@@ -109,7 +115,7 @@ def train(
         refetch=packed.layout.value_format == REFETCH,
         fit_intercept=packed.normalization.intercept,
         max_iter=epochs,
-        tol=tol,
+        tol=tol if tol > 0 else None,
         early_stopping=early_stopping,
         batch_size=packed.batch if batch is None else batch,
         eta0=step,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq._engine import lib
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.alignment import empty_aligned
 from zipml_pynq.data.checks import check_array, check_int
 from zipml_pynq.data.columns import column_range
 from zipml_pynq.data.grid import check_levels, decode, uniform_levels
@@ -240,6 +241,42 @@ class PackedDataset:
                 f"{block * size}..{last} have other base planes"
             )
         return replace(self, planes=planes, draw=int(draw))
+
+    def reordered(self, order: ArrayLike) -> PackedDataset:
+        """The same samples, draws, labels and weights in another order.
+
+        Parameters
+        ----------
+        order : array_like of int, (samples,)
+            Each sample's number once.
+
+        Raises
+        ------
+        ArgumentError
+            ``order`` is no permutation of the samples.
+        """
+        layout = self.layout
+        index = np.asarray(order)
+        if index.dtype.kind not in "iu" or not np.array_equal(
+            np.sort(index.ravel()), np.arange(layout.samples)
+        ):
+            raise ArgumentError(
+                f"order had shape {index.shape}; allowed are the numbers 0..{layout.samples - 1}, "
+                "each once"
+            )
+        size = layout.blocks * layout.block_samples
+        index = np.concatenate([index, np.arange(layout.samples, size)])
+        words = layout.chunks * layout.word_bits // 64
+        shape = (layout.blocks, layout.stored_planes, layout.block_samples, words)
+        rows = self.planes.reshape(shape).transpose(0, 2, 1, 3).reshape(size, -1, words)
+        planes = empty_aligned(self.planes.shape, np.uint64)
+        target = planes.reshape(shape).transpose(0, 2, 1, 3)
+        target[:] = rows[index].reshape(target.shape)
+        changed = {"planes": planes, "labels": self.labels[index]}
+        for name in ("full", "weights"):
+            if getattr(self, name) is not None:
+                changed[name] = getattr(self, name)[index]
+        return replace(self, **changed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this data set to ``path``, a safetensors file, all or nothing.

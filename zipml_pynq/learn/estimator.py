@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
+from zipml_pynq.data.layout import FLOAT32
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
@@ -37,7 +38,8 @@ from zipml_pynq.training.result import TrainResult
 DELAY = 1
 #: Objective, as a multiple of the best constant model's, from which a training diverged.
 DIVERGED = 2.0
-#: Epochs that the default of a constant step reckons with.
+#: Epochs that the default of a constant step reckons with, and at which it ends for data that are
+#: drawn once (docs/step.md).
 HORIZON = 100
 
 
@@ -107,6 +109,8 @@ class ZipMLEstimator(ModelFiles):
             labels = packed.normalization.transform_labels(problem.labels)
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
+        if self._ends_at_horizon(data, epochs):
+            epochs = range(epochs.start, min(epochs.stop, HORIZON))
         if plans is None:
             plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
 
@@ -136,6 +140,12 @@ class ZipMLEstimator(ModelFiles):
         self._judge(float(curve[best]), max(size, zero), results)
         stopped = stopper is None or stopper.stopped
         return Run(model, packed.normalization, curve, held, stopped, results, course), plans
+
+    def _ends_at_horizon(self, data: Data, epochs: range) -> bool:
+        """Whether noise that every epoch has alike would add up beyond what the step allows."""
+        once = data.packed.layout.value_format != FLOAT32 and not data.draws.fresh
+        chosen = self.eta0 == "auto" and self._schedule == "constant"
+        return once and chosen and epochs.start < HORIZON
 
     def _run(
         self,
@@ -167,7 +177,7 @@ class ZipMLEstimator(ModelFiles):
                 plan,
                 model=model,
                 progress=progress,
-                redraw=redraw if data.draws.fresh else None,
+                redraw=redraw if data.draws.changes else None,
                 judge=False,
             )
             results.append(result)

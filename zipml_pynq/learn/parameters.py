@@ -73,11 +73,11 @@ PARAMETERS = """\
         of the last epoch.
     redraw : bool or "auto", default="auto"
         Pack raw samples anew for every epoch, in another order and with a new draw of every value,
-        so that the noise of quantization averages out. "auto" does so where that costs little.
+        so that the noise of quantization averages out; packed ones get another order alone. "auto"
+        does so where that costs little.
     shuffle : bool or "epochs", default=True
         Pack rows in random order, and where they are not packed anew and the device holds all of
-        them, take blocks in another order in every epoch. "epochs": do so in any case. A packed
-        data set keeps the order of rows in its blocks.
+        them, take blocks in another order in every epoch. "epochs": do so in any case.
     early_stopping : bool, default=False
         Hold ``validation_fraction`` of the samples out (of a packed data set its last blocks) and
         keep the model of the epoch that was best on them.

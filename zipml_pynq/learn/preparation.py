@@ -171,7 +171,7 @@ class Preparation(Parameters):
             packed,
             rows,
             Rows.exact(X, rows, packed.normalization),
-            Draws(packed, samples if self._draws_anew(packed) else None),
+            Draws(packed, samples, self._draws_anew(packed)),
             None if held is None else Rows.exact(X, held, packed.normalization),
         )
 
@@ -226,7 +226,7 @@ class Preparation(Parameters):
 
     def _shuffles_blocks(self, data: Data) -> bool:
         """Whether every epoch is to take the same blocks in another order."""
-        if self.shuffle == "epochs" or not self.shuffle or data.draws.fresh:
+        if self.shuffle == "epochs" or not self.shuffle or data.draws.changes:
             return self.shuffle == "epochs"
         layout = data.packed.layout
         driver = self._driver(layout.value_format, layout.features, layout.word_bits)
@@ -261,7 +261,7 @@ class Preparation(Parameters):
             head(packed, train),
             np.arange(packed.layout.samples),
             Rows.drawn(packed, bits, sampling, 0, train),
-            Draws(packed),
+            Draws(packed, changes=self._draws_anew(packed)),
             Rows.drawn(packed, bits, sampling, train, blocks) if validate else None,
         )
 

@@ -30,35 +30,40 @@ class Problem:
 
 
 class Draws:
-    """Packed samples in a new order and with a new draw for every epoch, where raw ones are there.
+    """Packed samples in a new order for every epoch, and where raw ones are there with new draws.
 
-    Without a new order the models at the ends of epochs would all lean to the same last batches,
-    and their mean with them.
+    In one order the models at the ends of epochs would all lean to the same last batches, and their
+    mean with them.
 
     Parameters
     ----------
     packed : PackedDataset
         That of epoch 0.
     X : array or sparse matrix, optional
-        The raw samples that it was packed from; None: every epoch has these.
+        The raw samples that it was packed from.
+    changes : bool
+        False: every epoch has the same.
     """
 
-    def __init__(self, packed: PackedDataset, X: Any = None) -> None:
+    def __init__(self, packed: PackedDataset, X: Any = None, changes: bool = True) -> None:
         self.packed = packed
         self.X = X
+        self.changes = changes
         self._kept: dict[int, NDArray[np.uint64]] = {}
 
     @property
     def fresh(self) -> bool:
         """Whether every epoch has a draw of its own."""
-        return self.X is not None
+        return self.changes and self.X is not None
 
     def of(self, packed: PackedDataset, epoch: int) -> PackedDataset:
         """The samples of ``packed``, whose labels may be others, as an epoch has them."""
-        if self.X is None or epoch == 0:
+        if not self.changes or epoch == 0:
             return packed
         own = self.packed
-        order = np.random.default_rng((own.seed, epoch)).permutation(own.layout.samples)
+        order = np.random.default_rng((own.seed, epoch)).permutation(packed.layout.samples)
+        if self.X is None:
+            return packed.reordered(order)
         planes = self._kept.get(epoch)
         if planes is None:
             planes = pack_planes(

@@ -222,8 +222,9 @@ def auto_shifts(
 
     The feature with the largest second moment has the run's step, others so many times a doubled
     one that their second moments, times the step, come nearest to that one's: what standardized
-    columns would do, up to a factor of the root of two (docs/step.md). Features that are 0 in all
-    rows keep the run's step.
+    columns would do, up to a factor of the root of two (docs/step.md). The moments are those of
+    quantized values: noise that outweighs a column's values must not be magnified. Features that
+    are 0 in all rows keep the run's step.
 
     Parameters
     ----------
@@ -237,9 +238,8 @@ def auto_shifts(
         0..``CONFIG.max_feature_shift``.
     """
     rows, _ = sample_rows(packed, bits, sampling, 1)
-    # of two draws the product has no noise in its mean
-    exact = np.einsum("ij,ij->j", rows[0], rows[-1], dtype=np.float64) / len(rows[0])
-    return shifts_of(np.where(exact > 0, exact + l2, 0.0))
+    seen = sum(np.einsum("ij,ij->j", q, q, dtype=np.float64) / len(q) for q in rows) / len(rows)
+    return shifts_of(np.where(seen > 0, seen + l2, 0.0))
 
 
 def shifts_of(moments: NDArray[np.float64]) -> NDArray[np.uint8]:
