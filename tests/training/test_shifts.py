@@ -51,7 +51,7 @@ def test_shifts_have_the_plain_formula(monkeypatch, l2, weighted, value_format, 
     second = second + l2
     expected[live] = np.rint(np.log2(second[live].max() / second[live]))
     expected = np.clip(expected, 0, CONFIG.max_feature_shift)
-    found = auto_shifts(packed, bits=bits, sampling=sampling, l2=l2)
+    found = auto_shifts(packed, bits=bits, sampling=sampling, l2=l2, fresh=True)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
     assert found[3] == found[-1] == 0  # constant, and the intercept, whose moment is the largest

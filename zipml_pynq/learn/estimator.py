@@ -260,9 +260,14 @@ class ZipMLEstimator(ModelFiles):
                 if not shared:
                     plans = None
         if self.tol is not None and not all(run.stopped for run in runs):
+            ran = max(len(run.curve) for run in runs if not run.stopped)
+            end, more = f"max_iter={epochs} epochs", "raise max_iter, eta0 or tol"
+            if ran < epochs:
+                end = f"{ran} epochs, the most that data drawn once allow,"
+                more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
             warnings.warn(
-                f"training ended after max_iter={epochs} epochs with the objective still falling "
-                "by more than tol; raise max_iter, eta0 or tol, or set tol=None",
+                f"training ended after {end} with the objective still falling by more than tol; "
+                f"{more}, or set tol=None",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -230,7 +230,7 @@ def make_plan(
         chosen = choose_delay(layout, plan.bits, plan.sampling, plan.batch, plan.degree)
         plan = replace(plan, delay=chosen)
     if feature_shifts is not None:
-        plan = replace(plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan))
+        plan = replace(plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan, fresh))
         plan.check(layout)
     costs = _costs(class_costs, loss)
     if isinstance(step, str) and step == "auto":
@@ -298,7 +298,7 @@ def _costs(class_costs: Any, loss: str) -> tuple[float, float]:
 
 
 def _feature_shifts(
-    packed: PackedDataset | Layout, given: ArrayLike | str, plan: Plan
+    packed: PackedDataset | Layout, given: ArrayLike | str, plan: Plan, fresh: bool
 ) -> NDArray[np.uint8]:
     """Steps of features, chosen or given; the shape of what is given is the plan's to check."""
     if isinstance(given, str):
@@ -307,7 +307,7 @@ def _feature_shifts(
             raise ArgumentError(
                 "feature_shifts was 'auto' with a layout alone; allowed are integers"
             )
-        return auto_shifts(packed, bits=plan.bits, sampling=plan.sampling, l2=plan.l2)
+        return auto_shifts(packed, bits=plan.bits, sampling=plan.sampling, l2=plan.l2, fresh=fresh)
     shifts = np.asarray(given)
     inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))
     if not inside:

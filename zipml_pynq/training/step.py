@@ -232,21 +232,24 @@ def _drawn(
 
 
 def auto_shifts(
-    packed: PackedDataset, *, bits: int, sampling: str, l2: float = 0.0
+    packed: PackedDataset, *, bits: int, sampling: str, l2: float = 0.0, fresh: bool = False
 ) -> NDArray[np.uint8]:
     """Steps of features that follow the inverse of their second moments, as powers of two.
 
     The feature with the largest second moment has the run's step, others so many times a doubled
     one that their second moments, times the step, come nearest to that one's: what standardized
-    columns would do, up to a factor of the root of two (docs/step.md). The moments are those of
-    quantized values: noise that outweighs a column's values must not be magnified. Features that
-    are 0 in all rows keep the run's step.
+    columns would do, up to a factor of the root of two (docs/step.md). Features that are 0 in all
+    rows keep the run's step.
 
     Parameters
     ----------
     packed : PackedDataset
     bits, sampling, l2
         Of the plan; ``l2`` adds to every second moment, which is what it does to the objective's.
+    fresh : bool
+        Whether every epoch gets a draw of its own: then moments are those of the values, estimated
+        without the noise of quantization. Else noise counts: what every epoch has alike must not
+        be magnified where it outweighs a column's values.
 
     Returns
     -------
@@ -261,8 +264,10 @@ def auto_shifts(
     for i in range(0, len(blocks), step):
         left = rows - i * layout.block_samples
         q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
-        for draw in q:
-            seen += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
+        # of two draws the product has no noise in its mean
+        pairs = [(q[0], q[-1])] if fresh else [(draw, draw) for draw in q]
+        for one, two in pairs:
+            seen += np.einsum("ij,ij->j", one, two, dtype=np.float64) / len(pairs)
     seen /= rows
     return shifts_of(np.where(seen > 0, seen + l2, 0.0))
 
