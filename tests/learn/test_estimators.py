@@ -380,25 +380,6 @@ def test_class_weights(loss):
     ZipMLClassifier(**options, class_weight="balanced").fit(X, THREE)
 
 
-def test_partial_fit():
-    model = ZipMLClassifier("squared_hinge", random_state=0)
-    rows = np.argsort(THREE, kind="stable")  # one class after the other
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*lie outside the range.*")
-        for _ in range(5):
-            for part in np.array_split(np.random.default_rng(0).permutation(rows), 3):
-                model.partial_fit(X[part], THREE[part], classes=np.unique(THREE))
-        assert model.t_ == 15
-        assert model.score(X, THREE) > 0.7
-        model.partial_fit(X[THREE == "up"], THREE[THREE == "up"])
-        with pytest.raises(ArgumentError, match=r"y had the label\(s\) \['else'\]"):
-            model.partial_fit(X[:3], ["up", "low", "else"])
-        regressor = ZipMLRegressor(random_state=0)
-        for _ in range(10):
-            regressor.partial_fit(X[:300], Y[:300]).partial_fit(X[300:], Y[300:])
-    assert regressor.score(REGRESSION.X_test, REGRESSION.y_test) > 0.8
-
-
 # ---- Sparse, packed, on disk -------------------------------------------------------------------
 
 

@@ -84,6 +84,27 @@ def test_classes_in_turn():
     assert model.score(of_many_sizes(TWO.X_test), TWO.y_test) > 0.85
 
 
+def test_classes_of_names_and_regression_in_parts():
+    X, Y = REGRESSION.X_train, REGRESSION.y_train
+    names = np.array(["low", "middle", "up"])[np.digitize(Y, np.quantile(Y, [0.33, 0.66]))]
+    model = ZipMLClassifier("squared_hinge", random_state=0)
+    rows = np.argsort(names, kind="stable")  # one class after the other
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lie outside the range.*")
+        for _ in range(5):
+            for part in np.array_split(np.random.default_rng(0).permutation(rows), 3):
+                model.partial_fit(X[part], names[part], classes=np.unique(names))
+        assert model.t_ == 15
+        assert model.score(X, names) > 0.7
+        model.partial_fit(X[names == "up"], names[names == "up"])
+        with pytest.raises(ArgumentError, match=r"y had the label\(s\) \['else'\]"):
+            model.partial_fit(X[:3], ["up", "low", "else"])
+        regressor = ZipMLRegressor(random_state=0)
+        for _ in range(10):
+            regressor.partial_fit(X[:300], Y[:300]).partial_fit(X[300:], Y[300:])
+    assert regressor.score(REGRESSION.X_test, REGRESSION.y_test) > 0.8
+
+
 def test_what_was_learnt_of_a_packed_fit_goes_on():
     X, y = REGRESSION.X_train, REGRESSION.y_train
     model = ZipMLRegressor(random_state=0, max_iter=20, tol=None).fit(X, y)
