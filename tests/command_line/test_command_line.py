@@ -77,11 +77,11 @@ def test_from_libsvm_to_predictions_in_processes(folder):
     whole.save("whole.packed")
     assert Path("set.packed").read_bytes() == Path("whole.packed").read_bytes()
 
-    run = command("train", "set.packed", "model", "--bits", "2x3,8", "--epochs", 8, "--tol", 0, cwd=folder)
+    run = command(
+        "train", "set.packed", "model", "--bits", "2x3,8", "--epochs", 8, "--tol", 0, cwd=folder
+    )
     assert (run.returncode, run.stderr) == (0, "")
-    expected = ZipMLRegressor(
-        bits=(2, 2, 2, 8), max_iter=8, tol=None, learning_rate="inverse", random_state=0
-    ).fit(whole)
+    expected = ZipMLRegressor(bits=(2, 2, 2, 8), max_iter=8, tol=None, random_state=0).fit(whole)
     assert np.array_equal(LinearModel.load("model").model_fixed, expected.model_)
 
     run = command("predict", "model", "regression.svm", cwd=folder)
@@ -109,9 +109,7 @@ def test_from_standard_input_to_probabilities_in_processes(folder):
     assert (run.returncode, run.stderr) == (0, "")
     facts = json.loads(run.stdout)
     assert facts["classes"] == [0, 1, 2]
-    estimator = ZipMLClassifier(
-        "logistic", max_iter=20, tol=None, learning_rate="inverse", random_state=0
-    )
+    estimator = ZipMLClassifier("logistic", tol=None, random_state=0)
     estimator.fit(pack(X, CLASSES))
     assert facts["objective"] == estimator.loss_curve_[-1]
 
