@@ -77,6 +77,7 @@ def models(table: Table, classes: int) -> dict[str, Callable[[int], Any]]:
     found = {
         "ZipMLClassifier": lambda seed: ZipMLClassifier(random_state=seed),
         "LinearSVC": scaled(LinearSVC(dual="auto", max_iter=5000)),
+        "LinearSVC, hinge": scaled(LinearSVC(loss="hinge", max_iter=5000)),
         "SGDClassifier": scaled(SGDClassifier()),
         "ZipMLClassifier, logistic": lambda seed: ZipMLClassifier("logistic", random_state=seed),
         "LogisticRegression": scaled(logistic),

@@ -15,7 +15,12 @@ PAIRS = {
     "logistic": ("ZipMLClassifier, logistic", "LogisticRegression"),
     "least squares": ("ZipMLRegressor", "Ridge"),
 }
-ONE_BY_ONE = "LogisticRegression, one against the rest"
+#: scikit-learn's model that does the very same where the one above does not: the plain hinge, and
+#: one against the rest.
+ALIKE = {
+    "hinge": "LinearSVC, hinge",
+    "logistic": "LogisticRegression, one against the rest",
+}
 #: What a warning must be, for it to be one about our result.
 TELLING = ("ConvergenceWarning", "ZipmlWarning", "DivergenceError")
 
@@ -23,9 +28,9 @@ Report = dict[str, Any]
 
 
 def mean(row: Report, model: str) -> float:
-    """A model's score on a table; one against the rest is what it is where classes are two."""
-    if model == ONE_BY_ONE and model not in row["models"]:
-        model = "LogisticRegression"
+    """A model's score on a table; with two classes, one against the rest is what it is without."""
+    if model not in row["models"]:
+        model = model.partition(",")[0]
     return statistics.mean(row["models"][model]["score"])
 
 
@@ -79,26 +84,32 @@ def _difference(value: float, kind: str) -> str:
     return shown if float(shown) else shown[1:]
 
 
+def compared(report: Report) -> list[tuple[str, str]]:
+    """Kinds that were run, each with the models of scikit-learn that ours is held against."""
+    found = []
+    for kind, (_, theirs) in PAIRS.items():
+        if chosen(report, kind):
+            found += [(kind, peer) for peer in (theirs, ALIKE.get(kind)) if peer]
+    return found
+
+
 def _summaries(report: Report) -> list[str]:
     lines = [
         "| | tables | looked at before | ours | scikit-learn's | difference | lower by more than "
         f"{TABLE_POINTS:g} points or {TABLE_R2:g} | of these without a warning | with a warning |",
         "|---|---:|---|---:|---:|---:|---:|---|---:|",
     ]
-    compared = [(kind, theirs, None) for kind, (_, theirs) in PAIRS.items()]
-    compared.insert(2, ("logistic", ONE_BY_ONE, ONE_BY_ONE))
-    for kind, theirs, peer in compared:
+    for kind, peer in compared(report):
         for apart, words in ((None, "all"), (False, "yes"), (True, "no")):
             if not chosen(report, kind, apart):
                 continue
             found = summary(report, kind, apart, peer)
-            what = f"{kind}: {theirs}, " + (
-                "median R2" if kind == "least squares" else "mean accuracy"
-            )
+            middle = "median R2" if kind == "least squares" else "mean accuracy"
             silent = ", ".join(found["silent"]) or "none"
             lines.append(
-                f"| {what} | {found['tables']} | {words} | {_shown(found['ours'], kind)} "
-                f"| {_shown(found['theirs'], kind)} | {_difference(found['difference'], kind)} "
+                f"| {kind}: {peer}, {middle} | {found['tables']} | {words} "
+                f"| {_shown(found['ours'], kind)} | {_shown(found['theirs'], kind)} "
+                f"| {_difference(found['difference'], kind)} "
                 f"| {len(found['low'])} | {silent} | {found['warned']} |"
             )
     return lines
@@ -106,20 +117,18 @@ def _summaries(report: Report) -> list[str]:
 
 def _verdicts(report: Report) -> list[str]:
     lines = []
-    for kind in PAIRS:
-        if not chosen(report, kind):
-            continue
-        found = summary(report, kind)
+    for kind, peer in compared(report):
+        found = summary(report, kind, peer=peer)
         classify = kind != "least squares"
         limit = POINTS / 100 if classify else MEDIAN
-        met = found["difference"] >= -limit
-        unit = f"{POINTS:g} points" if classify else f"{MEDIAN:g} of R2"
-        quiet = f"{TABLE_POINTS:g} points" if classify else f"{TABLE_R2:g} of R2"
+        middle = "met" if found["difference"] >= -limit else "not met"
+        unit = f"{POINTS:g} points in the mean" if classify else f"{MEDIAN:g} of R2 in the median"
+        one = f"{TABLE_POINTS:g} points" if classify else f"{TABLE_R2:g} of R2"
+        silent = "not met" if found["silent"] else "met"
         lines.append(
-            f"- {kind}: no more than {unit} below scikit-learn's in the "
-            f"{'mean' if classify else 'median'}: **{'met' if met else 'not met'}**; no table "
-            f"lower by more than {quiet} without a warning: "
-            f"**{'not met' if found['silent'] else 'met'}**."
+            f"- {kind}, beside `{peer.replace(', ', '`, ', 1)}{'' if ', ' in peer else '`'}: no "
+            f"more than {unit} below: **{middle}**; no table lower by more than {one} without a "
+            f"warning: **{silent}**."
         )
     return lines
 
@@ -134,10 +143,10 @@ def _tables(report: Report, kind: str, apart: bool) -> list[str]:
         "logistic": "SGDClassifier, logistic",
         "least squares": "SGDRegressor",
     }[kind]
-    logistic = kind == "logistic"
+    alike = ALIKE.get(kind)
     head = ["table", "samples x columns", *(["classes"] if kind != "least squares" else [])]
     numbers = ["splits", "ours", theirs, "difference"]
-    numbers += ["one against the rest", "difference"] if logistic else []
+    numbers += [alike.partition(", ")[2], "difference"] if alike else []
     numbers += [sgd, "epochs", "CPU s", f"{theirs}'s CPU s", "warned"]
     lines = [
         f"### {kind.capitalize()}, tables that were {'kept apart' if apart else 'looked at'}",
@@ -151,9 +160,9 @@ def _tables(report: Report, kind: str, apart: bool) -> list[str]:
         cells += [str(row["classes"])] if kind != "least squares" else []
         cells += [str(len(own["score"])), _shown(mean(row, ours), kind)]
         cells += [_shown(mean(row, theirs), kind), _difference(-below(row, kind), kind)]
-        if logistic:
-            cells.append(_shown(mean(row, ONE_BY_ONE), kind))
-            cells.append(_difference(-below(row, kind, ONE_BY_ONE), kind))
+        if alike:
+            cells.append(_shown(mean(row, alike), kind))
+            cells.append(_difference(-below(row, kind, alike), kind))
         cells.append(_shown(mean(row, sgd), kind))
         cells.append(f"{statistics.median(own['epochs']):g}")
         for model in (ours, theirs):
@@ -213,9 +222,11 @@ def markdown(report: Report) -> str:
         "over them; at most 20,000 rows a table. Epochs and CPU seconds of fit are medians over "
         "the splits; seconds of several classes are of all their models, epochs of the longest.",
         "",
-        "Ours trains several classes one against the rest. So does `LinearSVC`; "
-        "`LogisticRegression` is multinomial, so `OneVsRestClassifier(LogisticRegression)` stands "
-        "beside it. Ours has no penalty by default; theirs has one (C or alpha of 1).",
+        "Theirs are not quite the same models. `LinearSVC` has the squared hinge by default, so "
+        '`LinearSVC(loss="hinge")` stands beside it. Ours trains several classes one against the '
+        "rest, and so does `LinearSVC`; `LogisticRegression` is multinomial, so "
+        "`OneVsRestClassifier(LogisticRegression)` stands beside it. Ours has no penalty by "
+        "default; theirs has one (C or alpha of 1).",
         "",
         "## Summary",
         "",
