@@ -253,12 +253,13 @@ def test_redraw_of_other_data_is_refused(board, what):
     rng = np.random.default_rng(3)
     X = rng.normal(size=(200, 5))
     y = X[:, 0]
+    one_other = np.where(y == np.median(X[1:, 0]), 0.0, y)  # in the same range
     table = np.linspace(-1, 1, 9)[None, :]
     packed = pack(X, y, bits=4, levels=table)
     other = {
         "normalization": lambda: pack(2 * X, y, bits=4, levels=table),
         "levels": lambda: pack(X, y, bits=4, levels=table**3),
-        "labels": lambda: pack(X, y[::-1], bits=4, levels=table),
+        "labels": lambda: pack(X, one_other, bits=4, levels=table),
     }[what]()
     with pytest.raises(ArgumentError, match="another normalization, other levels or"):
         board(value_format="levels").driver.train(packed, epochs=2, redraw=lambda epoch: other)

@@ -79,7 +79,9 @@ def test_from_libsvm_to_predictions_in_processes(folder):
 
     run = command("train", "set.packed", "model", "--bits", "2x3,8", "--epochs", 8, cwd=folder)
     assert (run.returncode, run.stderr) == (0, "")
-    expected = ZipMLRegressor(bits=(2, 2, 2, 8), max_iter=8, tol=None, random_state=0).fit(whole)
+    expected = ZipMLRegressor(
+        bits=(2, 2, 2, 8), max_iter=8, tol=None, learning_rate="inverse", random_state=0
+    ).fit(whole)
     assert np.array_equal(LinearModel.load("model").model_fixed, expected.model_)
 
     run = command("predict", "model", "regression.svm", cwd=folder)
@@ -107,7 +109,9 @@ def test_from_standard_input_to_probabilities_in_processes(folder):
     assert (run.returncode, run.stderr) == (0, "")
     facts = json.loads(run.stdout)
     assert facts["classes"] == [0, 1, 2]
-    estimator = ZipMLClassifier("logistic", max_iter=20, tol=None, random_state=0)
+    estimator = ZipMLClassifier(
+        "logistic", max_iter=20, tol=None, learning_rate="inverse", random_state=0
+    )
     estimator.fit(pack(X, CLASSES))
     assert facts["objective"] == estimator.loss_curve_[-1]
 
@@ -191,7 +195,8 @@ def test_options_of_train(folder, zipml):
         packed.save("set")
         assert zipml("train", "set", "model", "--epochs", 6, *options)[0] == 0
         kind = ZipMLClassifier if "loss" in expected else ZipMLRegressor
-        estimator = kind(**{"max_iter": 6, "tol": None, "random_state": 0, **expected}).fit(packed)
+        same = {"max_iter": 6, "tol": None, "learning_rate": "inverse", "random_state": 0}
+        estimator = kind(**{**same, **expected}).fit(packed)
         assert np.array_equal(LinearModel.load("model").model_fixed, estimator.model_)
 
 

@@ -42,6 +42,20 @@ def test_blocks_make_the_file_of_the_whole(tmp_path, monkeypatch, at, options):
     assert sorted(os.listdir(tmp_path)) == ["blocks", "whole"]
 
 
+@pytest.mark.parametrize("at", [[], [1], [40, 149], list(range(1, 150))])
+def test_blocks_of_skewed_columns_whose_largest_values_come_late(tmp_path, monkeypatch, at):
+    """Means count in units of the largest value, which earlier blocks do not know."""
+    monkeypatch.setattr("zipml_pynq.data.pack_file._STREAMED_VALUES", 300)
+    rng = np.random.default_rng(3)
+    X, y = rng.lognormal(0, 2, (150, 9)), rng.normal(size=150)
+    X[:, 1] = np.sort(X[:, 1])
+    X[-1, 2:6] = 1e9, -1e20, 1e200, 3e38
+    X[:100, 6] = 7.0
+    pack(X, y, bits=(2, 8)).save(tmp_path / "whole")
+    pack_file(cut(X, y, at), tmp_path / "blocks", bits=(2, 8))
+    assert (tmp_path / "blocks").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 @pytest.mark.filterwarnings("ignore:.*were clipped")
 def test_blocks_with_a_given_normalization_and_table(tmp_path, monkeypatch):
     monkeypatch.setattr("zipml_pynq.data.pack_file._STREAMED_VALUES", 100)

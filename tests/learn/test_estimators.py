@@ -33,8 +33,10 @@ TWO = synthetic_classification(12, 600, 300, flips=0.05)
 X, Y = REGRESSION.X_train, REGRESSION.y_train
 #: Three classes, by names, of a linear function.
 THREE = np.array(["low", "middle", "up"])[np.digitize(Y, np.quantile(Y, [0.33, 0.66]))]
+#: The last model of the run's own step and schedule: what the driver does by default.
+AS_THE_DRIVER = {"average": False, "feature_steps": False, "learning_rate": "inverse"}
 #: No stopping, rows in their order, a step of its own: what is compared bit for bit.
-EXACT = {"shuffle": False, "tol": None, "eta0": 0.05, "random_state": 0}
+EXACT = {"shuffle": False, "tol": None, "eta0": 0.05, "random_state": 0, **AS_THE_DRIVER}
 SEED = int(check_random_state(0).randint(np.iinfo(np.int32).max))
 
 SAMPLED = (
@@ -139,7 +141,7 @@ def test_scikit_learn_is_needed_for_them_alone():
 
 def test_regressor_is_the_driver(driver):
     packed = pack(X, Y, bits=4, seed=SEED)
-    result = driver.train(packed, epochs=5, step=0.05, l2=0.01)
+    result = driver.train(packed, epochs=5, step=0.05, l2=0.01, delay=1)
     model = ZipMLRegressor(**EXACT, max_iter=5, alpha=0.01).fit(X, Y)
     assert np.array_equal(model.model_[0], result.model_fixed)
     assert (model.bytes_streamed_, model.n_iter_) == (result.bytes_streamed, 5)
@@ -161,14 +163,14 @@ def test_classes_share_one_packed_data_set(driver, loss, monkeypatch):
     monkeypatch.setattr(
         type(driver), "train", lambda self, p, *a, **k: trained.append(p) or train(self, p, *a, **k)
     )
-    model = ZipMLClassifier(loss, **EXACT, max_iter=4).fit(X, THREE)
+    model = ZipMLClassifier(loss, **EXACT, max_iter=4, device="emulated").fit(X, THREE)
     assert len(packings) == 1
     assert len(trained) == 3
     assert all(np.shares_memory(p.planes, packings[0].planes) for p in trained)
     packed = pack(X, Y, seed=SEED)
     for k, name in enumerate(model.classes_):
         binary = packed.relabel(np.where(name == THREE, 1.0, -1.0))
-        result = driver.train(binary, epochs=4, step=0.05, loss=loss)
+        result = driver.train(binary, epochs=4, step=0.05, loss=loss, delay=1)
         assert np.array_equal(model.model_[k], result.model_fixed)
     assert model.coef_.shape == (3, 12)
     assert model.bytes_streamed_ == 3 * result.bytes_streamed
@@ -178,7 +180,11 @@ def test_classes_share_one_packed_data_set(driver, loss, monkeypatch):
 @pytest.mark.parametrize("bits", [1, 4, 32])
 @pytest.mark.filterwarnings("ignore::zipml_pynq.errors.ZipmlWarning")
 def test_objective_falls(loss, bits):
-    model = ZipMLClassifier(loss, bits=bits, random_state=0, max_iter=30, tol=None)
+    # at 1 bit the optimum of a loss of noisy margins is not that of the exact ones
+    schedule = "inverse" if bits == 1 else "auto"
+    model = ZipMLClassifier(
+        loss, bits=bits, random_state=0, max_iter=30, tol=None, learning_rate=schedule
+    )
     model.fit(TWO.X_train, TWO.y_train)
     assert len(model.loss_curve_) == model.n_iter_ == 30
     assert model.loss_curve_[-1] < model.loss_curve_[0]
@@ -204,7 +210,11 @@ def test_regression_is_as_good_as_the_data():
         ({"levels": "global", "sampling": "single"}, "levels"),
         ({"sampling": "plain"}, "bitplanes"),
         ({"sampling": "nearest"}, "bitplanes"),
-        ({"approximation": "chebyshev", "degree": 3, "loss": "logistic"}, "bitplanes"),
+        # so low a degree grows soon beyond its range: a step of its own
+        (
+            {"approximation": "chebyshev", "degree": 3, "loss": "logistic", "eta0": 0.2},
+            "bitplanes",
+        ),
         ({"model_bits": 8, "gradient_bits": 8}, "bitplanes"),
         ({"shuffle": "epochs"}, "bitplanes"),
         ({"learning_rate": "decay"}, "bitplanes"),
@@ -219,7 +229,9 @@ def test_options_reach_the_accelerator(options, value_format, monkeypatch):
         lambda source, **k: formats.append(k["value_format"]) or load_overlay(source, **k),
     )
     monkeypatch.setattr(preparation, "_loaded", type("Empty", (), {})())
-    model = ZipMLClassifier(**{"random_state": 0, "max_iter": 15, "tol": None, **options})
+    model = ZipMLClassifier(
+        **{"random_state": 0, "max_iter": 15, "tol": None, "device": "emulated", **options}
+    )
     model.fit(TWO.X_train, TWO.y_train)
     assert formats == [value_format]
     assert model.score(TWO.X_test, TWO.y_test) > 0.8
@@ -306,6 +318,7 @@ def test_early_stopping_keeps_the_best_model(packed):
     if packed:
         samples = (pack(*samples, bits=8, block_samples=16),)
     options = {"bits": 8, "learning_rate": "constant", "eta0": 0.2, "random_state": 0}
+    options |= {"average": False, "redraw": False}
     model = ZipMLRegressor(
         **options, early_stopping=True, validation_fraction=0.3, max_iter=200
     ).fit(*samples)
@@ -320,14 +333,14 @@ def test_early_stopping_keeps_the_best_model(packed):
 def test_precision_schedule(driver):
     packed = pack(X, Y, bits=(2, 4), seed=SEED)
     steps = 0.05 / (1 + np.arange(5))
-    low = driver.train(packed, bits=2, epochs=2, step=steps[:2])
-    high = driver.train(packed, bits=4, epochs=3, step=steps[2:], model=low.model_fixed)
+    low = driver.train(packed, bits=2, epochs=2, step=steps[:2], delay=1)
+    high = driver.train(packed, bits=4, epochs=3, step=steps[2:], delay=1, model=low.model_fixed)
     model = ZipMLRegressor(**EXACT, max_iter=5, bits=[2, 2, 4]).fit(X, Y)
     assert np.array_equal(model.model_[0], high.model_fixed)
     assert model.bytes_streamed_ == low.bytes_streamed + high.bytes_streamed
-    # a schedule may stop, too, in its first part as well
+    # a schedule may stop, too, in its last part
     options = {"random_state": 0, "max_iter": 300, "n_iter_no_change": 2, "tol": 1e-2}
-    assert ZipMLRegressor(**options, bits=[2] * 200 + [4]).fit(X, Y).n_iter_ < 200
+    assert 50 < ZipMLRegressor(**options, bits=[2] * 50 + [4]).fit(X, Y).n_iter_ < 100
 
 
 def test_sample_weights():
@@ -344,7 +357,10 @@ def test_sample_weights():
     heavy = np.where(np.arange(len(X)) == 7, 1000.0, 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ZipmlWarning)
-        assert ZipMLRegressor(random_state=0).fit(X, Y, heavy).saturated_ == 0
+        assert ZipMLRegressor(random_state=0, redraw=False).fit(X, Y, heavy).saturated_ == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert ZipMLRegressor(random_state=0).fit(X, Y, heavy).score(X, Y) > 0.87
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -354,7 +370,10 @@ def test_class_weights(loss):
     plain = ZipMLClassifier(**options).fit(TWO.X_train, y)
     model = ZipMLClassifier(**options, class_weight={1: 8.0, -1: 1.0}).fit(TWO.X_train, y)
     assert (model.predict(TWO.X_test) == 1).sum() > (plain.predict(TWO.X_test) == 1).sum()
-    same = ZipMLClassifier(**options).fit(TWO.X_train, y, np.where(y == 1, 8.0, 1.0))
+    # weights of samples weigh the means of columns, too: the same planes, then the same bits
+    packed = pack(TWO.X_train, y)
+    model.fit(packed)
+    same = ZipMLClassifier(**options).fit(packed, y, np.where(y == 1, 8.0, 1.0))
     assert np.array_equal(model.model_, same.model_)
     ZipMLClassifier(**options, class_weight="balanced").fit(X, THREE)
 
@@ -420,9 +439,10 @@ def test_sparse_that_does_not_fit_is_refused(monkeypatch):
 def test_packed_file_larger_than_the_device(tmp_path, driver):
     packed = pack(X, Y, bits=(2, 4), block_samples=16)
     packed.save(tmp_path / "packed")
-    whole = driver.train(packed, bits=4, epochs=5, step=0.05)
+    whole = driver.train(packed, bits=4, epochs=5, step=0.05, delay=1)
     with load_overlay("emulated", memory_bytes=36 << 10) as loaded:
-        options = {"max_iter": 5, "tol": None, "eta0": 0.05, "device": loaded}
+        options = {"max_iter": 5, "tol": None, "eta0": 0.05, "device": loaded, **AS_THE_DRIVER}
+        options["shuffle"] = False
         model = ZipMLRegressor(**options).fit(tmp_path / "packed")
         assert model.bytes_streamed_ > whole.bytes_streamed  # in segments
         assert np.array_equal(model.model_[0], whole.model_fixed)
@@ -430,9 +450,8 @@ def test_packed_file_larger_than_the_device(tmp_path, driver):
             model.set_params(shuffle="epochs").fit(str(tmp_path / "packed"))
     mapped = PackedDataset.load(tmp_path / "packed")
     assert isinstance(mapped.planes.base, np.memmap | np.ndarray)
-    assert np.array_equal(
-        ZipMLRegressor(max_iter=5, tol=None, eta0=0.05).fit(mapped).coef_, model.coef_
-    )
+    options["device"] = "host"
+    assert np.array_equal(ZipMLRegressor(**options).fit(mapped).coef_, model.coef_)
     assert model.n_features_in_ == 12
     assert model.score(X, Y) > 0.4
 
@@ -457,8 +476,8 @@ def test_packed_classes(driver):
 def test_packed_weights_are_kept(driver):
     weights = np.random.default_rng(1).uniform(0.5, 2, len(X))
     packed = pack(X, Y, sample_weight=weights)
-    options = {"tol": None, "max_iter": 3, "eta0": 0.05}
-    result = driver.train(packed, epochs=3, step=0.05)
+    options = {"tol": None, "max_iter": 3, "eta0": 0.05, "shuffle": False, **AS_THE_DRIVER}
+    result = driver.train(packed, epochs=3, step=0.05, delay=1)
     assert np.array_equal(ZipMLRegressor(**options).fit(packed).model_[0], result.model_fixed)
     model = ZipMLRegressor(**options).fit(packed, Y)
     assert np.array_equal(model.model_[0], result.model_fixed)
@@ -514,7 +533,7 @@ def test_packed_with_another_normalization_does_not_go_on():
         ({"n_iter_no_change": 0}, "n_iter_no_change was 0"),
         ({"validation_fraction": 1.0}, "validation_fraction was 1.0; it must be below 1"),
         ({"shuffle": "blocks"}, "shuffle was 'blocks'; allowed are True, False and 'epochs'"),
-        ({"device": 3}, "device was 3; allowed are 'emulated'"),
+        ({"device": 3}, "device was 3; allowed are 'host', 'emulated'"),
         ({"class_weight": {5: 1.0}}, "not in class_weight"),
     ],
 )

@@ -280,7 +280,7 @@ def test_single_sampling_does_not(bits: int, at_least: float) -> None:
     assert single > 1.02 * trained_loss(bits, "symmetric")
 
 
-@pytest.mark.parametrize(("bits", "at_most"), [(1, 8.0), (2, 1.4), (3, 1.06)])
+@pytest.mark.parametrize(("bits", "at_most"), [(1, 8.0), (2, 1.4), (3, 1.08)])
 def test_few_bits_come_as_far_as_their_noise_allows(bits: int, at_most: float) -> None:
     assert trained_loss(bits, "symmetric") < at_most * float_loss()
 

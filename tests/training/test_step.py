@@ -206,8 +206,8 @@ def test_training_does_not_diverge(rows, bits, sampling, batch, delay) -> None:
     assert max(losses) < 5.0 * start
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "at_last"), [(4, 1.02), (8, 1.01)])
+def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int, at_last: float) -> None:
     X, y = synthetic_rows()
     packed = pack(X, y, bits=bits)
     V, labels = normalized(packed, X)
@@ -215,7 +215,7 @@ def test_enough_bits_converge_as_fast_as_the_known_good_step(bits: int) -> None:
     known = baseline.float_sgd(V, labels, good)
     plan = make_plan(packed, epochs=20)
     outcome = run_build(ENGINE, packed, plan)
-    for epoch, within in ((0, 1.1), (4, 1.02), (19, 1.01)):
+    for epoch, within in ((0, 1.1), (4, 1.02), (19, at_last)):
         loss = baseline.loss(V, labels, outcome.history[epoch] / MODEL_ONE)
         assert loss < within * baseline.loss(V, labels, known[epoch])
 

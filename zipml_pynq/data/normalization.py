@@ -19,9 +19,10 @@ from zipml_pynq.errors import ArgumentError
 
 def _middle(low: Any, high: Any) -> Any:
     """Middle of a range, without overflow."""
+    low = np.asarray(low, dtype=np.float64)
     with np.errstate(over="ignore"):
-        total = np.float64(low) + high
-    return np.where(np.isfinite(total), total / 2, np.float64(low) / 2 + high / 2)
+        total = low + high
+    return np.where(np.isfinite(total), total / 2, low / 2 + high / 2)
 
 
 def _reach(centre: Any, low: Any, high: Any) -> Any:

@@ -210,12 +210,15 @@ class ZipMLEstimator(ModelFiles):
         """Train all models, from those that are there if ``go_on``."""
         self.__dict__.pop("_stream", None)
         X, y = self._read(X, y, reset=not go_on)
-        weights = self._weights(sample_weight, X, scale=True)
+        raw = not is_packed(X)
+        weights = self._weights(sample_weight, X, scale=not raw)
         y = self._targets(X, y, go_on, None)
-        if weights is not None and not is_packed(X) and not weights.all():
-            # what does not count is not there: for ranges and means, validation and stopping
-            counting = np.flatnonzero(weights)
-            X, y, weights = X[counting], y[counting], self._scaled(weights[counting])
+        if weights is not None and raw:
+            if weights.any() and not weights.all():
+                # what does not count is not there: for ranges and means, validation and stopping
+                counting = np.flatnonzero(weights)
+                X, y, weights = X[counting], y[counting], weights[counting]
+            weights = self._scaled(weights)
         problems, like = self._problems(X, y, weights, sample_weight is None, False)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         done = self.t_ if go_on else 0

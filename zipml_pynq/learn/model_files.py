@@ -91,7 +91,7 @@ class ModelFiles(Preparation):
         self.to_model().save(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: Any = "emulated") -> Any:
+    def load(cls, path: str | os.PathLike[str], device: Any = "host") -> Any:
         """The fitted estimator of a model file, with its parameters.
 
         A file that no estimator wrote has none but loss and bits; the others are the defaults.

@@ -20,7 +20,7 @@ from zipml_pynq.learn.stream import STEP_SHARE, Stream
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan, step_sizes
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.step import shifts_of
+from zipml_pynq.training.step import Moments, moments, shifts_of, stable_step
 
 #: Largest entry that a model is carried over with, in normalized units; 128 are held.
 LARGEST = 100.0
@@ -57,7 +57,7 @@ class StreamingEstimator(ZipMLEstimator):
         runs, ends = [], []
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
-            plan = self._stream_plan(own, stream, seed, calls)
+            plan = self._stream_plan(own, stream, rows, seed, calls)
             start = None if last is None else last[number]
             result = driver.train(own, plan, model=start, judge=False)
             ends.append(result.model)
@@ -107,8 +107,14 @@ class StreamingEstimator(ZipMLEstimator):
         ]
         return carried[0], carried[1]
 
-    def _stream_plan(self, packed: PackedDataset, stream: Stream, seed: int, calls: int) -> Plan:
-        """One epoch over rows of a stream, at a step that follows from all rows so far."""
+    def _stream_plan(
+        self, packed: PackedDataset, stream: Stream, rows: Rows, seed: int, calls: int
+    ) -> Plan:
+        """One epoch over rows of a stream, at a step that follows from all rows so far.
+
+        And at most at what keeps this call's batches a contraction, as of rows that all lie on one
+        side of the means so far: where columns begin to vary.
+        """
         bits, batch = self._bits_of(calls), self.batch_size
         sizes = stream.squared_size(packed.normalization)
         shifts = shifts_of(np.where(sizes > 0, sizes + self.alpha, 0.0))
@@ -122,8 +128,20 @@ class StreamingEstimator(ZipMLEstimator):
             largest = 1.0
             if packed.weights is not None:
                 largest = max(1.0, packed.weights.max() / 2.0**CONFIG.weight_fraction_bits)
-            bend = LOSSES[self.loss].curvature * size * largest
-            step = batch * min(STEP_SHARE / bend, 2.0 ** (31 - CONFIG.step_fraction_bits))
+            bend = LOSSES[self.loss].curvature * largest
+            window = batch * (DELAY + 1)
+            own = np.clip(rows.q1, -1, 1) * np.exp2(shifts / np.float32(2), dtype=np.float32)
+            # of fewer rows than a window, each still counts as one of a window
+            curvature = moments(own, window=window).curvature * min(1.0, len(own) / window)
+            stable = stable_step(
+                Moments(curvature),
+                samples=len(own),
+                batch=batch,
+                delay=DELAY,
+                l2=float(self.alpha) * 2.0 ** int(shifts.max()),
+                curvature=bend,
+            )
+            step = min(batch * STEP_SHARE / (bend * size), stable)
         if self._schedule != "constant":
             step = step_sizes(step, self._schedule, calls + 1)[-1]
         return make_plan(

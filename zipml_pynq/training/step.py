@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.layout import Layout
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.values import block_values
 from zipml_pynq.errors import ArgumentError
@@ -24,6 +25,8 @@ RUNAWAY = 0.7
 #: is computed (0 is assumed beyond).
 MOMENT_VALUES = 1 << 22
 DENSE_FEATURES = 1024
+#: Values that second moments are summed up over at a time.
+_PART_VALUES = 1 << 18
 _POWER_ITERATIONS = 30
 
 
@@ -196,7 +199,12 @@ def sample_rows(
     stretches : list of int
         Rows of each stretch.
     """
-    layout = packed.layout
+    blocks, stretches = _sampled(packed.layout, window)
+    return _drawn(packed, bits, sampling, blocks, sum(stretches)), stretches
+
+
+def _sampled(layout: Layout, window: int) -> tuple[NDArray[np.intp], list[int]]:
+    """Blocks, and the rows of each stretch of them, see :func:`sample_rows`."""
     size = layout.block_samples
     run = min(layout.blocks, -(-window // size) + 1)  # blocks of a stretch
     wanted = max(2, -(-MOMENT_VALUES // (layout.features * size * run)))
@@ -206,13 +214,21 @@ def sample_rows(
         first = np.linspace(0, layout.blocks - run, wanted).astype(np.intp)
         blocks = (first[:, None] + np.arange(run)).ravel()
         stretches = [run * size] * (wanted - 1) + [layout.samples - int(first[-1]) * size]
-    rows = sum(stretches)  # without the padding at the end
+    return blocks, stretches
+
+
+def _drawn(
+    packed: PackedDataset, bits: int, sampling: str, blocks: NDArray[np.intp], rows: int
+) -> tuple[FloatArray, ...]:
+    """So many rows of blocks, without the padding at the end, see :func:`sample_rows`."""
+    layout = packed.layout
     q1, q2 = (q[:rows] for q in block_values(packed, bits, sampling, blocks))
     if packed.weights is not None:
-        weights = packed.weights.reshape(layout.blocks, size)[blocks].ravel()[:rows, None]
+        weights = packed.weights.reshape(layout.blocks, layout.block_samples)[blocks]
+        weights = weights.ravel()[:rows, None]
         root = np.sqrt(weights / np.float32(1 << CONFIG.weight_fraction_bits), dtype=np.float32)
         q1, q2 = q1 * root, q2 * root
-    return ((q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)), stretches
+    return (q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)
 
 
 def auto_shifts(
@@ -236,9 +252,17 @@ def auto_shifts(
     ndarray of uint8, shape (features,)
         0..``CONFIG.max_feature_shift``.
     """
-    rows, _ = sample_rows(packed, bits, sampling, 1)
-    # of two draws the product has no noise in its mean
-    exact = np.einsum("ij,ij->j", rows[0], rows[-1], dtype=np.float64) / len(rows[0])
+    layout = packed.layout
+    blocks, stretches = _sampled(layout, 1)
+    rows = sum(stretches)
+    exact = np.zeros(layout.features)
+    step = max(1, _PART_VALUES // (layout.features * layout.block_samples))
+    for i in range(0, len(blocks), step):
+        left = rows - i * layout.block_samples
+        q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
+        # of two draws the product has no noise in its mean
+        exact += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
+    exact /= rows
     return shifts_of(np.where(exact > 0, exact + l2, 0.0))
 
 
