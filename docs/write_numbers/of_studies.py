@@ -270,11 +270,12 @@ class Defaults:
     def section(self) -> str:
         return f"""## Defaults
 
-Emulated, `make study-defaults`: the estimators without any parameter, at 4 bits, on raw columns;
-scikit-learn's models, theirs too, on standardized ones. Means over up to
+Emulated, `make study-defaults`: the estimators as they are, at 4 bits, on raw columns;
+scikit-learn's models as they are, but for iterations, on standardized ones. Means over up to
 {self.report["splits"]} splits of a table. Defaults were chosen on tables that were looked at;
 nobody had looked at the others before. "Silent" is a table that ends lower without a warning.
-Every table: [results](../studies/results/defaults.md).
+`LinearSVC` has the squared hinge by default, and `LogisticRegression` is multinomial; below each
+is the one that trains what ours trains. Every table: [results](../studies/results/defaults.md).
 
 {self.table()}
 
