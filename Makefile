@@ -8,7 +8,8 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-pynq31 lint format docs \
-	bench study-levels study-mnist study-nonlinear study-end-to-end study-deep study-deep-quick clean
+	bench study-levels study-mnist study-nonlinear study-end-to-end study-defaults study-deep study-deep-quick \
+	clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -66,6 +67,12 @@ $(VENV)/.built-test: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,bench,docs]'
 	$(BIN)/python -c 'import zipml_pynq._kernel'
 	touch $(VENV)/.built $@
+
+# Packages of public tables, which nothing but one study needs; pandas is there for the tests.
+$(VENV)/.built-study: $(VENV)/.built-test
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[study]'
+	touch $(VENV)/.built $(VENV)/.built-test $@
 
 # ---- C++ test bench, with sanitizers -----------------------------------------------------------
 # The kernel is built on the vendor's simulation headers: their own shifts trip -fsanitize=shift, and
@@ -174,6 +181,9 @@ study-nonlinear: $(VENV)/.built-test
 
 study-end-to-end: $(VENV)/.built-test
 	$(BIN)/python -m studies.end_to_end
+
+study-defaults: $(VENV)/.built-study
+	$(BIN)/python -m studies.defaults
 
 # Hours on two cores: stopped, it goes on where it was. The quick one takes minutes.
 study-deep: $(VENV)/.built-test

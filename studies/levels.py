@@ -23,7 +23,7 @@ from zipml_pynq.data import datasets
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import DivergenceError
+from zipml_pynq.errors import ArgumentError, DivergenceError
 from zipml_pynq.training import baseline
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.variance import quantization_variance
@@ -134,7 +134,7 @@ class Study:
                     packed, epochs=self.problem.epochs, delay=0, step=multiple * plan.step
                 )
                 return driver.train(packed, own, redraw=redraw).model
-            except DivergenceError:
+            except (ArgumentError, DivergenceError):  # a step that its register does not hold
                 return None
 
         with emulated(packed) as (_, driver):

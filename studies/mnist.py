@@ -64,7 +64,7 @@ def peer(loss: str, setting: float) -> Any:
 def ours(
     packed: PackedDataset, y: NDArray[np.uint8], loss: str, bits: int, times: float, epochs: int
 ) -> ZipMLClassifier:
-    """Trained with a multiple of the default step."""
+    """Trained with a multiple of make_plan's default step, the same for all features."""
     step = make_plan(packed, bits=bits, epochs=epochs, loss=loss, schedule="decay").step[0]
     model = ZipMLClassifier(
         loss,
@@ -73,6 +73,9 @@ def ours(
         tol=None,
         eta0=float(times * step),
         learning_rate="decay",
+        feature_steps=False,
+        average=False,
+        shuffle=False,
         random_state=0,
     )
     return model.fit(packed, y)

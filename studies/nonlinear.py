@@ -26,7 +26,7 @@ from zipml_pynq.data import datasets, values
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import DivergenceError
+from zipml_pynq.errors import ArgumentError, DivergenceError
 from zipml_pynq.training import baseline
 from zipml_pynq.training.losses import LOSSES, objective
 from zipml_pynq.training.make_plan import make_plan
@@ -207,10 +207,10 @@ class Study:
         step = make_plan(packed, epochs=epochs, **planned).step
 
         def run(multiple: float) -> tuple[Array, dict[str, Any]] | None:
-            plan = make_plan(packed, epochs=epochs, step=multiple * step, **planned)
             try:
+                plan = make_plan(packed, epochs=epochs, step=multiple * step, **planned)
                 result = driver.train(packed, plan)
-            except DivergenceError:
+            except (ArgumentError, DivergenceError):  # a step that its register does not hold
                 return None
             seen = epochs * len(self.values)
             margins = plan.degree or (2 if plan.sampling == "symmetric" else 1)

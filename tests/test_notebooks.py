@@ -57,8 +57,9 @@ CLAIMS = {
             assert (np.array(found["optimal"]) <= np.array(found["even"]) * (1 + 1e-9)).all()
         assert 3 < worth["Gaussian"] < 3.6 < worth["skewed"]
         final = {key: losses[-1] / float32_losses[-1] for key, losses in histories.items()}
-        assert final["optimal", 2] < 1.1 and final["uniform", 2] > 1.2
-        assert final["optimal", 3] < 1.01 < 1.03 < final["uniform", 3]
+        assert min(final["optimal", 2], final["uniform", 2]) > 1.2
+        assert final["optimal", 3] < 1.03 < 1.1 < final["uniform", 3]
+        assert final["optimal", 4] < 1.005 < 1.01 < final["uniform", 4]
         assert driver.capability.value_format == "levels"
         """,
     "5_mnist": """
@@ -72,7 +73,7 @@ CLAIMS = {
         assert (pixels - photo > 1).all() and (pixels - chance > 1).all()
         assert (abs(photo - chance) < 1.5).all()
         for found in errors.values():
-            assert max(abs(error - found[-1]) for error in found[1:]) < 1 < found[0] - found[-1]
+            assert max(abs(error - found[-1]) for error in found[2:]) < 1 < found[0] - found[-1]
         assert features(data.X_test, learned).shape[1] == 288
         """,
     "7_svm_logistic": """

@@ -13,6 +13,7 @@ from docs.write_numbers.markdown import report, table
 from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Packing, Search
 from docs.write_numbers.of_studies import (
     Convergence,
+    Defaults,
     EndToEnd,
     Levels,
     Losses,
@@ -36,7 +37,7 @@ writes this page from them.
 def headline() -> list[list[str]]:
     """What each study and benchmark found, in few rows."""
     kinds = (
-        *(Convergence, Mnist, Losses, EndToEnd, Levels),
+        *(Convergence, Defaults, Mnist, Losses, EndToEnd, Levels),
         *(Modelled, Epoch, Search, Packing, CommandLine),
     )
     return [[*row[:4], f"`{row[4]}`"] for kind in kinds for row in kind().headline()]
@@ -49,15 +50,15 @@ def at_a_glance(rows: list[list[str]]) -> str:
 
 def readme() -> str:
     """The table of README.md: six rows."""
-    first = [kind().headline()[0] for kind in (Convergence, Mnist, Levels, Modelled)]
-    chosen = [row[0] for row in [*first, *Epoch().headline()]]
+    kinds = (Convergence, Defaults, Mnist, Levels, Modelled, Epoch)
+    chosen = [kind().headline()[0][0] for kind in kinds]
     return at_a_glance([row for row in headline() if row[0] in chosen])
 
 
 def numbers() -> str:
     """docs/numbers.md, which is all numbers."""
     kinds = (
-        *(Convergence, Modelled, Epoch, Mnist, Levels),
+        *(Convergence, Defaults, Modelled, Epoch, Mnist, Levels),
         *(Losses, EndToEnd, Search, Packing, CommandLine),
     )
     first = f"## At a glance\n\n{at_a_glance(headline())}"

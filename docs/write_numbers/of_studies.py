@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from docs.write_numbers.markdown import Row, milliseconds, percent, report, table
-from studies import deep_report, end_to_end, levels, nonlinear, schedule
+from docs.write_numbers.markdown import Row, before, milliseconds, percent, report, table
+from studies import deep_report, defaults_report, end_to_end, levels, nonlinear, schedule
 from zipml_pynq.training.schedule import (
     BOARDS,
     Mode,
@@ -28,6 +28,17 @@ SAMPLINGS = {
 DATA = {"synthetic-100": "Synthetic 100", "photo": "photo"}
 #: The epoch that is modelled: samples, features with the intercept, board.
 EPOCH = (60_000, 785, "PYNQ-Z2")
+
+
+def emulated(reports: Any) -> str:
+    """The word of a row, and whether its results are old."""
+    return ", ".join(filter(None, ["emulated", before(reports)]))
+
+
+def noted(reports: Any) -> str:
+    """The same above a section's table."""
+    old = before(reports)
+    return f"**{old[0].upper()}{old[1:]}.**\n\n" if old else ""
 
 
 class Convergence:
@@ -177,7 +188,7 @@ class Mnist:
                 "MNIST, ten classes, squared hinge, 4 bits: test accuracy",
                 f"{100 * self.accuracy('squared_hinge', 'zipml_pynq double', 4):.2f} %",
                 f"`LinearSVC` {100 * self.accuracy('squared_hinge', 'scikit-learn'):.2f} %",
-                "emulated",
+                emulated(self.report),
                 "make study-mnist",
             )
         ]
@@ -189,7 +200,88 @@ Emulated, `make study-mnist`: one against the rest on one packed data set, {self
 epochs, double sampled, drawn once, medians of {self.report["seeds"]} draws. Test accuracy, beside
 scikit-learn's model of the same loss. 4 bits are at most {self.worst(4):.2f} points below it.
 
+{noted(self.report)}{self.table()}
+"""
+
+
+class Defaults:
+    """Default fits of public tables (``make study-defaults``)."""
+
+    kinds: ClassVar = {
+        "hinge": "mean accuracy, hinge",
+        "logistic": "mean accuracy, logistic",
+        "least squares": "median R2",
+    }
+
+    def __init__(self) -> None:
+        self.report = report("studies/results/defaults")
+
+    def found(self, kind: str, apart: bool | None = None, peer: str | None = None) -> Any:
+        return defaults_report.summary(self.report, kind, apart, peer)
+
+    @staticmethod
+    def shown(kind: str, score: float) -> str:
+        return f"{score:.3f}" if kind == "least squares" else f"{100 * score:.2f} %"
+
+    def table(self) -> str:
+        rows = []
+        for kind, words in self.kinds.items():
+            peers = {f"`{defaults_report.PAIRS[kind][1]}`": None}
+            if alike := defaults_report.ALIKE.get(kind):
+                peers[f"`{alike.replace(', ', '`, ')}"] = alike
+            for theirs, peer in peers.items():
+                for apart, which in ((False, "looked at"), (True, "kept apart")):
+                    found = self.found(kind, apart, peer)
+                    scores = [self.shown(kind, found[who]) for who in ("ours", "theirs")]
+                    limit = defaults_report.TABLE_R2
+                    low = f"{limit:g}"
+                    if kind != "least squares":
+                        low = f"{defaults_report.TABLE_POINTS:g} points"
+                    counts = f"{len(found['low'])} (by over {low}), {len(found['silent'])} silent"
+                    row = [f"{words}: {theirs}", which, str(found["tables"]), *scores, counts]
+                    rows.append(row)
+        head = ["", "tables", "number", "here", "scikit-learn", "tables that end lower"]
+        return table(head, rows, 2)
+
+    def optimum(self) -> str:
+        names = list(dict.fromkeys(row["name"] for row in self.report["optimum"]))
+        bits = sorted({row["bits"] for row in self.report["optimum"]})
+        above = {(row["name"], row["bits"]): row["above"] for row in self.report["optimum"]}
+        rows = [[name, *(percent(above[name, b]) for b in bits)] for name in names]
+        return table(["bits a value", *map(str, bits)], rows)
+
+    def headline(self) -> list[Row]:
+        hinge, squares = self.found("hinge"), self.found("least squares")
+        cells = [
+            f"{self.shown('hinge', hinge[who])}, {self.shown('least squares', squares[who])}"
+            for who in ("ours", "theirs")
+        ]
+        count = hinge["tables"] + squares["tables"]
+        return [
+            (
+                f"Default fit at 4 bits on {count} public tables: mean accuracy, median R2",
+                cells[0],
+                f"`LinearSVC`, `Ridge` on standardized columns {cells[1]}",
+                "emulated",
+                "make study-defaults",
+            )
+        ]
+
+    def section(self) -> str:
+        return f"""## Defaults
+
+Emulated, `make study-defaults`: the estimators as they are, at 4 bits, on raw columns;
+scikit-learn's models as they are, but for iterations, on standardized ones. Means over up to
+{self.report["splits"]} splits of a table. Defaults were chosen on tables that were looked at;
+nobody had looked at the others before. "Silent" is a table that ends lower without a warning.
+`LinearSVC` has the squared hinge by default, and `LogisticRegression` is multinomial; below each
+is the one that trains what ours trains. Every table: [results](../studies/results/defaults.md).
+
 {self.table()}
+
+Training loss of least squares above that of the exact model, by bits:
+
+{self.optimum()}
 """
 
 
@@ -222,7 +314,7 @@ class Levels:
                 "ones",
                 f"{min(self.ratios):.1f} to {max(self.ratios):.1f}",
                 "paper: up to 1.7",
-                "emulated",
+                emulated(self.reports),
                 "make study-levels",
             )
         ]
@@ -234,7 +326,7 @@ Emulated, `make study-levels`: least bits from which on the training loss is wit
 float32's, best step of each, medians over draws. The paper reports up to 1.7 times fewer bytes;
 here it is {min(self.ratios):.1f} to {max(self.ratios):.1f}, by how skewed the columns are.
 
-{self.table()}
+{noted(self.reports)}{self.table()}
 """
 
 
@@ -290,7 +382,7 @@ class Losses:
                 "Hinge and logistic loss, 8 bits: loss above float32's, worst of three sets",
                 percent(self.worst("double, direct", 8)),
                 f"nearest {percent(self.worst('nearest, direct', 8))}",
-                "emulated",
+                emulated(self.reports),
                 "make study-nonlinear",
             )
         ]
@@ -305,7 +397,7 @@ is enough (at most {direct} above, double sampled), polynomials never pay, and r
 than 8 bits do. What lies below 0 stems from MNIST's hinge, which has not converged in its 10
 epochs. [Losses](losses.md#measured) has all of it.
 
-{self.table()}
+{noted(self.reports)}{self.table()}
 """
 
 
@@ -345,7 +437,7 @@ class EndToEnd:
                 "problems",
                 percent(self.gaps("8/8/8")[-1]),
                 f"samples alone {percent(self.gaps('8/32/32')[-1])}",
-                "emulated",
+                emulated(self.reports),
                 "make study-end-to-end",
             )
         ]
@@ -358,7 +450,7 @@ Emulated, `make study-end-to-end`: bits of samples / model / gradient, training 
 float32's, best step of each. 8/8/8 ends at most {fourth} above on four of the five and {fifth}
 above on the fifth. [End to end](end_to_end.md#measured) has all of it.
 
-{self.table()}
+{noted(self.reports)}{self.table()}
 """
 
 

@@ -1,0 +1,266 @@
+"""What ``studies.defaults`` found, as tables."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+#: Points of accuracy, and R^2, that a mean or a median may lie below scikit-learn's.
+POINTS, MEDIAN = 0.5, 0.005
+#: How far below scikit-learn's a single table may lie without a warning.
+TABLE_POINTS, TABLE_R2 = 3.0, 0.02
+#: Ours, and scikit-learn's model that it is held against.
+PAIRS = {
+    "hinge": ("ZipMLClassifier", "LinearSVC"),
+    "logistic": ("ZipMLClassifier, logistic", "LogisticRegression"),
+    "least squares": ("ZipMLRegressor", "Ridge"),
+}
+#: scikit-learn's model that does the very same where the one above does not: the plain hinge, and
+#: one against the rest.
+ALIKE = {
+    "hinge": "LinearSVC, hinge",
+    "logistic": "LogisticRegression, one against the rest",
+}
+#: What a warning must be, for it to be one about our result.
+TELLING = ("ConvergenceWarning", "ZipmlWarning", "DivergenceError")
+
+Report = dict[str, Any]
+
+
+def mean(row: Report, model: str) -> float:
+    """A model's score on a table; with two classes, one against the rest is what it is without."""
+    if model not in row["models"]:
+        model = model.partition(",")[0]
+    return statistics.mean(row["models"][model]["score"])
+
+
+def below(row: Report, kind: str, peer: str | None = None) -> float:
+    """How far ours lies below scikit-learn's, in their unit."""
+    ours, theirs = PAIRS[kind]
+    return mean(row, peer or theirs) - mean(row, ours)
+
+
+def warned(row: Report, kind: str) -> list[str]:
+    """What ours told, in any of the splits."""
+    raised = {w for split in row["models"][PAIRS[kind][0]]["warnings"] for w in split}
+    return sorted(raised.intersection(TELLING))
+
+
+def chosen(report: Report, kind: str, apart: bool | None = None) -> list[Report]:
+    """Tables of a kind; those that were kept apart, or the others, or all."""
+    rows = [row for row in report["tables"] if PAIRS[kind][0] in row["models"]]
+    return [row for row in rows if apart is None or row["apart"] == apart]
+
+
+def summary(
+    report: Report, kind: str, apart: bool | None = None, peer: str | None = None
+) -> Report:
+    """Middle scores and differences over tables, and the tables that lie far below."""
+    rows = chosen(report, kind, apart)
+    classify = kind != "least squares"
+    middle = statistics.mean if classify else statistics.median
+    limit = TABLE_POINTS / 100 if classify else TABLE_R2
+    ours, theirs = PAIRS[kind]
+    low = [row for row in rows if below(row, kind, peer) > limit]
+    return {
+        "tables": len(rows),
+        "ours": middle(mean(row, ours) for row in rows),
+        "theirs": middle(mean(row, peer or theirs) for row in rows),
+        "difference": -middle(below(row, kind, peer) for row in rows),
+        "low": [row["name"] for row in low],
+        "silent": [row["name"] for row in low if not warned(row, kind)],
+        "warned": sum(bool(warned(row, kind)) for row in rows),
+    }
+
+
+def _shown(value: float, kind: str) -> str:
+    if kind != "least squares":
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if value > -9.99 else "below -10"
+
+
+def _difference(value: float, kind: str) -> str:
+    shown = f"{100 * value:+.2f}" if kind != "least squares" else f"{value:+.4f}"
+    return shown if float(shown) else shown[1:]
+
+
+def compared(report: Report) -> list[tuple[str, str]]:
+    """Kinds that were run, each with the models of scikit-learn that ours is held against."""
+    found = []
+    for kind, (_, theirs) in PAIRS.items():
+        if chosen(report, kind):
+            found += [(kind, peer) for peer in (theirs, ALIKE.get(kind)) if peer]
+    return found
+
+
+def _summaries(report: Report) -> list[str]:
+    lines = [
+        "| | tables | looked at before | ours | scikit-learn's | difference | lower by more than "
+        f"{TABLE_POINTS:g} points or {TABLE_R2:g} | of these without a warning | with a warning |",
+        "|---|---:|---|---:|---:|---:|---:|---|---:|",
+    ]
+    for kind, peer in compared(report):
+        for apart, words in ((None, "all"), (False, "yes"), (True, "no")):
+            if not chosen(report, kind, apart):
+                continue
+            found = summary(report, kind, apart, peer)
+            middle = "median R2" if kind == "least squares" else "mean accuracy"
+            silent = ", ".join(found["silent"]) or "none"
+            lines.append(
+                f"| {kind}: {peer}, {middle} | {found['tables']} | {words} "
+                f"| {_shown(found['ours'], kind)} | {_shown(found['theirs'], kind)} "
+                f"| {_difference(found['difference'], kind)} "
+                f"| {len(found['low'])} | {silent} | {found['warned']} |"
+            )
+    return lines
+
+
+def _verdicts(report: Report) -> list[str]:
+    lines = []
+    for kind, peer in compared(report):
+        found = summary(report, kind, peer=peer)
+        classify = kind != "least squares"
+        limit = POINTS / 100 if classify else MEDIAN
+        middle = "met" if found["difference"] >= -limit else "not met"
+        unit = f"{POINTS:g} points in the mean" if classify else f"{MEDIAN:g} of R2 in the median"
+        one = f"{TABLE_POINTS:g} points" if classify else f"{TABLE_R2:g} of R2"
+        silent = "not met" if found["silent"] else "met"
+        lines.append(
+            f"- {kind}, beside `{peer.replace(', ', '`, ', 1)}{'' if ', ' in peer else '`'}: no "
+            f"more than {unit} below: **{middle}**; no table lower by more than {one} without a "
+            f"warning: **{silent}**."
+        )
+    return lines
+
+
+def _tables(report: Report, kind: str, apart: bool) -> list[str]:
+    rows = chosen(report, kind, apart)
+    if not rows:
+        return []
+    ours, theirs = PAIRS[kind]
+    sgd = {
+        "hinge": "SGDClassifier",
+        "logistic": "SGDClassifier, logistic",
+        "least squares": "SGDRegressor",
+    }[kind]
+    alike = ALIKE.get(kind)
+    head = ["table", "samples x columns", *(["classes"] if kind != "least squares" else [])]
+    numbers = ["splits", "ours", theirs, "difference"]
+    numbers += [alike.partition(", ")[2], "difference"] if alike else []
+    numbers += [sgd, "epochs", "CPU s", f"{theirs}'s CPU s", "warned"]
+    lines = [
+        f"### {kind.capitalize()}, tables that were {'kept apart' if apart else 'looked at'}",
+        "",
+        "| " + " | ".join([*head, *numbers]) + " |",
+        "|---|" + "---:|" * (len(head) + len(numbers) - 1),
+    ]
+    for row in sorted(rows, key=lambda row: -below(row, kind)):
+        own = row["models"][ours]
+        cells = [row["name"], f"{row['samples']:,} x {row['columns']}"]
+        cells += [str(row["classes"])] if kind != "least squares" else []
+        cells += [str(len(own["score"])), _shown(mean(row, ours), kind)]
+        cells += [_shown(mean(row, theirs), kind), _difference(-below(row, kind), kind)]
+        if alike:
+            cells.append(_shown(mean(row, alike), kind))
+            cells.append(_difference(-below(row, kind, alike), kind))
+        cells.append(_shown(mean(row, sgd), kind))
+        cells.append(f"{statistics.median(own['epochs']):g}")
+        for model in (ours, theirs):
+            cells.append(f"{statistics.median(row['models'][model]['seconds']):.2f}")
+        cells.append(", ".join(w.removesuffix("Warning") for w in warned(row, kind)))
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _optimum(report: Report) -> list[str]:
+    if not report["optimum"]:
+        return ["No data set of this part was here."]
+    lines = [
+        "| data set | bits | training loss above the optimum | R2 | R2 of the optimum | epochs "
+        "| CPU s | warned |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in report["optimum"]:
+        told = ", ".join(w.removesuffix("Warning") for w in row["warnings"])
+        lines.append(
+            f"| {row['name']}, {row['samples']:,} x {row['columns']} | {row['bits']} "
+            f"| {100 * row['above']:+.2f} % | {row['r2']:.4f} | {row['best_r2']:.4f} "
+            f"| {row['epochs']} | {row['seconds']:.1f} | {told} |"
+        )
+    return lines
+
+
+def _streams(report: Report) -> list[str]:
+    batches = sorted({row["batch"] for row in report["streams"]})
+    names = list(dict.fromkeys(row["name"] for row in report["streams"]))
+    found = {(row["name"], row["batch"]): row for row in report["streams"]}
+    head = ["table", "rows, of single ones"]
+    for batch in batches:
+        head += [f"ours, {batch}", f"SGD, {batch}"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for name in names:
+        counts = sorted({found[name, batch]["rows"] for batch in batches}, reverse=True)
+        cells = [name, ", ".join(f"{count:,}" for count in counts)]
+        for batch in batches:
+            row = found[name, batch]
+            cells += [f"{100 * row['accuracy']:.2f} %", f"{100 * row['sgd']:.2f} %"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def markdown(report: Report) -> str:
+    """The report as tables."""
+    where = report["machine"]
+    lines = [
+        "# Default fits",
+        "",
+        f"`make study-defaults`, one thread of an {where['cpu']} (load average {where['load']:.1f} "
+        'at the start). `ZipMLClassifier()`, `ZipMLClassifier("logistic")` and `ZipMLRegressor()`, '
+        "4 bits, on raw columns; scikit-learn's models with their defaults, but for iterations, on "
+        "standardized ones. A quarter of the rows is the test set, stratified by class; "
+        f"{report['splits']} splits of fixed seeds (one where values times models are many), means "
+        "over them; at most 20,000 rows a table. Epochs and CPU seconds of fit are medians over "
+        "the splits; seconds of several classes are of all their models, epochs of the longest.",
+        "",
+        "Theirs are not quite the same models. `LinearSVC` has the squared hinge by default, so "
+        '`LinearSVC(loss="hinge")` stands beside it. Ours trains several classes one against the '
+        "rest, and so does `LinearSVC`; `LogisticRegression` is multinomial, so "
+        "`OneVsRestClassifier(LogisticRegression)` stands beside it. Ours has no penalty by "
+        "default; theirs has one (C or alpha of 1).",
+        "",
+        "## Summary",
+        "",
+        *_summaries(report),
+        "",
+        *_verdicts(report),
+        "",
+        "## Tables",
+        "",
+        "The worst first. Tables that were looked at are those on which the defaults were chosen; "
+        "nobody had looked at the others before this study. A difference is ours less "
+        "scikit-learn's, in points of accuracy, or of R2.",
+        "",
+    ]
+    for kind in PAIRS:
+        for apart in (True, False):
+            lines += _tables(report, kind, apart)
+    lines += [
+        "## Above the optimum",
+        "",
+        "Training loss of `ZipMLRegressor(bits=..)` above that of the exact model of least "
+        "squares, all rows. CPU seconds of fit.",
+        "",
+        *_optimum(report),
+    ]
+    if report["streams"]:
+        lines += [
+            "",
+            "## Streams",
+            "",
+            "Test accuracy after one pass of `ZipMLClassifier().partial_fit` over the rows, in "
+            "batches of so many, and of `SGDClassifier().partial_fit` on rows that a "
+            "`StandardScaler` of the whole training set has scaled, which a stream does not have.",
+            "",
+            *_streams(report),
+        ]
+    return "\n".join(lines) + "\n"
