@@ -48,30 +48,38 @@ class ZipMLEstimator(ModelFiles):
 
     _losses: ClassVar[tuple[str, ...]]
 
+    def _plan(self, packed: PackedDataset, bits: int, **options: Any) -> Plan:
+        """A plan with the parameters of this estimator; ``options`` are those of one training."""
+        return make_plan(
+            packed,
+            bits=bits,
+            sampling=self._sampling()[1],
+            batch=self.batch_size,
+            l2=float(self.alpha),
+            delay=DELAY,
+            loss=self.loss,
+            approximation=self.approximation,
+            degree=self.degree,
+            model_bits=self.model_bits,
+            gradient_bits=self.gradient_bits,
+            model_range=self.model_range,
+            gradient_range=self.gradient_range,
+            **options,
+        )
+
     def _problem_plans(
         self, packed: PackedDataset, data: Data, epochs: int, seed: int, first: int
     ) -> dict[int, Plan]:
         """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
 
         def plan(bits: int, epochs: int, step: Any) -> Plan:
-            return make_plan(
+            return self._plan(
                 packed,
-                bits=bits,
-                sampling=self._sampling()[1],
-                batch=self.batch_size,
+                bits,
                 epochs=epochs,
                 step=step,
                 schedule=self._schedule,
-                l2=float(self.alpha),
-                delay=DELAY,
                 fresh=fresh,
-                loss=self.loss,
-                approximation=self.approximation,
-                degree=self.degree,
-                model_bits=self.model_bits,
-                gradient_bits=self.gradient_bits,
-                model_range=self.model_range,
-                gradient_range=self.gradient_range,
                 shuffle=shuffle,
                 seed=seed,
                 feature_shifts="auto" if self.feature_steps else None,

@@ -18,7 +18,7 @@ from zipml_pynq.learn.problem import Problem, Run, is_packed
 from zipml_pynq.learn.sklearn import ClassifierMixin, check_random_state
 from zipml_pynq.learn.stream import STEP_SHARE, Stream
 from zipml_pynq.training.losses import LOSSES
-from zipml_pynq.training.make_plan import make_plan, step_sizes
+from zipml_pynq.training.make_plan import step_sizes
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.step import Moments, moments, shifts_of, stable_step
 
@@ -144,24 +144,13 @@ class StreamingEstimator(ZipMLEstimator):
             step = min(batch * STEP_SHARE / (bend * size), stable)
         if self._schedule != "constant":
             step = step_sizes(step, self._schedule, calls + 1)[-1]
-        return make_plan(
+        return self._plan(
             packed,
-            bits=bits,
-            sampling=self._sampling()[1],
-            batch=batch,
+            bits,
             epochs=1,
             step=float(step),
             schedule="constant",
-            l2=float(self.alpha),
-            delay=DELAY,
             fresh=True,
-            loss=self.loss,
-            approximation=self.approximation,
-            degree=self.degree,
-            model_bits=self.model_bits,
-            gradient_bits=self.gradient_bits,
-            model_range=self.model_range,
-            gradient_range=self.gradient_range,
             seed=seed,
             feature_shifts=shifts,
         )
