@@ -7,7 +7,7 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
 
-.PHONY: demo notebook test test-native test-bench test-cross test-python test-pynq31 lint format docs \
+.PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest test-floors run-floors lint format docs \
 	bench study-levels study-mnist study-nonlinear study-end-to-end study-defaults study-deep study-deep-quick \
 	clean
 
@@ -18,7 +18,7 @@ demo: $(VENV)/.built
 notebook: $(VENV)/.built-notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks $(JUPYTER)
 
-test: lint docs test-native test-python test-pynq31
+test: lint docs test-native test-python test-newest test-floors
 
 # Everything in C++, on all cores.
 test-native: $(VENV)/.tools
@@ -27,17 +27,49 @@ test-native: $(VENV)/.tools
 test-python: $(VENV)/.built-test
 	$(BIN)/python -m pytest
 
-# Boards with a 3.x image run pynq 3.1: everything that touches pynq runs there too, in a venv of its
-# own, on the extensions that the first one built.
-test-pynq31: $(VENV)/.built-test $(VENV)31/.ready
-	$(VENV)31/bin/python -m pytest tests/devices $(filter-out tests/accelerator/test_engine% \
-		tests/accelerator/test_kernel%,$(wildcard tests/accelerator/test_*.py))
+# First Python of a minor version that runs: on PATH, or one of pyenv's.
+find_python = $(firstword $(foreach python,python3.$(1) $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.$(1).*/bin/python),\
+	$(if $(shell $(python) -c 'print(1)' 2>/dev/null),$(python))))
+NEWEST ?= $(or $(call find_python,14),$(call find_python,13))
+OLDEST ?= $(call find_python,10)
 
-$(VENV)31/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)31
-	$(VENV)31/bin/python -m pip install --quiet 'setuptools>=68,<81' wheel
-	$(VENV)31/bin/python -m pip install --quiet 'pynq==3.1.*' 'pycparser<3' 'numpy<2' scipy cffi \
-		safetensors pytest hypothesis tqdm
+# Everything that does without pynq, on the newest Python and NumPy 2, on the extensions that the first
+# environment built.
+test-newest: $(VENV)/.built-test
+	$(if $(NEWEST),$(MAKE) --no-print-directory run-newest NEWEST=$(NEWEST),\
+		@echo "test-newest: skipped, because no Python later than 3.12 is installed")
+
+run-newest: $(VENV)-newest/.ready
+	$(VENV)-newest/bin/python -m pytest $(addprefix tests/,test_package.py data/test_pack.py \
+		data/test_packed_file.py data/test_columns.py data/test_normalization.py data/test_streams.py \
+		accelerator/test_host.py accelerator/test_engine_refusals.py command_line learn/test_defaults.py \
+		learn/test_models.py training/test_reference.py training/test_plan.py)
+
+$(VENV)-newest/.ready: pyproject.toml
+	$(NEWEST) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet 'numpy>=2' scipy cffi safetensors 'setuptools>=68' \
+		'scikit-learn>=1.6' tqdm 'click>=8.2' pandas pytest hypothesis
+	touch $@
+
+# What a board's image brings, at its oldest: pynq 3.1, and once more 3.0, in an environment of their own
+# on the same extensions; setuptools 59.6 does not read pyproject.toml.
+IMAGE := setuptools==59.6.0 numpy==1.21.5 scipy==1.8.0 cffi==1.15.0 pynq==3.1.2 'pycparser<3'
+
+test-floors: $(VENV)/.built-test
+	$(if $(OLDEST),$(MAKE) --no-print-directory run-floors OLDEST=$(OLDEST),\
+		@echo "test-floors: skipped, because Python 3.10 is not installed")
+
+run-floors: $(VENV)-floors/.ready
+	$(VENV)-floors/bin/python -m pytest tests/devices tests/test_package.py tests/data/test_pack.py \
+		tests/data/test_packed_file.py $(filter-out tests/accelerator/test_engine% \
+		tests/accelerator/test_kernel%,$(wildcard tests/accelerator/test_*.py))
+	PYTHONPATH=$(VENV)-floors/pynq-3.0:. $(VENV)-floors/bin/python -m pytest tests/devices/test_overlay.py \
+		tests/accelerator/test_driver.py tests/accelerator/test_loaded.py
+
+$(VENV)-floors/.ready: pyproject.toml
+	$(OLDEST) -m venv --clear $(VENV)-floors
+	$(VENV)-floors/bin/python -m pip install --quiet $(IMAGE) safetensors pytest hypothesis tqdm
+	$(VENV)-floors/bin/python -m pip install --quiet --no-deps --target $(VENV)-floors/pynq-3.0 pynq==3.0.1
 	touch $@
 
 # ---- set-up ----------------------------------------------------------------------------------
@@ -193,5 +225,5 @@ study-deep-quick: $(VENV)/.built-test
 	$(BIN)/python -m studies.deep --quick --output build/deep_quick
 
 clean:
-	rm -rf build $(VENV) $(VENV)31 demo
+	rm -rf build $(VENV) $(VENV)-newest $(VENV)-floors demo
 	rm -f zipml_pynq/_engine* zipml_pynq/_kernel* sw_emu/*.o

@@ -17,7 +17,7 @@ from zipml_pynq.accelerator.builds import Build
 from zipml_pynq.accelerator.segments import streamed_layout
 from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
 from zipml_pynq.data.layout import FORMAT_CODES, Layout
-from zipml_pynq.devices.memory import PAGE
+from zipml_pynq.devices.design import PAGE
 from zipml_pynq.training import reference
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan

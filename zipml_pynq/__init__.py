@@ -5,14 +5,15 @@
 >>> overlay, driver = load_overlay("emulated")       # doctest: +SKIP
 >>> result = driver.train(packed, epochs=20)         # doctest: +SKIP
 
-What needs ``pynq`` is imported when it is first used: data can be prepared without it. So are the
-estimators ``ZipMLRegressor`` and ``ZipMLClassifier``, which need scikit-learn
-(``pip install 'zipml_pynq[sklearn]'``).
+What needs ``pynq`` (drivers and devices) is imported when it is first used: everything else works
+without it. So are the estimators ``ZipMLRegressor`` and ``ZipMLClassifier``, which need
+scikit-learn (``pip install 'zipml_pynq[sklearn]'``).
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from zipml_pynq.data.layout import Layout
@@ -57,18 +58,14 @@ _MODULES = {
 }
 
 __all__ = [
-    "EmulatedDevice",
     "Layout",
     "LevelHistogram",
     "LinearModel",
-    "LoadedOverlay",
     "Normalization",
     "PackedDataset",
     "Plan",
-    "SgdDriver",
     "TrainResult",
     "fit_levels",
-    "load_overlay",
     "make_plan",
     "optimal_levels",
     "pack",
@@ -77,6 +74,8 @@ __all__ = [
     "quantization_variance",
     "rounding_variance",
 ]
+if find_spec("pynq") is not None:
+    __all__ += ["EmulatedDevice", "LoadedOverlay", "SgdDriver", "load_overlay"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,10 @@ class OverlayMismatchError(DeviceError):
     """The overlay holds no ZipML IP, or one of another interface version, width or limits."""
 
 
+class OverlayReplacedError(DeviceError):
+    """The overlay that a driver was made for is not on the device any more, or was loaded again."""
+
+
 class OverlayNotBuiltError(DeviceError, FileNotFoundError):
     """There is no bitstream for the board; the message says how to build one."""
 

@@ -8,8 +8,8 @@ from pynq.remote import buffer_pb2
 from tests.accelerator.runs import board_for, limited, prepared, release
 from tests.cases import check_same, random_case
 from zipml_pynq.accelerator.run import Training
+from zipml_pynq.devices.design import PAGE
 from zipml_pynq.devices.emulated import EmulatedDevice
-from zipml_pynq.devices.memory import PAGE
 from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import DeviceBufferError
 

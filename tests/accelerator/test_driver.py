@@ -15,7 +15,7 @@ from tests.accelerator.runs import board_for, prepared, release
 from tests.cases import check_same, check_side_by_side, random_case
 from zipml_pynq.accelerator.driver import TIMEOUT_CLOCK
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.devices.memory import PAGE
+from zipml_pynq.devices.design import PAGE
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceError,

@@ -17,8 +17,9 @@ from zipml_pynq.accelerator import capability, interface, regions
 from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.constants import CONFIG, WORD_BITS
 from zipml_pynq.devices import design, hwh
+from zipml_pynq.devices.design import PAGE
 from zipml_pynq.devices.emulated import EmulatedDevice
-from zipml_pynq.devices.memory import PAGE, Heap
+from zipml_pynq.devices.memory import Heap
 from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.devices.register_file import RegisterFile
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError

@@ -1,5 +1,7 @@
 """Overlays and their handoffs: which kernel the driver finds there."""
 
+import shutil
+
 import pynq
 import pytest
 
@@ -11,16 +13,21 @@ from zipml_pynq.devices.overlay import find_driver, load_overlay
 from zipml_pynq.errors import ArgumentError, OverlayMismatchError
 
 
-def test_a_bitstream_of_another_width_than_its_handoff():
-    device = EmulatedDevice(word_bits=128)
-    driver = find_driver(pynq.Overlay(str(hwh.OVERLAYS / "zipml_sgd_64.bit"), device=device))
+def mixed(tmp_path, bitstream, handoff):
+    """An overlay out of two builds, loaded."""
+    path = shutil.copy(hwh.OVERLAYS / f"{bitstream}.bit", tmp_path / "mixed.bit")
+    shutil.copy(hwh.OVERLAYS / f"{handoff}.hwh", tmp_path / "mixed.hwh")
+    return find_driver(pynq.Overlay(str(path), device=EmulatedDevice()))
+
+
+def test_a_bitstream_of_another_width_than_its_handoff(tmp_path):
+    driver = mixed(tmp_path, "zipml_sgd_128", "zipml_sgd_64")
     with pytest.raises(OverlayMismatchError, match=r"words of 128 bits, its \.hwh describes 64"):
         _ = driver.capability
 
 
-def test_a_bitstream_of_another_format_than_its_handoff():
-    device = EmulatedDevice(word_bits=64, value_format="float32")
-    driver = find_driver(pynq.Overlay(str(hwh.OVERLAYS / "zipml_sgd_64.bit"), device=device))
+def test_a_bitstream_of_another_format_than_its_handoff(tmp_path):
+    driver = mixed(tmp_path, "zipml_sgd_f32_64", "zipml_sgd_64")
     with pytest.raises(OverlayMismatchError, match=r"float32, its \.hwh describes bitplanes"):
         _ = driver.capability
 

@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from zipml_pynq import PackedDataset, load_overlay, make_plan, pack
+import zipml_pynq
+from zipml_pynq import PackedDataset, make_plan, pack
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.errors import ArgumentError, ZipmlWarning
 from zipml_pynq.learn import preparation
@@ -50,7 +51,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def driver():
-    with load_overlay("emulated") as loaded:
+    with zipml_pynq.load_overlay("emulated") as loaded:
         yield loaded.driver
 
 
@@ -223,9 +224,9 @@ def test_regression_is_as_good_as_the_data():
 )
 def test_options_reach_the_accelerator(options, value_format, monkeypatch):
     formats = []
+    load_overlay = zipml_pynq.load_overlay
     monkeypatch.setattr(
-        preparation,
-        "load_overlay",
+        "zipml_pynq.devices.overlay.load_overlay",
         lambda source, **k: formats.append(k["value_format"]) or load_overlay(source, **k),
     )
     monkeypatch.setattr(preparation, "_loaded", type("Empty", (), {})())
@@ -287,7 +288,7 @@ def test_until_ends_training(memory_bytes):
         seen.append(model)
         return len(seen) == 3
 
-    with load_overlay("emulated", memory_bytes=memory_bytes) as (_, driver):
+    with zipml_pynq.load_overlay("emulated", memory_bytes=memory_bytes) as (_, driver):
         whole = driver.train(packed, epochs=6, step=0.05)
         result = driver.train(packed, epochs=6, step=0.05, until=until)
         with pytest.raises(ArgumentError, match="until was 3; allowed is a function"):
@@ -423,7 +424,7 @@ def test_packed_file_larger_than_the_device(tmp_path, driver):
     packed = pack(X, Y, bits=(2, 4), block_samples=16)
     packed.save(tmp_path / "packed")
     whole = driver.train(packed, bits=4, epochs=5, step=0.05, delay=1)
-    with load_overlay("emulated", memory_bytes=36 << 10) as loaded:
+    with zipml_pynq.load_overlay("emulated", memory_bytes=36 << 10) as loaded:
         options = {"max_iter": 5, "tol": None, "eta0": 0.05, "device": loaded, **AS_THE_DRIVER}
         options["shuffle"] = False
         model = ZipMLRegressor(**options).fit(tmp_path / "packed")

@@ -16,7 +16,8 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, SGDClassifier
 
-from zipml_pynq import load_overlay, pack
+import zipml_pynq
+from zipml_pynq import pack
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError, ModelFileError, PackedFileError, ZipmlWarning
@@ -132,7 +133,7 @@ def test_parameters_that_a_file_does_not_hold_are_told(tmp_path):
 
 def test_a_model_of_the_driver(tmp_path):
     packed = pack(X, Y, bits=4)
-    with load_overlay("emulated") as loaded:
+    with zipml_pynq.load_overlay("emulated") as loaded:
         result = loaded.driver.train(packed, epochs=4)
     model = LinearModel.from_result(
         result, packed.normalization, bits=4, feature_names=[f"f{i}" for i in range(12)]
@@ -152,7 +153,7 @@ def test_a_model_of_the_driver(tmp_path):
 def test_a_classifier_of_the_driver(tmp_path, labels):
     y = np.where(SIGNS > 0, *labels[::-1])
     packed = pack(TWO.X_train, y, bits=4)
-    with load_overlay("emulated") as loaded:
+    with zipml_pynq.load_overlay("emulated") as loaded:
         result = loaded.driver.train(packed, epochs=6, loss="hinge")
     model = LinearModel.from_result(result, packed.normalization, loss="hinge", bits=4)
     model.save(tmp_path / "model")
@@ -168,7 +169,7 @@ def test_several_classes_of_the_driver():
     """One result a class, all from one packed data set."""
     packed = pack(X, Y, bits=4)
     names = np.unique(NAMES)
-    with load_overlay("emulated") as loaded:
+    with zipml_pynq.load_overlay("emulated") as loaded:
         results = []
         for name in names:
             one = packed.relabel(np.where(name == NAMES, 1.0, -1.0))

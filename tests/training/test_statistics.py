@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+import zipml_pynq
 from tests.cases import run_build
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG, MODEL_ONE
@@ -22,7 +23,6 @@ from zipml_pynq.data.grid import sample_variance
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.training import baseline, result
 from zipml_pynq.training.make_plan import make_plan, step_sizes
 from zipml_pynq.training.step import auto_step
@@ -253,7 +253,7 @@ def four_bits(seed: int) -> tuple[float, float]:
     labels = packed.normalization.transform_labels(data.y_train)
     history = baseline.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
     exact = baseline.loss(V, labels, history[-1])
-    with load_overlay("emulated") as (_, driver):
+    with zipml_pynq.load_overlay("emulated") as (_, driver):
         once = driver.train(packed, epochs=EPOCHS)
         fresh = driver.train(
             packed, epochs=EPOCHS, redraw=lambda epoch: packed.redraw(data.X_train, epoch)

@@ -8,6 +8,8 @@
 | ``host`` | the same in this process, without a device |
 | ``contract`` | what every training holds to: arguments, draws, outputs |
 | ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
+| ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |
+| ``needs_pynq`` | pynq, or how to install it |
 """

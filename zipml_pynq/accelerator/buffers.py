@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from zipml_pynq.accelerator.needs_pynq import PynqBuffer
 from zipml_pynq.accelerator.remote import device_errors
+from zipml_pynq.errors import DeviceBufferError
 
 #: Element type behind each pointer.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -30,6 +32,56 @@ def owner_of(buffer: Any) -> Any:
     while buffer is not None and "freed" not in getattr(buffer, "__dict__", {}):
         buffer = buffer.base if isinstance(buffer, np.ndarray) else None
     return buffer
+
+
+def address_of(name: str, buffer: Any, device: Any, bank: Any) -> int:
+    """The device address of a buffer or of a slice, for the pointer ``name``.
+
+    Parameters
+    ----------
+    name : str
+        The pointer.
+    buffer : pynq.buffer.PynqBuffer
+        From ``allocate``, or a contiguous slice.
+    device : pynq.Device
+        That the pointer's port is on.
+    bank : object or None
+        The memory that the port is connected to, where that matters.
+
+    Raises
+    ------
+    DeviceBufferError
+        See :meth:`zipml_pynq.accelerator.driver.SgdDriver.write_registers`.
+    """
+    owner = owner_of(buffer)
+    if owner is None or not hasattr(buffer, "device_address"):
+        raise DeviceBufferError(
+            f"{name} was {type(buffer).__name__} without device memory of its own; allowed are "
+            "buffers from allocate and contiguous slices of them (results of arithmetic and "
+            "copies are ordinary arrays)"
+        )
+    if owner.freed:
+        raise DeviceBufferError(f"{name} was a buffer that is freed already")
+    found = getattr(buffer, "device", device)  # pynq 3.1's remote buffers do not know
+    if found is not device:
+        raise DeviceBufferError(
+            f"{name} was a buffer of device {getattr(found, 'tag', None)!r}; allowed are "
+            f"buffers of {device.tag!r}"
+        )
+    if bank is not None and getattr(owner, "memory", None) != bank:
+        raise DeviceBufferError(
+            f"{name} was a buffer outside of {bank.desc['tag']}, the memory bank that its port "
+            f"is connected to; allocate(.., pointer={name!r}) gives one there"
+        )
+    if buffer.dtype != DTYPES[name]:
+        raise DeviceBufferError(f"{name} had dtype {buffer.dtype}; allowed is {DTYPES[name]}")
+    if not buffer.flags.c_contiguous:
+        raise DeviceBufferError(f"{name} was not contiguous")
+    if buffer is not owner and not isinstance(buffer, PynqBuffer):
+        # a slice of a remote buffer has the address of the whole
+        raise DeviceBufferError(f"{name} was a slice of a remote buffer; use the whole buffer")
+    with device_errors(device):
+        return int(buffer.device_address)
 
 
 def quarantine(device: Any) -> list[Any]:

@@ -14,14 +14,11 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import grpc
 import numpy as np
-import pynq
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from pynq.buffer import PynqBuffer
 
 from zipml_pynq.accelerator.buffers import (
-    DTYPES,
+    address_of,
     forget_buffers,
     free_buffers,
     owner_of,
@@ -44,8 +41,15 @@ from zipml_pynq.accelerator.interface import (
     VLNV,
     word_names,
 )
+from zipml_pynq.accelerator.loaded import Loaded, replaced_unseen
+from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.regions import regions
-from zipml_pynq.accelerator.remote import DEVICE_ERRORS, device_error, device_errors, limit_calls
+from zipml_pynq.accelerator.remote import (
+    DEVICE_ERRORS,
+    WIRE_ERRORS,
+    device_error,
+    limit_calls,
+)
 from zipml_pynq.accelerator.run import Training
 from zipml_pynq.accelerator.status import expected_status
 from zipml_pynq.constants import CONFIG
@@ -102,6 +106,8 @@ class SgdDriver(pynq.DefaultIP):
         self._bound: dict[str, weakref.ref[Any] | None] = dict.fromkeys(self._interface.pointers)
         self._in_use: list[Any] = []
         self._modelled = 0.0
+        self._loaded = Loaded.on(self.device)
+        self._launched: Loaded | None = None
 
     def _resolve_offsets(self) -> dict[str, int]:
         """Offset of each register: the ``.hwh``'s, since tools differ in the gaps they leave."""
@@ -159,12 +165,15 @@ class SgdDriver(pynq.DefaultIP):
 
         Raises
         ------
+        OverlayReplacedError
+            Another overlay is on the device.
         OverlayMismatchError
             The kernel has another register interface or smaller limits than this package, or is
             not the one that the ``.hwh`` describes.
         KernelTimeoutError
             No kernel answers.
         """
+        self._require_loaded()
         if self._known is None:
             self._require_idle()
             for name in self._scalars:
@@ -209,7 +218,7 @@ class SgdDriver(pynq.DefaultIP):
         pointers, scalars = self._interface.pointers, self._interface.scalars
         for name, value in values.items():
             if name in pointers and not np.isscalar(value):
-                address = self._address(name, value)
+                address = address_of(name, value, self.device, self._banks.get(name))
                 self._bound[name] = weakref.ref(value)
                 self._write_words(name, address)
             elif name in scalars or name in pointers:
@@ -232,14 +241,24 @@ class SgdDriver(pynq.DefaultIP):
                 )
 
     def read_results(self) -> dict[str, int]:
-        """The output registers by name."""
-        return {
+        """The output registers by name.
+
+        Raises
+        ------
+        OverlayReplacedError
+            The kernel is not the one that was started.
+        """
+        self._require_loaded()
+        results = {
             name: sum(
                 (int(self.read(self._offsets[name] + 4 * i)) & 0xFFFFFFFF) << (32 * i)
                 for i in range(self._interface.by_name[name].words)
             )
             for name in self._interface.outputs
         }
+        if self._known and Capability.decode(results["capability"]) != self._known:
+            raise replaced_unseen()
+        return results
 
     @property
     def scalars(self) -> Mapping[str, int]:
@@ -274,7 +293,7 @@ class SgdDriver(pynq.DefaultIP):
             return buffer
         except DeviceError:
             raise
-        except grpc.RpcError as error:
+        except WIRE_ERRORS as error:
             raise device_error(error, self.device) from error
         except (MemoryError, RuntimeError, OSError) as error:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -282,53 +301,23 @@ class SgdDriver(pynq.DefaultIP):
                 f"{size} bytes of device memory were asked for: {error}"
             ) from error
 
-    def _address(self, name: str, buffer: Any) -> int:
-        owner = owner_of(buffer)
-        if owner is None or not hasattr(buffer, "device_address"):
-            raise DeviceBufferError(
-                f"{name} was {type(buffer).__name__} without device memory of its own; allowed are "
-                "buffers from allocate and contiguous slices of them (results of arithmetic and "
-                "copies are ordinary arrays)"
-            )
-        if owner.freed:
-            raise DeviceBufferError(f"{name} was a buffer that is freed already")
-        device = getattr(buffer, "device", self.device)  # pynq 3.1's remote buffers do not know
-        if device is not self.device:
-            raise DeviceBufferError(
-                f"{name} was a buffer of device {getattr(device, 'tag', None)!r}; allowed are "
-                f"buffers of {self.device.tag!r}"
-            )
-        bank = self._banks.get(name)
-        if bank is not None and getattr(owner, "memory", None) != bank:
-            raise DeviceBufferError(
-                f"{name} was a buffer outside of {bank.desc['tag']}, the memory bank that its port "
-                f"is connected to; allocate(.., pointer={name!r}) gives one there"
-            )
-        if buffer.dtype != DTYPES[name]:
-            raise DeviceBufferError(f"{name} had dtype {buffer.dtype}; allowed is {DTYPES[name]}")
-        if not buffer.flags.c_contiguous:
-            raise DeviceBufferError(f"{name} was not contiguous")
-        if buffer is not owner and not isinstance(buffer, PynqBuffer):
-            # a slice of a remote buffer has the address of the whole
-            raise DeviceBufferError(f"{name} was a slice of a remote buffer; use the whole buffer")
-        with device_errors(self.device):
-            return int(buffer.device_address)
-
     def _release(self, buffers: list[Any]) -> None:
         """Free buffers, but keep them back while the kernel may still write to them."""
         if not buffers:
             return
         deadline = time.monotonic() + GRACE
+        # where something else is loaded, nothing is left that could write
+        gone = (self._launched or self._loaded).is_gone(self.device)
         lost = False
         try:
-            while not self._is_idle() and time.monotonic() < deadline:
+            while not gone and not self._is_idle() and time.monotonic() < deadline:
                 time.sleep(POLL_LONGEST)
         except DeviceConnectionError:
             lost = True  # the next call will tell
         finally:
             if lost:
                 forget_buffers(buffers)
-            elif self._is_idle():
+            elif gone or self._is_idle():
                 free_buffers(buffers)
             else:
                 quarantine(self.device).extend(buffers)
@@ -354,6 +343,11 @@ class SgdDriver(pynq.DefaultIP):
 
     # ---- runs ---------------------------------------------------------------------------------
 
+    def _require_loaded(self) -> None:
+        now = self._loaded.check(self.device)
+        if now != self._loaded:
+            self._loaded, self._known = now, None  # the same file, which may have been built anew
+
     def _control(self) -> int:
         return int(self.read(CTRL))
 
@@ -372,6 +366,7 @@ class SgdDriver(pynq.DefaultIP):
     def _launch(self, buffers: list[Any], modelled: float) -> None:
         self._in_use = buffers
         self._modelled = modelled
+        self._launched = self._loaded
         # not through register_map: that reads CTRL first, which clears done
         self.write(CTRL, AP_START)
 
@@ -410,6 +405,8 @@ class SgdDriver(pynq.DefaultIP):
         self._launch(buffers, modelled)
 
     def _finished(self) -> bool:
+        if self._launched is not None:
+            self._launched.check(self.device, running=True)
         control = self._control()
         # done is cleared by whoever reads it first; idle stays
         return bool(control & AP_DONE) or (bool(control & AP_IDLE) and not control & AP_START)
@@ -451,7 +448,7 @@ class SgdDriver(pynq.DefaultIP):
                 raise self._timed_out(timeout)
             time.sleep(pause)
             pause = min(1.5 * pause, POLL_LONGEST)
-        self._in_use = []
+        self._in_use, self._launched = [], None
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """Wait for the kernel in an event loop; parameters and errors as :meth:`wait`.
@@ -482,12 +479,12 @@ class SgdDriver(pynq.DefaultIP):
                 except RuntimeError:  # of another event loop
                     interrupt = None
         finally:
-            if wired:
+            if wired and not (self._launched or self._loaded).is_gone(self.device):
                 self.write(GIER, 0)
                 self.write(IER, 0)
                 # bits of ISR toggle when written
                 self.write(ISR, int(self.read(ISR)))
-        self._in_use = []
+        self._in_use, self._launched = [], None
 
     # ---- training -----------------------------------------------------------------------------
 

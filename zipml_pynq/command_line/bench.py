@@ -37,27 +37,24 @@ def bench(
     as_json: bool,
     progress: bool | None,
 ) -> None:
-    """Measure this machine: seconds an epoch of the emulated device at several precisions.
+    """Measure this machine: seconds an epoch of the engine at several precisions.
 
     Made-up data, double sampled, least squares, beside our float32 SGD with as many threads. An
     epoch's time is what more epochs add to a training, each the best of three, so that what starts
     and ends a training is not in it.
     """
+    from zipml_pynq.accelerator.host import HostDriver
     from zipml_pynq.accelerator.machine import machine
     from zipml_pynq.data.datasets import synthetic_regression
-    from zipml_pynq.devices.overlay import load_overlay
     from zipml_pynq.training import baseline
 
     made = synthetic_regression(features, samples, 1)
     packed = pack(made.X_train, made.y_train, bits=bits, word_bits=512, batch=batch)
     values = packed.normalization.transform(made.X_train)
     labels = packed.normalization.transform_labels(made.y_train)
-    memory = max(64 << 20, 2 * packed.planes.nbytes)
+    driver = HostDriver(512, threads=threads)
     rows: list[dict[str, Any]] = []
-    with (
-        load_overlay("emulated", word_bits=512, memory_bytes=memory, threads=threads) as loaded,
-        tqdm(total=len(bits) + 1, desc="bench", disable=not wanted(progress), leave=False) as bar,
-    ):
+    with tqdm(total=len(bits) + 1, desc="bench", disable=not wanted(progress), leave=False) as bar:
 
         def measure(bits: int, size: int, run: Callable[[int], Any]) -> None:
             short, long = (_best(run, count) for count in (epochs, 3 * epochs))
@@ -74,7 +71,7 @@ def bench(
         for b in bits:
 
             def run(count: int, b: int = b) -> None:
-                loaded.driver.train(packed, bits=b, epochs=count, step=1e-3)
+                driver.train(packed, bits=b, epochs=count, step=1e-3)
 
             measure(b, packed.layout.bytes_per_epoch(b), run)
     for row in rows:

@@ -73,12 +73,11 @@ def board(
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def devices(as_json: bool) -> None:
     """List what --device takes, and the devices that pynq finds here."""
-    import pynq
-
     from zipml_pynq.accelerator.interface import VLNV
     from zipml_pynq.accelerator.machine import machine
     from zipml_pynq.devices import bitstreams
 
+    missing = "finds no device here"
     boards: list[dict[str, Any]] = []
     for name, target in bitstreams.TARGETS.items():
         boards.append(
@@ -90,8 +89,15 @@ def devices(as_json: bool) -> None:
                 "built": [kind for kind in VLNV if bitstreams.at_hand(name, kind)],
             }
         )
+    found: list[str] = []
     try:
-        found = [f"{type(device).__name__} {device.name}" for device in pynq.Device.devices]
+        from zipml_pynq.accelerator.needs_pynq import pynq
+
+        found += [f"{type(device).__name__} {device.name}" for device in pynq.Device.devices]
+    except ImportError as error:
+        if error.name != "pynq":
+            raise
+        missing = "is not installed here"
     except Exception as error:  # a board in the network that does not answer, for one
         raise ZipmlError(f"pynq cannot list its devices: {error}") from error
     emulated: dict[str, Any] = {
@@ -110,4 +116,4 @@ def devices(as_json: bool) -> None:
             f"{entry['device']:9}  {entry['board']}, words of {entry['word_bits']} bits, "
             f"{entry['clock_mhz']:g} MHz; bitstreams: {built}"
         )
-    click.echo(f"pynq       {', '.join(found) or 'finds no device here'}")
+    click.echo(f"pynq       {', '.join(found) or missing}")

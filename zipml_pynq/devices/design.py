@@ -31,6 +31,8 @@ INTERRUPT_CONTROLLER_ADDRESS = BASE_ADDRESS + ADDRESS_RANGE
 #: both words of a pointer register.
 MEMORY_ADDRESS = 0x8_0000_0000
 MEMORY_RANGE = 0x8_0000_0000
+#: What buffers in it are rounded up to, in bytes.
+PAGE = 4096
 #: Frequency of the kernel's clock in the emulated design, in MHz.
 CLOCK_MHZ = 100
 

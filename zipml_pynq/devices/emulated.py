@@ -10,27 +10,28 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import struct
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pynq
 from numpy.typing import DTypeLike, NDArray
-from pynq.interrupt import _InterruptController
 
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.accelerator.interface import INTERFACES, check_build
+from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.regions import regions
 from zipml_pynq.accelerator.status import expected_status
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.alignment import CACHE_LINE, at_cache_line
 from zipml_pynq.data.layout import FORMAT_CODES
 from zipml_pynq.devices import design
+from zipml_pynq.devices.emulated_bitstream import read_configuration
 from zipml_pynq.devices.memory import DEFAULT_MEMORY_BYTES, EmulatedBuffer, Heap
 from zipml_pynq.devices.register_file import InterruptController, RegisterFile
-from zipml_pynq.errors import ArgumentError, DeviceError
+from zipml_pynq.errors import ArgumentError, DeviceError, OverlayMismatchError
 
 
 class EmulatedDevice(pynq.Device):
@@ -158,8 +159,15 @@ class EmulatedDevice(pynq.Device):
         self._interrupts = InterruptController(lambda: self.registers.interrupt)
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
-        """Load the overlay: the same kernel anew."""
-        self.configure(self.word_bits, self.value_format)
+        """Load the overlay: the kernel that an emulated bitstream names, else the same one anew."""
+        from pynq.interrupt import _InterruptController
+        from pynq.pl_server.embedded_device import bit2bin
+
+        try:
+            kernel = read_configuration(bit2bin(Path(bitstream.bitfile_name).read_bytes()))
+        except (OverlayMismatchError, struct.error):  # none of ours, or none at all
+            kernel = self.word_bits, self.value_format
+        self.configure(*kernel)
         for entry in (parser.interrupt_controllers if parser is not None else {}).values():
             # pynq looks for the processor's interrupt line among the kernel's UIO devices, but
             # first among those that it has open

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from pynq.buffer import PynqBuffer
-
+from zipml_pynq.accelerator.needs_pynq import PynqBuffer
+from zipml_pynq.devices.design import PAGE
 from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
 
-PAGE = 4096
 #: The contiguous pool of many PYNQ images.
 DEFAULT_MEMORY_BYTES = 128 << 20
 

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pynq
-
 from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.interface import VLNV, check_build
+from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.remote import device_errors
 from zipml_pynq.devices import bitstreams
 from zipml_pynq.devices.design import overlay_path

@@ -13,13 +13,12 @@ import ctypes
 from typing import Any
 
 import numpy as np
-import pynq
 from numpy.typing import DTypeLike
-from pynq.buffer import PynqBuffer
 from pynq.pl_server import xrt_device
 from pynq.pl_server.xclbin_parser import XclBin
 from pynq.pl_server.xrt_device import XrtDevice, XrtMemory
 
+from zipml_pynq.accelerator.needs_pynq import PynqBuffer, pynq
 from zipml_pynq.accelerator.remote import device_errors
 from zipml_pynq.errors import DeviceError
 

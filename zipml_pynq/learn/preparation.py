@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.data.checks import check_int
@@ -21,7 +20,6 @@ from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.rows import available_bytes
 from zipml_pynq.devices import bitstreams
-from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.parameters import Parameters
@@ -32,6 +30,9 @@ from zipml_pynq.learn.sklearn import (
     train_test_split,
     validate_data,
 )
+
+if TYPE_CHECKING:
+    from zipml_pynq.accelerator.driver import SgdDriver
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
 REDRAWN_VALUES = 1 << 21
@@ -44,6 +45,8 @@ _loaded = threading.local()
 
 def _load(source: str, **options: Any) -> SgdDriver:
     """The driver of an overlay, loaded once a thread."""
+    from zipml_pynq.devices.overlay import load_overlay  # pynq, which a training here does without
+
     cache = _loaded.__dict__.setdefault("drivers", {})
     key = (source, *sorted(options.items()))
     if key not in cache:
@@ -61,7 +64,7 @@ class Preparation(Parameters):
     ) -> SgdDriver | HostDriver:
         """The driver for a value format; on the emulated device of the word width that fits."""
         device = getattr(self.device, "driver", self.device)
-        if isinstance(device, SgdDriver | HostDriver):
+        if hasattr(device, "write_registers") or isinstance(device, HostDriver):
             return device
         if not isinstance(device, str | os.PathLike):
             raise ArgumentError(

@@ -1,0 +1,20 @@
+"""pynq for the modules that need it, or an error that tells how to install it.
+
+It is everywhere where pynq runs; elsewhere everything but drivers and devices works without it.
+"""
+
+from __future__ import annotations
+
+try:
+    import pynq
+    from pynq.buffer import PynqBuffer
+except ModuleNotFoundError as error:
+    if error.name != "pynq":
+        raise
+    raise ImportError(
+        "drivers and devices, the emulated one too, need pynq, which runs on Linux with Python "
+        "3.10 to 3.12: pip install 'zipml_pynq[pynq]' there; device='host' trains without it",
+        name="pynq",
+    ) from error
+
+__all__ = ["PynqBuffer", "pynq"]
