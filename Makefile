@@ -63,7 +63,7 @@ run-floors: $(VENV)-floors/.ready
 	$(VENV)-floors/bin/python -m pytest tests/devices tests/test_package.py tests/data/test_pack.py \
 		tests/data/test_packed_file.py $(filter-out tests/accelerator/test_engine% \
 		tests/accelerator/test_kernel%,$(wildcard tests/accelerator/test_*.py))
-	PYTHONPATH=$(VENV)-floors/pynq-3.0:. $(VENV)-floors/bin/python -m pytest tests/devices/test_overlay.py \
+	PYTHONPATH=$(CURDIR)/$(VENV)-floors/pynq-3.0 $(VENV)-floors/bin/python -m pytest tests/devices/test_overlay.py \
 		tests/accelerator/test_driver.py tests/accelerator/test_loaded.py
 
 $(VENV)-floors/.ready: pyproject.toml

@@ -48,8 +48,9 @@ except ImportError as error:
 def test_estimators_and_command_need_no_pynq(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("click")
-    rows = "".join(f"{i % 7},{i % 3},{i % 7 - i % 3}\n" for i in range(50))
-    (tmp_path / "rows.csv").write_text(rows)
+    rows = [(i % 7, i % 3) for i in range(50)]
+    (tmp_path / "new.csv").write_text("".join(f"{a},{b}\n" for a, b in rows))
+    (tmp_path / "rows.csv").write_text("".join(f"{a},{b},{a - b}\n" for a, b in rows))
     code = f"""
 import os, sys
 sys.modules["pynq"] = sys.modules["grpc"] = None
@@ -57,7 +58,7 @@ from zipml_pynq import ZipMLClassifier
 os.chdir({str(tmp_path)!r})
 from zipml_pynq.command_line.main import main
 print(ZipMLClassifier(max_iter=3, tol=None).fit([[0.0], [1.0]] * 9, [0, 1] * 9).score([[0.0]], [0]))
-for line in ("prepare rows.csv set --label last", "train set model", "predict model rows.csv",
+for line in ("prepare rows.csv set --label 3", "train set model", "predict model new.csv",
              "devices", "bench --samples 64 --features 3 --epochs 1"):
     sys.stdout = open(os.devnull, "w")
     code = main(line.split())

@@ -106,7 +106,13 @@ def load_overlay(
 
         device = AlveoDevice()
     with device_errors(device):
-        overlay = pynq.Overlay(source, device=device)
+        overlay = pynq.Overlay(source, device=device, download=False)
+        if overlay.device.has_capability("REMOTE"):
+            # pynq does not send a file whose name is on the board, so one that was built anew would
+            # stay here and the old logic run: the name says what is in it
+            path = Path(overlay.bitfile_name)
+            overlay.binfile_name = f"{path.stem}-{bitstreams.md5(path)}.bin"
+        overlay.download()
     return LoadedOverlay(overlay, find_driver(overlay, name))
 
 
