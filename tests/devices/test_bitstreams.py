@@ -13,8 +13,8 @@ import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock
 
-import pynq
 import pytest
 
 from tests import ROOT
@@ -95,7 +95,7 @@ def test_loading_a_board_loads_what_was_built(
         loaded.append(path)
         raise Stop
 
-    monkeypatch.setattr(pynq, "Overlay", overlay)
+    monkeypatch.setattr("zipml_pynq.devices.overlay._downloaded", overlay)
     with pytest.raises(Stop):
         load_overlay("kv260")
     assert loaded == [str(first)]
@@ -132,8 +132,10 @@ def test_a_folder_serves_every_kernel_in_it(
     levels = build(tmp_path, "zipml_sgd_levels.bit", "zipml_sgd_levels.hwh")
     (tmp_path / "zipml_sgd_f32.bit").touch()  # without its .hwh
     loaded = []
-    monkeypatch.setattr(pynq, "Overlay", lambda path, device: loaded.append(path))
-    monkeypatch.setattr("zipml_pynq.devices.overlay.find_driver", lambda overlay, name: None)
+    module = "zipml_pynq.devices.overlay"
+    monkeypatch.setattr(f"{module}._downloaded", lambda path, device: loaded.append(path) or Mock())
+    monkeypatch.setattr(f"{module}.settled", lambda path, device: None)
+    monkeypatch.setattr(f"{module}.find_driver", lambda overlay, name: Mock())
     load_overlay(str(tmp_path))
     load_overlay(str(tmp_path), value_format="levels")
     assert loaded == [str(tmp_path / "zipml_sgd.bit"), str(levels)]
@@ -235,7 +237,11 @@ def test_pynq_delivers_our_notebooks(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
     for name in ("pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, source / name)
-    setup = "from setuptools import setup; setup()"  # nothing is compiled for this
+    setup = (  # nothing is compiled for this
+        "import runpy, setuptools; setup = setuptools.setup\n"
+        "setuptools.setup = lambda cffi_modules, **told: setup(**told)\n"
+        "runpy.run_path('setup.py')"
+    )
     arguments = ["-q", "build_py", "-d", str(target), "egg_info", "-e", str(target)]
     subprocess.run([sys.executable, "-c", setup, *arguments], cwd=source, check=True)
     shutil.copy(_engine.__file__, target / "zipml_pynq")  # compiled before

@@ -106,6 +106,8 @@ class SgdDriver(pynq.DefaultIP):
         self._bound: dict[str, weakref.ref[Any] | None] = dict.fromkeys(self._interface.pointers)
         self._in_use: list[Any] = []
         self._modelled = 0.0
+        #: Clock of the kernel in MHz, where it is known; :func:`load_overlay` sets it.
+        self.clock_mhz: float | None = None
         self._loaded = Loaded.on(self.device)
         self._launched: Loaded | None = None
 
@@ -401,7 +403,7 @@ class SgdDriver(pynq.DefaultIP):
                     )
                 buffers.append(buffer)
             bound = cycles_bound(scalars, build.word_bits, build.value_format)
-            modelled = bound / TIMEOUT_CLOCK
+            modelled = bound / self._clock
         self._launch(buffers, modelled)
 
     def _finished(self) -> bool:
@@ -410,6 +412,11 @@ class SgdDriver(pynq.DefaultIP):
         control = self._control()
         # done is cleared by whoever reads it first; idle stays
         return bool(control & AP_DONE) or (bool(control & AP_IDLE) and not control & AP_START)
+
+    @property
+    def _clock(self) -> float:
+        """What runs are modelled at, in Hz."""
+        return TIMEOUT_CLOCK if self.clock_mhz is None else 1e6 * self.clock_mhz
 
     def _deadline(self, timeout: float | None) -> tuple[float, float]:
         if timeout is None:
@@ -422,10 +429,10 @@ class SgdDriver(pynq.DefaultIP):
         reason = getattr(self.device, "bus_error", None)
         return KernelTimeoutError(
             f"the kernel did not finish within {timeout:g} s (modelled: at most "
-            f"{self._modelled:.3g} s at {TIMEOUT_CLOCK / 1e6:g} MHz)"
+            f"{self._modelled:.3g} s at {self._clock / 1e6:g} MHz)"
             + (f": {reason}" if reason else "")
-            + ". An address outside of memory, a stopped clock or a bitstream that does not belong "
-            "to its .hwh look like this; load the overlay again"
+            + ". A stopped clock, another overlay in the logic or a bitstream that does not belong to "
+            "its .hwh look like this; load the overlay again"
         )
 
     def wait(self, timeout: float | None = None) -> None:

@@ -7,5 +7,5 @@
 | ``served`` | the same behind a wire, speaking PYNQ.remote |
 | ``xrt`` | cards with XRT |
 | ``design``, ``hwh``, ``emulated_bitstream``, ``overlays/`` | the overlay that emulation loads |
-| ``bitstreams`` | bitstreams of real boards |
+| ``bitstreams``, ``clocks`` | bitstreams of real boards, and what clocks they run at |
 """

@@ -218,6 +218,32 @@ def in_folder(folder: str | os.PathLike[str], value_format: str = "bitplanes") -
     )
 
 
+def check_handoff(path: Path) -> None:
+    """Refuse a ``.bit`` whose ``.hwh`` pynq would not find or could not read.
+
+    Raises
+    ------
+    OverlayMismatchError
+        It is missing, empty, or its name differs in upper and lower case.
+    """
+    handoff = path.with_suffix(".hwh")
+    if path.suffix != ".bit" or not path.is_file():
+        return
+    if not handoff.is_file():
+        near = [p.name for p in path.parent.iterdir() if p.name.lower() == handoff.name.lower()]
+        raise OverlayMismatchError(
+            f"{handoff} is missing: pynq takes what is in a bitstream from the .hwh of the same "
+            f"name beside it; "
+            + (
+                f"there is {near[0]}, whose name differs in case: rename it"
+                if near
+                else "copy it from the build"
+            )
+        )
+    if handoff.stat().st_size == 0:
+        raise OverlayMismatchError(f"{handoff} is empty: copy it from the build again")
+
+
 def md5(path: Path) -> str:
     """Hexadecimal MD5 of a file: it identifies a build, it does not protect."""
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -64,8 +64,10 @@ class EmulatedDevice(pynq.Device):
     memory : ndarray of uint8, shape (memory_bytes,)
         The contents of the pool.
     bus_error : str or None
-        What a run touched outside of every live buffer. Such a run never ends, as on hardware,
-        where the interconnect does not answer. Loading the overlay again clears it.
+        What a run touched outside of every live buffer. Such a run never ends, so that it shows.
+        (On hardware it ends: SmartConnect answers an address without memory with an error, which
+        the kernel does not see, and it computes on what the bus gave.) Loading the overlay again
+        clears it.
 
     Raises
     ------

@@ -11,9 +11,10 @@ from zipml_pynq.accelerator.interface import VLNV, check_build
 from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.remote import device_errors
 from zipml_pynq.devices import bitstreams
+from zipml_pynq.devices.clocks import settled
 from zipml_pynq.devices.design import overlay_path
 from zipml_pynq.devices.emulated import EmulatedDevice
-from zipml_pynq.errors import ArgumentError, OverlayMismatchError
+from zipml_pynq.errors import ArgumentError, DeviceError, OverlayMismatchError
 
 
 class LoadedOverlay(NamedTuple):
@@ -64,7 +65,10 @@ def load_overlay(
     Raises
     ------
     OverlayMismatchError
-        See :func:`zipml_pynq.devices.overlay.find_driver`.
+        See :func:`zipml_pynq.devices.overlay.find_driver`, or the ``.hwh`` is missing, empty, or
+        named in another case than the bitstream.
+    DeviceError
+        pynq finds no device; the message says what is missing.
     OverlayNotBuiltError
         Nobody has built a bitstream for that board, or the folder has none; the message says how.
     ArgumentError
@@ -105,6 +109,17 @@ def load_overlay(
         from zipml_pynq.devices.xrt import AlveoDevice
 
         device = AlveoDevice()
+    overlay = _downloaded(source, device)
+    driver = find_driver(overlay, name)
+    driver.clock_mhz = settled(overlay.bitfile_name, overlay.device)
+    return LoadedOverlay(overlay, driver)
+
+
+def _downloaded(source: str, device: Any) -> pynq.Overlay:
+    """The overlay, loaded on a device or on pynq's active one."""
+    bitstreams.check_handoff(Path(source))
+    if device is None:
+        device = _active_device()
     with device_errors(device):
         overlay = pynq.Overlay(source, device=device, download=False)
         if overlay.device.has_capability("REMOTE"):
@@ -113,7 +128,28 @@ def load_overlay(
             path = Path(overlay.bitfile_name)
             overlay.binfile_name = f"{path.stem}-{bitstreams.md5(path)}.bin"
         overlay.download()
-    return LoadedOverlay(overlay, find_driver(overlay, name))
+    return overlay
+
+
+def _active_device() -> Any:
+    """pynq's active device, or what it takes for pynq to find one."""
+    try:
+        return pynq.Device.active_device
+    except RuntimeError as error:
+        if "No Devices Found" not in str(error):
+            raise
+        if "XILINX_XRT" not in os.environ:
+            cure = (
+                "the environment variable XILINX_XRT is not set, which on a board it has to be: "
+                "start Python from a root login shell (sudo -i), or source "
+                "/etc/profile.d/xrt_setup.sh before"
+            )
+        else:
+            cure = "XILINX_XRT is set, so this seems to be no board"
+        raise DeviceError(
+            f"pynq finds no device here: {cure}. A board in the network is named by "
+            "PYNQ_REMOTE_DEVICES; load_overlay('emulated') needs none"
+        ) from error
 
 
 def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:
