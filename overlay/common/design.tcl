@@ -32,6 +32,18 @@ proc place {space segment offset range} {
     -target_address_space [get_bd_addr_spaces $space] [get_bd_addr_segs $segment]
 }
 
+# Leave what else a memory port reaches out of an address space. Which of it there is depends on the
+# memory that the processing system was told of; a segment that is neither placed nor left out is a
+# critical warning.
+proc leave_out {space segments} {
+  foreach segment $segments {
+    set found [get_bd_addr_segs -quiet $segment]
+    if {$found ne ""} {
+      exclude_bd_addr_seg -target_address_space [get_bd_addr_spaces $space] $found
+    }
+  }
+}
+
 # The kernel's memory ports by the interconnect that takes them to memory.
 proc memory_paths {bundles} {
   set interconnects [dict create \
@@ -77,16 +89,18 @@ proc connect_design {ps kernel paths} {
   place [dict get $ps space] zipml_sgd_0/s_axi_control/Reg $base 64K
   place [dict get $ps space] axi_intc_0/S_AXI/Reg [format 0x%08X [expr {$base + 0x10000}]] 64K
 
-  foreach {path bundles} $paths port [dict get $ps memory] segment [dict get $ps segments] {
+  foreach {path bundles} $paths port [dict get $ps memory] segment [dict get $ps segments] \
+      others [dict get $ps others] {
     create_smartconnect $path [llength $bundles] 1
     fan_out [dict get $ps clock] $path/aclk
     fan_out proc_sys_reset_0/peripheral_aresetn $path/aresetn
+    connect_interfaces $path/M00_AXI $port
     set slave 0
     foreach bundle $bundles {
       connect_interfaces zipml_sgd_0/m_axi_$bundle $path/S0${slave}_AXI
       place zipml_sgd_0/Data_m_axi_$bundle $segment 0x0 [dict get $ps memory_range]
+      leave_out zipml_sgd_0/Data_m_axi_$bundle $others
       incr slave
     }
-    connect_interfaces $path/M00_AXI $port
   }
 }

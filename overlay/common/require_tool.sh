@@ -13,9 +13,10 @@ for tool; do
     *) option=--version ;;
   esac
   # "vivado v2023.2 (64-bit)", "v++ v2023.2 (64-bit)", "Vitis v2024.1 ..."
-  found=$("$tool" "$option" 2>/dev/null | sed -n 's/.*\(20[0-9][0-9]\.[0-9][0-9.]*\).*/\1/p' | head -n 1)
+  told=$("$tool" "$option" 2>/dev/null) || told=
+  found=$(echo "$told" | sed -n 's/.*\(20[0-9][0-9]\.[0-9][0-9.]*\).*/\1/p' | head -n 1)
   if [ -z "$found" ]; then
-    echo "$tool $option does not tell a version; $minimum or later is needed" >&2
+    echo "$tool $option fails or does not tell a version; $minimum or later is needed" >&2
     exit 1
   fi
   if [ "$(printf '%s\n%s\n' "$minimum" "$found" | sort -V | head -n 1)" != "$minimum" ]; then

@@ -1,14 +1,18 @@
 # The Vivado stages of a board with a processing system; called by the Makefile:
 #   vivado -mode batch -source vivado.tcl -tclargs design|bitstream KEY VALUE...
 # with keys board, kernel, part, board_part, clock_mhz, bundles (the kernel's memory ports), ip (folder
-# of the HLS kernel's IP), out (folder for everything that is made) and jobs.
+# of the HLS kernel's IP), out (folder for everything that is made), jobs, and board_repo, a folder with
+# board files from outside of the installation, or "".
 set here [file dirname [file normalize [info script]]]
 set build [lassign $argv stage]
 dict with build {}
 set project $out/project
 
 proc design {} {
-  global here board kernel part board_part clock_mhz bundles ip project
+  global here board kernel part board_part clock_mhz bundles ip project board_repo
+  if {$board_repo ne ""} {
+    set_param board.repoPaths [list $board_repo]
+  }
   create_project -force $kernel $project -part $part
   # Board files bring the settings of memory and pins. They are not in every installation, and a
   # bitstream that pynq loads does not need them: by then the boot image has set up all of that.

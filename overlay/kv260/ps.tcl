@@ -1,6 +1,9 @@
-# The Zynq UltraScale+ processing system of the KV260: registers through HPM0_FPD, memory through the
+# The Zynq UltraScale+ processing system of the KV260, and of other boards by way of it: registers through HPM0_FPD, memory through the
 # first `ports` of HP0 to HP3. Returns what common/design.tcl connects. `preset` is 1 where Vivado has
 # the board's files.
+# Multiplier of the IO PLL: half of it times the crystal of 33.333 MHz, so 1000 MHz as in the boot image.
+set ::iopll_feedback 60
+
 proc create_processing_system {clock_mhz preset ports} {
   set name zynq_ultra_ps_e_0
   set cell [create_bd_cell -type ip -vlnv xilinx.com:ip:zynq_ultra_ps_e $name]
@@ -8,8 +11,12 @@ proc create_processing_system {clock_mhz preset ports} {
     apply_bd_automation -rule xilinx.com:bd_rule:zynq_ultra_ps_e \
       -config [list apply_board_preset 1] $cell
   } else {
-    # pynq programs the dividers of PL0 that follow from this crystal
-    set_property CONFIG.PSU__PSS_REF_CLK__FREQMHZ 33.333 $cell
+    # pynq programs the dividers of PL0 that follow from this crystal and this PLL
+    set_property -dict [list \
+      CONFIG.PSU__PSS_REF_CLK__FREQMHZ 33.333 \
+      CONFIG.PSU__CRL_APB__IOPLL_CTRL__SRCSEL PSS_REF_CLK \
+      CONFIG.PSU__CRL_APB__IOPLL_CTRL__DIV2 1 \
+      CONFIG.PSU__CRL_APB__IOPLL_CTRL__FBDIV $::iopll_feedback] $cell
   }
   # pynq sets a clock's dividers and leaves it on the PLL that the boot image chose: the IO PLL.
   # Vivado counts ports differently: M_AXI_GP0 is HPM0_FPD, S_AXI_GP2 is HP0_FPD, S_AXI_GP3 HP1_FPD and
@@ -30,6 +37,7 @@ proc create_processing_system {clock_mhz preset ports} {
     lappend clocked $name/saxihp${i}_fpd_aclk
     lappend memory $name/S_AXI_HP${i}_FPD
     lappend segments $name/SAXIGP$gp/HP${i}_DDR_LOW
+    lappend others [lmap part {DDR_HIGH LPS_OCM QSPI} {string cat $name/SAXIGP$gp/HP${i}_$part}]
   }
   return [dict create \
     clock $name/pl_clk0 \
@@ -41,6 +49,7 @@ proc create_processing_system {clock_mhz preset ports} {
     base 0xA0000000 \
     memory $memory \
     segments $segments \
+    others $others \
     memory_range 2G \
     interrupt $name/pl_ps_irq0]
 }

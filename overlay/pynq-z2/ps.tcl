@@ -26,11 +26,12 @@ proc create_processing_system {clock_mhz preset ports} {
   set clocked $name/M_AXI_GP0_ACLK
   for {set i 0} {$i < $ports} {incr i} {
     set_property CONFIG.PCW_USE_S_AXI_HP$i 1 $cell
-    # pynq sets the port to this width when it loads the bitstream
+    # the width that the boot image leaves the port at; pynq sets widths on UltraScale+ alone
     set_property CONFIG.PCW_S_AXI_HP${i}_DATA_WIDTH 64 $cell
     lappend clocked $name/S_AXI_HP${i}_ACLK
     lappend memory $name/S_AXI_HP$i
     lappend segments $name/S_AXI_HP$i/HP${i}_DDR_LOWOCM
+    lappend others {}
   }
   return [dict create \
     clock $name/FCLK_CLK0 \
@@ -42,6 +43,7 @@ proc create_processing_system {clock_mhz preset ports} {
     base 0x40000000 \
     memory $memory \
     segments $segments \
+    others $others \
     memory_range 512M \
     interrupt $name/IRQ_F2P]
 }

@@ -48,7 +48,7 @@ class Interface:
 
     ``clock`` is the pin that it runs on. A master that starts transfers has an address ``space``,
     and the processing system's a ``window`` (first, last) of addresses; a slave that ends them has
-    ``segments`` with their sizes, 0 for one that takes any.
+    ``segments`` with their sizes, 0 for one that takes any, and ``others`` to be left out.
     """
 
     master: bool
@@ -57,6 +57,7 @@ class Interface:
     space: str = ""
     window: tuple[int, int] | None = None
     segments: dict[str, int] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,9 @@ def _zynq_ultra_ps_e(config: Config) -> Ip:
                 int(config.get(f"PSU__SAXIGP{i + 2}__DATA_WIDTH", "0")),
                 f"saxihp{i}_fpd_aclk",
                 segments={f"SAXIGP{i + 2}/HP{i}_DDR_LOW": 2 << 30},
+                others=tuple(
+                    f"SAXIGP{i + 2}/HP{i}_{part}" for part in ("DDR_HIGH", "LPS_OCM", "QSPI")
+                ),
             )
     if on("USE__IRQ0"):
         pins["pl_ps_irq0"] = Pin("intr")
@@ -228,6 +232,7 @@ class BlockDesign:
         self.nets: list[set[str]] = []
         self.links: list[tuple[str, str]] = []
         self.segments: list[Segment] = []
+        self.excluded: set[tuple[str, str]] = set()
         self.found: list[str] = []
         created = validated = False
         for command in commands:
@@ -296,6 +301,8 @@ class BlockDesign:
                     size_of(command.option("-range")),
                 )
             )
+        elif command.name == "exclude_bd_addr_seg":
+            self.excluded.add((command.option("-target_address_space"), arguments[-1]))
         else:
             return False
         return True
@@ -413,13 +420,17 @@ class BlockDesign:
             if what.space
         }
         reached: dict[str, set[str]] = {}
+        left: set[tuple[str, str]] = set()
         sizes: dict[str, int] = {}
         for space, master in spaces.items():
             for end in self.ends(master):
                 cell = end.partition("/")[0]
+                left |= {(space, f"{cell}/{name}") for name in self.interfaces[end].others}
                 for name, size in self.interfaces[end].segments.items():
                     reached.setdefault(space, set()).add(f"{cell}/{name}")
                     sizes[f"{cell}/{name}"] = size
+        if left != self.excluded:
+            yield f"neither placed nor left out, or not there: {sorted(left ^ self.excluded)}"
         for s in self.segments:
             if s.space not in spaces:
                 yield f"there is no address space {s.space}"

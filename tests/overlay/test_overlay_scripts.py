@@ -16,6 +16,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests import ROOT
 from tests.overlay.block_design import BlockDesign
 from tests.overlay.vendor import HERE, Run, needs_tcl, read_record, run_tcl, unknown_options
 from zipml_pynq.accelerator.interface import BUNDLE_BITS, INTERFACES, VLNV
-from zipml_pynq.devices.bitstreams import TARGETS, board_mk, kernel_name, kernels_mk
+from zipml_pynq.devices.bitstreams import TARGETS, board_mk, kernel_name, kernel_xml, kernels_mk
 from zipml_pynq.devices.design import (
     BASE_ADDRESS,
     INSTANCE,
@@ -54,9 +55,26 @@ def design(overlay: Path, slug: str, folder: Path, kernel: str = FEWEST, **setti
         "ip": str(folder / "ip"),
         "out": str(folder),
         "jobs": "4",
+        "board_repo": settings.pop("board_repo", ""),
     }
     arguments = ["design", *(word for pair in build.items() for word in pair)]
     return run_tcl(overlay / "common" / "vivado.tcl", arguments, folder, **settings)
+
+
+def unpinned(block_design: BlockDesign, clock: float) -> list[str]:
+    """What is wrong with the PLL that the clock is divided from, where no board files set it."""
+    config = {k: v for c in block_design.config.values() for k, v in c.items()}
+    pll = "PSU__CRL_APB__IOPLL_CTRL"
+    if config.get(f"{pll}__SRCSEL") != "PSS_REF_CLK" or config.get(f"{pll}__DIV2") != "1":
+        return ["the IO PLL is not pinned"]
+    crystal = float(config.get("PSU__PSS_REF_CLK__FREQMHZ", "0"))
+    made = crystal * 1e6 * int(config.get(f"{pll}__FBDIV", "0")) / 2
+    ratio = made / clock
+    if not ratio or abs(ratio - round(ratio)) > 1e-3 * ratio:
+        return [f"an IO PLL of {made / 1e6} MHz does not divide to the clock"]
+    if config.get("PSU__CRL_APB__PL0_REF_CTRL__SRCSEL") != "IOPLL":
+        return ["the clock is not from the IO PLL"]
+    return []
 
 
 def problems(run: Run, slug: str, board_files: str = "") -> list[str]:
@@ -72,6 +90,8 @@ def problems(run: Run, slug: str, board_files: str = "") -> list[str]:
         found.append("the settings of the board files are not applied")
     if told != [f"{target.board.clock / 1e6:g}"]:
         found.append(f"clocks are {told}")
+    if not board_files and not target.part.startswith("xc7z"):
+        found += unpinned(block_design, target.board.clock)
     if not run.all("get_board_parts") or f"-part {target.part}" not in str(run.commands[0]):
         found.append("neither board files nor the part are asked for")
     project = run.one("create_project").arguments[2]
@@ -135,8 +155,8 @@ def test_registers_are_where_the_emulated_board_has_them(tmp_path: Path) -> None
 # ---- Mistakes ----------------------------------------------------------------------------------
 
 SCRIPTS = {
-    "pynq-z2": ("common/design.tcl", "pynq-z2/ps.tcl", "common/vivado.tcl"),
-    "kv260": ("kv260/ps.tcl",),
+    "pynq-z2": ("pynq-z2/ps.tcl", "common/vivado.tcl"),
+    "kv260": ("common/design.tcl", "kv260/ps.tcl"),
 }
 #: Lines whose loss this model cannot see: they restate a default, or set what only a board shows.
 HARMLESS = (
@@ -144,8 +164,7 @@ HARMLESS = (
     "CONFIG.PSU__USE__M_AXI_GP0 1",
     "CONFIG.PSU__USE__M_AXI_GP2 0",
     "CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ 50",
-    "CONFIG.PSU__PSS_REF_CLK__FREQMHZ",
-    "CONFIG.PSU__CRL_APB__PL0_REF_CTRL__SRCSEL IOPLL",
+    "set_param board.repoPaths",
     "puts ",
     "close ",
 )
@@ -322,7 +341,9 @@ def test_from_kernel_to_alveo(kernel: str, classic: Build) -> None:
     assert unknown_options(commands) == []
     (package,) = [c for c in commands if c.name == "package_xo"]
     assert package.option("-kernel_name") == kernel
-    assert package.option("-ctrl_protocol") == "ap_ctrl_hs"
+    xml = Path(package.option("-kernel_xml"))
+    assert xml == classic.overlay / "u50" / f"{kernel}.xml"
+    assert 'hwControlProtocol="ap_ctrl_hs"' in xml.read_text()
     assert (Path(package.option("-ip_directory")) / "component.xml").is_file()
     link = classic.calls.read_text().splitlines()[-1].split()
     assert link[0] == "v++"
@@ -351,6 +372,28 @@ def test_the_unified_flow_takes_over(build_tree: Path, tmp_path: Path) -> None:
     shutil.rmtree(build.overlay / "pynq-z2" / "build")
 
 
+@pytest.mark.parametrize(
+    ("settings", "unified"),
+    [
+        ({"VENDOR_VERSION": "2023.2"}, False),
+        ({"VENDOR_VERSION": "2024.1"}, False),
+        ({"VENDOR_VERSION": "2024.2"}, True),
+        ({"VENDOR_VERSION": "2025.1"}, True),
+        ({"VENDOR_VERSION": "2023.2", "VENDOR_BROKEN": "vitis_hls"}, True),
+        ({"VENDOR_VERSION": "2024.2", "VENDOR_BROKEN": "vitis-run"}, False),
+    ],
+)
+def test_the_flow_is_that_of_the_release(
+    settings: dict[str, str], unified: bool, classic: Build
+) -> None:
+    """vitis_hls is still there in 2025.1, and deprecated; a launcher that fails is no tool."""
+    run = classic.make("BOARD=pynq-z2", "hls", **settings)
+    assert run.returncode == 0, run.stderr
+    called = classic.calls.read_text()
+    assert ("vitis-run --mode hls" in called) == unified
+    assert ("vitis_hls -f" in called) != unified
+
+
 def test_benches_of_the_classic_flow(classic: Build) -> None:
     assert classic.make("csim", "cosim").returncode == 0
     names = [c.name for c in read_record(classic.record) if c.name.endswith("_design")]
@@ -375,8 +418,16 @@ def test_a_clock_that_rounds_is_no_other_clock(classic: Build) -> None:
 
 @pytest.mark.parametrize("slug", VIVADO)
 def test_the_clock_is_one_that_the_pll_divides_to(slug: str) -> None:
-    """1000 MHz is the IO PLL of public designs for either board."""
-    assert (1000e6 / TARGETS[slug].board.clock).is_integer()
+    """The IO PLL of public designs: 1500 MHz on the ZCU104, 1000 MHz on the others."""
+    pll = 1500e6 if slug == "zcu104" else 1000e6
+    assert (pll / TARGETS[slug].board.clock).is_integer()
+
+
+def test_board_files_from_outside_are_looked_for(tmp_path: Path) -> None:
+    run = design(ROOT / "overlay", "kv260", tmp_path, board_repo="/opt/boards")
+    assert run.commands[0].name == "set_param"
+    assert run.commands[0].arguments == ("board.repoPaths", "/opt/boards")
+    assert "set_param" not in design(ROOT / "overlay", "kv260", tmp_path).names
 
 
 def test_missed_timing_is_no_bitstream(classic: Build) -> None:
@@ -421,6 +472,33 @@ def test_unknown_settings_are_refused(setting: str, allowed: str, classic: Build
 def test_board_files_are_current(slug: str) -> None:
     """Word width and clock have their home in training.schedule, the rest in bitstreams."""
     assert (ROOT / "overlay" / slug / "board.mk").read_text() == board_mk(slug)
+
+
+@pytest.mark.parametrize("value_format", VLNV)
+def test_kernel_xml_is_the_register_description(value_format: str) -> None:
+    """Ports and arguments for v++: what the driver reads and writes, where it does."""
+    kernel = kernel_name(value_format)
+    text = (ROOT / "overlay" / "u50" / f"{kernel}.xml").read_text()
+    root = ElementTree.fromstring(text.encode())
+    (described,) = root.iter("kernel")
+    assert described.get("name") == kernel
+    assert described.get("hwControlProtocol") == "ap_ctrl_hs"
+    ports = {port.get("name"): port for port in root.iter("port")}
+    assert set(ports) == {"s_axi_control"} | {f"m_axi_{b}" for b in BUNDLES[kernel]}
+    assert ports["m_axi_gmem_planes"].get("dataWidth") == "512"
+    assert ports["m_axi_gmem_labels"].get("dataWidth") == "32"
+    interface = INTERFACES[value_format]
+    found = list(root.iter("arg"))
+    assert [arg.get("name") for arg in found] == list(interface.offsets)
+    assert [int(arg.get("id", "")) for arg in found] == list(range(len(found)))
+    for arg, argument in zip(found, interface.arguments, strict=True):
+        pointer = argument.kind == "pointer"
+        assert int(arg.get("offset", ""), 0) == interface.offsets[argument.name]
+        assert int(arg.get("size", ""), 0) == int(arg.get("hostSize", ""), 0) == argument.bits // 8
+        assert arg.get("addressQualifier") == str(int(pointer))
+        assert arg.get("port") == (f"m_axi_{argument.bundle}" if pointer else "s_axi_control")
+    assert interface.span <= int(ports["s_axi_control"].get("range", ""), 0)
+    assert text == kernel_xml(value_format, TARGETS["u50"].board.word_bits)
 
 
 def test_kernels_are_current() -> None:

@@ -431,7 +431,7 @@ class SgdDriver(pynq.DefaultIP):
             f"the kernel did not finish within {timeout:g} s (modelled: at most "
             f"{self._modelled:.3g} s at {self._clock / 1e6:g} MHz)"
             + (f": {reason}" if reason else "")
-            + ". A stopped clock, another overlay in the logic or a bitstream that does not belong to "
+            + ". A stopped clock, another overlay, or a bitstream that does not belong to "
             "its .hwh look like this; load the overlay again"
         )
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zipml_pynq.accelerator.interface import INTERFACES, VLNV
+from zipml_pynq.accelerator.interface import BUNDLE_BITS, CONTROL_BUNDLE, INTERFACES, VLNV
 from zipml_pynq.errors import ArgumentError, OverlayMismatchError, OverlayNotBuiltError
 from zipml_pynq.training.schedule import BOARDS, Board
 
@@ -96,6 +96,29 @@ TARGETS: dict[str, Target] = {
         devices=("xilinx_u50_gen3x16_xdma_base_5", "xilinx_u50_gen3x16_xdma_5_202210_1"),
         ultra_ram=True,
         memory="HBM[0]",
+    ),
+    "pynq-z1": Target(
+        board=BOARDS["PYNQ-Z1"],
+        part="xc7z020clg400-1",
+        board_part="www.digilentinc.com:pynq-z1:part0:*",
+        platform="",
+        devices=("Pynq-Z1",),
+    ),
+    "kr260": Target(
+        board=BOARDS["KR260"],
+        part="xck26-sfvc784-2LV-c",
+        board_part="xilinx.com:kr260_som:part0:*",
+        platform="",
+        devices=("KR260",),
+        ultra_ram=True,
+    ),
+    "zcu104": Target(
+        board=BOARDS["ZCU104"],
+        part="xczu7ev-ffvc1156-2-e",
+        board_part="xilinx.com:zcu104:part0:*",
+        platform="",
+        devices=("ZCU104",),
+        ultra_ram=True,
     ),
 }
 
@@ -317,6 +340,48 @@ def kernels_mk() -> str:
     return makefile({"KERNELS": " ".join(kernel_name(name) for name in VLNV), **bundles})
 
 
+def kernel_xml(value_format: str, word_bits: int) -> str:
+    """What v++ has to know of a kernel: its ports, its arguments and where their registers are.
+
+    Every output is an argument as well, so that the ``.xclbin`` tells where the driver reads it.
+    """
+    interface = INTERFACES[value_format]
+    name, control = kernel_name(value_format), f"s_axi_{CONTROL_BUNDLE}"
+    addressable = 'portType="addressable" base="0x0"'
+    ports = [f'<port name="{control}" mode="slave" range="0x1000" dataWidth="32" {addressable}/>']
+    for bundle in interface.bundles:
+        ports.append(
+            f'<port name="m_axi_{bundle}" mode="master" range="0xFFFFFFFFFFFFFFFF" '
+            f'dataWidth="{BUNDLE_BITS[bundle] or word_bits}" {addressable}/>'
+        )
+    arguments = []
+    for number, argument in enumerate(interface.arguments):
+        memory = argument.kind == "pointer"
+        kind = "int*" if memory else "uint" if argument.bits == 32 else "ulong"
+        size = f"{argument.bits // 8:#x}"
+        arguments.append(
+            f'<arg name="{argument.name}" addressQualifier="{memory:d}" id="{number}" '
+            f'port="{f"m_axi_{argument.bundle}" if memory else control}" size="{size}" '
+            f'offset="{interface.offsets[argument.name]:#x}" type="{kind}" hostOffset="0x0" '
+            f'hostSize="{size}"/>'
+        )
+    return "\n".join(
+        [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            "<!-- Written by python -m zipml_pynq.devices.bitstreams; do not edit. -->",
+            '<root versionMajor="1" versionMinor="6">',
+            f'  <kernel name="{name}" language="ip_c" vlnv="{VLNV[value_format]}" attributes="" '
+            'preferredWorkGroupSizeMultiple="0" workGroupSize="1" interrupt="true" '
+            'hwControlProtocol="ap_ctrl_hs">',
+            *("    " + line for line in ["<ports>", *("  " + p for p in ports), "</ports>"]),
+            *("    " + line for line in ["<args>", *("  " + a for a in arguments), "</args>"]),
+            "  </kernel>",
+            "</root>",
+            "",
+        ]
+    )
+
+
 def makefile(values: Mapping[str, object]) -> str:
     """A Makefile of variables."""
     lines = [f"{key} := {value}".rstrip() for key, value in values.items()]
@@ -326,11 +391,14 @@ def makefile(values: Mapping[str, object]) -> str:
 
 
 def write(overlay: Path = OVERLAY) -> None:
-    """Write ``kernels.mk`` and every ``board.mk``."""
+    """Write ``kernels.mk``, every ``board.mk``, and the ``.xml`` of kernels on a platform."""
     (overlay / "kernels.mk").write_text(kernels_mk())
     for slug in TARGETS:
         (overlay / slug).mkdir(exist_ok=True)
         (overlay / slug / "board.mk").write_text(board_mk(slug))
+        for value_format in VLNV if TARGETS[slug].platform else ():
+            text = kernel_xml(value_format, TARGETS[slug].board.word_bits)
+            (overlay / slug / f"{kernel_name(value_format)}.xml").write_text(text)
 
 
 if __name__ == "__main__":

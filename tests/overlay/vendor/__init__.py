@@ -45,6 +45,8 @@ OPTIONS: dict[str, set[str]] = {
     "connect_bd_net": set(),
     "connect_bd_intf_net": set(),
     "assign_bd_address": {"-offset", "-range", "-force", "-target_address_space"},
+    "exclude_bd_addr_seg": {"-target_address_space"},
+    "set_param": set(),
     "validate_bd_design": set(),
     "save_bd_design": set(),
     "generate_target": set(),
@@ -56,7 +58,7 @@ OPTIONS: dict[str, set[str]] = {
     "report_timing_summary": {"-file"},
     "report_utilization": {"-hierarchical", "-hierarchical_depth", "-file"},
     "report_clocks": {"-file"},
-    "package_xo": {"-force", "-kernel_name", "-ip_directory", "-ctrl_protocol", "-xo_path"},
+    "package_xo": {"-force", "-kernel_name", "-ip_directory", "-kernel_xml", "-xo_path"},
 }
 
 

@@ -34,7 +34,7 @@ foreach name {
   csim_design cosim_design
   set_property update_ip_catalog create_bd_design apply_bd_automation connect_bd_net
   connect_bd_intf_net assign_bd_address validate_bd_design save_bd_design generate_target
-  make_wrapper wait_on_run reset_run open_run
+  exclude_bd_addr_seg set_param make_wrapper wait_on_run reset_run open_run
 } {
   command $name
 }

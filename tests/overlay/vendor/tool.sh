@@ -3,6 +3,7 @@
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 tool=$(basename "$0")
+[ "$tool" != "${VENDOR_BROKEN:-}" ] || { echo "$tool v2025.1: no such application" && exit 1; }
 case "$*" in
   -version | --version)
     echo "$tool v${VENDOR_VERSION:-2023.2} (64-bit)"

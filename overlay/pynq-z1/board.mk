@@ -1,0 +1,11 @@
+# Written by python -m zipml_pynq.devices.bitstreams; do not edit.
+PART := xc7z020clg400-1
+BOARD_PART := www.digilentinc.com:pynq-z1:part0:*
+PLATFORM :=
+MEMORY :=
+DEVICE := Pynq-Z1
+WORD_BITS := 64
+ULTRA_RAM := 0
+CLOCK_MHZ := 100
+PERIOD_NS := 10.000
+SUFFIXES := .bit .hwh
