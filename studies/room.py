@@ -19,7 +19,7 @@ from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.devices.bitstreams import TARGETS, kernel_name
 
 #: Blocks of 36 Kbit and of 288 Kbit of the devices; from memory of their data sheets.
-DEVICES = {"pynq-z2": (140, 0), "kv260": (144, 64), "u50": (1344, 640)}
+DEVICES = {"pynq-z2": (140, 0), "kv260": (144, 64), "zcu104": (312, 96), "u50": (1344, 640)}
 #: Shapes of half a block RAM whose ports both read, and with a port for each direction; of an
 #: UltraRAM.
 TRUE_DUAL = [(1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)]
@@ -125,6 +125,7 @@ def table() -> str:
 LOGIC = {
     "pynq-z2": (53_200, 106_400, 220, 25),
     "kv260": (117_120, 234_240, 1248, 27),
+    "zcu104": (230_400, 460_800, 1728, 27),
     "u50": (872_000, 1_743_000, 5952, 27),
 }
 #: From this share on a device is called tight: placement and routing need the rest.
