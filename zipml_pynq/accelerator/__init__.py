@@ -3,6 +3,7 @@
 | module | what is decided there |
 |---|---|
 | ``interface`` | registers, their offsets and ports |
+| ``handoff`` | where an overlay's metadata say that registers and memories are |
 | ``capability``, ``status``, ``regions`` | what a build is, what it refuses, what it touches |
 | ``driver`` | registers written, started, waited for |
 | ``host`` | the same in this process, without a device |
@@ -11,5 +12,6 @@
 | ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |
+| ``power`` | energy of a training, from a board's sensors |
 | ``needs_pynq`` | pynq, or how to install it |
 """

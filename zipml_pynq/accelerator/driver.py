@@ -26,6 +26,7 @@ from zipml_pynq.accelerator.buffers import (
 )
 from zipml_pynq.accelerator.capability import Capability
 from zipml_pynq.accelerator.contract import checked
+from zipml_pynq.accelerator.handoff import banks, offsets
 from zipml_pynq.accelerator.interface import (
     AP_DONE,
     AP_IDLE,
@@ -39,10 +40,10 @@ from zipml_pynq.accelerator.interface import (
     PLANES_BUNDLE,
     VALUE_FORMATS,
     VLNV,
-    word_names,
 )
 from zipml_pynq.accelerator.loaded import Loaded, replaced_unseen
 from zipml_pynq.accelerator.needs_pynq import pynq
+from zipml_pynq.accelerator.power import PowerMeter
 from zipml_pynq.accelerator.regions import regions
 from zipml_pynq.accelerator.remote import (
     DEVICE_ERRORS,
@@ -99,8 +100,8 @@ class SgdDriver(pynq.DefaultIP):
         self._value_format = VALUE_FORMATS[description["type"]]
         self._interface = INTERFACES[self._value_format]
         self._parameters: dict[str, Any] = description.get("parameters") or {}
-        self._offsets = self._resolve_offsets()
-        self._banks = self._resolve_banks()
+        self._offsets = offsets(self._interface, self._registers, description["fullpath"])
+        self._banks = banks(self._interface, self._registers, self.device)
         self._known: Capability | None = None
         self._scalars = dict.fromkeys(self._interface.scalars, 0)
         self._bound: dict[str, weakref.ref[Any] | None] = dict.fromkeys(self._interface.pointers)
@@ -108,35 +109,10 @@ class SgdDriver(pynq.DefaultIP):
         self._modelled = 0.0
         #: Clock of the kernel in MHz, where it is known; :func:`load_overlay` sets it.
         self.clock_mhz: float | None = None
+        #: What measures the board's power, where it has a sensor; set there, too.
+        self.power: PowerMeter | None = None
         self._loaded = Loaded.on(self.device)
         self._launched: Loaded | None = None
-
-    def _resolve_offsets(self) -> dict[str, int]:
-        """Offset of each register: the ``.hwh``'s, since tools differ in the gaps they leave."""
-        if not self._registers:
-            return dict(self._interface.offsets)
-        offsets = {}
-        for argument in self._interface.arguments:
-            # a .hwh has a register for each word, an .xclbin one for each argument
-            for name in (word_names(argument)[0], argument.name):
-                if name in self._registers:
-                    offsets[argument.name] = int(self._registers[name]["address_offset"])
-                    break
-            else:
-                raise OverlayMismatchError(
-                    f"the overlay's IP {self._fullpath} has no register {name!r}: its .hwh is of "
-                    "another register interface than this package's "
-                    f"{CONFIG.interface_version:#010x}"
-                )
-        return offsets
-
-    def _resolve_banks(self) -> dict[str | None, Any]:
-        """Memory of each pointer, where the metadata tell which bank its port is connected to."""
-        return {
-            name: self.device.get_memory_by_name(self._registers[name]["memory"])
-            for name in self._interface.pointers
-            if "memory" in (self._registers or {}).get(name, {})
-        }
 
     # ---- registers ----------------------------------------------------------------------------
 
@@ -583,7 +559,10 @@ class SgdDriver(pynq.DefaultIP):
         buffers: list[Any] = []
         try:
             run = Training(self, packed, plan, redraw, progress, timeout, buffers)
-            result = run.run(start, until)
+            if self.power is None:
+                result = run.run(start, until)
+            else:
+                result = self.power.measured(lambda: run.run(start, until))
         except DeviceConnectionError:
             forget_buffers(buffers)
             raise

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zipml_pynq.accelerator import power
 from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.interface import VLNV, check_build
 from zipml_pynq.accelerator.needs_pynq import pynq
@@ -112,6 +113,9 @@ def load_overlay(
     overlay = _downloaded(source, device)
     driver = find_driver(overlay, name)
     driver.clock_mhz = settled(overlay.bitfile_name, overlay.device)
+    # the sensors are those of the board that Python runs on
+    found = power.sensor() if overlay.device.has_capability("MEMORY_MAPPED") else None
+    driver.power = None if found is None else power.PowerMeter(found)
     return LoadedOverlay(overlay, driver)
 
 

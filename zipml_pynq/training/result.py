@@ -37,6 +37,11 @@ class TrainResult:
         Numbers clipped where model or gradient were quantized.
     refetched : int
         Samples read again at full precision.
+    seconds : float or None
+        What the training took on a board with a sensor of its power; copies to the device included.
+    joules : float or None
+        What the board took in that time, whole and not above idling. None without a sensor, as in
+        emulation.
     """
 
     model: NDArray[np.float64]
@@ -49,6 +54,8 @@ class TrainResult:
     outside: int = 0
     clipped: int = 0
     refetched: int = 0
+    seconds: float | None = None
+    joules: float | None = None
 
     @classmethod
     def from_fixed(
