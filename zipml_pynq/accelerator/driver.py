@@ -100,7 +100,7 @@ class SgdDriver(pynq.DefaultIP):
         self._value_format = VALUE_FORMATS[description["type"]]
         self._interface = INTERFACES[self._value_format]
         self._parameters: dict[str, Any] = description.get("parameters") or {}
-        self._offsets = offsets(self._interface, self._registers, description["fullpath"])
+        self._offsets = offsets(self._interface, self._registers, description.get("fullpath", ""))
         self._banks = banks(self._interface, self._registers, self.device)
         self._known: Capability | None = None
         self._scalars = dict.fromkeys(self._interface.scalars, 0)

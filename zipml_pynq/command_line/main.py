@@ -10,7 +10,15 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from zipml_pynq.command_line import bench, boards, inspect, predict, prepare, train  # noqa: F401
+from zipml_pynq.command_line import (  # noqa: F401
+    bench,
+    board_check,
+    boards,
+    inspect,
+    predict,
+    prepare,
+    train,
+)
 from zipml_pynq.command_line.group import zipml
 from zipml_pynq.errors import ArgumentError, ZipmlError
 

@@ -7,5 +7,6 @@
 | ``served`` | the same behind a wire, speaking PYNQ.remote |
 | ``xrt`` | cards with XRT |
 | ``design``, ``hwh``, ``emulated_bitstream``, ``overlays/`` | the overlay that emulation loads |
+| ``check_up`` | a page about a board |
 | ``bitstreams``, ``clocks`` | bitstreams of real boards, and what clocks they run at |
 """
