@@ -17,7 +17,10 @@ from tests import ROOT
 
 if find_spec("pynq") is None:
     # without pynq: modules about devices are left out, and tests that turn out to need one skipped
-    collect_ignore_glob = ["devices/*", "accelerator/test_buffers.py"]
+    collect_ignore_glob = [
+        "devices/*",
+        *(f"accelerator/test_{n}.py" for n in ("buffers", "loaded", "power")),
+    ]
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(item, call):

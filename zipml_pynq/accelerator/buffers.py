@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from zipml_pynq.accelerator.needs_pynq import PynqBuffer
 from zipml_pynq.accelerator.remote import device_errors
 from zipml_pynq.errors import DeviceBufferError
 
@@ -53,6 +52,8 @@ def address_of(name: str, buffer: Any, device: Any, bank: Any) -> int:
     DeviceBufferError
         See :meth:`zipml_pynq.accelerator.driver.SgdDriver.write_registers`.
     """
+    from pynq.buffer import PynqBuffer  # runs are planned where there is no pynq, too
+
     owner = owner_of(buffer)
     if owner is None or not hasattr(buffer, "device_address"):
         raise DeviceBufferError(
