@@ -12,11 +12,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zipml_pynq.accelerator.needs_pynq import pynq
+from zipml_pynq.accelerator.needs_pynq import EmbeddedDevice, global_state
 from zipml_pynq.errors import OverlayReplacedError
 
-global_state = pynq.pl_server.global_state
-EmbeddedDevice = pynq.pl_server.embedded_device.EmbeddedDevice
 #: pynq's file since 3.1, and before.
 _STATE_FILES = ("global_pl_state_.json", "global_pl_state.json")
 #: What pynq's file names a kernel after that no process loaded through pynq.

@@ -8,6 +8,8 @@ from __future__ import annotations
 try:
     import pynq
     from pynq.buffer import PynqBuffer
+    from pynq.pl_server import global_state
+    from pynq.pl_server.embedded_device import EmbeddedDevice
 except ModuleNotFoundError as error:
     if error.name != "pynq":
         raise
@@ -17,4 +19,4 @@ except ModuleNotFoundError as error:
         name="pynq",
     ) from error
 
-__all__ = ["PynqBuffer", "pynq"]
+__all__ = ["EmbeddedDevice", "PynqBuffer", "global_state", "pynq"]
