@@ -92,6 +92,9 @@ inline uint32_t FirstRow(const Registers &r, uint32_t block) {
 /// Words of one sample in the labels' memory.
 inline uint32_t LabelColumns(const Registers &r) { return (r.flags & kFlagWeights) != 0 ? 2 : 1; }
 
+/// Of a block.
+inline uint32_t LabelWords(const Registers &r) { return LabelColumns(r) * r.block_samples; }
+
 /// Whether features have steps of their own.
 inline bool HasFeatureSteps(const Registers &r) { return (r.flags & kFlagFeatureSteps) != 0; }
 

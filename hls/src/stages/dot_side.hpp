@@ -13,6 +13,7 @@ namespace zipml {
 template <class Format>
 struct DotSide {
   typedef typename Format::dot_t dot_t;
+  uint32_t half;       // of the block buffers
   uint32_t ring;       // place of the batch in the ring
   uint32_t first_row;  // of the batch in its block
   uint32_t pass;       // over the cells of the batch
@@ -34,17 +35,17 @@ template <class Format>
 void BeginDots(const Geometry &g, DotSide<Format> &dot) {
   #pragma HLS INLINE
   dot.pass = 0;
-  dot.address = dot.first_row * g.chunks;
+  dot.address = (dot.half << BlockWordsLog2(Format::kFormat)) + dot.first_row * g.chunks;
   dot.ring_address = dot.ring * g.slot_cells;
 }
 
 template <class Format>
-DotSide<Format> DotSideAt(const Registers &r, const Geometry &g,
-                          const uint32_t position[kPositions]) {
+DotSide<Format> DotSideAt(const Registers &r, const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   DotSide<Format> dot;
-  dot.ring = position[kDotRing];
-  dot.first_row = FirstRow(r, position[kBlock]) + position[kDotted] * r.batch;
+  dot.half = position.half;
+  dot.ring = position.dot_ring;
+  dot.first_row = FirstRow(r, position.block) + position.dotted * r.batch;
   dot.sample = 0;
   dot.cell = 0;
   dot.part = 0;
@@ -126,8 +127,8 @@ template <class Format>
 void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &losses,
                  const Slot &slot, const DotSide<Format> &dot, const Plane &plane,
                  const DotProducts<Format> &dots, uint32_t block_sample,
-                 const int32_t block_labels[kBlockSamples],
-                 const int32_t block_weights[kBlockSamples],
+                 const LabelEntry block_labels[kBufferSamples],
+                 const LabelEntry block_weights[kBufferSamples],
                  const int32_t derivative_first[kDerivativeEntries],
                  const int32_t derivative_second[kDerivativeEntries],
                  const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
@@ -141,7 +142,8 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
   const bool polynomial = Format::kPlaneByPlane && r.loss == kPolynomial;
   const uint32_t row = dot.first_row + dot.sample;
   const bool real = block_sample + row < r.samples;
-  const int32_t label = block_labels[row];
+  const uint32_t row_place = (dot.half << kBlockSamplesLog2) + row;
+  const int32_t label = block_labels[row_place];
   const Polynomial before = {product[dot.sample], sum[dot.sample]};
   if (polynomial && !plane.base && !last && real && !carried) {
     const int32_t margin =
@@ -152,7 +154,7 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
     sum[dot.sample] = after.sum;
   }
   if (last && !carried) {
-    const int32_t weight = block_weights[row];
+    const int32_t weight = block_weights[row_place];
     Coefficients c = {0, 0};
     bool doubt = false;
     if (Format::kRefetches && real) {
@@ -198,11 +200,10 @@ void NextDotCell(const Registers &r, const Geometry &g, DotSide<Format> &dot) {
 
 /// One word of the dot side: copies it to the ring, adds its products, and completes what it ends.
 template <class Format>
-void DotStep(const typename Format::word_t words[Format::kBufferPlanes]
-                                                [1 << BlockWordsLog2(Format::kFormat)],
-             const int32_t block_labels[kBlockSamples], const int32_t block_weights[kBlockSamples],
-             const Registers &r, const Geometry &g, const LossRegisters &losses, const Slot &slot,
-             uint32_t block_sample,
+void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
+             const LabelEntry block_labels[kBufferSamples],
+             const LabelEntry block_weights[kBufferSamples], const Registers &r, const Geometry &g,
+             const LossRegisters &losses, const Slot &slot, uint32_t block_sample,
              const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
              const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
              const int32_t derivative_first[kDerivativeEntries],

@@ -17,15 +17,15 @@ struct Slot {
   uint32_t update;    // number of the next update
 };
 
-inline Slot SlotAt(const Registers &r, const Geometry &g, const uint32_t position[kPositions]) {
+inline Slot SlotAt(const Registers &r, const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   Slot slot;
-  slot.number = position[kSlot];
+  slot.number = position.slot;
   slot.cycle = 0;
-  slot.left = BlockBatches(r, g, position[kBlock]) - position[kDotted];
-  slot.previous = position[kPrevious];
-  slot.current = position[kCurrent];
-  slot.update = position[kUpdate];
+  slot.left = BlockBatches(r, g, position.block) - position.dotted;
+  slot.previous = position.previous;
+  slot.current = position.current;
+  slot.update = position.update;
   return slot;
 }
 
@@ -74,9 +74,9 @@ struct Counts {
   uint32_t clipped;
 };
 
-inline Counts CountsAt(const uint32_t position[kPositions]) {
+inline Counts CountsAt(const Position &position) {
   #pragma HLS INLINE
-  const Counts counts = {position[kSaturations], position[kOutside], position[kClipped]};
+  const Counts counts = {position.saturations, position.outside, position.clipped};
   return counts;
 }
 

@@ -32,10 +32,10 @@ inline void BeginUpdate(const Geometry &g, UpdateSide &update) {
   update.address = update.row_address;
 }
 
-inline UpdateSide UpdateSideAt(const Geometry &g, const uint32_t position[kPositions]) {
+inline UpdateSide UpdateSideAt(const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   UpdateSide update;
-  update.ring = position[kUpdateRing];
+  update.ring = position.update_ring;
   update.pass = 0;
   update.sample = 0;
   BeginUpdate(g, update);
@@ -85,7 +85,7 @@ inline void NextUpdateWord(const Registers &r, const Geometry &g, UpdateSide &up
 }
 
 /// One word of the update: adds its terms to the sums of its cell, and hands them to the turns when
-/// they are complete.
+/// they are complete. A cell waits for those of the one before it.
 template <class Format>
 void UpdateStep(const Registers &r, const Geometry &g, const Slot &slot,
                 const RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
@@ -97,6 +97,10 @@ void UpdateStep(const Registers &r, const Geometry &g, const Slot &slot,
                 Turn &turn) {
   #pragma HLS INLINE
   typedef typename Format::gradient_t gradient_t;
+  if (update.pause != 0) {
+    --update.pause;
+    return;
+  }
   const typename Format::cell_t cell = ring[update.address];
   const uint32_t place = update.ring * r.batch + update.sample;
   const Coefficients c = {coefficient_first[place], coefficient_second[place]};
