@@ -46,7 +46,7 @@ typedef struct {
   uint64_t capability;
   uint64_t words;
   uint64_t modelled_cycles; /* by the schedule */
-  uint64_t measured_cycles; /* by a clock; without one the schedule's */
+  uint64_t measured_cycles; /* by a clock, or by the schedule without one */
   uint64_t waited_cycles;   /* of them those in which training waited for words */
   uint32_t counted;         /* 1: there is a clock */
   uint32_t saturations;

@@ -13,13 +13,14 @@
 #define ZIPML_REGION
 #define ZIPML_CHANNEL(Value, channel, entries) \
   hls::stream<Value> channel; \
-  ZIPML_PRAGMA(STREAM variable=channel type=fifo depth=entries)
+  ZIPML_PRAGMA(STREAM variable=channel type=fifo depth=entries) \
+  ZIPML_PRAGMA(BIND_STORAGE variable=channel type=fifo impl=lutram)
 #define ZIPML_PROCESS(...) __VA_ARGS__
 #define ZIPML_REGION_END
 // clang-format on
 #endif
 
-// Words that are read ahead of the trainer: a block RAM is that deep, and a burst's latency is a
-// fraction of it. Labels come once in so many words.
-#define ZIPML_WORDS_AHEAD 512
+// Words and labels that are read ahead of the trainer: as many as come in the latency of a block's
+// two bursts, so that the trainer does not see it. They fit look-up tables.
+#define ZIPML_WORDS_AHEAD 128
 #define ZIPML_LABELS_AHEAD 64

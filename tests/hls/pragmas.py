@@ -427,7 +427,12 @@ def _variables(use: Use, top: str) -> Iterator[str]:
     if size is None:
         yield f"{variable} is not declared before it"
         return
-    if use.name in ("array_partition", "array_reshape", "bind_storage") and size == 0:
+    channel = use.options.get("type", "").lower() == "fifo"
+    if (
+        use.name in ("array_partition", "array_reshape", "bind_storage")
+        and size == 0
+        and not channel
+    ):
         yield f"{variable} is no array"
     if int(use.options.get("dim", "0")) > size:
         yield f"{variable} has {size} dimensions, not {use.options['dim']}"

@@ -131,7 +131,7 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
                  const LabelEntry block_weights[kBufferSamples],
                  const int32_t derivative_first[kDerivativeEntries],
                  const int32_t derivative_second[kDerivativeEntries],
-                 const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
+                 const int32_t powers[kMaxDegree + 1], uint64_t norm,
                  PolynomialEntry product[kMaxBatch], PolynomialEntry sum[kMaxBatch],
                  CoefficientEntry coefficient_first[kCoefficientEntries],
                  CoefficientEntry coefficient_second[kCoefficientEntries], bool in_doubt[kMaxBatch],
@@ -159,7 +159,7 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
     bool doubt = false;
     if (Format::kRefetches && real) {
       doubt = InDoubt(Format::kFormat, r.bits, r.sampling, dots.first.to_int64(),
-                      dots.second.to_int64(), label, norms[dot.version]);
+                      dots.second.to_int64(), label, norm);
     }
     if (polynomial && real) {
       c = PolynomialCoefficients(losses, before, label, weight, counts.saturations);
@@ -208,7 +208,7 @@ void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Fo
              const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
              const int32_t derivative_first[kDerivativeEntries],
              const int32_t derivative_second[kDerivativeEntries],
-             const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
+             const int32_t powers[kMaxDegree + 1], uint64_t norm,
              RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
              CoefficientEntry coefficient_first[kCoefficientEntries],
              CoefficientEntry coefficient_second[kCoefficientEntries],
@@ -223,7 +223,7 @@ void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Fo
     const Plane plane = PlaneOf<Format>(r, g, dot.pass);
     const DotProducts<Format> dots = CompleteRow<Format>(r, g, plane, dot_base, dot_first, dot);
     CompleteDot<Format>(r, g, losses, slot, dot, plane, dots, block_sample, block_labels,
-                        block_weights, derivative_first, derivative_second, powers, norms, product,
+                        block_weights, derivative_first, derivative_second, powers, norm, product,
                         sum, coefficient_first, coefficient_second, in_doubt, counts);
   }
   NextDotCell(r, g, dot);

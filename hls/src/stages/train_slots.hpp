@@ -98,6 +98,7 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   const uint32_t cycles = slots * g.slot_cycles, block_sample = position.block * r.block_samples;
   const LossRegisters losses = LossRegistersAt(r, position);
   Slot slot = SlotAt(r, g, position);
+  const uint64_t norm = norms[ReadVersion(g, slot)];  // of use in single slots alone
   DotSide<Format> dot = DotSideAt<Format>(r, g, position);
   UpdateSide update = UpdateSideAt(g, position);
   Turn turn = NoTurn<Format>();
@@ -130,7 +131,7 @@ TRAIN:
     if (pass.runs) dot.version = ReadVersion(g, slot);
     if (pass.dots && slot.cycle < g.slot_cells) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
-                      dot_levels, derivative_first, derivative_second, powers, norms, ring,
+                      dot_levels, derivative_first, derivative_second, powers, norm, ring,
                       coefficient_first, coefficient_second, dot_base, dot_first, product, sum,
                       in_doubt, dot, counts);
     }
