@@ -42,11 +42,13 @@ constexpr bool kHasClock = false;
 }  // namespace zipml
 #endif
 
-// A batch of one sample may add to the same dot product in every pass: forwarded past the memory.
-#define ZIPML_DOT_DISTANCE 2
+// Passes from one row of a sample to its next one; batches of fewer samples are forwarded past the
+// memory.
+#define ZIPML_DOT_DISTANCE 4
 
 namespace zipml {
 
+constexpr int kForwardedRows = ZIPML_DOT_DISTANCE - 1;
 constexpr int kModelVersions = 3;
 constexpr int kCoefficientEntries = (kMaxDelay + 1) * kMaxBatch;
 /// Of a memory whose entries a loop either reads or writes.

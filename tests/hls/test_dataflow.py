@@ -81,7 +81,7 @@ def test_processes_come_to_an_end_in_the_time_of_the_schedule(headers: str, tmp_
         # reading and training by turns
         ("src/stages/train_slots.hpp", FILL, "", "waits by the clock"),
         # the half that is trained on is filled
-        ("src/stages/train_run.hpp", "FillSideOf(r, g, 1 - fill.half,", "FillSideOf(r, g, fill.half,",
+        ("src/stages/train_run.hpp", "(r, g, 1 - fill.half,", "(r, g, fill.half,",
          "promised are|differ"),
     ],
 )  # fmt: skip

@@ -13,10 +13,12 @@ namespace zipml {
 template <class Format>
 struct DotSide {
   typedef typename Format::dot_t dot_t;
-  uint32_t half;       // of the block buffers
-  uint32_t ring;       // place of the batch in the ring
-  uint32_t first_row;  // of the batch in its block
-  uint32_t pass;       // over the cells of the batch
+  uint32_t half;           // of the block buffers
+  uint32_t ring;           // place of the batch in the ring
+  uint32_t ring_cell;      // its first cell there
+  uint32_t first_row;      // of the batch in its block
+  uint32_t first_address;  // its first word in the block buffer
+  uint32_t pass;           // over the cells of the batch
   uint32_t sample;
   uint32_t cell;
   uint32_t part;     // of a word
@@ -26,17 +28,20 @@ struct DotSide {
   uint32_t version;  // of the model
   dot_t row_first;   // sums of the row so far, of either sample
   dot_t row_second;
-  dot_t last_base;  // what the memories of dot products got last
-  dot_t last_first;
+  // dot products of the latest rows, the last one first: so many samples are back too soon for a
+  // memory
+  dot_t recent_base[kForwardedRows];
+  dot_t recent_first[kForwardedRows];
 };
 
-/// Takes up the batch of `first_row`, or the one behind it.
+/// Takes up the batch of `first_row`, or the one behind it. Nothing is multiplied here, where the
+/// next pass goes on with the address.
 template <class Format>
-void BeginDots(const Geometry &g, DotSide<Format> &dot) {
+void BeginDots(DotSide<Format> &dot) {
   #pragma HLS INLINE
   dot.pass = 0;
-  dot.address = (dot.half << BlockWordsLog2(Format::kFormat)) + dot.first_row * g.chunks;
-  dot.ring_address = dot.ring * g.slot_cells;
+  dot.address = dot.first_address;
+  dot.ring_address = dot.ring_cell;
 }
 
 template <class Format>
@@ -45,7 +50,9 @@ DotSide<Format> DotSideAt(const Registers &r, const Geometry &g, const Position 
   DotSide<Format> dot;
   dot.half = position.half;
   dot.ring = position.dot_ring;
+  dot.ring_cell = dot.ring * g.slot_cells;
   dot.first_row = FirstRow(r, position.block) + position.dotted * r.batch;
+  dot.first_address = (dot.half << BlockWordsLog2(Format::kFormat)) + dot.first_row * g.chunks;
   dot.sample = 0;
   dot.cell = 0;
   dot.part = 0;
@@ -53,9 +60,13 @@ DotSide<Format> DotSideAt(const Registers &r, const Geometry &g, const Position 
   dot.version = 0;
   dot.row_first = 0;
   dot.row_second = 0;
-  dot.last_base = 0;
-  dot.last_first = 0;
-  BeginDots(g, dot);
+RECENT_ROWS:
+  for (int i = 0; i < kForwardedRows; ++i) {
+    #pragma HLS UNROLL
+    dot.recent_base[i] = 0;
+    dot.recent_first[i] = 0;
+  }
+  BeginDots(dot);
   return dot;
 }
 
@@ -92,19 +103,20 @@ struct DotProducts {
 };
 
 /// Adds a complete row to its sample's dot products: base planes add up, then each dither plane
-/// completes the dot product of its own sample. A batch of one sample comes back in the next pass
-/// already, so its latest sums go past the memory.
+/// completes the dot product of its own sample. A sample is back after as many rows as its batch
+/// has; the latest rows' sums go past the memories, which have ZIPML_DOT_DISTANCE passes to load,
+/// add and store.
 template <class Format>
 DotProducts<Format> CompleteRow(const Registers &r, const Geometry &g, const Plane &plane,
                                 DotEntry<Format> dot_base[kMaxBatch],
                                 DotEntry<Format> dot_first[kMaxBatch], DotSide<Format> &dot) {
   #pragma HLS INLINE
   typedef typename Format::dot_t dot_t;
-  const bool forward = r.batch == 1;
+  const bool forward = r.batch <= kForwardedRows;
   const bool alone = dot.pass == 0 || (Format::kPlaneByPlane && g.base_planes == 0);
   const dot_t weighted = ShiftLeft(dot.row_first.to_int64(), plane.weight);
-  const dot_t old_base = forward ? dot.last_base : dot_base[dot.sample];
-  const dot_t old_first = forward ? dot.last_first : dot_first[dot.sample];
+  const dot_t old_base = forward ? dot.recent_base[r.batch - 1] : dot_t(dot_base[dot.sample]);
+  const dot_t old_first = forward ? dot.recent_first[r.batch - 1] : dot_t(dot_first[dot.sample]);
   const dot_t zero = 0;
   DotProducts<Format> dots;
   dots.latest = (alone ? zero : old_base) + weighted;
@@ -112,11 +124,17 @@ DotProducts<Format> CompleteRow(const Registers &r, const Geometry &g, const Pla
   dots.second = Format::kPairs ? dot.row_second : dots.latest;
   if (plane.base) {
     dot_base[dot.sample] = dots.latest;
-    dot.last_base = dots.latest;
   } else if (plane.dither == 0) {
     dot_first[dot.sample] = dots.latest;
-    dot.last_first = dots.latest;
   }
+FORWARD:
+  for (int i = kForwardedRows - 1; i > 0; --i) {
+    #pragma HLS UNROLL
+    dot.recent_base[i] = dot.recent_base[i - 1];
+    dot.recent_first[i] = dot.recent_first[i - 1];
+  }
+  dot.recent_base[0] = plane.base ? dots.latest : old_base;
+  dot.recent_first[0] = dots.first;
   return dots;
 }
 
@@ -193,7 +211,7 @@ void NextDotCell(const Registers &r, const Geometry &g, DotSide<Format> &dot) {
     if (++dot.sample == r.batch) {
       dot.sample = 0;
       ++dot.pass;
-      dot.address += g.plane_words - r.batch * g.chunks;
+      dot.address += g.plane_words - g.batch_words;
     }
   }
 }

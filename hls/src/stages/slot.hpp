@@ -62,17 +62,21 @@ inline uint32_t WriteVersion(const Slot &slot) {
   return kModelVersions - slot.previous - slot.current;
 }
 
-inline uint32_t NextInRing(const Geometry &g, uint32_t place) {
-  #pragma HLS INLINE
-  return place + 1 == g.overlap.ring_batches ? 0 : place + 1;
-}
-
 /// What training counts of its samples and entries.
 struct Counts {
   uint32_t saturations;
   uint32_t outside;
   uint32_t clipped;
 };
+
+/// Adds what a pass has counted: once a pass, for a sum that a pass hands to the next is due in a
+/// cycle, and a chain of additions would not be.
+inline void AddCounts(const Counts &pass, Counts &counts) {
+  #pragma HLS INLINE
+  counts.saturations += pass.saturations;
+  counts.outside += pass.outside;
+  counts.clipped += pass.clipped;
+}
 
 inline Counts CountsAt(const Position &position) {
   #pragma HLS INLINE

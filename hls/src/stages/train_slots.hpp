@@ -37,14 +37,17 @@ void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot
     slot.current = written;
     ++slot.update;
     update.ring = NextInRing(g, update.ring);
+    update.ring_cell = NextRingCell(g, update.ring, update.ring_cell);
   }
   if (pass.dots) {
     --slot.left;
     dot.first_row += r.batch;
+    dot.first_address += g.batch_words;
     dot.ring = NextInRing(g, dot.ring);
+    dot.ring_cell = NextRingCell(g, dot.ring, dot.ring_cell);
   }
-  BeginDots(g, dot);
-  BeginUpdate(g, update);
+  BeginDots(dot);
+  BeginUpdate(update);
 }
 
 /// Writes down where training stands, for the next slots.
@@ -93,7 +96,6 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   typename Format::gradient_t closing[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = closing type = complete dim = 1
-
   constexpr uint32_t kTurns = Turns<Format>();
   const uint32_t cycles = slots * g.slot_cycles, block_sample = position.block * r.block_samples;
   const LossRegisters losses = LossRegistersAt(r, position);
@@ -114,35 +116,35 @@ TRAIN:
     ZIPML_NOT_SHARED(block_weights)
     ZIPML_READ_BEHIND_WRITE(model, ZIPML_UPDATE_LATENCY)
     ZIPML_READ_BEHIND_WRITE(master, ZIPML_UPDATE_LATENCY)
-    ZIPML_READ_BEHIND_WRITE(ring, ZIPML_RESIDUAL_LATENCY)
+    ZIPML_READ_BEHIND_WRITE(ring, ZIPML_RESIDUAL_LATENCY) ZIPML_NO_READ_OF_OWN_WRITE(ring)
     ZIPML_READ_BEHIND_WRITE(coefficient_first, ZIPML_RESIDUAL_LATENCY)
     ZIPML_READ_BEHIND_WRITE(coefficient_second, ZIPML_RESIDUAL_LATENCY)
-    ZIPML_NO_READ_OF_OWN_WRITE(ring)
-    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first)
-    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
+    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first) ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
     ZIPML_READ_BEHIND_WRITE(dot_base, ZIPML_DOT_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(dot_first, ZIPML_DOT_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(product, ZIPML_POLYNOMIAL_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)
-    // clang-format on
-    BeginPass();
+        // clang-format on
+        BeginPass();
     FillStep<Format>(r, g, words_in, labels_in, words, block_labels, block_weights, fill);
+    Counts counted = {0, 0, 0};
     const Pass pass = PassOf(g, slot, i < cycles);
     if (pass.runs) dot.version = ReadVersion(g, slot);
     if (pass.dots && slot.cycle < g.slot_cells) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
                       dot_levels, derivative_first, derivative_second, powers, norm, ring,
                       coefficient_first, coefficient_second, dot_base, dot_first, product, sum,
-                      in_doubt, dot, counts);
+                      in_doubt, dot, counted);
     }
     if (turn.next != kTurns) {
       CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, model,
-                        master, norms, turn, counts);
+                        master, norms, turn, counted);
     }
     if (pass.updates && update.cell != g.cells) {
       UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,
                          gradient, closing, update, turn);
     }
+    AddCounts(counted, counts);
     if (pass.runs && ++slot.cycle == g.slot_cycles) EndSlot(r, g, pass, slot, dot, update);
   }
 

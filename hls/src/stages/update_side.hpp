@@ -12,8 +12,9 @@ namespace zipml {
 
 /// Where the update side stands.
 struct UpdateSide {
-  uint32_t ring;  // place of the batch in the ring
-  uint32_t pass;  // over the cells of the batch
+  uint32_t ring;       // place of the batch in the ring
+  uint32_t ring_cell;  // its first cell there
+  uint32_t pass;       // over the cells of the batch
   uint32_t sample;
   uint32_t cell;
   uint32_t table;        // first level of the cell's tables
@@ -23,12 +24,12 @@ struct UpdateSide {
 };
 
 /// Takes up the batch that is next in the ring.
-inline void BeginUpdate(const Geometry &g, UpdateSide &update) {
+inline void BeginUpdate(UpdateSide &update) {
   #pragma HLS INLINE
   update.cell = 0;
   update.table = 0;
   update.pause = 0;
-  update.row_address = update.ring * g.slot_cells;
+  update.row_address = update.ring_cell;
   update.address = update.row_address;
 }
 
@@ -36,9 +37,10 @@ inline UpdateSide UpdateSideAt(const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   UpdateSide update;
   update.ring = position.update_ring;
+  update.ring_cell = update.ring * g.slot_cells;
   update.pass = 0;
   update.sample = 0;
-  BeginUpdate(g, update);
+  BeginUpdate(update);
   return update;
 }
 
