@@ -150,8 +150,15 @@ void CheckCycles(const Case &c, const Data &d, const Reference &reference, const
          static_cast<print_t>(o.measured_cycles), static_cast<print_t>(o.waited_cycles),
          static_cast<print_t>(expected.run), static_cast<print_t>(expected.waits));
 #else
-  EXPECT(o.counted == 0 && o.measured_cycles == expected.run && o.waited_cycles == expected.waits,
-         "%s: a build without a clock has one", Name(c));
+  // RTL in co-simulation has a clock, a program has none
+  if (o.counted != 0) {
+    std::printf("%s: %llu cycles and %llu waits counted, %llu and %llu by the schedule\n", Name(c),
+                static_cast<print_t>(o.measured_cycles), static_cast<print_t>(o.waited_cycles),
+                static_cast<print_t>(expected.run), static_cast<print_t>(expected.waits));
+  } else {
+    EXPECT(o.measured_cycles == expected.run && o.waited_cycles == expected.waits,
+           "%s: without a clock cycles are the schedule's", Name(c));
+  }
 #endif
 }
 

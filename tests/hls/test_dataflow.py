@@ -34,9 +34,13 @@ def headers() -> str:
 
 
 def bench(
-    headers: str, folder: Path, mistake: tuple[str, str, str] | None
+    headers: str,
+    folder: Path,
+    mistake: tuple[str, str, str] | None,
+    *more: str,
+    top: str = "zipml_sgd_f32",
 ) -> subprocess.CompletedProcess[str]:
-    """The short sweep of the float32 kernel, with clocks and whole ports, out of a copy."""
+    """The short sweep of a kernel, with clocks and whole ports, out of a copy."""
     shutil.copytree(ROOT / "hls", folder / "hls")
     if mistake is not None:
         path, old, new = mistake
@@ -47,13 +51,43 @@ def bench(
     include = [f"-I{folder / 'hls' / 'include'}", f"-I{folder / 'hls' / 'tb'}"]
     include += ["-isystem", str(ROOT / "sw_emu" / "simulation"), "-isystem", headers]
     flags = ["-std=c++14", "-O0", "-w", "-pthread", "-DZIPML_WATCH", "-DZIPML_BENCH_QUICK"]
-    sources = [folder / "hls" / name for name in ("src/zipml_sgd_f32.cpp", "tb/zipml_sgd_tb.cpp")]
+    sources = [folder / "hls" / name for name in (f"src/{top}.cpp", "tb/zipml_sgd_tb.cpp")]
+    if top == "zipml_sgd_f32":
+        flags.append("-DZIPML_BENCH_FLOAT")
     target = folder / "bench"
     subprocess.run(
-        ["g++", *flags, "-DZIPML_BENCH_FLOAT", *include, *map(str, sources), "-o", str(target)],
+        [
+            "g++",
+            *flags,
+            *more,
+            "-DZIPML_BENCH_FLOAT",
+            *include,
+            *map(str, sources),
+            "-o",
+            str(target),
+        ],
         check=True,
     )
     return subprocess.run([str(target)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # buffers that end before the depth of their port, counted from where a segment begins
+        ("size_(kWholePorts ? size + depth : size)",
+         "size_(kWholePorts ? std::max(size, depth) : size)"),
+        # a depth below what a run touches
+        ("kDepthPlanes = 4096;", "kDepthPlanes = 24;"),
+    ],
+)  # fmt: skip
+def test_ports_are_as_deep_as_co_simulation_copies_them(
+    old: str, new: str, headers: str, tmp_path: Path
+) -> None:
+    mistake = ("tb/bench.hpp", old, new)
+    run = bench(headers, tmp_path, mistake, "-fsanitize=address", top="zipml_sgd")
+    assert run.returncode != 0
+    assert "heap-buffer-overflow" in run.stderr
 
 
 def test_processes_come_to_an_end_in_the_time_of_the_schedule(headers: str, tmp_path: Path) -> None:
