@@ -60,7 +60,6 @@ def bench(
             "g++",
             *flags,
             *more,
-            "-DZIPML_BENCH_FLOAT",
             *include,
             *map(str, sources),
             "-o",
