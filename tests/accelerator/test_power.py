@@ -46,7 +46,7 @@ def test_a_training_on_a_board_with_a_sensor(board):
     plain = driver.train(CASE.packed, CASE.plan, model=CASE.model)
     assert plain.seconds is plain.joules is None  # nothing is invented in emulation
     driver.power = power.PowerMeter(Sensor(forever(8.0)))
-    driver.device.clock_mhz = plain.cycles / 0.2 / 1e6  # so that it lasts 0.2 s
+    driver.device.clock_mhz = plain.modelled_cycles / 0.2 / 1e6  # so that it lasts 0.2 s
     began = time.monotonic()
     result = driver.train(CASE.packed, CASE.plan, model=CASE.model)
     check_same(result, CASE)

@@ -62,7 +62,10 @@ def test_a_wrong_bit_shows(monkeypatch):
 
 def test_other_words_or_cycles_show(monkeypatch):
     def change(device, hosts, scalars, results):
-        return results | {"words": results["words"] + 1, "cycles": results["cycles"] + 1}
+        return results | {
+            "words": results["words"] + 1,
+            "modelled_cycles": results["modelled_cycles"] + 1,
+        }
 
     other_kernel(monkeypatch, change)
     found = findings()

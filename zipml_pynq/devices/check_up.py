@@ -187,12 +187,18 @@ def speed(driver: SgdDriver, packed: PackedDataset, bits: int) -> Iterator[Findi
     if packed.layout.value_format != "refetch":
         layout = streamed_layout(packed.layout, plan)
         modelled = run_cycles(layout, plan, plan.epochs)
-        text = f"{result.cycles} by the kernel's schedule, {modelled} modelled"
-        yield Finding("cycles", text, result.cycles == modelled)
+        text = f"{result.modelled_cycles} by the kernel's schedule, {modelled} by ours"
+        yield Finding("cycles", text, result.modelled_cycles == modelled)
+    if result.measured_cycles is not None:
+        yield Finding(
+            "counted cycles",
+            f"{result.measured_cycles}, of them {result.waited_cycles} waiting for words; "
+            f"{result.measured_cycles / result.modelled_cycles:.3f} of the modelled",
+        )
     if clocks.running(driver.device) is None and driver.clock_mhz is None:
         yield Finding("bandwidth", "not measured: emulation and boards without a clock to read")
         return
-    modelled_seconds = result.cycles / driver._clock
+    modelled_seconds = result.modelled_cycles / driver._clock
     rate = result.bytes_streamed / seconds
     yield Finding(
         "bandwidth",
