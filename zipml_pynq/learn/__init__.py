@@ -7,7 +7,7 @@
 | ``preparation`` | from what ``fit`` is given to packed samples on a device |
 | ``problem``, ``estimator`` | the models to train, and their training |
 | ``streaming``, ``stream`` | ``partial_fit``: ranges that grow, models that are carried over |
-| ``objective`` | when training stops |
+| ``objective``, ``distance`` | when training stops, and how far from the optimum |
 | ``models``, ``model_files``, ``onnx_graph`` | a fitted model by itself, as a file, as ONNX |
 | ``sklearn`` | what is taken from scikit-learn |
 """
