@@ -8,7 +8,6 @@ try:
     from sklearn.base import ClassifierMixin as ClassifierMixin
     from sklearn.base import RegressorMixin as RegressorMixin
     from sklearn.exceptions import ConvergenceWarning as ConvergenceWarning
-    from sklearn.model_selection import train_test_split as train_test_split
     from sklearn.utils import check_random_state as check_random_state
     from sklearn.utils import compute_class_weight as compute_class_weight
     from sklearn.utils.extmath import safe_sparse_dot as safe_sparse_dot
