@@ -227,10 +227,10 @@ class _HostRun:
         # kept here for as long as the engine may read them
         self.levels = None if packed.levels is None else packed.levels.astype(np.int32)
         self.start = np.zeros(1, ARGUMENTS)
-        registers = plan.registers(layout)
+        self.registers = plan.registers(layout)
         if packed.weights is not None:
-            registers["flags"] |= CONFIG.flag_weights
-        for name, value in registers.items():
+            self.registers["flags"] |= CONFIG.flag_weights
+        for name, value in self.registers.items():
             self.start[name] = value
         self.start["model"] = _address(self.model)
         self.start["levels"] = _address(self.levels)
@@ -265,7 +265,7 @@ class _HostRun:
             self.driver.threads,
         )
         for number in np.flatnonzero(results["status"] != CONFIG.status_ok)[:1]:
-            registers = {name: int(starts[name][number]) for name in starts.dtype.names}
+            registers = {name: int(starts[name][number]) for name in self.registers}
             check_results({"status": int(results["status"][number])}, registers)
         for name in self.totals:
             self.totals[name] += int(results[name].sum(dtype=np.uint64))

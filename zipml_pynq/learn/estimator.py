@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -156,8 +157,16 @@ class ZipMLEstimator(ModelFiles):
             for begin, end in data.draws.pieces(first, stop):
                 data.draws.make(begin, end, each)
 
-                piece = (driver, data.draws, bits, begin, end, progress)
-                each(lambda one, piece=piece: one.train(*piece), active)
+                train = partial(
+                    Trainee.train,
+                    driver=driver,
+                    draws=data.draws,
+                    bits=bits,
+                    first=begin,
+                    stop=end,
+                    progress=progress,
+                )
+                each(train, active)
             if not any(c >= stop for c in changes):
                 ended = each(Trainee.ends, active)
                 active = [one for one, end in zip(active, ended, strict=True) if not end]

@@ -101,6 +101,7 @@ class Preparation(Parameters):
                 accept_sparse="csr",
                 dtype=[np.float64, np.float32],
                 y_numeric=isinstance(self, RegressorMixin),
+                multi_output=isinstance(self, RegressorMixin),
                 ensure_min_samples=1,
             )
         packed = X if isinstance(X, PackedDataset) else PackedDataset.load(X)
@@ -119,10 +120,11 @@ class Preparation(Parameters):
             )
         if y is not None:
             y = np.asarray(y)
-            if y.shape != (packed.layout.samples,):
+            several = isinstance(self, RegressorMixin) and y.ndim == 2 and y.shape[1] > 0
+            if y.shape[:1] != (packed.layout.samples,) or not (several or y.ndim == 1):
                 raise ArgumentError(
                     f"y had shape {y.shape}; allowed is one label a sample, "
-                    f"({packed.layout.samples},)"
+                    f"({packed.layout.samples},), for regression also a column a target"
                 )
         return packed, y
 

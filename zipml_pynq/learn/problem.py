@@ -18,6 +18,9 @@ from zipml_pynq.data.planes import Redraws
 from zipml_pynq.learn.objective import Course, Rows
 from zipml_pynq.training.result import TrainResult
 
+#: What labels between -1 and 1 are normalized by.
+SIGNS = Normalization(np.zeros(1), np.ones(1), 0.0, 1.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.learn.objective import Course, Rows, Stopper
 from zipml_pynq.learn.problem import Draws
+from zipml_pynq.learn.sklearn import effective_n_jobs
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.result import TrainResult
 

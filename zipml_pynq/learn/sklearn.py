@@ -4,6 +4,7 @@ Nothing else in the package needs it, and boards do not have it.
 """
 
 try:
+    from joblib import effective_n_jobs as effective_n_jobs  # type: ignore[import-untyped]
     from sklearn.base import BaseEstimator as BaseEstimator
     from sklearn.base import ClassifierMixin as ClassifierMixin
     from sklearn.base import RegressorMixin as RegressorMixin
