@@ -20,6 +20,7 @@ from zipml_pynq.data.layout import FLOAT32
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.learn.distance import left_to_gain
 from zipml_pynq.learn.model_files import ModelFiles
 from zipml_pynq.learn.objective import Course, Rows, Stopper, constant_objective, stretches
 from zipml_pynq.learn.problem import Data, Problem, Run, is_packed, mean_curve
@@ -40,6 +41,9 @@ from zipml_pynq.training.plan import Plan
 DELAY = 1
 #: Objective, as a multiple of the best constant model's, from which a training diverged.
 DIVERGED = 2.0
+#: Distance to the optimum, in multiples of ``tol`` times the objective of the best constant model,
+#: that is worth a warning.
+FAR = 10.0
 #: Epochs that the default of a constant step reckons with, and at which it ends for data that are
 #: drawn once (docs/step.md).
 HORIZON = 100
@@ -120,8 +124,13 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
 
+        of = (labels, weights, self.loss, float(self.alpha))
+
         def objectives(rows: Rows, models: NDArray[np.float64]) -> NDArray[np.float64]:
-            return rows.objectives(models, labels, weights, self.loss, float(self.alpha))
+            return rows.objectives(models, *of)
+
+        def left(rows: Rows, model: NDArray[np.float64]) -> float:
+            return left_to_gain(rows, model, *of)
 
         stopper = None
         size = constant_objective(labels, weights, self.loss)
@@ -133,7 +142,7 @@ class ZipMLEstimator(ModelFiles):
         if plans is None:
             plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
         model = start if len(course) == 0 else course.history[-1][-1]
-        return Trainee(packed, plans, objectives, size, course, model, stopper)
+        return Trainee(packed, plans, objectives, left, size, course, model, stopper)
 
     def _train(
         self,
@@ -185,6 +194,9 @@ class ZipMLEstimator(ModelFiles):
             best = int(np.argmin(held))
         model = np.rint(models[best] * MODEL_ONE).astype(np.int32)
         zero = float(one.objectives(data.train, np.zeros((1, len(model))))[0])
+        left = None
+        if one.stopper is not None and held is None and data.train.exact:
+            left = one.left(data.train, model / MODEL_ONE)
         return Run(
             model,
             one.packed.normalization,
@@ -193,6 +205,8 @@ class ZipMLEstimator(ModelFiles):
             one.stopper is None or one.stopper.stopped,
             one.results,
             one.course if self.warm_start else None,
+            one.size,
+            left,
             float(curve[best]),
             max(one.size, zero),
         )
@@ -264,18 +278,8 @@ class ZipMLEstimator(ModelFiles):
         runs = self._train_all(data, problems, like, span, seed, go_on)
         for run in runs:
             self._judge(run)
-        if self.tol is not None and not all(run.stopped for run in runs):
-            ran = max(len(run.curve) for run in runs if not run.stopped)
-            end, more = f"max_iter={epochs} epochs", "raise max_iter, eta0 or tol"
-            if ran < epochs:
-                end = f"{ran} epochs, the most that data drawn once allow,"
-                more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
-            warnings.warn(
-                f"training ended after {end} with the objective still falling by more than tol; "
-                f"{more}, or set tol=None",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        if self.tol is not None:
+            self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done)
         return self
 
@@ -327,6 +331,36 @@ class ZipMLEstimator(ModelFiles):
         driver = self._driver(layout.value_format, layout.features, layout.word_bits)
         # any other device does one thing at a time
         return threads(self.n_jobs if isinstance(driver, HostDriver) else 1, models)
+
+    def _tell_distance(self, runs: list[Run], epochs: int, tol: float) -> None:
+        """Warn of a model that is far from the optimum, or may be where that cannot be measured."""
+        measured = [run for run in runs if run.left is not None]
+        ran = max((len(run.curve) for run in runs if not run.stopped), default=0)
+        if measured:
+            size = sum(run.size for run in measured)  # 0 where all labels are alike
+            share = sum(run.left or 0.0 for run in measured) / size if size > 0 else 0.0
+            far = FAR * tol
+            how = (
+                f"with an objective that lies at least {share:.1%} of the best constant model's "
+                f"above the optimum, and tol was {tol:g}"
+            )
+        else:
+            far, share = 0.0, float(ran > 0)
+            how = "with the objective still falling by more than tol"
+        if share <= far:
+            return
+        if ran == 0:
+            end, more = "when it gained little any more", "more bits or a smaller eta0 help"
+        elif ran < epochs:
+            end = f"after {ran} epochs, the most that data drawn once allow,"
+            more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
+        else:
+            end, more = f"after max_iter={epochs} epochs", "raise max_iter, eta0, bits or tol"
+        warnings.warn(
+            f"training ended {end} {how}; {more}, or set tol=None",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
         """Labels as :meth:`_problems` takes them."""

@@ -133,10 +133,9 @@ class Data:
 class Run:
     """A trained model and what its training did.
 
-    Parameters
-    ----------
-    objective, useless : float
-        The objective of the model, and of those that any training should better.
+    ``size`` is the objective of the best constant model, ``left`` what is known to be left to gain;
+    None where nothing is known.
+    ``objective`` is that of the model, ``useless`` of those that any training should better.
     """
 
     model: NDArray[np.int32]
@@ -146,6 +145,8 @@ class Run:
     stopped: bool
     results: list[TrainResult] = field(default_factory=list)
     course: Course | None = None
+    size: float = 0.0
+    left: float | None = None
     objective: float = 0.0
     useless: float = 0.0
 

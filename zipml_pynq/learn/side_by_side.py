@@ -54,6 +54,8 @@ class Trainee:
         Of all epochs, for each precision.
     objectives : callable
         Of rows and models (models, features) in normalized units: the objective of each.
+    left : callable
+        Of rows and a model: what is known to be left to gain.
     size : float
         The objective of the best constant model.
     course : Course
@@ -67,6 +69,7 @@ class Trainee:
     packed: PackedDataset
     plans: dict[int, Plan]
     objectives: Callable[[Rows, NDArray[np.float64]], NDArray[np.float64]]
+    left: Callable[[Rows, NDArray[np.float64]], float]
     size: float
     course: Course
     model: NDArray[np.int32] | None
