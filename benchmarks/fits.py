@@ -1,10 +1,10 @@
 """Seconds of whole fits, packing included, beside scikit-learn's estimators on the same rows.
 
 Fits of a case are interleaved, medians are reported. What takes longer than half a minute is
-fitted once. Each of ours is there twice: as it is by default, and stopped at the fewest epochs, of powers
-of two, whose test score is at least the other's (looked for before the clock runs). At the end the
-first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json`` and
-``fits.md``.
+fitted once. Each of ours is there twice: as it is by default, and stopped at the fewest epochs, of
+powers of two, whose test score is at least the other's (looked for before the clock runs). At the
+end the first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json``
+and ``fits.md``.
 """
 
 from __future__ import annotations

@@ -80,8 +80,9 @@ class Redraws:
         self.given = (normalization, layout, seed, level_table)
         grid = BITPLANES if layout.value_format == REFETCH else layout.value_format
         self.kept = _fields(normalization, layout, grid, seed, 0, level_table)
-        # small samples are one call of compiled code
-        self.small = not issparse(X) and X.size <= SMALL_VALUES
+        # small samples are one call of compiled code, which takes no other types
+        ready = not issparse(X) and X.dtype in (np.float32, np.float64)
+        self.small = ready and X.size <= SMALL_VALUES
 
     def draw(self, order: NDArray[np.intp], draw: int) -> NDArray[np.uint64]:
         """Planes of the samples in an order, with a draw, as of :func:`pack_planes`."""
