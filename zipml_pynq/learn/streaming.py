@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class StreamingEstimator(ZipMLEstimator):
                 own,
                 plan,
                 model=None if last is None else last[number],
-                redraw=(lambda epoch, own=own: draws.of(own, epoch)) if passes > 1 else None,
+                redraw=partial(draws.of, own) if passes > 1 else None,
                 judge=False,
             )
             ends.append(result.model)
