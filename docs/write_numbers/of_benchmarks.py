@@ -127,10 +127,8 @@ class Fits:
                 row["case"],
                 row["name"],
                 f"{row['score']:.3f}",
-                f"{row['seconds']:.2g}",
-                f"{row['core_seconds']:.2g}",
-                f"{row['times_as_fast']:.2g}",
-                f"{row['times_as_cheap']:.2g}",
+                *(self.number(row[key]) for key in ("seconds", "core_seconds")),
+                *(self.number(row[key]) for key in ("times_as_fast", "times_as_cheap")),
             ]
             for row in self.report["fits"]
         ]
@@ -144,6 +142,11 @@ class Fits:
             "A fresh process that imports the estimator and fits iris:\n\n"
             f"{table(['', 's', 'core s'], fresh)}\n"
         )
+
+    @staticmethod
+    def number(value: float) -> str:
+        """Two digits that count, or more before the point."""
+        return f"{value:,.0f}" if value >= 9.5 else f"{value:.2g}"
 
     def conditions(self) -> str:
         """On what it was measured."""
