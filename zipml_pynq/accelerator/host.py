@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zipml_pynq.accelerator.builds import ARGUMENTS, run_engine
+from zipml_pynq.accelerator.builds import ARGUMENTS, RESULTS, run_engine
 from zipml_pynq.accelerator.capability import Capability
 from zipml_pynq.accelerator.contract import (
-    COUNTERS,
+    Totals,
     check_redrawn,
     check_results,
     checked,
@@ -235,7 +235,7 @@ class _HostRun:
         self.start["model"] = _address(self.model)
         self.start["levels"] = _address(self.levels)
         self.start["derivative"] = _address(plan.derivative.numbers)
-        self.totals = dict.fromkeys(COUNTERS, 0)
+        self.totals = Totals()
 
     @property
     def history(self) -> NDArray[np.int32]:
@@ -267,15 +267,16 @@ class _HostRun:
         for number in np.flatnonzero(results["status"] != CONFIG.status_ok)[:1]:
             registers = {name: int(starts[name][number]) for name in self.registers}
             check_results({"status": int(results["status"][number])}, registers)
-        for name in self.totals:
-            self.totals[name] += int(results[name].sum(dtype=np.uint64))
+        sums = {name: int(results[name].sum(dtype=np.uint64)) for name in RESULTS.names or ()}
+        self.totals.add({**sums, "counted": int((results["counted"] == 1).all())})
 
     def result(self, epochs: int) -> TrainResult:
         """What the epochs so far came to."""
+        totals = self.totals.outcome()
         return TrainResult.from_fixed(
             self.model[: self.layout.features].copy(),
             self.history[:epochs].copy(),
             word_bits=self.layout.word_bits,
-            fetched_bytes=self.totals["refetched"] * full_bytes(self.layout),
-            **self.totals,
+            fetched_bytes=totals["refetched"] * full_bytes(self.layout),
+            **totals,
         )
