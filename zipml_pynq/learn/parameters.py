@@ -37,8 +37,8 @@ PARAMETERS = """\
         "auto" is that, or "double".
     levels : {"auto", "uniform", "optimal", "global"}, default="auto"
         Where quantization levels lie, see :func:`zipml_pynq.data.pack.pack`; "optimal" and "global"
-        allow one precision. "auto" is "optimal" for few values of 2 to 4 bits, as many as
-        ``redraw`` draws anew, and else "uniform".
+        allow one precision. "auto" is "optimal" for up to 2^26 values of 2 to 4 bits, and else
+        "uniform".
     approximation : {"direct", "chebyshev"}, default="direct"
         See :func:`zipml_pynq.training.losses.derivative_of`.
     degree : int, optional

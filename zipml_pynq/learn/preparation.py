@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
 REDRAWN_VALUES = 1 << 21
-#: Precisions at which levels in the right places matter most, and their tables are small.
-OPTIMAL_BITS = (2, 3, 4)
+#: Precisions at which levels in the right places matter most, and their tables are small; and
+#: values up to which they may take their time.
+OPTIMAL_BITS, OPTIMAL_VALUES = (2, 3, 4), 1 << 26
 #: Bytes of planes up to which any device holds them whole, as another order of blocks needs, and
 #: blocks from which that is worth it.
 SHUFFLED_BYTES, SHUFFLED_BLOCKS = 32 << 20, 8
@@ -245,7 +246,7 @@ class Preparation(Parameters):
             kernel = self._driver(BITPLANES, features).capability.value_format
             return "optimal" if kernel == LEVELS else "uniform"
         direct = self.approximation == "direct" and self.sampling in ("auto", "double", "plain")
-        few = samples * features <= REDRAWN_VALUES and not grows
+        few = samples * features <= OPTIMAL_VALUES and not grows
         one = len(bits) == 1 and min(bits) in OPTIMAL_BITS
         return "optimal" if few and one and direct and not self.refetch else "uniform"
 

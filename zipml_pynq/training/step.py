@@ -266,25 +266,35 @@ def auto_shifts(
     layout = packed.layout
     blocks, stretches = _sampled(layout, 1)
     rows = sum(stretches)
-    seen = np.zeros(layout.features)
+    seen, noisy = np.zeros(layout.features), np.zeros(layout.features)
     step = max(1, _PART_VALUES // (layout.features * layout.block_samples))
     for i in range(0, len(blocks), step):
         left = rows - i * layout.block_samples
         q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
         # of two draws the product has no noise in its mean
-        pairs = [(q[0], q[-1])] if fresh else [(draw, draw) for draw in q]
-        for one, two in pairs:
-            seen += np.einsum("ij,ij->j", one, two, dtype=np.float64) / len(pairs)
-    seen /= rows
-    return shifts_of(np.where(seen > 0, seen + l2, 0.0))
+        seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
+        for draw in q:
+            noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
+    seen, noisy = seen / rows, noisy / rows
+    if fresh:
+        return shifts_of(np.where(seen > 0, seen + l2, 0.0))
+    # noise that every epoch has alike: a step that falls by the share of it
+    share = np.clip(np.divide(seen, noisy, out=np.ones_like(seen), where=noisy > 0), 2.0**-13, 1)
+    return shifts_of(np.where(noisy > 0, noisy + l2, 0.0), share)
 
 
-def shifts_of(moments: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Steps of features from their second moments, see :func:`auto_shifts`; 0 for a moment of 0."""
+def shifts_of(
+    moments: NDArray[np.float64], share: NDArray[np.float64] | float = 1.0
+) -> NDArray[np.uint8]:
+    """Steps of features from their second moments, see :func:`auto_shifts`; 0 for a moment of 0.
+
+    ``share`` is a factor of each feature's step.
+    """
     shifts = np.zeros(len(moments))
     live = moments > 0
     if live.any():
-        shifts[live] = np.rint(np.log2(moments.max() / moments[live]))
+        steps = share * moments.max() / np.where(live, moments, 1.0)
+        shifts[live] = np.rint(np.log2(steps[live]))
     return np.clip(shifts, 0, CONFIG.max_feature_shift).astype(np.uint8)
 
 
