@@ -94,7 +94,7 @@ def in_threads(
     """
     if threads is None:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        threads = min(available, -(-values // _THREAD_VALUES))
+        threads = max(1, min(available, -(-values // _THREAD_VALUES)))
     threads = min(check_int("threads", threads, 1, 1024), items)
     if threads == 1:
         return [work(0, items)]

@@ -54,7 +54,7 @@ class ZipMLEstimator(ModelFiles):
             packed,
             bits=bits,
             sampling=self._sampling()[1],
-            batch=self.batch_size,
+            batch=self._batch(packed),
             l2=float(self.alpha),
             delay=DELAY,
             loss=self.loss,
@@ -168,7 +168,7 @@ class ZipMLEstimator(ModelFiles):
     ) -> list[TrainResult]:
         """Go on with a course until the last epoch, or until little is left to gain."""
         layout = packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        driver = self._driver(layout.value_format, layout.word_bits)
         changes = [e for e in epochs[1:] if self._bits_of(e) != self._bits_of(e - 1)]
         results: list[TrainResult] = []
         model = start if len(course) == 0 else course.history[-1][-1]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.parameters import ATTRIBUTES, PARAMETERS
 from zipml_pynq.learn.problem import Problem, Run, own_labels
 from zipml_pynq.learn.sklearn import RegressorMixin
@@ -48,6 +49,11 @@ class ZipMLRegressor(RegressorMixin, StreamingEstimator):
     def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
         if y is not None and isinstance(X, PackedDataset):
             y = np.asarray(y, dtype=np.float64)
+        if y is None and X.names.classes is not None:
+            raise ArgumentError(
+                f"the labels were the classes {', '.join(X.names.classes[:5])}, which a regression "
+                "cannot have; a classifier (--classify, or --loss hinge or logistic) can"
+            )
         if y is None and go_on and X.normalization != self.normalization_:
             y = own_labels(X)
         return y

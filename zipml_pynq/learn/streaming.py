@@ -50,7 +50,7 @@ class StreamingEstimator(ZipMLEstimator):
         calls = self.t_ if go_on else 0
         packed = self._pack(X, _labels(problems[0]), None, normalization, seed, calls)
         layout = packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        driver = self._driver(layout.value_format, layout.word_bits)
         # the mean of all models counts the later ones more, each by the rows of its call
         share = min(1.0, 2 * X.shape[0] / stream.rows) if self.average else 1.0
         rows = Rows.exact(X, np.arange(X.shape[0]), normalization)
@@ -115,7 +115,7 @@ class StreamingEstimator(ZipMLEstimator):
         And at most at what keeps this call's batches a contraction, as of rows that all lie on one
         side of the means so far: where columns begin to vary.
         """
-        bits, batch = self._bits_of(calls), self.batch_size
+        bits, batch = self._bits_of(calls), self._batch(packed)
         sizes = stream.squared_size(packed.normalization)
         shifts = shifts_of(np.where(sizes > 0, sizes + self.alpha, 0.0))
         if not self.feature_steps:
