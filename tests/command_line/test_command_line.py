@@ -364,7 +364,7 @@ def test_help_tells_of_every_command(zipml):
         (["predict", "model", "regression.svm", "--probabilities"], 2, "allowed is 'logistic'"),
         (["inspect", "regression.svm"], 1, "is neither a packed data set nor a model"),
         (["inspect", "none"], 2, "PATH was 'none', which cannot be read"),
-        (["board", "--host", "0.0.0.0", "--port", "0"], 2, "nobody is asked for a password"),
+        (["board", "--host", "0.0.0.0", "--port", "0"], 2, "a token that clients have to show"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
     ],
 )
