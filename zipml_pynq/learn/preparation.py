@@ -13,10 +13,11 @@ from scipy.sparse import issparse
 
 from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.constants import CONFIG
+from zipml_pynq.constants import CONFIG, WORD_BITS
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import (
     BITPLANES,
+    DEFAULT_BATCH,
     FLOAT32,
     LEVELS,
     REFETCH,
@@ -44,6 +45,8 @@ from zipml_pynq.learn.sklearn import (
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
 REDRAWN_VALUES = 1 << 21
+#: Precisions at which levels in the right places matter most, and their tables are small.
+OPTIMAL_BITS = (2, 3, 4)
 #: Bytes of planes up to which any device holds them whole, as another order of blocks needs, and
 #: blocks from which that is worth it.
 SHUFFLED_BYTES, SHUFFLED_BLOCKS = 32 << 20, 8
@@ -175,9 +178,9 @@ class Preparation(Parameters):
             packed,
             packed,
             rows,
-            Rows.exact(X, rows, packed.normalization),
+            Rows.of_values(X, rows, packed.normalization),
             Draws(packed, samples, self._draws_anew(packed)),
-            None if held is None else Rows.exact(X, held, packed.normalization),
+            None if held is None else Rows.of_values(X, held, packed.normalization),
         )
 
     def _pack(
@@ -188,12 +191,18 @@ class Preparation(Parameters):
         normalization: Normalization | None,
         seed: int,
         draw: int = 0,
+        grows: bool = False,
     ) -> PackedDataset:
-        """Raw samples packed as the parameters say, for the device's words."""
+        """Raw samples packed as the parameters say, for the device's words.
+
+        ``grows``: they are rows of a stream, whose levels the next ones should have as well.
+        """
         features = X.shape[1] + int(self.fit_intercept)
-        check_columns(X.shape[1], bool(self.fit_intercept), self._value_format)
+        levels = self._chosen_levels(X.shape[0], features, grows)
+        value_format = self._value_format(levels)
+        check_columns(X.shape[1], bool(self.fit_intercept), value_format)
         options: dict[str, Any] = {}
-        if self._value_format == FLOAT32:
+        if value_format == FLOAT32:
             if self.sampling != "auto":
                 raise ArgumentError(
                     f"sampling was {self.sampling!r} with bits 32, which are not sampled; allowed "
@@ -204,11 +213,11 @@ class Preparation(Parameters):
             if options["sampling"] == "independent":
                 degree = 5 if self.degree is None else self.degree
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
-        word_bits, batch = self._words_and_batch(features, options)
+        word_bits, batch = self._words_and_batch(features, levels, options)
         if issparse(X):
             self._check_room(X, features, word_bits, batch, options)
-        if self._value_format in (FLOAT32, REFETCH):
-            options["value_format"] = self._value_format
+        if value_format in (FLOAT32, REFETCH):
+            options["value_format"] = value_format
         return pack(
             X,
             labels,
@@ -218,23 +227,26 @@ class Preparation(Parameters):
             draw=draw,
             intercept=bool(self.fit_intercept),
             normalization=normalization,
-            levels=self.levels,
+            levels=levels,
             sample_weight=weights,
             **options,
         )
 
-    def _words_and_batch(self, features: int, options: dict[str, Any]) -> tuple[int, int]:
+    def _words_and_batch(
+        self, features: int, levels: str, options: dict[str, Any]
+    ) -> tuple[int, int]:
         """Width of the device's words and samples a batch, so that a batch fits the device."""
+        value_format = self._value_format(levels)
         packed_as: dict[str, Any] = {
             "bits": tuple(sorted(options.get("bits", {32}))),
             "sampling": options.get("sampling") or ("double" if options else "single"),
-            "value_format": self._value_format,
+            "value_format": value_format,
             "independent": options.get("dithers", 0),
         }
-        if self._value_format == LEVELS:
-            packed_as["level_tables"] = features if self.levels == "optimal" else 1
+        if value_format == LEVELS:
+            packed_as["level_tables"] = features if levels == "optimal" else 1
         word_bits, batch = fitting(features, batch=self._wanted_batch, **packed_as)
-        driver = self._driver(self._value_format, word_bits)
+        driver = self._driver(value_format, word_bits)
         word_bits = driver.capability.word_bits
         word_bits, batch = fitting(
             features, word_bits=word_bits, batch=self._wanted_batch, **packed_as
@@ -248,6 +260,31 @@ class Preparation(Parameters):
                 "fewer bits"
             )
         return word_bits, batch
+
+    def _chosen_levels(self, samples: int, features: int, grows: bool) -> str:
+        """Where the levels lie; "auto": where their variance is least, as far as that is cheap."""
+        if self.levels != "auto":
+            return self.levels
+        bits = set(self._stored_bits())
+        named = isinstance(self.device, str) and (
+            self.device in ("host", "emulated") or bitstreams.target_name(self.device) is not None
+        )
+        if not named and bits != {32}:  # the kernel is what it is
+            kernel = self._driver(BITPLANES, WORD_BITS[0]).capability.value_format
+            return "optimal" if kernel == LEVELS else "uniform"
+        direct = self.approximation == "direct" and self.sampling in ("auto", "double", "plain")
+        few = samples * features <= REDRAWN_VALUES and not grows
+        one = len(bits) == 1 and min(bits) in OPTIMAL_BITS
+        cheap = few and one and direct and not self.refetch
+        return "optimal" if cheap and self._holds_tables(features, tuple(bits)) else "uniform"
+
+    def _holds_tables(self, features: int, bits: tuple[int, ...]) -> bool:
+        """Whether the widest words hold a table of levels for each feature, and a usual batch."""
+        try:
+            shape = Layout(1, features, WORD_BITS[-1], 1, bits, "double", LEVELS, features)
+        except ArgumentError:
+            return False
+        return shape.largest_batch >= (self._wanted_batch or DEFAULT_BATCH)
 
     def _draws_anew(self, packed: PackedDataset) -> bool:
         """Whether every epoch is to have an order and a draw of its own."""

@@ -48,12 +48,12 @@ class StreamingEstimator(ZipMLEstimator):
         last, means = self._carried_over(before, normalization)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         calls = self.t_ if go_on else 0
-        packed = self._pack(X, _labels(problems[0]), None, normalization, seed, calls)
+        packed = self._pack(X, _labels(problems[0]), None, normalization, seed, calls, grows=True)
         layout = packed.layout
         driver = self._driver(layout.value_format, layout.word_bits)
         # the mean of all models counts the later ones more, each by the rows of its call
         share = min(1.0, 2 * X.shape[0] / stream.rows) if self.average else 1.0
-        rows = Rows.exact(X, np.arange(X.shape[0]), normalization)
+        rows = Rows.of_values(X, np.arange(X.shape[0]), normalization)
         runs, ends = [], []
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
