@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+import pynq
+from pynq.ps import Clocks
+
 from tests import ROOT
 from zipml_pynq.devices import design, hwh
 
@@ -15,6 +18,12 @@ PAGE = 4096
 
 def overlay_path(word_bits: int = 64, value_format: str = "bitplanes") -> str:
     return str(hwh.OVERLAYS / f"{design.overlay_name(word_bits, value_format)}.bit")
+
+
+def becomes_active(device, monkeypatch):
+    """pynq programs ports' widths on its active device, and clocks on the first one it saw."""
+    monkeypatch.setattr(pynq.Device, "_active_device", device, raising=False)
+    monkeypatch.delattr(Clocks, "_real_instance", raising=False)
 
 
 def only_board(server):

@@ -9,9 +9,8 @@ import pynq
 import pytest
 from pynq.pl_server import global_state, remote_device
 from pynq.pl_server.remote_device import RemoteDevice
-from pynq.ps import Clocks
 
-from tests.devices.served.clients import overlay_path
+from tests.devices.served.clients import becomes_active, overlay_path
 from zipml_pynq.devices.overlay import load_overlay
 
 
@@ -57,9 +56,7 @@ def connect(monkeypatch, private_state):
     def make(port):
         device = RemoteDevice(len(devices), "127.0.0.1", port=port)
         devices.append(device)
-        # pynq programs ports' widths on its active device, and clocks on the first one it saw
-        monkeypatch.setattr(pynq.Device, "_active_device", device, raising=False)
-        monkeypatch.delattr(Clocks, "_real_instance", raising=False)
+        becomes_active(device, monkeypatch)
         return device
 
     yield make

@@ -29,7 +29,13 @@ from pynq.remote import (
 )
 
 from tests.cases import check_same, random_case
-from tests.devices.served.clients import only_board, overlay_path, start_board, until
+from tests.devices.served.clients import (
+    becomes_active,
+    only_board,
+    overlay_path,
+    start_board,
+    until,
+)
 from zipml_pynq.accelerator import interface
 from zipml_pynq.devices import design
 from zipml_pynq.devices.emulated_bitstream import bitstream
@@ -334,7 +340,7 @@ def test_connections_without_a_call_are_closed(serve, monkeypatch):
         assert len(server.boards) == 1
 
 
-def test_a_token_is_asked_for(serve):
+def test_a_token_is_asked_for(serve, private_state, monkeypatch):
     token = "a token of some length"
     server = serve(token=token)
     with Client(server.port) as client, pytest.raises(grpc.RpcError, match="token is missing or"):
@@ -343,6 +349,7 @@ def test_a_token_is_asked_for(serve):
         ServedDevice("127.0.0.1", server.port, token[:-1])
     assert not server.boards
     device = ServedDevice("127.0.0.1", server.port, token)
+    becomes_active(device, monkeypatch)
     case = random_case(7)
     driver = load_overlay(overlay_path(), device=device).driver
     check_same(driver.train(case.packed, case.plan, model=case.model), case)

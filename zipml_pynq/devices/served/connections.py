@@ -57,6 +57,10 @@ class Connection:
         self._calls: dict[int, float] = {}
         self._numbers = itertools.count()
 
+    def close(self, _: object = None) -> None:
+        """Close the client's side."""
+        self.client.close()
+
     def began_call(self, context: grpc.ServicerContext) -> None:
         """Take down that a call is under way, until it ends."""
         number = next(self._numbers)
@@ -174,6 +178,8 @@ class Front:
             connection = Connection(name, client)
             self._connections.add(connection)
             connection.task = asyncio.ensure_future(self._serve(connection))
+            # also of a task that is cancelled before it begins
+            connection.task.add_done_callback(connection.close)
 
     async def _look(self) -> None:
         while True:
@@ -217,7 +223,6 @@ class Front:
             log.info("%s: %s", connection.name, error)
         finally:
             self._connections.discard(connection)
-            connection.client.close()
             inner.close()
             if server is not None:
                 server.stop(0)

@@ -12,7 +12,6 @@ files. So clients cannot disturb each other, and whatever one held is gone with 
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import logging
 import signal
@@ -27,6 +26,7 @@ from pynq.remote import buffer_pb2_grpc, gpio_pb2_grpc, mmio_pb2_grpc, remote_de
 
 from zipml_pynq.devices.served.board import Board
 from zipml_pynq.devices.served.connections import Connection, Front
+from zipml_pynq.devices.served.interceptors import MessageInterceptor, TokenInterceptor
 from zipml_pynq.devices.served.services import (
     BufferService,
     DeviceService,
@@ -38,8 +38,9 @@ from zipml_pynq.errors import ArgumentError, DeviceError, OutOfDeviceMemoryError
 log = logging.getLogger(__name__)
 #: Largest message; pynq sends chunks of 2 MiB, and takes messages of up to 4.
 MESSAGE_BYTES = 4 << 20
-#: Calls of one client at a time, each of which may hold a message; further ones wait at the client.
-CALLS = 8
+#: Calls of one client that are worked on at a time, and that are under way, each of which may hold
+#: a message; further ones wait at the client.
+CALLS, STREAMS = 8, 32
 #: Clients that are served at a time, by default.
 CLIENTS = 4
 #: Shortest token.
@@ -47,7 +48,7 @@ TOKEN_LENGTH = 16
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", CALLS),
+    ("grpc.max_concurrent_streams", STREAMS),
     # what is received ahead of time does not grow with the speed of the connection
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1 << 20),
@@ -65,26 +66,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-class TokenInterceptor(grpc.ServerInterceptor):
-    """Lets calls pass that carry ``authorization: Bearer TOKEN`` in their metadata."""
-
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
-
-        def refuse(_: Any, context: grpc.ServicerContext) -> None:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")
-
-        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
-
-    def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Called by gRPC."""
-        given = dict(details.invocation_metadata).get("authorization", "")
-        given = given if isinstance(given, bytes) else given.encode()
-        if not hmac.compare_digest(given, self._expected):
-            return self._refusal
-        return continuation(details)
 
 
 class BoardServer:
@@ -152,7 +133,8 @@ class BoardServer:
         Board(**options)  # wrong options are told now and not to the first client
         self._options = options
         self._clients = clients
-        self._interceptors = [] if token is None else [TokenInterceptor(token)]
+        asked = [] if token is None else [TokenInterceptor(token)]
+        self._interceptors = [*asked, MessageInterceptor()]
         self._credentials = credentials
         self.boards: dict[str, Board] = {}
         self._lock = threading.Lock()

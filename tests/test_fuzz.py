@@ -1,0 +1,26 @@
+"""A little of ``make fuzz``, and that its figures are those of docs/reliability.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz import files, texts
+
+
+@pytest.mark.parametrize("kind", [texts.tables, texts.libsvm])
+def test_text(kind, tmp_path):
+    assert min(list(kind(2.0, 11, tmp_path).values())[:2]) > 20
+
+
+def test_files(tmp_path):
+    assert files.bytes_and_lengths(41, 11, tmp_path)["bytes changed"] > 50
+    assert files.headers(1.0, 11, tmp_path)["headers made up"] > 20
+
+
+def test_wire():
+    pytest.importorskip("pynq.remote.gpio_pb2", reason="pynq 3.1 has a part of PYNQ.remote only")
+    from tests.fuzz import wire
+
+    figures = wire.wire(300, 60, 11)
+    assert figures["messages"] == 300
+    assert figures["trainings beside them"] > 0
