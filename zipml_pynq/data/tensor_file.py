@@ -233,6 +233,10 @@ def _read_regular(
         with open(at, "rb") as file:
             if metadata.get(_CHECKSUM) != _checksum(file, start, whole):
                 raise kind.error(f"'{path}' was altered: its checksum does not match")
+            # what the checksum leaves out: how the header is spelled, and what fills it up
+            file.seek(0)
+            if file.read(start) != _header_bytes(whole):
+                raise kind.error(f"'{path}' was altered: its header is spelled otherwise")
     if not mmap:
         for name, tensor in tensors.items():
             tensors[name] = empty_aligned(tensor.shape, tensor.dtype)
