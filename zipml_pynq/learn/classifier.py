@@ -138,7 +138,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Any:
-        """Learn from the next rows of a stream: one pass over them, from the models so far.
+        """Learn from the next rows of a stream, from the models so far.
 
         Ranges and means of the columns are those of all rows so far; where they change, the models
         are carried over. Weights are taken as they are. See :meth:`fit` for the others.
