@@ -33,7 +33,7 @@ def main() -> None:
             "libsvm": texts.libsvm(seconds, seed, folder),
             "files": files.bytes_and_lengths(1, seed, folder),
             "headers": files.headers(seconds / 4, seed, folder),
-            "wire": wire.wire(arguments.messages, arguments.connections, seed),
+            "wire": wire.wire(arguments.messages, arguments.connections, seed, folder),
         }
     about_machine = {key: machine()[key] for key in ("cpu", "cores")}
     how = {"seed": seed, "seconds": round(time.monotonic() - began), **about_machine}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,7 +16,13 @@ from google.protobuf.descriptor import FieldDescriptor
 from pynq.remote import buffer_pb2, gpio_pb2, mmio_pb2, remote_device_pb2
 
 from tests.cases import check_same, random_case
-from tests.devices.served.clients import becomes_active, overlay_path, start_board, until
+from tests.devices.served.clients import (
+    becomes_active,
+    keeps_state_in,
+    overlay_path,
+    start_board,
+    until,
+)
 from tests.devices.served.test_hostile import Process, open_channel, send_and_leave
 from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.devices.served.client import ServedDevice
@@ -84,7 +91,7 @@ def hostile_call(rng: np.random.Generator, channel: grpc.Channel) -> str:
     return "OK"
 
 
-def wire(messages: int, connections: int, seed: int) -> dict[str, Any]:
+def wire(messages: int, connections: int, seed: int, folder: Path) -> dict[str, Any]:
     """Hostile messages and connections beside a client whose model keeps its bits.
 
     Figures of the server's process are those before, the most that was seen, and those after.
@@ -97,6 +104,7 @@ def wire(messages: int, connections: int, seed: int) -> dict[str, Any]:
             hostile_call(rng, channel)
         device = ServedDevice("127.0.0.1", port)
         with pytest.MonkeyPatch.context() as patch:
+            keeps_state_in(folder, patch)
             becomes_active(device, patch)
             driver = load_overlay(overlay_path(), device=device).driver
         case = random_case(7)

@@ -8,6 +8,8 @@ import sys
 import time
 
 import pynq
+import pynq.pl_server.embedded_device
+from pynq.pl_server import global_state, remote_device
 from pynq.ps import Clocks
 
 from tests import ROOT
@@ -18,6 +20,13 @@ PAGE = 4096
 
 def overlay_path(word_bits: int = 64, value_format: str = "bitplanes") -> str:
     return str(hwh.OVERLAYS / f"{design.overlay_name(word_bits, value_format)}.bit")
+
+
+def keeps_state_in(folder, monkeypatch):
+    """pynq keeps what is loaded in its own folder: what runs side by side must not share."""
+    monkeypatch.setattr(global_state, "STATE_DIR", str(folder))
+    for module in (remote_device, pynq.pl_server.embedded_device):
+        monkeypatch.setattr(module, "__file__", str(folder / "module.py"))
 
 
 def becomes_active(device, monkeypatch):

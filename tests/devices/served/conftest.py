@@ -5,21 +5,16 @@ from __future__ import annotations
 import functools
 
 import grpc
-import pynq
 import pytest
-from pynq.pl_server import global_state, remote_device
 from pynq.pl_server.remote_device import RemoteDevice
 
-from tests.devices.served.clients import becomes_active, overlay_path
+from tests.devices.served.clients import becomes_active, keeps_state_in, overlay_path
 from zipml_pynq.devices.overlay import load_overlay
 
 
 @pytest.fixture
 def private_state(tmp_path, monkeypatch):
-    """pynq keeps what is loaded in its own folder: tests that run side by side must not share."""
-    monkeypatch.setattr(global_state, "STATE_DIR", str(tmp_path))
-    for module in (remote_device, pynq.pl_server.embedded_device):
-        monkeypatch.setattr(module, "__file__", str(tmp_path / "module.py"))
+    keeps_state_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture
