@@ -1,11 +1,10 @@
-"""A little of ``make fuzz``, and that its figures are those of docs/reliability.md."""
+"""A little of ``make fuzz``."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.fuzz import files, texts
-
 
 # pynq's own, on pydantic 2
 pytestmark = pytest.mark.filterwarnings("ignore:The `:DeprecationWarning:pynq")

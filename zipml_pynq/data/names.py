@@ -58,19 +58,23 @@ class Names:
 
     def metadata(self) -> dict[str, str]:
         """As a file holds them; empty where nothing is known."""
-        known = {"features": self.features, "label": self.label, "classes": self.classes}
-        return {f"{kind}_names": json.dumps(names) for kind, names in known.items() if names}
+        known = {
+            "feature_names": self.features,
+            "label_name": self.label,
+            "class_names": self.classes,
+        }
+        return {key: json.dumps(names) for key, names in known.items() if names is not None}
 
     @classmethod
     def of_metadata(cls, metadata: Mapping[str, str]) -> Names:
         """What :meth:`metadata` wrote; ValueError or TypeError if it was altered."""
 
-        def read(kind: str) -> Any:
-            return json.loads(metadata.get(f"{kind}_names", "null"))
+        def read(key: str) -> Any:
+            return json.loads(metadata.get(key, "null"))
 
-        features, classes = read("features"), read("classes")
+        features, classes = read("feature_names"), read("class_names")
         return cls(
             None if features is None else tuple(features),
-            read("label"),
+            read("label_name"),
             None if classes is None else tuple(classes),
         )

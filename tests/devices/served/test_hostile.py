@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -338,6 +340,23 @@ def test_connections_without_a_call_are_closed(serve, monkeypatch):
         time.sleep(1)
         c.calls()  # who was answered stays
         assert len(server.boards) == 1
+
+
+def test_connections_are_encrypted_if_asked_for(serve, tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*make, *names], check=True, capture_output=True)
+    pair = key.read_bytes(), certificate.read_bytes()
+    server = serve(credentials=grpc.ssl_server_credentials([pair]), token="t" * 20)
+    known = grpc.ssl_channel_credentials(pair[1])
+    device = ServedDevice("127.0.0.1", server.port, "t" * 20, known)
+    assert device.name == "zipml_emulated"
+    with pytest.raises(DeviceConnectionError, match="does not answer"):
+        ServedDevice("127.0.0.1", server.port, "t" * 20)
+    device.client.channel.close()
 
 
 def test_a_token_is_asked_for(serve, private_state, monkeypatch):
