@@ -24,7 +24,7 @@ TARGETS = VALUES @ TRUE + 0.1 * RNG.normal(size=SAMPLES)
 WEIGHTS = RNG.uniform(0.5, 1.5, SAMPLES)
 # every second row, to see that labels and weights follow the rows' numbers
 INDEX = np.arange(0, SAMPLES, 2)
-ROWS = Rows(INDEX, VALUES[INDEX], VALUES[INDEX])
+ROWS = Rows(INDEX, VALUES[INDEX], VALUES[INDEX], whole=True)
 
 
 def objective(x, loss, l2):
@@ -54,6 +54,19 @@ def test_nothing_is_left_at_the_optimum():
     w = np.sqrt(WEIGHTS[INDEX])
     x = np.linalg.lstsq(rows * w[:, None], y * w, rcond=None)[0]
     assert left_to_gain(ROWS, x, TARGETS, WEIGHTS, "least_squares", 0.0) < 1e-8
+
+
+def test_what_fits_some_rows_alone_is_no_gain():
+    # as many features as rows: a model that fits these is found, and is of no use elsewhere
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(120, 60)).astype(np.float32)
+    y = values[:, 0] + rng.normal(size=120)
+    exact = np.eye(60)[0]
+    some, every = (Rows(np.arange(120), values, values, whole) for whole in (False, True))
+    assert left_to_gain(every, exact, y, None, "least_squares", 0.0) > 0.1
+    assert left_to_gain(some, exact, y, None, "least_squares", 0.0) < 0.02
+    # what is there to gain is seen all the same
+    assert left_to_gain(some, -exact, y, None, "least_squares", 0.0) > 0.2
 
 
 def few_bits(samples: int = 600) -> tuple[np.ndarray, np.ndarray]:

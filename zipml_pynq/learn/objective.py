@@ -36,11 +36,14 @@ class Rows:
     index : ndarray of int, shape (rows,)
         Their numbers among the targets.
     q1, q2 : ndarray of float32, shape (rows, features)
+    whole : bool
+        Whether these are all rows that there are.
     """
 
     index: NDArray[np.intp]
     q1: NDArray[np.float32]
     q2: NDArray[np.float32]
+    whole: bool = False
 
     @property
     def exact(self) -> bool:
@@ -52,7 +55,7 @@ class Rows:
         """Some of the rows of raw samples."""
         index = spread(rows, OBJECTIVE_VALUES // normalization.features)
         values = normalization.transform(X[index])
-        return cls(index, values, values)
+        return cls(index, values, values, len(index) == len(rows))
 
     @classmethod
     def drawn(cls, packed: PackedDataset, bits: int, sampling: str, first: int, stop: int) -> Rows:

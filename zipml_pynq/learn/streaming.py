@@ -65,11 +65,15 @@ class StreamingEstimator(ZipMLEstimator):
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
             plan = self._stream_plan(own, stream, rows, seed, calls, passes)
+
+            def redraw(epoch: int, own: PackedDataset = own) -> PackedDataset:
+                return draws.of(own, epoch)
+
             result = driver.train(
                 own,
                 plan,
                 model=None if last is None else last[number],
-                redraw=(lambda epoch, own=own: draws.of(own, epoch)) if passes > 1 else None,
+                redraw=redraw if passes > 1 else None,
                 judge=False,
             )
             ends.append(result.model)
