@@ -279,7 +279,8 @@ def fuzz() -> str:
         [
             "tables, damaged",
             f"{tables['damaged tables']:,}",
-            f"{tables['of these read']:,} read, all as Python; the others refused",
+            f"{tables['of these read']:,} read, as Python does where it sees the same fields; the "
+            "others refused, or their labels text",
         ],
         ["LIBSVM files, whole", f"{libsvm['LIBSVM files']:,}", "all as scikit-learn"],
         [
