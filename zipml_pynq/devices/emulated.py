@@ -298,7 +298,7 @@ class EmulatedDevice(pynq.Device):
             self.bus_error = f"the run found no memory: {error}"
             return
         if self.clock_mhz is not None:
-            left = began + outputs["cycles"] / (self.clock_mhz * 1e6) - time.monotonic()
+            left = began + outputs["modelled_cycles"] / (self.clock_mhz * 1e6) - time.monotonic()
             if left > 0:
                 removed.wait(left)
         if not removed.is_set():
