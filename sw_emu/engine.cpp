@@ -445,11 +445,13 @@ extern "C" int32_t zipml_engine_run(uint32_t word_bits, uint32_t format,
   return stop.Status();
 }
 
-extern "C" void zipml_engine_run_all(uint32_t word_bits, uint32_t format,
-                                     const ZipmlArguments *arguments, ZipmlResults *results,
-                                     uint32_t count, uint32_t threads) {
+extern "C" int32_t zipml_engine_run_all(uint32_t word_bits, uint32_t format,
+                                        const ZipmlArguments *arguments, ZipmlResults *results,
+                                        uint32_t count, uint32_t threads, const uint32_t *asked) {
   for (uint32_t i = 0; i < count; ++i) {
-    zipml_engine_run(word_bits, format, arguments + i, results + i, threads);
-    if (results[i].status != zipml::kStatusOk) return;
+    const int32_t ended =
+        zipml_engine_run(word_bits, format, arguments + i, results + i, threads, asked);
+    if (ended != zipml::kRunDone || results[i].status != zipml::kStatusOk) return ended;
   }
+  return zipml::kRunDone;
 }

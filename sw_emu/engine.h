@@ -10,10 +10,11 @@
 int32_t zipml_engine_run(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
                          ZipmlResults *results, uint32_t threads, const uint32_t *stop);
 
-/* The same for `count` runs, one after the other; those behind one that is refused are not started,
-   and their results stay as they were. */
-void zipml_engine_run_all(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
-                          ZipmlResults *results, uint32_t count, uint32_t threads);
+/* The same for `count` runs, one after the other; those behind one that is refused or ended early
+   are not started, and their results stay as they were. */
+int32_t zipml_engine_run_all(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
+                             ZipmlResults *results, uint32_t count, uint32_t threads,
+                             const uint32_t *stop);
 
 /* Which loops a run takes on this machine: "avx512" or "portable". */
 const char *zipml_engine_loops(void);

@@ -57,14 +57,20 @@ def run_engine(
         The first one that was refused is the last that ran; all of those behind are 0.
     """
     results = np.zeros(len(starts), RESULTS)
-    lib.zipml_engine_run_all(  # releases the GIL
-        word_bits,
-        value_format,
-        ffi.from_buffer("ZipmlArguments[]", starts),
-        ffi.from_buffer("ZipmlResults[]", results),
-        len(starts),
-        threads,
-    )
+    work = starts["epochs"].astype(np.float64) * starts["samples"] * starts["features"]
+
+    def call(stop: Any) -> int:
+        return lib.zipml_engine_run_all(  # releases the GIL
+            word_bits,
+            value_format,
+            ffi.from_buffer("ZipmlArguments[]", starts),
+            ffi.from_buffer("ZipmlResults[]", results),
+            len(starts),
+            threads,
+            stop,
+        )
+
+    compiled.run(call, int(work.sum()))
     return results
 
 
