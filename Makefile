@@ -9,8 +9,9 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
 	sw_emu/simulation/*.h)
 
-.PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest test-floors run-floors lint format docs \
-	bench study-levels study-mnist study-nonlinear study-end-to-end study-defaults study-deep study-deep-quick \
+.PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
+	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
+	study-end-to-end study-defaults study-deep study-deep-quick \
 	clean
 
 demo: $(VENV)/.built
@@ -175,6 +176,13 @@ cross-%: build/cross/host.txt
 	$$1 $(CROSS_BUILD) -static -o build/cross/$*; \
 	$$2 build/cross/$* > build/cross/$*.txt; \
 	cmp build/cross/host.txt build/cross/$*.txt
+
+# ---- fuzzing -------------------------------------------------------------------------------------
+# Minutes; a little of it is among the tests. Writes the figures of docs/reliability.md.
+
+fuzz: $(VENV)/.built-test
+	$(BIN)/python -W ignore -m tests.fuzz
+	$(BIN)/python -m docs.write_numbers
 
 # ---- checks ------------------------------------------------------------------------------------
 

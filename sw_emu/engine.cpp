@@ -45,11 +45,12 @@ template <class TValues>
 class Trainer {
  public:
   Trainer(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, Share share,
-          Exchange<int64_t> &exchange)
+          Exchange<int64_t> &exchange, const Stop &stop)
       : a_(a),
         s_(s),
         share_(share),
         exchange_(exchange),
+        stop_(stop),
         values_(word_bits, a, s, share),
         scalars_(word_bits, a, s),
         model_(values_.size()),
@@ -91,6 +92,7 @@ class Trainer {
         const uint32_t first = block * s_.batches_block + (block == 0 ? a_.skip : 0);
         const uint32_t last = std::min(s_.batches, (block + 1) * s_.batches_block);
         for (uint32_t k = first; k < last; ++k) {
+          if (stop_.Wanted()) return Counts();
           TrainBatch(k, dotted_ < a_.pending ? held + 2 * dotted_ * a_.batch : nullptr);
           ++dotted_;
           // what the next batch is to see: all updates but the last `delay`
@@ -104,6 +106,7 @@ class Trainer {
         Store(a_.history + static_cast<size_t>(epoch) * entries);
       }
     }
+    if (stop_.Wanted()) return Counts();
     if ((a_.flags & kFlagHold) != 0 && share_.first == 0) Hold(held);
     Store(a_.model);
     Counts counts;
@@ -346,6 +349,7 @@ class Trainer {
   const Shape &s_;
   const Share share_;
   Exchange<int64_t> &exchange_;
+  const Stop &stop_;
   TValues values_;
   Scalars scalars_;
   const uint32_t *row_ = nullptr;  // of the schedule
@@ -379,12 +383,12 @@ uint32_t ThreadsFor(uint32_t wanted, const ZipmlArguments &a) {
 
 template <class TValues>
 void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t threads,
-           ZipmlResults &results) {
+           Stop &stop, ZipmlResults &results) {
   const uint32_t groups = (a.features + kGroup - 1) / kGroup;
-  Exchange<int64_t> exchange(threads, Trainer<TValues>::DotsOf(s) * a.batch);
+  Exchange<int64_t> exchange(threads, Trainer<TValues>::DotsOf(s) * a.batch, stop);
   std::vector<Counts> counts(threads);
   std::vector<std::vector<uint32_t>> refetched(threads);
-  RunThreads(threads, [&](uint32_t t) {
+  RunThreads(threads, stop, [&](uint32_t t) {
     const uint32_t last = std::min(a.features, groups * (t + 1) / threads * kGroup);
     const Share share = {t,
                          groups * t / threads * kGroup,
@@ -392,8 +396,9 @@ void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t
                          threads,
                          (groups + threads - 1) / threads * kGroup,
                          threads > 1 && a.delay > 0};
-    counts[t] = Trainer<TValues>(word_bits, a, s, share, exchange).Run(refetched[t]);
+    counts[t] = Trainer<TValues>(word_bits, a, s, share, exchange, stop).Run(refetched[t]);
   });
+  if (stop.Status() != kRunDone) return;
   for (const Counts &count : counts) {
     results.saturations += count.saturations;
     results.outside += count.outside;
@@ -408,9 +413,9 @@ void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t
 
 extern "C" const char *zipml_engine_loops() { return zipml::Loops().name; }
 
-extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
-                                 const ZipmlArguments *arguments, ZipmlResults *results,
-                                 uint32_t threads) {
+extern "C" int32_t zipml_engine_run(uint32_t word_bits, uint32_t format,
+                                    const ZipmlArguments *arguments, ZipmlResults *results,
+                                    uint32_t threads, const uint32_t *asked) {
   using namespace zipml;
   const ZipmlArguments &a = *arguments;
   Shape shape = {};
@@ -420,25 +425,33 @@ extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
   results->version = kInterfaceVersion;
   results->capability = Capability(word_bits_log2, shape.format);
   results->status = Validate(word_bits, a, shape);
-  if (results->status != kStatusOk) return;
+  if (results->status != kStatusOk) return kRunDone;
   results->words = static_cast<uint64_t>(a.epochs) * shape.blocks * shape.planes * a.block_samples *
                    shape.chunks;
   // an exact dot product is one thread's, which has the whole model
   const uint32_t count = shape.format == kRefetch ? 1 : ThreadsFor(threads, a);
-  if (shape.format == kFloat32) {
-    Train<FloatValues>(word_bits, a, shape, count, *results);
-  } else if (shape.format == kLevels) {
-    Train<LevelValues>(word_bits, a, shape, count, *results);
-  } else {
-    Train<PlaneValues>(word_bits, a, shape, count, *results);
+  Stop stop(asked);
+  try {
+    if (shape.format == kFloat32) {
+      Train<FloatValues>(word_bits, a, shape, count, stop, *results);
+    } else if (shape.format == kLevels) {
+      Train<LevelValues>(word_bits, a, shape, count, stop, *results);
+    } else {
+      Train<PlaneValues>(word_bits, a, shape, count, stop, *results);
+    }
+  } catch (const std::exception &) {
+    stop.Fail(kRunNoMemory);
   }
+  return stop.Status();
 }
 
-extern "C" void zipml_engine_run_all(uint32_t word_bits, uint32_t format,
-                                     const ZipmlArguments *arguments, ZipmlResults *results,
-                                     uint32_t count, uint32_t threads) {
+extern "C" int32_t zipml_engine_run_all(uint32_t word_bits, uint32_t format,
+                                        const ZipmlArguments *arguments, ZipmlResults *results,
+                                        uint32_t count, uint32_t threads, const uint32_t *asked) {
   for (uint32_t i = 0; i < count; ++i) {
-    zipml_engine_run(word_bits, format, arguments + i, results + i, threads);
-    if (results[i].status != zipml::kStatusOk) return;
+    const int32_t ended =
+        zipml_engine_run(word_bits, format, arguments + i, results + i, threads, asked);
+    if (ended != zipml::kRunDone || results[i].status != zipml::kStatusOk) return ended;
   }
+  return zipml::kRunDone;
 }

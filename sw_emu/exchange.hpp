@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -14,16 +16,55 @@
 
 namespace zipml {
 
+/// How a run ended.
+enum RunStatus : int32_t { kRunDone = 0, kRunStopped = 1, kRunNoMemory = 2, kRunNoThreads = 3 };
+
 constexpr uint32_t kMaxThreads = 64;
 /// Values of a batch that are worth a thread of their own (docs/speed.md).
 constexpr uint64_t kValuesForThread = 16384;
 
-/// Calls run(0) .. run(count - 1), each in a thread of its own, the first in the caller's.
+/// Whether a run is to end early: its caller asks for it, by a number that becomes other than 0, or
+/// one of its threads has failed. Threads look between batches and while they wait for each other.
+class Stop {
+ public:
+  explicit Stop(const uint32_t *asked) : asked_(asked) {}
+  bool Wanted() const {
+    return status_.load(std::memory_order_relaxed) != kRunDone ||
+           (asked_ != nullptr && __atomic_load_n(asked_, __ATOMIC_RELAXED) != 0);
+  }
+  void Fail(RunStatus status) { status_.store(status); }
+  /// How the run ended, once its threads have.
+  RunStatus Status() const {
+    const RunStatus status = status_.load();
+    return status == kRunDone && Wanted() ? kRunStopped : status;
+  }
+
+ private:
+  const uint32_t *const asked_;
+  std::atomic<RunStatus> status_{kRunDone};
+};
+
+/// Calls run(0) .. run(count - 1), each in a thread of its own, the first in the caller's. No
+/// exception leaves it: what fails is told by `stop`.
 template <class TRun>
-void RunThreads(uint32_t count, const TRun &run) {
+void RunThreads(uint32_t count, Stop &stop, const TRun &run) {
+  const auto guarded = [&](uint32_t t) {
+    try {
+      run(t);
+    } catch (const std::exception &) {  // of memory, or of a length beyond it
+      stop.Fail(kRunNoMemory);
+    }
+  };
   std::vector<std::thread> others;
-  for (uint32_t t = 1; t < count; ++t) others.emplace_back(run, t);
-  run(0);
+  try {
+    others.reserve(count);
+    for (uint32_t t = 1; t < count; ++t) others.emplace_back(guarded, t);
+  } catch (const std::system_error &) {
+    stop.Fail(kRunNoThreads);
+  } catch (const std::exception &) {
+    stop.Fail(kRunNoMemory);
+  }
+  if (!stop.Wanted()) guarded(0);
   for (std::thread &other : others) other.join();
 }
 
@@ -33,7 +74,8 @@ void RunThreads(uint32_t count, const TRun &run) {
 template <class T>
 class Exchange {
  public:
-  Exchange(uint32_t threads, uint32_t length) : threads_(threads), parts_(kSets * threads) {
+  Exchange(uint32_t threads, uint32_t length, const Stop &stop)
+      : threads_(threads), stop_(stop), parts_(kSets * threads) {
     // no two threads write to one cache line
     for (std::vector<T> &part : parts_) part.resize(threads > 1 ? length + 64 / sizeof(T) : 0);
   }
@@ -46,11 +88,14 @@ class Exchange {
     turns_[thread].count.store(turn + 1, std::memory_order_release);
   }
 
-  /// Replaces `sums` by those over all threads of what each handed in as number `turn`.
+  /// Replaces `sums` by those over all threads of what each handed in as number `turn`. In a run
+  /// that is to stop they are left as they are.
   void Take(uint32_t turn, T *sums, uint32_t count) const {
     if (threads_ == 1) return;
     const std::vector<T> *parts = &parts_[turn % kSets * threads_];
-    for (uint32_t t = 0; t < threads_; ++t) WaitFor(t, turn + 1);
+    for (uint32_t t = 0; t < threads_; ++t) {
+      if (!WaitFor(t, turn + 1)) return;
+    }
     // in one order for all, so that rounded sums are the same in all
     std::fill(sums, sums + count, T(0));
     for (uint32_t t = 0; t < threads_; ++t) {
@@ -63,16 +108,19 @@ class Exchange {
   /// taken turn t - 4: nobody still reads that set.
   static constexpr uint32_t kSets = 4;
 
-  /// Returns when a thread has handed in so many turns.
-  void WaitFor(uint32_t thread, uint32_t turns) const {
+  /// Returns when a thread has handed in so many turns; false if the run is to stop before.
+  bool WaitFor(uint32_t thread, uint32_t turns) const {
     const std::atomic<uint32_t> &count = turns_[thread].count;
     for (uint32_t spins = 1;
          static_cast<int32_t>(count.load(std::memory_order_acquire) - turns) < 0; ++spins) {
 #if defined(__x86_64__) && defined(__GNUC__)
       _mm_pause();
 #endif
-      if (spins % 1024 == 0) std::this_thread::yield();
+      if (spins % 1024 != 0) continue;
+      if (stop_.Wanted()) return false;
+      std::this_thread::yield();
     }
+    return true;
   }
 
   /// Written by one thread alone: a counter that all add to would travel twice.
@@ -80,6 +128,7 @@ class Exchange {
     std::atomic<uint32_t> count{0};
   };
   const uint32_t threads_;
+  const Stop &stop_;
   std::vector<std::vector<T>> parts_;
   Turns turns_[kMaxThreads];
 };

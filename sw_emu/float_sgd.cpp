@@ -83,7 +83,7 @@ struct Run {
 
 /// Trains features `first` to `last`.
 void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
-           zipml::Exchange<float> &exchange) {
+           zipml::Exchange<float> &exchange, const zipml::Stop &stop) {
   const uint32_t features = last - first, batch = run.batch;
   const size_t stride = run.features;
   const uint32_t batches = run.samples / batch + (run.samples % batch != 0);
@@ -109,6 +109,7 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
              rows_of(k), features, run.decays[epoch], factors, model);
     };
     for (uint32_t k = 0; k < batches; ++k) {
+      if (stop.Wanted()) return;
       const size_t begin = static_cast<size_t>(k) * batch;
       const uint32_t rows = rows_of(k);
       float *coefficients = coefficients_of(k);
@@ -146,16 +147,21 @@ extern "C" int32_t zipml_float_sgd(const float *values, const float *labels, flo
                                    float *history, uint32_t samples, uint32_t features,
                                    uint32_t batch, uint32_t epochs, uint32_t delay,
                                    const float *steps, const float *decays, const float *factors,
-                                   uint32_t threads) {
+                                   uint32_t threads, const uint32_t *asked) {
   if (samples == 0 || features == 0 || batch == 0 || epochs == 0 || threads == 0) return -1;
   const Run run = {values, labels, model, history, samples, features,
                    batch,  epochs, delay, steps,   decays,  factors};
   const uint32_t groups = (features + 63) / 64;
   const uint32_t count = std::min(std::min(threads, groups), zipml::kMaxThreads);
-  zipml::Exchange<float> exchange(count, batch);
-  zipml::RunThreads(count, [&](uint32_t t) {
-    Train(run, t, groups * t / count * 64, std::min(features, groups * (t + 1) / count * 64),
-          exchange);
-  });
-  return 0;
+  zipml::Stop stop(asked);
+  try {
+    zipml::Exchange<float> exchange(count, batch, stop);
+    zipml::RunThreads(count, stop, [&](uint32_t t) {
+      Train(run, t, groups * t / count * 64, std::min(features, groups * (t + 1) / count * 64),
+            exchange, stop);
+    });
+  } catch (const std::exception &) {
+    stop.Fail(zipml::kRunNoMemory);
+  }
+  return stop.Status();
 }

@@ -19,11 +19,12 @@
    threads  each has a share of the features; sums round in an order that depends on it
 
    Returns 0, or -1 if samples, features, batch, epochs or threads is 0 (nothing is touched then).
- */
+   Or the run ended early, and the model is of no use: 1, the number at `stop`, which may be null,
+   became other than 0; 2, memory ran out; 3, there were no threads to be had. */
 int32_t zipml_float_sgd(const float *values, const float *labels, float *model, float *history,
                         uint32_t samples, uint32_t features, uint32_t batch, uint32_t epochs,
                         uint32_t delay, const float *steps, const float *decays,
-                        const float *factors, uint32_t threads);
+                        const float *factors, uint32_t threads, const uint32_t *stop);
 
 /* The sum of `count` words: what memory can deliver to one thread, for benchmarks. */
 uint64_t zipml_read_words(const uint64_t *words, uint64_t count);

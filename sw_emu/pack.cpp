@@ -543,17 +543,31 @@ ZIPML_CLONES uint64_t CountOutsideAny(const ZipmlSamples &samples, const double 
 
 }  // namespace
 
+// What these allocate is small, but no exception may leave C.
 uint32_t zipml_column_range(const ZipmlSamples *samples, double *low, double *high) {
-  return ColumnRangeAny(*samples, low, high);
+  try {
+    return ColumnRangeAny(*samples, low, high);
+  } catch (const std::bad_alloc &) {
+    return ZIPML_NO_MEMORY;
+  }
 }
 
-void zipml_column_sums(const ZipmlSamples *samples, const double *scale, int64_t *whole,
-                       int64_t *rest) {
-  ColumnSumsAny(*samples, scale, whole, rest);
+int32_t zipml_column_sums(const ZipmlSamples *samples, const double *scale, int64_t *whole,
+                          int64_t *rest) {
+  try {
+    ColumnSumsAny(*samples, scale, whole, rest);
+    return 0;
+  } catch (const std::bad_alloc &) {
+    return ZIPML_NO_MEMORY;
+  }
 }
 
-uint64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half) {
-  return CountOutsideAny(*samples, mid, half);
+int64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half) {
+  try {
+    return static_cast<int64_t>(CountOutsideAny(*samples, mid, half));
+  } catch (const std::bad_alloc &) {
+    return -1;
+  }
 }
 
 void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block,

@@ -12,17 +12,20 @@ typedef struct {
   uint32_t x_bytes; /* of one value: 4 (float) or 8 (double) */
 } ZipmlSamples;
 
-/* Smallest and largest value of each column; infinite where a value is, and not 0 is returned if a
+/* What these return where memory ran out. */
+enum { ZIPML_NO_MEMORY = 2 };
+
+/* Smallest and largest value of each column; infinite where a value is, and 1 is returned if a
    value is not a number. */
 uint32_t zipml_column_range(const ZipmlSamples *samples, double *low, double *high);
 
 /* Sums of each column in integers, so that neither order nor cuts matter: of v = x * scale[column],
    which must stay below 2^29 in size, rounded, and of 2^30 times what that leaves, rounded. */
-void zipml_column_sums(const ZipmlSamples *samples, const double *scale, int64_t *whole,
-                       int64_t *rest);
+int32_t zipml_column_sums(const ZipmlSamples *samples, const double *scale, int64_t *whole,
+                          int64_t *rest);
 
-/* How many values are further than half[column] from mid[column]. */
-uint64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half);
+/* How many values are further than half[column] from mid[column]; -1 where memory ran out. */
+int64_t zipml_count_outside(const ZipmlSamples *samples, const double *mid, const double *half);
 
 /* What is the same for every block of a data set. Sizes are not checked here: the caller did. */
 typedef struct {

@@ -5,7 +5,8 @@
 
 #include <cmath>
 #include <cstdint>
-#include <string>
+#include <cstring>
+#include <limits>
 
 extern "C" {
 #include "text.h"
@@ -13,7 +14,6 @@ extern "C" {
 
 namespace {
 
-constexpr int64_t kMaxIndex = (int64_t{1} << 31) - 2;
 /// Digits that always fit 64 bits.
 constexpr int kMaxDigits = 19;
 /// What float64 holds exactly: integers up to 2^53, powers of ten up to 10^22.
@@ -26,16 +26,37 @@ constexpr double kPowers[kExactPower + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5, 
 inline bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 inline bool IsBlank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f'; }
 
+/// Characters of a number that is left to the C library; what is longer is none.
+constexpr int kMaxNumber = 2048;
+
 /// The whole of [begin, end) as a number, by the C library in the C locale.
 bool SlowNumber(const char *begin, const char *end, double *number) {
   static const locale_t kC = newlocale(LC_ALL_MASK, "C", nullptr);
-  for (const char *c = begin; c < end; ++c) {
-    if (!IsDigit(*c) && *c != '.' && *c != '-' && *c != '+' && *c != 'e' && *c != 'E') return false;
+  const int64_t size = end - begin;
+  if (size == 0 || size >= kMaxNumber) return false;
+  char token[kMaxNumber];
+  for (int64_t i = 0; i < size; ++i) {
+    const char c = token[i] = begin[i];
+    if (!IsDigit(c) && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E') return false;
   }
-  const std::string token(begin, end);
+  token[size] = '\0';
   char *stop = nullptr;
-  *number = strtod_l(token.c_str(), &stop, kC);
-  return !token.empty() && stop == token.c_str() + token.size() && std::isfinite(*number);
+  *number = strtod_l(token, &stop, kC);
+  return stop == token + size && std::isfinite(*number);
+}
+
+/// How a missing number is written: what pandas takes for one, and the question mark of UCI's
+/// files.
+bool IsMissing(const char *begin, const char *end) {
+  static const char *const kMissing[] = {"",     "?",       "NA",       "NaN",    "nan",
+                                         "N/A",  "n/a",     "NULL",     "null",   "None",
+                                         "<NA>", "#N/A",    "#N/A N/A", "-NaN",   "-nan",
+                                         "#NA",  "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"};
+  const size_t size = static_cast<size_t>(end - begin);
+  for (const char *text : kMissing) {
+    if (std::strlen(text) == size && std::memcmp(text, begin, size) == 0) return true;
+  }
+  return false;
 }
 
 /// The whole of [begin, end) as a finite number. Where integer and power of ten are exact, one
@@ -75,6 +96,14 @@ bool Number(const char *begin, const char *end, double *number) {
   return true;
 }
 
+/// A number, or NaN for a missing one where `allowed`; ZIPML_TEXT_OK or what is wrong.
+inline int32_t NumberOrMissing(const char *begin, const char *end, bool allowed, double *number) {
+  if (Number(begin, end, number)) return ZIPML_TEXT_OK;
+  if (!IsMissing(begin, end)) return ZIPML_TEXT_NUMBER;
+  *number = std::numeric_limits<double>::quiet_NaN();
+  return allowed ? ZIPML_TEXT_OK : ZIPML_TEXT_MISSING;
+}
+
 /// Where a line ends: at a line break or at the end of the text.
 inline const char *LineEnd(const char *c, const char *end) {
   while (c < end && *c != '\n') ++c;
@@ -89,8 +118,9 @@ class Lines {
     *result = ZipmlText{};
     result->last_column = -1;
   }
-  bool Fail(int32_t status, const char *begin, const char *end) {
+  bool Fail(int32_t status, const char *begin, const char *end, int64_t column = -1) {
     result_->status = status;
+    result_->column = column;
     result_->begin = begin - text_;
     result_->end = end - text_;
     return false;
@@ -113,8 +143,9 @@ class Lines {
 }  // namespace
 
 extern "C" void zipml_parse_libsvm(const char *text, int64_t size, int64_t first_index,
-                                   double *labels, int64_t *row_ends, int32_t *columns,
-                                   double *values, ZipmlText *result) {
+                                   int64_t last_index, int32_t missing, double *labels,
+                                   int64_t *row_ends, int32_t *columns, double *values,
+                                   ZipmlText *result) {
   Lines lines(text, size, result);
   lines.Walk([&](const char *c, const char *stop) {
     bool labelled = false;
@@ -127,9 +158,9 @@ extern "C" void zipml_parse_libsvm(const char *text, int64_t size, int64_t first
         if (*c == ':' && colon == nullptr) colon = c;
       }
       if (!labelled) {
-        if (!Number(begin, c, &labels[result->rows])) {
-          return lines.Fail(ZIPML_TEXT_NUMBER, begin, c);
-        }
+        const int32_t status = NumberOrMissing(begin, c, (missing & ZIPML_TEXT_MISSING_LABELS) != 0,
+                                               &labels[result->rows]);
+        if (status != ZIPML_TEXT_OK) return lines.Fail(status, begin, c);
         labelled = true;
         continue;
       }
@@ -139,13 +170,14 @@ extern "C" void zipml_parse_libsvm(const char *text, int64_t size, int64_t first
       for (const char *d = begin; d < colon; ++d) {
         if (!IsDigit(*d)) return lines.Fail(ZIPML_TEXT_ENTRY, begin, c);
         index = 10 * index + (*d - '0');
-        if (index > kMaxIndex) return lines.Fail(ZIPML_TEXT_INDEX, begin, c);
+        if (index > last_index) return lines.Fail(ZIPML_TEXT_INDEX, begin, c);
       }
       if (index < first_index) return lines.Fail(ZIPML_TEXT_INDEX, begin, c);
       if (index <= previous) return lines.Fail(ZIPML_TEXT_ORDER, begin, c);
-      if (!Number(colon + 1, c, &values[result->entries])) {
-        return lines.Fail(ZIPML_TEXT_NUMBER, colon + 1, c);
-      }
+      const int32_t status = NumberOrMissing(
+          colon + 1, c, (missing & ZIPML_TEXT_MISSING_VALUES) != 0, &values[result->entries]);
+      if (status == ZIPML_TEXT_NUMBER) return lines.Fail(status, colon + 1, c);
+      if (status != ZIPML_TEXT_OK) return lines.Fail(status, begin, c);
       const int32_t column = static_cast<int32_t>(index - first_index);
       columns[result->entries++] = column;
       if (column > result->last_column) result->last_column = column;
@@ -157,31 +189,58 @@ extern "C" void zipml_parse_libsvm(const char *text, int64_t size, int64_t first
 }
 
 extern "C" void zipml_parse_table(const char *text, int64_t size, char delimiter, int64_t columns,
-                                  double *values, ZipmlText *result) {
+                                  const int32_t *places, int64_t width, int64_t label,
+                                  int32_t missing, double *values, int64_t *names,
+                                  ZipmlText *result) {
   Lines lines(text, size, result);
+  const bool white = delimiter == ' ';
   lines.Walk([&](const char *c, const char *stop) {
     const char *line = c;
-    while (c < stop && IsBlank(*c)) ++c;
+    while (c < stop && IsBlank(*c) && (white || *c != delimiter)) ++c;
     if (c == stop) return true;
-    double *row = values + result->rows * columns;
+    double *row = values + result->rows * width;
     int64_t count = 0;
-    c = delimiter == ' ' ? c : line;
+    c = white ? c : line;
     while (true) {
       const char *begin = c;
-      while (c < stop && *c != delimiter && !(delimiter == ' ' && IsBlank(*c))) ++c;
-      const char *next = c, *end = c;
+      while (begin < stop && *begin != delimiter && IsBlank(*begin)) ++begin;
+      const char *end = begin;
+      if (begin < stop && *begin == '"') {
+        for (end = ++begin; end < stop; ++end) {
+          if (*end != '"') continue;
+          if (end + 1 == stop || end[1] != '"') break;
+          ++end;  // a quote that is doubled is one of the text
+        }
+        if (end == stop) return lines.Fail(ZIPML_TEXT_QUOTE, begin - 1, stop, count);
+        c = end + 1;
+        while (c < stop && *c != delimiter && IsBlank(*c)) ++c;
+        const bool apart = !white || c == stop || *c == delimiter || IsBlank(c[-1]);
+        if (!apart || (!white && c < stop && *c != delimiter)) {
+          return lines.Fail(ZIPML_TEXT_QUOTE, begin - 1, c, count);
+        }
+      } else {
+        for (c = begin; c < stop && *c != delimiter && !(white && IsBlank(*c));) ++c;
+        end = c;
+      }
       while (begin < end && IsBlank(*begin)) ++begin;
       while (end > begin && IsBlank(end[-1])) --end;
       if (count == columns) return lines.Fail(ZIPML_TEXT_COLUMNS, line, stop);
-      if (!Number(begin, end, &row[count])) return lines.Fail(ZIPML_TEXT_NUMBER, begin, end);
+      const int32_t place = places[count];
+      if (place >= 0) {
+        const int32_t bit = place == label ? ZIPML_TEXT_MISSING_LABELS : ZIPML_TEXT_MISSING_VALUES;
+        const int32_t status = NumberOrMissing(begin, end, (missing & bit) != 0, &row[place]);
+        if (status != ZIPML_TEXT_OK) return lines.Fail(status, begin, end, count);
+      } else if (place == ZIPML_TEXT_NAMES) {
+        names[2 * result->rows] = begin - text;
+        names[2 * result->rows + 1] = end - text;
+      }
       ++count;
-      if (delimiter == ' ') {
-        while (next < stop && IsBlank(*next)) ++next;
-        if (next == stop) break;
-        c = next;
+      if (white) {
+        while (c < stop && IsBlank(*c)) ++c;
+        if (c == stop) break;
       } else {
-        if (next == stop) break;
-        c = next + 1;
+        if (c == stop) break;
+        ++c;
       }
     }
     if (count != columns) return lines.Fail(ZIPML_TEXT_COLUMNS, line, stop);

@@ -413,6 +413,8 @@ class FloatValues : public WideSums {
         share_(share),
         row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
         block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
+        // the one plane is where a kernel without base planes reads
+        first_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
         tile_(TileSamples(share.widest * sizeof(int32_t), 1, share, a.batch)),
         values_(static_cast<size_t>(share.slots() * tile_) * size()) {}
 
@@ -425,7 +427,8 @@ class FloatValues : public WideSums {
   void SetModel(const int32_t *model) { model_ = model; }
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     for (uint32_t s = 0; s < count; ++s) {
-      const uint64_t *row = a_.planes + block * block_ + (sample + s) * row_ + share_.first / 2;
+      const uint64_t *row =
+          a_.planes + first_ + block * block_ + (sample + s) * row_ + share_.first / 2;
       ConvertFloats(row, size(), Row(slot, s));
       dots[s] = DotFloats(Row(slot, s), model_, size());
     }
@@ -446,7 +449,7 @@ class FloatValues : public WideSums {
 
   const ZipmlArguments &a_;
   const Share share_;
-  const size_t row_, block_;  // in uint64
+  const size_t row_, block_, first_;  // in uint64
   const uint32_t tile_;
   std::vector<int32_t> values_;
   const int32_t *model_ = nullptr;

@@ -310,3 +310,58 @@ whole" is scikit-learn's reader, then `pack` and `save`, which make the same fil
 
 {self.table()}
 """
+
+
+def fuzz() -> str:
+    """The table of docs/reliability.md."""
+    found = report("tests/fuzz/results")
+    wire = found["wire"]
+    tables, libsvm, files = found["tables"], found["libsvm"], found["files"]
+    rows = [
+        ["tables, whole", f"{tables['tables']:,}", "all as pandas"],
+        [
+            "tables, damaged",
+            f"{tables['damaged tables']:,}",
+            f"{tables['of these read']:,} read, as Python does where it sees the same fields; the "
+            "others refused, or their labels text",
+        ],
+        ["LIBSVM files, whole", f"{libsvm['LIBSVM files']:,}", "all as scikit-learn"],
+        [
+            "LIBSVM files, damaged",
+            f"{libsvm['damaged LIBSVM files']:,}",
+            f"{libsvm['of these read alike']:,} read by both, all alike",
+        ],
+        ["bytes of files changed", f"{files['bytes changed']:,}", "every one refused"],
+        ["files cut to a length", f"{files['lengths cut']:,}", "every one refused"],
+        ["headers made up", f"{found['headers']['headers made up']:,}", "every one refused"],
+        [
+            "hostile messages",
+            f"{wire['messages']:,}",
+            "; ".join(f"{n:,} {end}" for end, n in sorted(wire["ends"].items())),
+        ],
+        [
+            "hostile connections",
+            f"{wire['connections']:,}",
+            f"{wire['trainings beside them']:,} trainings beside them, all with the same bits",
+        ],
+    ]
+    rows += [
+        [
+            f"the server's {name}",
+            "",
+            ", ".join(
+                f"{wire[when][key]} {said}"
+                for when, said in (("before", "before"), ("most", "at most"), ("after", "after"))
+            ),
+        ]
+        for name, key in (
+            ("descriptors", "descriptors"),
+            ("threads", "threads"),
+            ("MiB of memory", "MiB"),
+        )
+    ]
+    told = (
+        f"\nIn {found['seconds']} s on {found['cpu']}, {found['cores']} cores, shared with other "
+        f"work; seed {found['seed']}.\n"
+    )
+    return table(["what", "how often", "what came of it"], rows, 3) + "\n" + told

@@ -204,7 +204,7 @@ bool Train(const Case &c, const Sizes &sizes, const Data &data, bool hold, Rando
   arguments.seed = 7;
   arguments.block_step = 1;
   ZipmlResults results = {};
-  zipml_engine_run(c.word_bits, c.format, &arguments, &results, 1 + c.turn % 3);
+  zipml_engine_run(c.word_bits, c.format, &arguments, &results, 1 + c.turn % 3, nullptr);
   if (results.status != 1) {
     std::fprintf(stderr, "status %u\n", static_cast<unsigned>(results.status));
     return false;

@@ -52,7 +52,7 @@ void Run(zipml::ValueFormat format, ZIPML_PORTS(word_t), const int32_t *levels, 
   a.block_step = block_step;
   a.level_tables = level_tables;
   ZipmlResults r;
-  zipml_engine_run(ZIPML_WORD_BITS, format, &a, &r, 2);
+  zipml_engine_run(ZIPML_WORD_BITS, format, &a, &r, 2, nullptr);
   *status = r.status;
   *version = r.version;
   *capability = r.capability;

@@ -18,6 +18,7 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 from tests import ROOT
 from zipml_pynq import pack
 from zipml_pynq.command_line import main as command_line
+from zipml_pynq.data.names import Names
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.learn.classifier import ZipMLClassifier
 from zipml_pynq.learn.models import LinearModel
@@ -128,10 +129,35 @@ def test_every_format_gives_the_same_file(folder, zipml):
     np.savetxt("a.tsv", table, delimiter="\t", fmt="%.17g", header=header, comments="")
     with gzip.open("a.csv.gz", "wt") as file:
         np.savetxt(file, table, delimiter=";", fmt="%.17g")
-    pack(X, Y).save("expected")
-    for name in ("a.npz", "a.csv", "a.tsv", "a.csv.gz"):
+    np.savez("fortran.npz", X=np.asfortranarray(X), y=Y)
+    np.save("a.npy", table)
+    np.save("fortran.npy", np.asfortranarray(table))
+    Path("quoted.csv").write_text(Path("a.csv").read_text().replace(",", '","'))
+    Path("quoted.csv").write_text(
+        "".join(f'"{line}"\n' for line in Path("quoted.csv").read_text().splitlines())
+    )
+    Path("returns.csv").write_bytes(Path("a.csv").read_bytes().replace(b"\n", b"\r"))
+    Path("windows").write_bytes(
+        b"\xef\xbb\xbf" + Path("a.csv").read_bytes().replace(b"\n", b"\r\n")
+    )
+    Path("packed").write_bytes(gzip.compress(Path("a.csv").read_bytes()))
+    unnamed = {"names": Names(None, "8")}
+    for name, known in {
+        "a.npz": {},
+        "fortran.npz": {},
+        "a.csv": unnamed,
+        "a.npy": unnamed,
+        "fortran.npy": unnamed,
+        "a.tsv": {"names": Names(tuple("abcdefg"), "h")},
+        "a.csv.gz": unnamed,
+        "quoted.csv": unnamed,
+        "returns.csv": unnamed,
+        "windows": unnamed,
+        "packed": unnamed,
+    }.items():
         code, _, error = zipml("prepare", name, "found")
-        assert (code, error) == (0, "")
+        assert (code, error) == (0, ""), name
+        pack(X, Y, **known).save("expected")
         assert Path("found").read_bytes() == Path("expected").read_bytes(), name
 
 
@@ -213,7 +239,7 @@ def test_predictions_into_a_file(folder, zipml):
     assert (code, error) == (0, "")
     assert np.allclose(columns(out)[:, 0], model.predict(X), rtol=1e-12)
     # what fails in the middle leaves what was there
-    Path("bare.csv").write_text("1,2,3,4,5,6,7\n" * 3 + "1,2,x,4,5,6,7\n")
+    Path("bare.csv").write_text("1,2,3,4,5,6,8\n" * 3 + "1,2,x,4,5,6,7\n")
     before = Path("found").read_bytes()
     assert zipml("predict", "model", "bare.csv", "-o", "found")[0] == command_line.USAGE
     assert Path("found").read_bytes() == before
@@ -327,14 +353,18 @@ def test_help_tells_of_every_command(zipml):
         (["train", "set", "x", "--step", "-1"], 2, "it was '-1'; allowed are 'auto' and numbers"),
         (["train", "set", "x", "--loss", "huber"], 2, "'huber' is not one of"),
         (["train", "set", "x", "--loss", "hinge"], 2, "y was None with a packed data set whose"),
-        (["train", "set", "x", "--epochs", "0"], 2, "max_iter was 0; allowed is 1.."),
+        (["train", "set", "x", "--epochs", "0"], 2, "--epochs was 0; allowed is 1.."),
         (["train", "set", "x", "--device", "pynq-z2"], 1, "nobody has built zipml_sgd"),
         (["predict", "set", "regression.svm"], 1, "'set' is no model: it is a 'zipml-pynq packed"),
-        (["predict", "model", "wide.svm"], 2, "the index 9; allowed are 7 columns"),
+        (
+            ["predict", "model", "wide.svm"],
+            2,
+            "line 1: the index of '9:1' is out of range: allowed are 1..7",
+        ),
         (["predict", "model", "regression.svm", "--probabilities"], 2, "allowed is 'logistic'"),
         (["inspect", "regression.svm"], 1, "is neither a packed data set nor a model"),
         (["inspect", "none"], 2, "PATH was 'none', which cannot be read"),
-        (["board", "--host", "0.0.0.0", "--port", "0"], 2, "nobody is asked for a password"),
+        (["board", "--host", "0.0.0.0", "--port", "0"], 2, "a token that clients have to show"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
     ],
 )
@@ -374,7 +404,7 @@ def test_no_arguments_show_the_help(zipml):
 
 def test_a_reader_that_goes_away(folder):
     ZipMLRegressor(max_iter=1, tol=None).fit(X, Y).save("model")
-    Path("long.csv").write_text("1,2,3,4,5,6,7\n" * 900_000)
+    Path("long.csv").write_text("1,2,3,4,5,6,8\n" * 900_000)
     with subprocess.Popen(
         [sys.executable, "-m", "zipml_pynq", "predict", "model", "long.csv"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

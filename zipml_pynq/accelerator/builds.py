@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.accelerator.interface import INTERFACES
+from zipml_pynq.data import compiled
 from zipml_pynq.errors import ArgumentError
 
 #: The same for every format.
@@ -56,14 +57,20 @@ def run_engine(
         The first one that was refused is the last that ran; all of those behind are 0.
     """
     results = np.zeros(len(starts), RESULTS)
-    lib.zipml_engine_run_all(  # releases the GIL
-        word_bits,
-        value_format,
-        ffi.from_buffer("ZipmlArguments[]", starts),
-        ffi.from_buffer("ZipmlResults[]", results),
-        len(starts),
-        threads,
-    )
+    work = starts["epochs"].astype(np.float64) * starts["samples"] * starts["features"]
+
+    def call(stop: Any) -> int:
+        return lib.zipml_engine_run_all(  # releases the GIL
+            word_bits,
+            value_format,
+            ffi.from_buffer("ZipmlArguments[]", starts),
+            ffi.from_buffer("ZipmlResults[]", results),
+            len(starts),
+            threads,
+            stop,
+        )
+
+    compiled.run(call, int(work.sum()))
     return results
 
 
@@ -82,6 +89,7 @@ class Build:
         pointers: dict[str, int],
         scalars: dict[str, int],
         threads: int = 1,
+        stop: Any = None,
     ) -> dict[str, int]:
         """Run the accelerator once and return its output registers.
 
@@ -98,6 +106,16 @@ class Build:
             Value for each scalar of the format's interface.
         threads : int
             Of the engine; 0 for as many as pay. The bits do not depend on it.
+        stop : optional
+            A flag of :func:`zipml_pynq.data.compiled.new_flag` that the engine looks at between
+            batches. The kernel cannot be stopped.
+
+        Raises
+        ------
+        MemoryError
+            The engine found no memory, or no threads.
+        StoppedError
+            ``stop`` was set; model and history are of no use.
         """
         arguments = self._ffi.new("ZipmlArguments *")
         for name, address in pointers.items():
@@ -106,8 +124,15 @@ class Build:
         for name, value in scalars.items():
             setattr(arguments, name, value)
         results = self._ffi.new("ZipmlResults *")
-        how = (threads,) if self.name == "engine" else ()
-        self._run(word_bits, value_format, arguments, results, *how)  # releases the GIL
+        if self.name != "engine":
+            self._run(word_bits, value_format, arguments, results)  # releases the GIL
+        else:
+            values = scalars["epochs"] * scalars["samples"] * scalars["features"]
+
+            def call(flag: Any) -> int:
+                return self._run(word_bits, value_format, arguments, results, threads, flag)
+
+            compiled.run(call, values, stop)
         return {name: int(getattr(results, name)) for name in _OUTPUTS}
 
 

@@ -15,7 +15,7 @@ def regions(registers: Mapping[str, int], word_bits: int, value_format: str) -> 
     e = extent(r, word_bits, value_format)
     plane_words = r["block_samples"] * e.chunks
     if value_format == "float32":
-        block = plane_words
+        block = r["dither_offset"] + plane_words
     else:
         base = r["bits"] - 1
         dithers = r["dither_offset"] + (e.planes - base) * plane_words

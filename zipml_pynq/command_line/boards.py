@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from zipml_pynq.command_line.group import zipml
+from zipml_pynq.command_line.options import FILE
 from zipml_pynq.command_line.output import (
     report,
 )
 from zipml_pynq.constants import WORD_BITS
-from zipml_pynq.errors import ZipmlError
+from zipml_pynq.errors import ArgumentError, ZipmlError
 
 #: pynq's own; importing it takes pynq.
 _PYNQ_PORT = 7967
@@ -27,10 +29,12 @@ _PYNQ_PORT = 7967
     help="pynq asks at the default; 0 takes any free one.",
 )
 @click.option(
-    "--allow-remote",
-    is_flag=True,
-    help="Allow a --host that other machines reach; there is no authentication.",
+    "--token-file",
+    type=FILE,
+    help="Holds what clients have to show; needed for a --host that other machines reach.",
 )
+@click.option("--tls-key", type=FILE, help="Encrypt connections: the private key, PEM.")
+@click.option("--tls-certificate", type=FILE, help="And its certificate, PEM.")
 @click.option("--clients", type=int, default=4, show_default=True, help="At a time.")
 @click.option(
     "--memory-mib",
@@ -45,7 +49,9 @@ _PYNQ_PORT = 7967
 def board(
     host: str,
     port: int,
-    allow_remote: bool,
+    token_file: str | None,
+    tls_key: str | None,
+    tls_certificate: str | None,
     clients: int,
     memory_mib: int,
     engine: str,
@@ -57,16 +63,37 @@ def board(
 
     from zipml_pynq.devices.served.server import serve
 
+    if (tls_key is None) != (tls_certificate is None):
+        raise ArgumentError("--tls-key and --tls-certificate go together; only one was given")
+    credentials = None
+    if tls_key is not None and tls_certificate is not None:
+        import grpc
+
+        pair = _content("--tls-key", tls_key), _content("--tls-certificate", tls_certificate)
+        credentials = grpc.ssl_server_credentials([pair])
+    token = None
+    if token_file is not None:
+        token = _content("--token-file", token_file).decode("ascii", "replace").strip()
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     serve(
         host,
         port,
-        allow_remote=allow_remote,
+        token=token,
+        credentials=credentials,
         clients=clients,
         memory_bytes=memory_mib << 20,
         engine=engine,
         clock_mhz=clock_mhz,
     )
+
+
+def _content(option: str, path: str) -> bytes:
+    """What a file holds that an option names."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        why = f"{option} was '{path}', which cannot be read: {error.strerror}"
+        raise ArgumentError(why) from error
 
 
 @zipml.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import click
 
 from zipml_pynq.command_line.group import zipml
@@ -11,9 +13,10 @@ from zipml_pynq.command_line.output import (
     facts_of_packed,
     report,
 )
+from zipml_pynq.data.files import check_target, regular
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.packed_file import FILE_KIND as PACKED_KIND
-from zipml_pynq.data.tensor_file import check_target, format_of
+from zipml_pynq.data.tensor_file import format_of
 from zipml_pynq.errors import ArgumentError, ZipmlError
 from zipml_pynq.learn.models import FILE_KIND as MODEL_KIND
 from zipml_pynq.learn.models import LinearModel
@@ -24,16 +27,19 @@ from zipml_pynq.learn.models import LinearModel
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def inspect(path: str, as_json: bool) -> None:
     """Tell what the file PATH holds, a packed data set or a model, and whether it is whole."""
-    try:
-        found = format_of(path)
-    except OSError as error:
-        raise ArgumentError(f"PATH was '{path}', which cannot be read: {error.strerror}") from error
-    if found == PACKED_KIND.format:
-        report(facts_of_packed(PackedDataset.load(path), path), as_json)
-    elif found == MODEL_KIND.format:
-        report(facts_of_model(LinearModel.load(path)), as_json)
-    else:
-        raise ZipmlError(f"'{path}' is neither a packed data set nor a model")
+    with ExitStack() as stack:
+        try:
+            at = stack.enter_context(regular(path))
+            found = format_of(at)
+        except OSError as error:
+            why = f"PATH was '{path}', which cannot be read: {error.strerror}"
+            raise ArgumentError(why) from error
+        if found == PACKED_KIND.format:
+            report(facts_of_packed(PackedDataset.load(at), str(at)), as_json)
+        elif found == MODEL_KIND.format:
+            report(facts_of_model(LinearModel.load(at)), as_json)
+        else:
+            raise ZipmlError(f"'{path}' is neither a packed data set nor a model")
 
 
 @zipml.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from typing import Any
@@ -54,6 +55,24 @@ def _one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
+_LETTERS = {"eta0": "--step", "alpha": "--l2"}
+#: What the options are called that set parameters of other names.
+_OPTIONS = {
+    "max_iter": "--epochs",
+    "batch_size": "--batch",
+    "learning_rate": "--schedule",
+    "model_bits": "--model-bits",
+    "gradient_bits": "--gradient-bits",
+    "word_bits": "--word-bits",
+}
+
+
+def _by_option(message: object) -> str:
+    """A message of the library in the words of the command line."""
+    text = re.sub(r"^(eta0|alpha) was", lambda m: f"{_LETTERS[m[1]]} was", str(message))
+    return re.sub(rf"\b({'|'.join(_OPTIONS)})\b", lambda m: _OPTIONS[m[1]], text)
+
+
 def _fail(message: object, code: int) -> int:
     click.echo(f"zipml: error: {_one_line(message)}", err=True)
     return code
@@ -64,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
+            if sys.stdout is None:
+                return _fail("standard output is closed", FAILURE)
             result = zipml.main(arguments, prog_name="zipml", standalone_mode=False)
             sys.stdout.flush()
             return int(result or 0)
@@ -76,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         except click.Abort:
             return _fail("interrupted", FAILURE)
         except ArgumentError as error:
-            return _fail(error, USAGE)
+            return _fail(_by_option(error), USAGE)
         except BrokenPipeError:
             # who read our output has gone; Python would complain about it again at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,7 +8,8 @@ import click
 import numpy as np
 
 from zipml_pynq.constants import MAX_BITS
-from zipml_pynq.data.streams import FORMATS
+from zipml_pynq.data.streams import FORMATS, RowFile
+from zipml_pynq.data.tables import DELIMITERS
 
 #: Shells complete names of files; what they hold is checked where they are read.
 FILE = click.Path(allow_dash=True)
@@ -69,12 +70,26 @@ def rows_options(command: Any) -> Any:
             "file_format",
             type=click.Choice(["auto", *FORMATS]),
             default="auto",
-            help="Of INPUT; auto: by its name, else by its first line.",
+            help="Of INPUT; auto: by its beginning and its name.",
         ),
         click.option(
             "--label",
             metavar="COLUMN",
             help="Name, or number from 1 on, of the column of labels of a table [the last].",
+        ),
+        click.option(
+            "--header/--no-header",
+            default=None,
+            help="Whether a table's first line names its columns [seen from the first two lines].",
+        ),
+        click.option(
+            "--delimiter", type=click.Choice(list(DELIMITERS)), help="Of a table [seen from it]."
+        ),
+        click.option(
+            "--ignore",
+            metavar="COLUMN",
+            multiple=True,
+            help="Leave a column of a table out, by name or number; may be repeated.",
         ),
         click.option("--zero-based", is_flag=True, help="LIBSVM indices begin with 0, not 1."),
         click.option(
@@ -86,6 +101,22 @@ def rows_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def row_file(source: str, rows: dict[str, Any], **known: Any) -> RowFile:
+    """The file INPUT, read as the options of :func:`rows_options` say."""
+    return RowFile(
+        source,
+        rows["file_format"],
+        rows["label"],
+        rows["zero_based"],
+        part=rows["part"],
+        header=rows["header"],
+        delimiter=rows["delimiter"],
+        ignored=rows["ignore"],
+        missing="keep" if rows["missing"] == "mean" else rows["missing"],
+        **known,
+    )
 
 
 def common_options(command: Any) -> Any:

@@ -40,7 +40,7 @@ def report(facts: dict[str, Any], as_json: bool) -> None:
 @contextmanager
 def bytes_bar(file: RowFile, passes: int, progress: bool | None, title: str) -> Iterator[RowFile]:
     """The same file, whose reading a bar follows."""
-    size = None if file.format == "npz" or file.path.endswith(".npz") else file.size()
+    size = file.size()
     with tqdm(
         total=None if size is None else passes * size,
         desc=title,
@@ -76,7 +76,10 @@ def facts_of_packed(packed: PackedDataset, path: str) -> dict[str, Any]:
         "draw": packed.draw,
         "clipped": packed.clipped,
         "bytes_per_epoch": {str(b): layout.bytes_per_epoch(b) for b in layout.bits},
-        "file_bytes": os.path.getsize(path),
+        "feature_names": None if packed.names.features is None else list(packed.names.features),
+        "label_name": packed.names.label,
+        "classes": None if packed.names.classes is None else list(packed.names.classes),
+        "file_bytes": os.path.getsize(path) if os.path.isfile(path) else None,
     }
 
 
@@ -89,6 +92,7 @@ def facts_of_model(model: LinearModel) -> dict[str, Any]:
         "classes": None if model.classes is None else model.classes.tolist(),
         "columns": model.normalization.columns,
         "feature_names": None if model.feature_names is None else list(model.feature_names),
+        "label_name": model.label_name,
         "bits": list(model.bits),
         "epochs": told.get("n_iter_"),
         "bytes_streamed": told.get("bytes_streamed_"),

@@ -5,20 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.command_line.group import zipml
-from zipml_pynq.command_line.options import FILE, common_options, rows_options
+from zipml_pynq.command_line.options import FILE, common_options, row_file, rows_options
 from zipml_pynq.command_line.output import (
     bytes_bar,
     report,
 )
-from zipml_pynq.data.streams import RowFile
-from zipml_pynq.data.tensor_file import written
+from zipml_pynq.data.files import written
+from zipml_pynq.data.missing import filled
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.models import LinearModel
 
@@ -30,25 +30,31 @@ from zipml_pynq.learn.models import LinearModel
 @click.option(
     "--output", "-o", type=FILE, help="Write predictions to this file, not to standard output."
 )
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "mean"]),
+    default="refuse",
+    show_default=True,
+    help="A missing number is an error, or what its column was on average in training.",
+)
 @click.option("--probabilities", is_flag=True, help="Of every class, separated by commas.")
 @common_options
 def predict(
     model_path: str,
     source: str,
-    file_format: str,
-    label: str | None,
-    zero_based: bool,
-    part: str,
     output: str | None,
     probabilities: bool,
     as_json: bool,
     progress: bool | None,
+    **rows: Any,
 ) -> None:
-    """Predict the samples of INPUT (LIBSVM, CSV or .npz; - for standard input), a line each.
+    """Predict the samples of INPUT (- for standard input), a line each.
 
-    Samples are read and predictions written a few megabytes at a time. Where INPUT has labels,
-    scores go to standard error. --json prints a summary with them in place of the predictions,
-    which then go to --output or nowhere.
+    INPUT is LIBSVM, a table of text, .npz, .npy, Parquet or Arrow. Where it and the model have
+    names of columns, samples are taken by name, and other columns are ignored. Samples are read
+    and predictions written a few megabytes at a time. Where INPUT has labels, scores go to standard
+    error. --json prints a summary with them in place of the predictions, which then go to --output
+    or nowhere.
     """
     start = time.perf_counter()
     model = LinearModel.load(model_path)
@@ -56,15 +62,25 @@ def predict(
         raise ArgumentError(
             f"--probabilities was given for the loss {model.loss!r}; allowed is 'logistic'"
         )
-    columns = model.normalization.columns
-    file = RowFile(source, file_format, label, zero_based, columns, part)
+    file = row_file(
+        source,
+        rows,
+        columns=model.normalization.columns,
+        names=model.feature_names,
+        label_name=model.label_name,
+    )
+    means = model.normalization.mid if rows["missing"] == "mean" else None
     scores = _Scores(model.classes is not None)
     with ExitStack() as stack:
         file = stack.enter_context(bytes_bar(file, 1, progress, "predict"))
         out: TextIO | None = None if as_json else sys.stdout
-        if output is not None:
+        if output == "-":
+            out = sys.stdout
+        elif output is not None:
             out = stack.enter_context(written(output))
         for X, y in file.blocks():
+            if means is not None:
+                X = filled(X, means)
             found = model.predict(X)
             if out is not None:
                 lines = _lines(model.predict_proba(X) if probabilities else found)
@@ -99,10 +115,16 @@ class _Scores:
         self.rows += len(found)
         if y is None:
             return
+        text = y.dtype.kind == "U"
+        if text != (found.dtype.kind == "U"):
+            return  # numbers beside names: nothing to compare
+        known = y != "" if text else ~np.isnan(np.asarray(y, dtype=np.float64))
+        found, y = found[known], y[known]
+        if len(y) == 0:
+            return
         if self.classes:
-            labels = found.astype(np.float64) if found.dtype.kind in "biuf" else None
-            self.right += 0 if labels is None else int((labels == y).sum())
-            self.labelled += 0 if labels is None else len(y)
+            self.right += int((found == y).sum())
+            self.labelled += len(y)
             return
         y = np.asarray(y, dtype=np.float64)
         if self.labelled == 0:

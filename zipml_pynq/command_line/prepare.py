@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.command_line.group import zipml
-from zipml_pynq.command_line.options import FILE, Bits, common_options, rows_options
+from zipml_pynq.command_line.options import FILE, Bits, common_options, row_file, rows_options
 from zipml_pynq.command_line.output import (
     bytes_bar,
     facts_of_packed,
@@ -20,11 +20,13 @@ from zipml_pynq.command_line.output import (
 )
 from zipml_pynq.constants import WORD_BITS
 from zipml_pynq.data.draws import SAMPLINGS
-from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH
+from zipml_pynq.data.files import check_target
+from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH, most_columns
+from zipml_pynq.data.missing import Means, filled
+from zipml_pynq.data.names import Names
 from zipml_pynq.data.pack import LEVEL_CHOICES, pack
 from zipml_pynq.data.pack_file import pack_file
 from zipml_pynq.data.streams import RowFile
-from zipml_pynq.data.tensor_file import check_target
 from zipml_pynq.errors import ArgumentError
 
 
@@ -51,37 +53,40 @@ from zipml_pynq.errors import ArgumentError
 @click.option(
     "--word-bits",
     type=click.Choice([str(bits) for bits in WORD_BITS]),
-    default="64",
-    show_default=True,
-    help="Of the device's memory port.",
+    help="Of the device's memory port [64, or more where samples are too wide for that].",
 )
-@click.option("--batch", type=int, default=16, show_default=True, help="Samples a batch.")
+@click.option("--batch", type=int, help="Samples a batch [16, or fewer where no more fit].")
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "mean", "drop"]),
+    default="refuse",
+    show_default=True,
+    help="A missing number is an error, its column's mean, or has its row left out.",
+)
 @click.option("--no-intercept", is_flag=True, help="Leave out the feature that is always 1.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @common_options
 def prepare(
     source: str,
     output: str,
-    file_format: str,
-    label: str | None,
-    zero_based: bool,
-    part: str,
     bits: tuple[int, ...],
     sampling: str | None,
     dithers: int | None,
     levels: str,
     value_format: str,
-    word_bits: str,
-    batch: int,
+    word_bits: str | None,
+    batch: int | None,
     no_intercept: bool,
     seed: int,
     as_json: bool,
     progress: bool | None,
+    **rows: Any,
 ) -> None:
-    """Pack the samples of INPUT (LIBSVM, CSV or .npz; - for standard input) into the file OUTPUT.
+    """Pack the samples of INPUT (- for standard input) into the file OUTPUT.
 
-    INPUT is read twice, a few megabytes at a time, so it may be larger than memory; standard input
-    is copied to a temporary file for that. Rows keep their order: shuffle a file that is sorted.
+    INPUT is LIBSVM, a table of text, .npz, .npy, Parquet or Arrow. It is read twice, or three
+    times, a few megabytes at a time, so it may be larger than memory; standard input is copied to a
+    temporary file for that. Rows keep their order: shuffle a file that is sorted.
     """
     start = time.perf_counter()
     check_target(output)
@@ -89,7 +94,7 @@ def prepare(
         "sampling": sampling,
         "dithers": dithers,
         "value_format": value_format,
-        "word_bits": int(word_bits),
+        "word_bits": None if word_bits is None else int(word_bits),
         "batch": batch,
         "intercept": not no_intercept,
         "seed": seed,
@@ -97,38 +102,88 @@ def prepare(
     if value_format != FLOAT32:
         options["bits"] = bits
     with ExitStack() as stack:
-        file = RowFile(source, file_format, label, zero_based, part=part).spooled(stack)
+        most = most_columns(not no_intercept, value_format, options["word_bits"])
+        file = row_file(source, rows, most=most).spooled(stack)
         fitted = levels != "uniform"
-        file = stack.enter_context(bytes_bar(file, 1 if fitted else 2, progress, "prepare"))
+        samples = _Samples(file, rows["missing"] == "mean")
+        passes = samples.passes + (1 if fitted else 2)
+        samples.file = stack.enter_context(bytes_bar(file, passes, progress, "prepare"))
+        options["names"] = samples.names()
         if fitted:
-            X, y = _whole(file)
+            X, y = _whole(samples.blocks())
             packed = pack(X, y, levels=levels, **options)
             packed.save(output)
         else:
-            packed = pack_file(_labelled(file), output, **options)
+            packed = pack_file(samples.blocks, output, **options)
     facts = facts_of_packed(packed, output)
     report({**facts, "seconds": time.perf_counter() - start}, as_json)
 
 
-def _labelled(file: RowFile) -> Callable[[], Iterator[tuple[Any, NDArray]]]:
-    """The blocks of a file that must have labels."""
+class _Samples:
+    """The blocks of a file that must have labels, as packing takes them."""
 
-    def blocks() -> Iterator[tuple[Any, NDArray]]:
-        for X, y in file.blocks():
-            if y is None:
-                raise ArgumentError(f"INPUT was '{file.shown}', which has no labels")
+    def __init__(self, file: RowFile, mean: bool) -> None:
+        self.file = file
+        _, y = next(file.blocks())
+        if y is None:
+            raise ArgumentError(f"INPUT was '{file.shown}', which has no labels")
+        self._mean = mean
+        self._text = y.dtype.kind == "U"
+        self._classes: list[str] = []
+        self._means: NDArray | None = None
+
+    @property
+    def passes(self) -> int:
+        """How often the file is read before it is packed."""
+        return int(self._mean or self._text)
+
+    def names(self) -> Names:
+        """What columns, label and classes are called; collects classes and means."""
+        names = self.file.columns_named()
+        if not self.passes:
+            return names
+        means, classes = Means(), set[str]()
+        for X, y in self.file.blocks():
+            if self._mean:
+                means.update(X)
+            if self._text and y is not None:
+                classes.update(np.unique(y).tolist())
+        if self._mean:
+            self._means = means.means()
+            if np.isnan(self._means).any():
+                column = int(np.isnan(self._means).argmax())
+                raise ArgumentError(
+                    f"INPUT was '{self.file.shown}', whose column {column + 1} of the samples has "
+                    "no number and so no mean; --ignore leaves columns out"
+                )
+        if not self._text:
+            return names
+        self._classes = sorted(classes)
+        return Names(names.features, names.label, tuple(self._classes))
+
+    def blocks(self) -> Iterator[tuple[Any, NDArray]]:
+        """Samples without gaps, and labels that are numbers."""
+        for X, y in self.file.blocks():
+            if self._means is not None:
+                X = filled(X, self._means)
+            assert y is not None
+            if self._text:
+                y = np.searchsorted(self._classes, y).astype(np.float64)
+            elif np.isnan(y).any():
+                raise ArgumentError(
+                    f"INPUT was '{self.file.shown}', in which a label is missing; --missing drop "
+                    "leaves its row out"
+                )
             yield X, y
 
-    return blocks
 
-
-def _whole(file: RowFile) -> tuple[Any, NDArray]:
+def _whole(blocks: Iterator[tuple[Any, NDArray]]) -> tuple[Any, NDArray]:
     """All samples of a file, and their labels."""
     from scipy.sparse import csr_matrix, issparse, vstack
 
-    blocks = list(_labelled(file)())
-    labels = np.concatenate([y for _, y in blocks])
-    parts = [X for X, _ in blocks]
+    both = list(blocks)
+    labels = np.concatenate([y for _, y in both])
+    parts = [X for X, _ in both]
     if not issparse(parts[0]):
         return np.concatenate(parts), labels
     width = max(X.shape[1] for X in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -13,9 +14,9 @@ from zipml_pynq.command_line.output import (
     report,
     wanted,
 )
+from zipml_pynq.data.files import check_target
 from zipml_pynq.data.layout import REFETCH
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.data.tensor_file import check_target
 from zipml_pynq.training.losses import APPROXIMATIONS, LOSSES
 from zipml_pynq.training.make_plan import SCHEDULES
 
@@ -130,7 +131,7 @@ def train(
     )
     estimator.fit(packed)
     seconds = time.perf_counter() - start
-    model = estimator.to_model()
+    model = replace(estimator.to_model(), label_name=packed.names.label)
     model.save(output)
     facts = {
         "model": output,

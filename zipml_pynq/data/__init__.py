@@ -10,6 +10,9 @@
 | ``pack``, ``pack_file``, ``planes``, ``labels`` | packing, in memory and larger than it |
 | ``packed``, ``packed_file``, ``tensor_file`` | a packed data set, and its file |
 | ``values`` | what planes stand for, read back |
-| ``streams``, ``datasets`` | files of samples, and data to try |
-| ``rows``, ``alignment`` | rows and arrays as compiled code takes them |
+| ``streams``, ``tables``, ``row_arrays`` | files of samples: text, tables, arrays |
+| ``names``, ``missing`` | what columns are called, and numbers that are not there |
+| ``datasets`` | data to try |
+| ``files`` | where files are written and read: links, pipes, devices |
+| ``rows``, ``alignment``, ``compiled`` | rows and calls as compiled code takes them |
 """

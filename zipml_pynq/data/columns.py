@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq._engine import lib
+from zipml_pynq.data.compiled import check_memory
 from zipml_pynq.data.rows import (
     chunks,
     compiled_samples,
@@ -61,6 +62,7 @@ def _widen(
     unordered = lib.zipml_column_range(
         compiled_samples(rows), pointer("double *", part_low), pointer("double *", part_high)
     )
+    check_memory(unordered)
     if unordered or not (np.isfinite(part_low) & np.isfinite(part_high)).all():
         for part in chunks(rows):
             finite = np.isfinite(rows[part])
@@ -121,12 +123,13 @@ class Columns:
         self._rise(self._needed())
         whole, rest = np.empty((2, self.low.size), dtype=np.int64)
         scale = np.ldexp(1.0, -self._exponent)
-        lib.zipml_column_sums(
+        status = lib.zipml_column_sums(
             compiled_samples(rows),
             pointer("const double *", scale),
             pointer("int64_t *", whole),
             pointer("int64_t *", rest),
         )
+        check_memory(status)
         self._whole += whole
         self._rest += rest
         self.rows += len(rows)

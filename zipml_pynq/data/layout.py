@@ -165,7 +165,7 @@ class Layout:
     @property
     def max_features(self) -> int:
         """Longest model that the accelerator holds at this word width."""
-        return int(min(self.limits.max_chunks * self.lanes, CONFIG.max_features))
+        return most_columns(False, self.value_format, self.word_bits)
 
     @property
     def chunks(self) -> int:
@@ -182,6 +182,20 @@ class Layout:
         """Most samples of this shape in a block, at the largest stored precision."""
         room = self.limits.block_words // (self._counted_planes() * self.chunks)
         return int(min(room, CONFIG.block_samples))
+
+    @property
+    def row_cells(self) -> int:
+        """Cells of a sample, which are trained on in a cycle each: words, or parts of them."""
+        if self.value_format == LEVELS:
+            return ceil_divide(self.features, self.lanes // CONFIG.level_parts)
+        return self.chunks
+
+    @property
+    def largest_batch(self) -> int:
+        """Most samples of this shape in a batch where the one before is still on chip (delay 1)."""
+        passes = 1 if self.value_format == LEVELS else self.planes()
+        room = self.limits.ring_words // (2 * passes * self.row_cells)
+        return min(self.max_block_samples, int(room))
 
     @property
     def base_planes(self) -> int:
@@ -257,6 +271,10 @@ class Layout:
     def bytes_per_epoch(self, bits: int | None = None, sampling: str | None = None) -> int:
         """Bytes of planes streamed in one epoch; labels, 4 bytes a sample, are not counted."""
         return self.streamed_words(bits, sampling) * self.word_bits // 8
+
+
+#: Samples of a batch where nobody says how many.
+DEFAULT_BATCH = 16
 
 
 def bits_tuple(bits: int | Iterable[int]) -> tuple[int, ...]:
@@ -339,6 +357,70 @@ def plan_layout(
             f"block_samples was {block_samples}; it must be a multiple of batch, {batch}"
         )
     return layout(int(block_samples))
+
+
+def most_columns(
+    intercept: bool, value_format: str = BITPLANES, word_bits: int | None = None
+) -> int:
+    """Columns of raw samples that the accelerator takes; by default with the widest words."""
+    width = WORD_BITS[-1] if word_bits is None else word_bits
+    lanes = width // 32 if value_format == FLOAT32 else width
+    features = min(LIMITS[value_format].max_chunks * lanes, CONFIG.max_features)
+    return int(features) - int(intercept)
+
+
+def check_columns(
+    columns: int, intercept: bool, value_format: str = BITPLANES, word_bits: int | None = None
+) -> None:
+    """Refuse samples that are too wide before anything of their width is allocated."""
+    most = most_columns(intercept, value_format, word_bits)
+    if columns > most:
+        words = "" if word_bits is None else f", words of {word_bits} bits"
+        beside = " beside the intercept" if intercept else ""
+        raise ArgumentError(
+            f"X had {columns} columns; allowed are at most {most}{beside} (format "
+            f"'{value_format}'{words})"
+        )
+
+
+def fitting(
+    features: int,
+    *,
+    bits: tuple[int, ...],
+    sampling: str,
+    value_format: str = BITPLANES,
+    level_tables: int = 0,
+    independent: int = 0,
+    word_bits: int | None = None,
+    batch: int | None = None,
+) -> tuple[int, int]:
+    """The narrowest words with which the accelerator holds two batches, and the batch for them.
+
+    Parameters
+    ----------
+    features : int
+        The intercept column included.
+    bits, sampling, value_format, level_tables, independent
+        As in :func:`plan_layout`.
+    word_bits, batch : int, optional
+        Given ones are kept, whether they fit or not. A batch that is not is 16, or where no width
+        holds so many the largest power of two that the widest words hold.
+    """
+    widths = WORD_BITS if word_bits is None else (word_bits,)
+    wanted = DEFAULT_BATCH if batch is None else batch
+    largest = 0
+    for width in widths:
+        try:
+            largest = Layout(
+                1, features, width, 1, bits, sampling, value_format, level_tables, independent
+            ).largest_batch
+        except ArgumentError:
+            continue
+        if largest >= wanted:
+            return width, wanted
+    if batch is None and largest:
+        wanted = 1 << (min(largest, wanted).bit_length() - 1)
+    return widths[-1], wanted
 
 
 def full_words(layout: Layout) -> int:

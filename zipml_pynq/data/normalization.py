@@ -293,10 +293,13 @@ class Normalization:
 
         def work(first: int, last: int) -> int:
             limits = pointer("double *", self.mid), pointer("double *", self.half)
-            return sum(
-                lib.zipml_count_outside(compiled_samples(rows), *limits)
-                for _, rows in float_rows(a, first, last)
-            )
+            outside = 0
+            for _, rows in float_rows(a, first, last):
+                count = lib.zipml_count_outside(compiled_samples(rows), *limits)
+                if count < 0:
+                    raise MemoryError("no memory to count values in")
+                outside += count
+            return outside
 
         return sum(in_threads(work, a.shape[0], a.size, threads))
 

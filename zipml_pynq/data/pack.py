@@ -23,10 +23,13 @@ from zipml_pynq.data.layout import (
     REFETCH,
     Layout,
     bits_tuple,
+    check_columns,
     check_word_bits,
+    fitting,
     plan_layout,
 )
 from zipml_pynq.data.levels import fit_levels
+from zipml_pynq.data.names import Names
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.planes import pack_full, pack_planes
@@ -73,8 +76,8 @@ class Request:
     bits: tuple[int, ...]
     sampling: str
     dithers: int
-    word_bits: int
-    batch: int
+    word_bits: int | None
+    batch: int | None
     block_samples: int | None
 
     @classmethod
@@ -84,8 +87,8 @@ class Request:
         bits: int | Iterable[int] | None,
         sampling: str | None,
         dithers: int | None,
-        word_bits: int,
-        batch: int,
+        word_bits: int | None,
+        batch: int | None,
         block_samples: int | None,
         seed: int,
         draw: int,
@@ -111,30 +114,40 @@ class Request:
             raise ArgumentError(
                 f"dithers was {dithers!r} with sampling {sampling!r}; it goes with 'independent'"
             )
+        if word_bits is not None:
             check_word_bits(word_bits)
+        if batch is not None:
+            check_int("batch", batch, 1, CONFIG.max_batch)
         check_int("seed", seed, 0, (1 << 64) - 1)
         check_int("draw", draw, 0, (1 << 32) - 1)
         return cls(value_format, stored, sampling, dithers or 0, word_bits, batch, block_samples)
 
-    def layout(self, samples: int, features: int, source: str | NDArray[np.int16]) -> Layout:
-        """The layout of data of that shape, with levels as :func:`level_source` returns them."""
+    def layout(
+        self, samples: int, features: int, source: str | NDArray[np.int16]
+    ) -> tuple[Layout, int]:
+        """Layout and batch of data of that shape, with levels as :func:`level_source` has them."""
         value_format, level_tables = self.value_format, 0
         if not isinstance(source, str):
             value_format, level_tables = LEVELS, len(source)
         elif source != "uniform":
             value_format, level_tables = LEVELS, features if source == "optimal" else 1
-        return plan_layout(
+        shape: dict[str, Any] = {
+            "bits": self.bits,
+            "sampling": self.sampling,
+            "value_format": value_format,
+            "level_tables": level_tables,
+            "independent": self.dithers,
+        }
+        word_bits, batch = fitting(features, word_bits=self.word_bits, batch=self.batch, **shape)
+        layout = plan_layout(
             samples,
             features,
-            bits=self.bits,
-            sampling=self.sampling,
-            word_bits=self.word_bits,
-            batch=self.batch,
+            word_bits=word_bits,
+            batch=batch,
             block_samples=self.block_samples,
-            value_format=value_format,
-            level_tables=level_tables,
-            independent=self.dithers,
+            **shape,
         )
+        return layout, batch
 
 
 def check_normalization(normalization: object) -> None:
@@ -160,8 +173,8 @@ def pack(
     *,
     bits: int | Iterable[int] | None = None,
     sampling: str | None = None,
-    word_bits: int = 64,
-    batch: int = 16,
+    word_bits: int | None = 64,
+    batch: int | None = 16,
     block_samples: int | None = None,
     seed: int = 0,
     draw: int = 0,
@@ -171,6 +184,7 @@ def pack(
     levels: str | ArrayLike | None = "uniform",
     dithers: int | None = None,
     sample_weight: ArrayLike | None = None,
+    names: Names | None = None,
     threads: int | None = None,
 ) -> PackedDataset:
     """Normalize, quantize and lay out a data set for the accelerator.
@@ -187,10 +201,10 @@ def pack(
     sampling : str, optional
         "double" (the default), "single", "nearest" or "independent": the dithers stored for each
         precision.
-    word_bits : int
-        64, 128 or 512, as the accelerator's memory port.
-    batch : int
-        Batch to make blocks for, 1..256.
+    word_bits : int or None
+        64, 128 or 512, as the accelerator's memory port; None: the narrowest that hold the batch.
+    batch : int or None
+        Batch to make blocks for, 1..256; None: 16, or fewer where no block holds so many.
     block_samples : int, optional
         Samples of a block, a multiple of ``batch``; by default as many as the accelerator holds.
     seed : int
@@ -218,6 +232,8 @@ def pack(
         With the sampling "independent": how many, 2 to 8; by default 6, for a degree of 5.
     sample_weight : array_like, (N,), optional
         Weights of the samples' losses, from 0 to below 2^15.
+    names : Names, optional
+        Of columns, label and classes; by default those of a data frame and a series.
     threads : int, optional
         By default one for each available core. The result does not depend on it.
 
@@ -234,12 +250,16 @@ def pack(
         value_format, bits, sampling, dithers, word_bits, batch, block_samples, seed, draw
     )
     a, labels = check_data(X, y, convert=False)
+    if names is None:
+        names = Names.of_frame(X, y)
+    has_one = intercept if normalization is None else getattr(normalization, "intercept", False)
+    check_columns(a.shape[1], bool(has_one), value_format, word_bits)
     fitted = normalization is None
     if normalization is None:
         normalization = Normalization.fit(a, labels, intercept, threads, sample_weight)
     check_normalization(normalization)
     source = level_source(levels, value_format, request.bits, normalization.features)
-    layout = request.layout(a.shape[0], normalization.features, source)
+    layout, batch = request.layout(a.shape[0], normalization.features, source)
     value_format = layout.value_format
     table = None if isinstance(source, str) else source
     # what was fitted to these data reaches all of them
@@ -263,9 +283,10 @@ def pack(
         normalization,
         int(seed),
         int(draw),
-        int(batch),
+        batch,
         clipped,
         table,
         full,
         weights,
+        names,
     )

@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, issparse, vstack
 
 from zipml_pynq.data.checks import check_data
+from zipml_pynq.data.files import check_target
 from zipml_pynq.data.labels import fixed_labels
-from zipml_pynq.data.layout import BITPLANES, REFETCH, Layout
+from zipml_pynq.data.layout import BITPLANES, REFETCH, Layout, check_columns
+from zipml_pynq.data.names import Names
 from zipml_pynq.data.normalization import Normalization, Ranges
 from zipml_pynq.data.pack import Request, check_normalization, level_source, warn_of_clipped
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.packed_file import FILE_KIND, metadata_of, normalization_tensors, shapes_of
 from zipml_pynq.data.planes import pack_full, pack_planes
-from zipml_pynq.data.tensor_file import TensorWriter, check_target
+from zipml_pynq.data.tensor_file import TensorWriter
 from zipml_pynq.errors import ArgumentError
 
 #: Values that are packed at a time where rows come in blocks.
@@ -33,8 +35,8 @@ def pack_file(
     *,
     bits: int | Iterable[int] | None = None,
     sampling: str | None = None,
-    word_bits: int = 64,
-    batch: int = 16,
+    word_bits: int | None = 64,
+    batch: int | None = 16,
     block_samples: int | None = None,
     seed: int = 0,
     draw: int = 0,
@@ -43,6 +45,7 @@ def pack_file(
     value_format: str = BITPLANES,
     levels: ArrayLike | None = None,
     dithers: int | None = None,
+    names: Names | None = None,
     threads: int | None = None,
 ) -> PackedDataset:
     """:func:`pack` of rows that come in blocks, written to a file block by block.
@@ -63,7 +66,7 @@ def pack_file(
         A table, as in :func:`pack`; fitting one takes all rows at hand.
     bits, sampling, word_bits, batch, block_samples, seed, draw
         As in :func:`pack`.
-    intercept, normalization, value_format, dithers, threads
+    intercept, normalization, value_format, dithers, names, threads
         As in :func:`pack`.
 
     Returns
@@ -84,8 +87,11 @@ def pack_file(
     if isinstance(levels, str) and levels != "uniform":
         raise ArgumentError(f"levels was {levels!r}; allowed are a table and 'uniform' here")
     check_target(path)
+    names = names or Names()
     ranges = Ranges(threads)
+    has_one = intercept if normalization is None else getattr(normalization, "intercept", False)
     for X, y in blocks():
+        check_columns(np.shape(X)[-1], bool(has_one), value_format, word_bits)
         ranges.update(X, y)
     if ranges.rows == 0:
         raise ArgumentError("blocks were none; allowed is at least one row")
@@ -96,7 +102,7 @@ def pack_file(
     columns = normalization.columns
     source = level_source(levels, value_format, request.bits, normalization.features)
     table = None if isinstance(source, str) else source
-    layout = request.layout(ranges.rows, normalization.features, source)
+    layout, batch = request.layout(ranges.rows, normalization.features, source)
     size = layout.block_samples
     clipped = 0
     if not (fitted and table is None):
@@ -111,10 +117,11 @@ def pack_file(
     metadata = metadata_of(
         layout,
         normalization,
+        names,
         weighted=False,
         seed=int(seed),
         draw=int(draw),
-        batch=int(batch),
+        batch=batch,
         clipped=clipped,
     )
     with TensorWriter(path, FILE_KIND, shapes, metadata) as writer:
@@ -123,8 +130,9 @@ def pack_file(
         parts = _whole_blocks(blocks(), size, columns)
         _write_rows(writer, parts, normalization, layout, seed, draw, table, threads)
         writer.finish()
+        packed = PackedDataset.load(writer.target.final or writer.target.work, verify=False)
     warn_of_clipped(clipped)
-    return PackedDataset.load(path, verify=False)
+    return packed
 
 
 def _write_rows(

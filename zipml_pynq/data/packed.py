@@ -16,6 +16,7 @@ from zipml_pynq.data.columns import column_range
 from zipml_pynq.data.grid import check_levels, decode, uniform_levels
 from zipml_pynq.data.labels import fixed_labels, fixed_weights
 from zipml_pynq.data.layout import FLOAT32, Layout
+from zipml_pynq.data.names import Names
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed_file import FILE_KIND, metadata_of, normalization_tensors, shapes_of
 from zipml_pynq.data.planes import pack_planes
@@ -50,6 +51,8 @@ class PackedDataset:
         Read-only; float32 values of the format "refetch", rows padded to whole words.
     weights : ndarray, int32, (blocks * block_samples,), or None
         Weights of samples, ``CONFIG.weight_fraction_bits`` fraction bits; None: all 1.
+    names : Names
+        Of columns, labels and classes, as far as they are known.
     """
 
     planes: NDArray[np.uint64] = field(repr=False)
@@ -63,6 +66,7 @@ class PackedDataset:
     levels: NDArray[np.int16] | None = field(default=None, repr=False)
     full: NDArray[np.uint64] | None = field(default=None, repr=False)
     weights: NDArray[np.int32] | None = field(default=None, repr=False)
+    names: Names = field(default=Names(), repr=False)
 
     def __post_init__(self) -> None:
         layout = self.layout
@@ -89,6 +93,12 @@ class PackedDataset:
             raise ArgumentError(
                 f"normalization was for {self.normalization.features} features; "
                 f"this layout has {layout.features}"
+            )
+        named = self.names.features
+        if named is not None and len(named) != self.normalization.columns:
+            raise ArgumentError(
+                f"names of features were {len(named)}; allowed is one a column, "
+                f"{self.normalization.columns}"
             )
         check_int("seed", self.seed, 0, (1 << 64) - 1)
         check_int("draw", self.draw, 0, (1 << 32) - 1)
@@ -196,7 +206,8 @@ class PackedDataset:
             own = replace(own, label_mid=mid, label_half=half)
         padded, _ = fixed_labels(labels, own, self.layout)
         weights = fixed_weights(sample_weight, self.layout)
-        return replace(self, labels=padded, normalization=own, weights=weights)
+        names = Names(self.names.features)
+        return replace(self, labels=padded, normalization=own, weights=weights, names=names)
 
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
@@ -299,6 +310,7 @@ class PackedDataset:
         metadata = metadata_of(
             self.layout,
             self.normalization,
+            self.names,
             weighted=self.weights is not None,
             seed=self.seed,
             draw=self.draw,
@@ -360,6 +372,7 @@ class PackedDataset:
                 tensors.get("levels"),
                 tensors.get("full"),
                 tensors.get("weights"),
+                Names.of_metadata(metadata),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise PackedFileError(f"'{path}' was altered: {error}") from error

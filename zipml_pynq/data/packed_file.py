@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.data.layout import REFETCH, Layout, full_words
+from zipml_pynq.data.names import Names
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.tensor_file import FileKind
 from zipml_pynq.errors import PackedFileError
@@ -52,6 +53,7 @@ def shapes_of(layout: Layout) -> dict[str, tuple[int, ...]]:
 def metadata_of(
     layout: Layout,
     normalization: Normalization,
+    names: Names,
     *,
     weighted: bool,
     seed: int,
@@ -76,6 +78,7 @@ def metadata_of(
         "draw": str(draw),
         "batch": str(batch),
         "clipped": str(clipped),
+        **names.metadata(),
     }
 
 

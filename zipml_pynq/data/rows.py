@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,13 +95,17 @@ def in_threads(
     """
     if threads is None:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        threads = min(available, -(-values // _THREAD_VALUES))
+        threads = max(1, min(available, -(-values // _THREAD_VALUES)))
     threads = min(check_int("threads", threads, 1, 1024), items)
     if threads == 1:
         return [work(0, items)]
     bounds = [items * i // threads for i in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, bounds[:-1], bounds[1:]))
+        try:
+            parts = [pool.submit(work, *ends) for ends in pairwise(bounds)]
+        except RuntimeError as error:
+            raise MemoryError(f"the system has no {threads} threads; fewer threads help") from error
+        return [part.result() for part in parts]
 
 
 def compiled_samples(rows: NDArray[np.floating]) -> Any:

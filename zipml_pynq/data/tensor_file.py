@@ -12,9 +12,7 @@ import hashlib
 import json
 import math
 import os
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,8 @@ import safetensors
 from numpy.typing import NDArray
 
 from zipml_pynq.data.alignment import CACHE_LINE, empty_aligned
-from zipml_pynq.errors import ArgumentError, ZipmlError
+from zipml_pynq.data.files import Target, regular
+from zipml_pynq.errors import ZipmlError
 
 _NAMES: dict[np.dtype[Any], str] = {
     np.dtype("<u8"): "U64",
@@ -71,7 +70,7 @@ class FileKind:
 
 
 class TensorWriter:
-    """Writes a file piece by piece under another name; :meth:`finish` renames it.
+    """Writes a file piece by piece under another name; :meth:`finish` puts it in its place.
 
     A context manager: what was not finished is removed.
 
@@ -98,7 +97,7 @@ class TensorWriter:
         shapes: Mapping[str, tuple[int, ...]],
         metadata: Mapping[str, str],
     ) -> None:
-        self.path = check_target(path)
+        self.target = Target.of(path)
         self.kind = kind
         # largest elements first, so that all of them are aligned, and of those the longest tensor,
         # which then begins at a cache line
@@ -124,17 +123,17 @@ class TensorWriter:
             }
         self._header = header
         self._start = len(_header_bytes(header))
-        self._temporary = _beside(self.path)
         self._file: Any = None
         try:
-            self._file = open(self._temporary, "w+b")  # noqa: SIM115 (closed in __exit__)
+            self._file = open(self.target.work, "x+b")  # noqa: SIM115 (closed in __exit__)
             self._file.truncate(self._start + end)
         except OSError as error:
             self.__exit__()
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ZipmlError:
-        return self.kind.error(f"'{self.path}' cannot be written: {error}")
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        return self.kind.error(f"'{self.target.path}' cannot be written: {why}")
 
     def write(self, name: str, array: NDArray, first: int = 0) -> None:
         """Write rows of a tensor (entries of its first dimension) from row ``first`` on."""
@@ -148,7 +147,7 @@ class TensorWriter:
             raise self._failed(error) from error
 
     def finish(self) -> None:
-        """Compute the checksum, see that all is on the disk, and rename."""
+        """Compute the checksum, see that all is on the disk, and put it in its place."""
         try:
             self._file.flush()
             checksum = _checksum(self._file, self._start, self._header)
@@ -157,7 +156,7 @@ class TensorWriter:
             self._file.write(_header_bytes(self._header))
             self._file.flush()
             os.fsync(self._file.fileno())
-            os.replace(self._temporary, self.path)
+            self.target.commit()
         except OSError as error:
             raise self._failed(error) from error
 
@@ -167,49 +166,7 @@ class TensorWriter:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """``path`` if a file of that name can be made.
-
-    Raises
-    ------
-    ArgumentError
-        It is a directory, or its folder does not exist.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise ArgumentError(f"path was '{path}', a folder; it must name a file")
-    if not path.parent.is_dir():
-        raise ArgumentError(f"path was '{path}'; the folder '{path.parent}' does not exist")
-    return path
-
-
-def _beside(path: Path) -> Path:
-    """A name for what becomes ``path``: in the same folder, so that the rename is atomic."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-@contextmanager
-def written(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]:
-    """A file that becomes ``path`` when the block ends without an error, and else is removed.
-
-    Raises
-    ------
-    ArgumentError
-        ``path`` is a directory, or its folder does not exist.
-    OSError
-        It cannot be written.
-    """
-    path = check_target(path)
-    temporary = _beside(path)
-    try:
-        with open(temporary, mode) as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        self.target.discard()
 
 
 def write_tensors(
@@ -245,8 +202,20 @@ def read_tensors(
     ZipmlError
         ``kind.error``: the file is missing, truncated, altered, of another version or kind.
     """
-    path = Path(path)
-    header, start = _read_header(path, kind)
+    try:
+        with regular(path) as at:
+            return _read_regular(Path(path), at, kind, mmap, verify)
+    except OSError as error:
+        if isinstance(error, ZipmlError):
+            raise
+        raise kind.error(f"'{path}' cannot be read: {error.strerror}") from error
+
+
+def _read_regular(
+    path: Path, at: Path, kind: FileKind, mmap: bool, verify: bool
+) -> tuple[dict[str, NDArray], dict[str, str]]:
+    """Tensors and metadata of a file that lies at ``at`` and that messages call ``path``."""
+    header, start = _read_header(path, at, kind)
     whole = dict(header)
     metadata = header.pop("__metadata__")
     tensors: dict[str, NDArray] = {}
@@ -257,13 +226,17 @@ def read_tensors(
         if entry is None or entry["dtype"] != _NAMES[dtype] or 0 in entry["shape"]:
             raise kind.error(f"'{path}' was altered: no tensor '{name}' of {dtype}")
         offset = start + entry["data_offsets"][0]
-        tensors[name] = np.memmap(path, dtype, "r", offset, tuple(entry["shape"]))
+        tensors[name] = np.memmap(at, dtype, "r", offset, tuple(entry["shape"]))
     if header:
         raise kind.error(f"'{path}' was altered: unknown tensor '{next(iter(header))}'")
     if verify:
-        with open(path, "rb") as file:
+        with open(at, "rb") as file:
             if metadata.get(_CHECKSUM) != _checksum(file, start, whole):
                 raise kind.error(f"'{path}' was altered: its checksum does not match")
+            # what the checksum leaves out: how the header is spelled, and what fills it up
+            file.seek(0)
+            if file.read(start) != _header_bytes(whole):
+                raise kind.error(f"'{path}' was altered: its header is spelled otherwise")
     if not mmap:
         for name, tensor in tensors.items():
             tensors[name] = empty_aligned(tensor.shape, tensor.dtype)
@@ -311,18 +284,15 @@ def _checksum(file: Any, start: int, header: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _read_header(path: Path, kind: FileKind) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path, at: Path, kind: FileKind) -> tuple[dict[str, Any], int]:
     """The header of a file (8 bytes of length, then JSON), and where its data begin."""
     fail = kind.error
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            # a larger length is text, or anything else
-            start = 8 + length
-            text = file.read(length) if length <= _MAX_HEADER else b""
-    except OSError as error:
-        raise fail(f"'{path}' cannot be read: {error.strerror}") from error
+    size = at.stat().st_size
+    with open(at, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        # a larger length is text, or anything else
+        start = 8 + length
+        text = file.read(length) if length <= _MAX_HEADER else b""
     foreign = fail(f"'{path}' is no {kind.name}: it is no safetensors file")
     if text[:1] != b"{":
         raise fail(f"'{path}' is truncated: {size} bytes") if size <= 8 else foreign
@@ -353,7 +323,7 @@ def _read_header(path: Path, kind: FileKind) -> tuple[dict[str, Any], int]:
         what = "truncated" if size < end else "altered"
         raise fail(f"'{path}' is {what}: it has {size} bytes, its header tells of {end}")
     try:
-        with safetensors.safe_open(path, framework="numpy"):
+        with safetensors.safe_open(at, framework="numpy"):
             pass
     except safetensors.SafetensorError as error:
         raise fail(f"'{path}' was altered: {error}") from error

@@ -25,6 +25,7 @@ from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.regions import regions
 from zipml_pynq.accelerator.status import expected_status
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.data import compiled
 from zipml_pynq.data.alignment import CACHE_LINE, at_cache_line
 from zipml_pynq.data.layout import FORMAT_CODES
 from zipml_pynq.devices import design
@@ -109,6 +110,7 @@ class EmulatedDevice(pynq.Device):
         # untouched pages of it cost nothing
         self.memory = at_cache_line(np.zeros(memory_bytes + CACHE_LINE, np.uint8))[:memory_bytes]
         self._removed = threading.Event()
+        self._stop = compiled.new_flag()
         self._worker: threading.Thread | None = None
         self.configure(word_bits, value_format)
 
@@ -147,10 +149,9 @@ class EmulatedDevice(pynq.Device):
             No kernel has this width and format.
         """
         check_build(word_bits, value_format)
-        self._removed.set()
-        if self._worker is not None:
-            self._worker.join()  # the kernel that is replaced must not write any more
+        self.power_off()  # the kernel that is replaced must not write any more
         self._removed = threading.Event()
+        self._stop = compiled.new_flag()
         self.word_bits = word_bits
         self.value_format = value_format
         self._interface = INTERFACES[value_format]
@@ -159,6 +160,14 @@ class EmulatedDevice(pynq.Device):
             self._interface, self._launch, lambda: self._interrupts.update()
         )
         self._interrupts = InterruptController(lambda: self.registers.interrupt)
+
+    def power_off(self) -> None:
+        """End what runs, and with it what would start again by itself."""
+        self._removed.set()
+        self._stop[0] = 1
+        # a run that ends may have begun the next one
+        while self._worker is not None and self._worker.is_alive():
+            self._worker.join()
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
         """Load the overlay: the kernel that an emulated bitstream names, else the same one anew."""
@@ -258,7 +267,7 @@ class EmulatedDevice(pynq.Device):
 
     def _launch(self, registers: RegisterFile, inputs: dict[str, int]) -> None:
         """Start of a run: resolve what it will touch, then run in a thread of its own."""
-        if self.inject_hang:
+        if self.inject_hang or self._removed.is_set():
             return
         scalars = {name: inputs[name] for name in self._interface.scalars}
         hosts = dict.fromkeys(self._interface.pointers, 0)
@@ -272,24 +281,35 @@ class EmulatedDevice(pynq.Device):
                     )
                     return
                 hosts[name] = self.memory.ctypes.data + offset if size else 0
-        self._worker = threading.Thread(
-            target=self._run, args=(registers, self._removed, hosts, scalars), daemon=True
+        worker = threading.Thread(
+            target=self._run,
+            args=(registers, self._removed, self._stop, hosts, scalars),
+            daemon=True,
         )
-        self._worker.start()
+        worker.start()
+        self._worker = worker
 
     def _run(
         self,
         registers: RegisterFile,
         removed: threading.Event,
+        stop: Any,
         hosts: dict[str, int],
         scalars: dict[str, int],
     ) -> None:
         began = time.monotonic()
-        outputs = self._build.run(
-            self.word_bits, FORMAT_CODES[self.value_format], hosts, scalars, self.threads
-        )
+        try:
+            outputs = self._build.run(
+                self.word_bits, FORMAT_CODES[self.value_format], hosts, scalars, self.threads, stop
+            )
+        except compiled.StoppedError:
+            return
+        except MemoryError as error:
+            self.bus_error = f"the run found no memory: {error}"
+            return
         if self.clock_mhz is not None:
             left = began + outputs["modelled_cycles"] / (self.clock_mhz * 1e6) - time.monotonic()
             if left > 0:
                 removed.wait(left)
-        registers.finish(outputs)
+        if not removed.is_set():
+            registers.finish(outputs)

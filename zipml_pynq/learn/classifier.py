@@ -79,7 +79,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
-        batch_size: int = 16,
+        batch_size: int | str = "auto",
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
@@ -167,6 +167,8 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
                     "labels of the samples"
                 )
             y = whole.astype(np.int64)
+            if X.names.classes is not None:
+                y = np.array(X.names.classes)[y]
         check_classification_targets(y)
         found = np.unique(y)
         if go_on:

@@ -60,7 +60,7 @@ class ZipMLEstimator(ModelFiles):
             packed,
             bits=bits,
             sampling=self._sampling()[1],
-            batch=self.batch_size,
+            batch=self._batch(packed),
             l2=float(self.alpha),
             delay=DELAY,
             loss=self.loss,
@@ -154,7 +154,7 @@ class ZipMLEstimator(ModelFiles):
     ) -> list[Run]:
         """Train models side by side until the last epoch, or until little is left to gain."""
         layout = data.packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        driver = self._driver(layout.value_format, layout.word_bits)
         named = epochs[1 : max(1, len(self._stored_bits()) - epochs.start)]
         changes = [e for e in named if self._bits_of(e) != self._bits_of(e - 1)]
         active = trainees
@@ -328,7 +328,7 @@ class ZipMLEstimator(ModelFiles):
     def _threads(self, data: Data, models: int) -> Any:
         """What calls functions with models, on ``n_jobs`` threads where the device allows it."""
         layout = data.packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        driver = self._driver(layout.value_format, layout.word_bits)
         # any other device does one thing at a time
         return threads(self.n_jobs if isinstance(driver, HostDriver) else 1, models)
 

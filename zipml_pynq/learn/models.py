@@ -20,8 +20,10 @@ from scipy.special import expit, log_expit
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.checks import check_choice
 from zipml_pynq.data.columns import column_range
+from zipml_pynq.data.files import written
+from zipml_pynq.data.names import Names
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.data.tensor_file import FileKind, read_tensors, write_tensors, written
+from zipml_pynq.data.tensor_file import FileKind, read_tensors, write_tensors
 from zipml_pynq.errors import ArgumentError, ModelFileError
 from zipml_pynq.learn.onnx_graph import onnx_model
 from zipml_pynq.training.losses import LOSSES
@@ -74,6 +76,8 @@ class LinearModel:
     bits : tuple of int
         Bits a value that it was trained at, of every epoch if they changed; 32 for float32.
     feature_names : tuple of str or None
+    label_name : str or None
+        Of the column of labels that it was trained on.
     details : dict
         What else is known of the training, as JSON holds it; of an estimator its parameters.
 
@@ -92,6 +96,7 @@ class LinearModel:
     bits: tuple[int, ...] = ()
     feature_names: tuple[str, ...] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    label_name: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, tuple(LOSSES))
@@ -203,12 +208,26 @@ class LinearModel:
         Raises
         ------
         ArgumentError
-            ``X`` is not numeric, not finite, empty or of another width.
+            ``X`` is not numeric, not finite, empty or of another width; or a data frame that lacks
+            one of ``feature_names``, which are taken by name.
         """
-        a = self.normalization.check(X)
+        a = self.normalization.check(self._by_name(X))
         column_range("X", a)
         z = np.asarray(a @ self.coef.T + self.intercept)
         return z[:, 0] if z.shape[1] == 1 else z
+
+    def _by_name(self, X: Any) -> Any:
+        """The columns that this model knows, in its order, of a data frame; others as they are."""
+        found = Names.of_frame(X).features
+        if self.feature_names is None or found is None or found == self.feature_names:
+            return X
+        missing = [name for name in self.feature_names if name not in found]
+        if missing:
+            raise ArgumentError(
+                f"X had no column {', '.join(map(repr, missing))}; allowed are frames with the "
+                "columns that the model was trained on, in any order"
+            )
+        return X[list(self.feature_names)]
 
     def predict(self, X: Any) -> NDArray:
         """Labels (N,) of raw samples: numbers in raw units, (N, models) of several, or classes."""
@@ -265,6 +284,8 @@ class LinearModel:
             metadata["classes_dtype"] = self.classes.dtype.str
         if self.feature_names is not None:
             metadata["feature_names"] = json.dumps(self.feature_names)
+        if self.label_name is not None:
+            metadata["label_name"] = json.dumps(self.label_name)
         write_tensors(path, FILE_KIND, tensors, metadata)
 
     @classmethod
@@ -300,6 +321,7 @@ class LinearModel:
                 tuple(int(b) for b in metadata["bits"].split()),
                 None if names is None else tuple(json.loads(names)),
                 dict(json.loads(metadata["details"])),
+                json.loads(metadata.get("label_name", "null")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"'{os.fspath(path)}' was altered: {error}") from error

@@ -10,8 +10,9 @@ import numpy as np
 
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_bits, check_choice, check_flag, check_int, check_positive
-from zipml_pynq.data.layout import BITPLANES, FLOAT32, LEVELS, REFETCH
+from zipml_pynq.data.layout import BITPLANES, DEFAULT_BATCH, FLOAT32, LEVELS, REFETCH
 from zipml_pynq.data.pack import LEVEL_CHOICES
+from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.sklearn import (
     BaseEstimator,
@@ -59,8 +60,9 @@ PARAMETERS = """\
         Training stops when the later half of its epochs, at least ``n_iter_no_change``, has gained
         no more than ``tol`` times the objective (on the validation set with ``early_stopping``):
         about as much is left to the optimum. None: no stopping.
-    batch_size : int, default=16
-        Samples a batch, 1 to 256.
+    batch_size : int or "auto", default="auto"
+        Samples a batch, 1 to 256; "auto": 16, or fewer where samples are so wide that the device
+        holds no more.
     eta0 : "auto" or float, default="auto"
         Step of the first epoch in normalized units.
     learning_rate : {"auto", "constant", "inverse", "decay"} or callable, default="auto"
@@ -144,7 +146,7 @@ class Parameters(BaseEstimator):
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
-        batch_size: int = 16,
+        batch_size: int | str = "auto",
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
@@ -232,7 +234,8 @@ class Parameters(BaseEstimator):
         if self.tol is not None:
             check_positive("tol", self.tol, zero=True)
         check_int("max_iter", self.max_iter, 1, CONFIG.max_epochs)
-        check_int("batch_size", self.batch_size, 1, CONFIG.max_batch)
+        if self.batch_size != "auto":
+            check_int("batch_size", self.batch_size, 1, CONFIG.max_batch)
         check_int("n_iter_no_change", self.n_iter_no_change, 1, CONFIG.max_epochs)
         if self.n_jobs is not None and (
             isinstance(self.n_jobs, bool)
@@ -267,6 +270,18 @@ class Parameters(BaseEstimator):
         if not found:
             raise ArgumentError("bits was empty; allowed are 1..8, or one of them for every epoch")
         return found
+
+    @property
+    def _wanted_batch(self) -> int | None:
+        """Samples a batch, None for as many as are good and fit."""
+        return None if isinstance(self.batch_size, str) else int(self.batch_size)
+
+    def _batch(self, packed: PackedDataset) -> int:
+        """Samples a batch of a data set."""
+        if self._wanted_batch is not None:
+            return self._wanted_batch
+        fits = packed.layout.block_samples % DEFAULT_BATCH == 0
+        return DEFAULT_BATCH if fits else packed.batch
 
     @property
     def _schedule(self) -> str | Callable[[int], float]:

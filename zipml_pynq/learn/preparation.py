@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
+from zipml_pynq.constants import CONFIG, WORD_BITS
 from zipml_pynq.data.checks import check_int
-from zipml_pynq.data.layout import BITPLANES, FLOAT32, LEVELS, REFETCH, plan_layout
+from zipml_pynq.data.layout import (
+    BITPLANES,
+    DEFAULT_BATCH,
+    FLOAT32,
+    LEVELS,
+    REFETCH,
+    Layout,
+    check_columns,
+    fitting,
+    plan_layout,
+)
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
@@ -61,10 +71,8 @@ class Preparation(Parameters):
 
     # ---- device -------------------------------------------------------------------------------
 
-    def _driver(
-        self, value_format: str, features: int, word_bits: int | None = None
-    ) -> SgdDriver | HostDriver:
-        """The driver for a value format; on the emulated device of the word width that fits."""
+    def _driver(self, value_format: str, word_bits: int) -> SgdDriver | HostDriver:
+        """The driver for a value format; where words have no width of their own, of that width."""
         device = getattr(self.device, "driver", self.device)
         if isinstance(device, HostDriver):
             return device
@@ -79,10 +87,6 @@ class Preparation(Parameters):
             )
         source = os.fspath(device)
         if source in ("host", "emulated"):
-            if word_bits is None:
-                chunks, size = LIMITS[value_format].max_chunks, 32 if value_format == FLOAT32 else 1
-                fitting = [w for w in WORD_BITS if features * size <= chunks * w]
-                word_bits = fitting[0] if fitting else WORD_BITS[-1]
             if source == "host":
                 return HostDriver(word_bits, value_format)
             return _load(source, word_bits=word_bits, value_format=value_format)
@@ -116,6 +120,8 @@ class Preparation(Parameters):
         if reset:
             self.n_features_in_ = columns
             self.__dict__.pop("feature_names_in_", None)
+            if packed.names.features is not None:
+                self.feature_names_in_ = np.array(packed.names.features, dtype=object)
         elif columns != self.n_features_in_:
             raise ArgumentError(
                 f"X had {columns} columns; this estimator was fitted to {self.n_features_in_}"
@@ -203,7 +209,7 @@ class Preparation(Parameters):
         features = X.shape[1] + int(self.fit_intercept)
         levels = self._chosen_levels(X.shape[0], features, grows)
         value_format = self._value_format(levels)
-        driver = self._driver(value_format, features)
+        check_columns(X.shape[1], bool(self.fit_intercept), value_format)
         options: dict[str, Any] = {}
         if value_format == FLOAT32:
             if self.sampling != "auto":
@@ -216,15 +222,16 @@ class Preparation(Parameters):
             if options["sampling"] == "independent":
                 degree = 5 if self.degree is None else self.degree
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
+        word_bits, batch = self._words_and_batch(features, levels, options)
         if issparse(X):
-            self._check_room(X, X.shape[0], features, driver.capability.word_bits, options)
+            self._check_room(X, features, word_bits, batch, options)
         if value_format in (FLOAT32, REFETCH):
             options["value_format"] = value_format
         return pack(
             X,
             labels,
-            word_bits=driver.capability.word_bits,
-            batch=self.batch_size,
+            word_bits=word_bits,
+            batch=batch,
             seed=seed,
             draw=draw,
             intercept=bool(self.fit_intercept),
@@ -233,6 +240,35 @@ class Preparation(Parameters):
             sample_weight=weights,
             **options,
         )
+
+    def _words_and_batch(
+        self, features: int, levels: str, options: dict[str, Any]
+    ) -> tuple[int, int]:
+        """Width of the device's words and samples a batch, so that a batch fits the device."""
+        value_format = self._value_format(levels)
+        packed_as: dict[str, Any] = {
+            "bits": tuple(sorted(options.get("bits", {32}))),
+            "sampling": options.get("sampling") or ("double" if options else "single"),
+            "value_format": value_format,
+            "independent": options.get("dithers", 0),
+        }
+        if value_format == LEVELS:
+            packed_as["level_tables"] = features if levels == "optimal" else 1
+        word_bits, batch = fitting(features, batch=self._wanted_batch, **packed_as)
+        driver = self._driver(value_format, word_bits)
+        word_bits = driver.capability.word_bits
+        word_bits, batch = fitting(
+            features, word_bits=word_bits, batch=self._wanted_batch, **packed_as
+        )
+        shape = Layout(1, features, word_bits, 1, **packed_as)
+        if batch > shape.largest_batch:
+            raise ArgumentError(
+                f"batch_size was {batch}; with {features} features, the intercept included, words "
+                f"of {word_bits} bits and {shape.planes()} plane(s) the accelerator holds batches "
+                f"of at most {shape.largest_batch}: what helps is a smaller batch_size or "
+                "fewer bits"
+            )
+        return word_bits, batch
 
     def _chosen_levels(self, samples: int, features: int, grows: bool) -> str:
         """Where the levels lie; "auto": where their variance is least, as far as that is cheap."""
@@ -243,12 +279,21 @@ class Preparation(Parameters):
             self.device in ("host", "emulated") or bitstreams.target_name(self.device) is not None
         )
         if not named and bits != {32}:  # the kernel is what it is
-            kernel = self._driver(BITPLANES, features).capability.value_format
+            kernel = self._driver(BITPLANES, WORD_BITS[0]).capability.value_format
             return "optimal" if kernel == LEVELS else "uniform"
         direct = self.approximation == "direct" and self.sampling in ("auto", "double", "plain")
         few = samples * features <= OPTIMAL_VALUES and not grows
         one = len(bits) == 1 and min(bits) in OPTIMAL_BITS
-        return "optimal" if few and one and direct and not self.refetch else "uniform"
+        cheap = few and one and direct and not self.refetch
+        return "optimal" if cheap and self._holds_tables(features, tuple(bits)) else "uniform"
+
+    def _holds_tables(self, features: int, bits: tuple[int, ...]) -> bool:
+        """Whether the widest words hold a table of levels for each feature, and a usual batch."""
+        try:
+            shape = Layout(1, features, WORD_BITS[-1], 1, bits, "double", LEVELS, features)
+        except ArgumentError:
+            return False
+        return shape.largest_batch >= (self._wanted_batch or DEFAULT_BATCH)
 
     def _draws_anew(self, packed: PackedDataset) -> bool:
         """Whether every epoch is to have an order and a draw of its own."""
@@ -262,7 +307,7 @@ class Preparation(Parameters):
         if self.shuffle == "epochs" or not self.shuffle or data.draws.changes:
             return self.shuffle == "epochs"
         layout = data.packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        driver = self._driver(layout.value_format, layout.word_bits)
         whole = isinstance(driver, HostDriver) or data.packed.planes.nbytes <= SHUFFLED_BYTES
         return whole and layout.blocks >= SHUFFLED_BLOCKS
 
@@ -316,17 +361,17 @@ class Preparation(Parameters):
         return (train, held) if self.shuffle else (np.sort(train), np.sort(held))
 
     def _check_room(
-        self, X: Any, samples: int, features: int, word_bits: int, options: dict[str, Any]
+        self, X: Any, features: int, word_bits: int, batch: int, options: dict[str, Any]
     ) -> None:
         """Refuse sparse samples whose dense, packed form does not fit memory."""
-        dithers = options.get("dithers", 0)
+        samples, dithers = X.shape[0], options.get("dithers", 0)
         layout = plan_layout(
             samples,
             features,
             bits=tuple(sorted(options.get("bits", {32}))),
             sampling=options.get("sampling") or ("double" if options else "single"),
             word_bits=word_bits,
-            batch=self.batch_size,
+            batch=batch,
             value_format=FLOAT32 if not options else BITPLANES,
             independent=dithers,
         )

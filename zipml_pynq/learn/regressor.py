@@ -59,6 +59,11 @@ class ZipMLRegressor(RegressorMixin, StreamingEstimator):
     def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
         if y is not None and isinstance(X, PackedDataset):
             y = np.asarray(y, dtype=np.float64)
+        if y is None and X.names.classes is not None:
+            raise ArgumentError(
+                f"the labels were the classes {', '.join(X.names.classes[:5])}, which a regression "
+                "cannot have; a classifier (--classify, or --loss hinge or logistic) can"
+            )
         if y is None and go_on and X.normalization != self.normalization_:
             y = own_labels(X)
         several = np.ndim(y) == 2

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG, MODEL_ONE
-from zipml_pynq.data.layout import FLOAT32
+from zipml_pynq.data.layout import DEFAULT_BATCH, FLOAT32
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
@@ -53,14 +53,14 @@ class StreamingEstimator(ZipMLEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         calls = self.t_ if go_on else 0
         # a batch is one step: a call of many rows is gone over as often as it has batches
-        passes = min(PASSES, -(-X.shape[0] // self.batch_size))
+        passes = min(PASSES, -(-X.shape[0] // (self._wanted_batch or DEFAULT_BATCH)))
         packed = self._pack(
             X, _labels(problems[0]), None, normalization, seed, calls * PASSES, grows=True
         )
         draws = Draws(packed, X, changes=passes > 1)
         draws.make(0, passes, in_turn)
         layout = packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        driver = self._driver(layout.value_format, layout.word_bits)
         # the mean of all models counts the later ones more, each by the rows of its call
         share = min(1.0, 2 * X.shape[0] / stream.rows) if self.average else 1.0
         rows = Rows.of_values(X, np.arange(X.shape[0]), normalization)
@@ -136,7 +136,7 @@ class StreamingEstimator(ZipMLEstimator):
         And at most at what keeps this call's batches a contraction, as of rows that all lie on one
         side of the means so far: where columns begin to vary.
         """
-        bits, batch = self._bits_of(calls), self.batch_size
+        bits, batch = self._bits_of(calls), self._batch(packed)
         sizes = stream.squared_size(packed.normalization)
         shifts = shifts_of(np.where(sizes > 0, sizes + self.alpha, 0.0))
         if not self.feature_steps:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq._engine import ffi, lib
+from zipml_pynq.data import compiled
 from zipml_pynq.data.checks import check_choice
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.losses import LOSSES
@@ -103,21 +104,25 @@ def float_sgd(
     def pointer(array: FloatArray | None) -> Any:
         return ffi.NULL if array is None else ffi.cast("float *", ffi.from_buffer(array))
 
-    lib.zipml_float_sgd(
-        pointer(v),
-        pointer(y),
-        pointer(x),
-        pointer(history),
-        v.shape[0],
-        v.shape[1],
-        batch,
-        steps.size,
-        delay,
-        pointer(steps),
-        pointer(decays),
-        pointer(factors),
-        threads,
-    )
+    def call(stop: Any) -> int:
+        return lib.zipml_float_sgd(
+            pointer(v),
+            pointer(y),
+            pointer(x),
+            pointer(history),
+            v.shape[0],
+            v.shape[1],
+            batch,
+            steps.size,
+            delay,
+            pointer(steps),
+            pointer(decays),
+            pointer(factors),
+            threads,
+            stop,
+        )
+
+    compiled.run(call, v.size * steps.size)
     return history
 
 

@@ -86,10 +86,8 @@ def passes(layout: Layout, bits: int, sampling: str, degree: int = 0) -> int:
 
 
 def row_cells(layout: Layout) -> int:
-    """Cells of a sample, which are trained on in a cycle each: words, or parts of them."""
-    if layout.value_format == "levels":
-        return -(-layout.features // (layout.lanes // CONFIG.level_parts))
-    return layout.chunks
+    """Cells of a sample; see :attr:`Layout.row_cells`."""
+    return layout.row_cells
 
 
 def batch_cells(layout: Layout, bits: int, sampling: str, batch: int, degree: int = 0) -> int:

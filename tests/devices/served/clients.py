@@ -7,6 +7,11 @@ import subprocess
 import sys
 import time
 
+import pynq
+import pynq.pl_server.embedded_device
+from pynq.pl_server import global_state, remote_device
+from pynq.ps import Clocks
+
 from tests import ROOT
 from zipml_pynq.devices import design, hwh
 
@@ -15,6 +20,19 @@ PAGE = 4096
 
 def overlay_path(word_bits: int = 64, value_format: str = "bitplanes") -> str:
     return str(hwh.OVERLAYS / f"{design.overlay_name(word_bits, value_format)}.bit")
+
+
+def keeps_state_in(folder, monkeypatch):
+    """pynq keeps what is loaded in its own folder: what runs side by side must not share."""
+    monkeypatch.setattr(global_state, "STATE_DIR", str(folder))
+    for module in (remote_device, pynq.pl_server.embedded_device):
+        monkeypatch.setattr(module, "__file__", str(folder / "module.py"))
+
+
+def becomes_active(device, monkeypatch):
+    """pynq programs ports' widths on its active device, and clocks on the first one it saw."""
+    monkeypatch.setattr(pynq.Device, "_active_device", device, raising=False)
+    monkeypatch.delattr(Clocks, "_real_instance", raising=False)
 
 
 def only_board(server):

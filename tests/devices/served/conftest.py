@@ -5,22 +5,16 @@ from __future__ import annotations
 import functools
 
 import grpc
-import pynq
 import pytest
-from pynq.pl_server import global_state, remote_device
 from pynq.pl_server.remote_device import RemoteDevice
-from pynq.ps import Clocks
 
-from tests.devices.served.clients import overlay_path
+from tests.devices.served.clients import becomes_active, keeps_state_in, overlay_path
 from zipml_pynq.devices.overlay import load_overlay
 
 
 @pytest.fixture
 def private_state(tmp_path, monkeypatch):
-    """pynq keeps what is loaded in its own folder: tests that run side by side must not share."""
-    monkeypatch.setattr(global_state, "STATE_DIR", str(tmp_path))
-    for module in (remote_device, pynq.pl_server.embedded_device):
-        monkeypatch.setattr(module, "__file__", str(tmp_path / "module.py"))
+    keeps_state_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -57,9 +51,7 @@ def connect(monkeypatch, private_state):
     def make(port):
         device = RemoteDevice(len(devices), "127.0.0.1", port=port)
         devices.append(device)
-        # pynq programs ports' widths on its active device, and clocks on the first one it saw
-        monkeypatch.setattr(pynq.Device, "_active_device", device, raising=False)
-        monkeypatch.delattr(Clocks, "_real_instance", raising=False)
+        becomes_active(device, monkeypatch)
         return device
 
     yield make

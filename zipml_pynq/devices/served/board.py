@@ -17,8 +17,10 @@ from zipml_pynq.devices.emulated_bitstream import read_configuration
 from zipml_pynq.devices.memory import EmulatedBuffer
 from zipml_pynq.errors import ArgumentError, DeviceError
 
-#: All files of one client together: more than the largest bitstream.
+#: All files of one client together, and what arrives of further ones: more than the largest
+#: bitstream. A file counts with its name and what is kept of it beside.
 FILE_BYTES = 128 << 20
+_FILE_OVERHEAD = 256
 #: Blocks of the processing system that pynq programs when it loads an overlay, 64 KiB each: ports'
 #: widths and clocks. They keep what is written to them; nothing depends on it.
 SYSTEM_BLOCKS = {
@@ -62,7 +64,9 @@ class Board:
     def __init__(self, **options: Any) -> None:
         self.device = EmulatedDevice(**options)
         self.buffers: dict[str, EmulatedBuffer] = {}
-        self.files: dict[str, bytes] = dict(SYSTEM_FILES)
+        self.files: dict[str, bytes | bytearray] = dict(SYSTEM_FILES)
+        self._file_bytes = sum(map(_size, *zip(*self.files.items(), strict=True)))
+        self._arriving = 0
         self.pins: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self._system: dict[int, int] = dict(SYSTEM_WORDS)
@@ -142,7 +146,28 @@ class Board:
 
     # ---- files --------------------------------------------------------------------------------
 
-    def write_file(self, path: str, data: bytes) -> None:
+    def arrives(self, path: str, size: int) -> None:
+        """Count bytes that have come of a file that is not whole yet; negative ones have gone.
+
+        Raises
+        ------
+        ArgumentError
+            It is more than all files may have.
+        """
+        with self.lock:
+            if size > 0:
+                self._check_room(path, self._arriving + size)
+            self._arriving += size
+
+    def _check_room(self, path: str, size: int) -> None:
+        replaced = _size(path, self.files[path]) if path in self.files else 0
+        if self._file_bytes - replaced + size > FILE_BYTES:
+            raise ArgumentError(
+                f"{path[:100]} would have {size} bytes or more; all files together have at most "
+                f"{FILE_BYTES}"
+            )
+
+    def write_file(self, path: str, data: bytes | bytearray) -> None:
         """Write a file; where it is the FPGA manager's, load the bitstream that it names.
 
         Raises
@@ -159,17 +184,14 @@ class Board:
         ):
             raise ArgumentError(f"{path} is not a file that can be written")
         with self.lock:
-            others = sum(len(text) for name, text in self.files.items() if name != path)
-            if others + len(data) > FILE_BYTES:
-                raise ArgumentError(
-                    f"{path} would have {len(data)} bytes; all files together have at most "
-                    f"{FILE_BYTES}"
-                )
+            self._check_room(path, _size(path, data))
             if path == BS_FPGA_MAN:
                 self.load(data.decode("utf-8", "replace").strip())
+            replaced = _size(path, self.files[path]) if path in self.files else 0
+            self._file_bytes += _size(path, data) - replaced
             self.files[path] = data
 
-    def read_file(self, path: str) -> bytes:
+    def read_file(self, path: str) -> bytes | bytearray:
         """Contents of a file."""
         path = checked_path(path)
         if path not in self.files:
@@ -191,9 +213,9 @@ class Board:
         """Configure the programmable logic with the firmware file ``name``."""
         self.configure(self.read_file(FIRMWARE + name))
 
-    def configure(self, data: bytes) -> None:
+    def configure(self, data: bytes | bytearray) -> None:
         """Configure the programmable logic with a bitstream."""
-        word_bits, value_format = read_configuration(data)
+        word_bits, value_format = read_configuration(bytes(data))
         with self.lock:
             self.device.configure(word_bits, value_format)
             self._loaded = True
@@ -215,6 +237,11 @@ class Board:
         if name not in self.pins:
             raise ArgumentError(f"GPIO {name!r} is not exported")
         return self.pins[name]
+
+
+def _size(path: str, data: bytes | bytearray) -> int:
+    """What a file counts."""
+    return len(path) + len(data) + _FILE_OVERHEAD
 
 
 def checked_path(path: str) -> str:

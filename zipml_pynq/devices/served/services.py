@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -19,7 +20,7 @@ from pynq.remote import (
     remote_device_pb2_grpc,
 )
 
-from zipml_pynq.devices.served.board import FILE_BYTES, GPIO_BASE, GPIO_PINS, PL_CLOCKS, Board
+from zipml_pynq.devices.served.board import GPIO_BASE, GPIO_PINS, PL_CLOCKS, Board
 from zipml_pynq.errors import (
     ArgumentError,
     DeviceError,
@@ -92,13 +93,14 @@ class DeviceService(_Service, remote_device_pb2_grpc.RemoteDeviceServicer):
         except ZipmlError as error:
             refuse(context, error)
         for i in range(0, len(data), CHUNK_BYTES):
-            yield remote_device_pb2.ReadFileResponse(data=data[i : i + CHUNK_BYTES])
+            yield remote_device_pb2.ReadFileResponse(data=bytes(data[i : i + CHUNK_BYTES]))
 
     @told()
     def writefile(self, requests: Iterator[Any], board: Board) -> Any:
-        path, chunks = gather((request.file_path, request.data) for request in requests)
-        if path:  # an empty file comes as no message at all
-            board.write_file(path, chunks)
+        parts = ((request.file_path, request.data) for request in requests)
+        with gathered(parts, board) as (path, data):
+            if path:  # an empty file comes as no message at all
+                board.write_file(path, data)
         return remote_device_pb2.WriteFileResponse()
 
     @told()
@@ -109,7 +111,8 @@ class DeviceService(_Service, remote_device_pb2_grpc.RemoteDeviceServicer):
 
     @told()
     def download(self, requests: Iterator[Any], board: Board) -> Any:
-        board.configure(gather(("", request.buffer) for request in requests)[1])
+        with gathered((("", request.buffer) for request in requests), board) as (_, data):
+            board.configure(data)
         return remote_device_pb2.DownloadResponse(status=True)
 
     @told()
@@ -125,16 +128,22 @@ class DeviceService(_Service, remote_device_pb2_grpc.RemoteDeviceServicer):
         return remote_device_pb2.ShutdownResponse(status=True)
 
 
-def gather(parts: Iterator[tuple[str, bytes]]) -> tuple[str, bytes]:
-    """The name in the first part of a stream, and the data of all."""
+@contextmanager
+def gathered(parts: Iterator[tuple[str, bytes]], board: Board) -> Iterator[tuple[str, bytearray]]:
+    """The name in the first part of a stream, and the data of all, which count while they come."""
     data = bytearray()
-    name = ""
-    for given, chunk in parts:
-        name = name or given
-        data += chunk
-        if len(data) > FILE_BYTES:
-            raise ArgumentError(f"more than {FILE_BYTES} bytes were sent")
-    return name, bytes(data)
+    held, name = 0, ""
+    try:
+        for given, chunk in parts:
+            name = name or given
+            board.arrives(name, len(chunk))
+            held += len(chunk)
+            data += chunk
+        board.arrives(name, -held)
+        held = 0
+        yield name, data
+    finally:
+        board.arrives(name, -held)
 
 
 class MmioService(_Service, mmio_pb2_grpc.MmioServicer):
