@@ -82,7 +82,7 @@ $(VENV)/.built-study: $(VENV)/.built-test
 BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
-ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_AVX512_LOOPS
+ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_VECTOR_LOOPS
 TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch
 WIDTHS := 64 128 512
 BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width))) \

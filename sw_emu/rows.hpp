@@ -45,15 +45,49 @@ struct PlaneRows {
   size_t row;                     // uint64 from one sample to the next
   uint32_t words;                 // of a sample, one group of codes each
   uint32_t samples;
+
+  /// The rows of base planes, the most significant one first, then of the dithers.
+  const uint64_t *PlaneOf(uint32_t number) const {
+    if (number < base_planes) return base + number * plane;
+    return number == base_planes ? first_dither : second_dither;
+  }
 };
 
-/// A model as the loops multiply with it: integer digits, and the sum of the entries.
+/// Planes and samples that one call of loops on planes takes at most.
+constexpr uint32_t kMaxPlanes = 9, kMaxPlaneSamples = 64;
+
+/// How a sum of four numbers is cut into digits of so many bits.
+struct Cut {
+  int digits, bits;
+};
+
+/// For sums of 0 to `width`. Two digits of 7 bits add up in a byte, or four of 6, which is faster.
+inline Cut CutFor(int64_t width) {
+  for (const Cut cut : {Cut{2, 6}, Cut{2, 7}, Cut{3, 6}, Cut{3, 7}, Cut{4, 6}, Cut{4, 7}}) {
+    if (width >> cut.digits * cut.bits == 0) return cut;
+  }
+  return {5, 7};
+}
+
+/// A model as the loops multiply with it: integer digits, and the sum of the entries. Or tables of
+/// the sums of subsets of every four features' entries, for loops on planes.
 struct DigitModel {
-  explicit DigitModel(size_t size) : digits((size + kGroup) * 6), count(0), shift(0), sum(0) {}
+  DigitModel(size_t size, bool tables)
+      : digits(tables ? 0 : (size + kGroup) * 6),
+        subsets(tables ? size / 4 * 16 * 5 : 0),
+        entries(tables ? size : 0),
+        lowest(tables ? size / 4 : 0),
+        has_tables(tables) {}
   Aligned<uint8_t> digits;
-  int count;
-  int shift;  // entries are digits * 2^shift: dot products have to be multiplied
-  int64_t sum;
+  Aligned<uint8_t> subsets;
+  Aligned<int32_t> entries;  // of the model, that tables are made of
+  Aligned<int32_t> lowest;   // sum of each table, which it has as 0
+  const bool has_tables;
+  Cut cut = {2, 6};  // of what tables have
+  int64_t lowest_sum = 0;
+  int count = 0;
+  int shift = 0;  // entries are digits * 2^shift: dot products have to be multiplied
+  int64_t sum = 0;
 };
 
 /// Steps of the features, by their positions: how far a step in 32 bits shifts each one's gradient
@@ -91,8 +125,8 @@ struct GradientLoops {
                TSum *gradient);
   /// gradient[j] += sum over samples of first code times `two`, second code times `one`. What pairs
   /// up to the next multiple of four samples hold is read, and counts zero times.
-  void (*pairs)(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
-                const int32_t *one, const int32_t *two, TSum *gradient);
+  void (*pairs)(const PlaneRows &planes, const uint8_t *pairs, const int32_t *one,
+                const int32_t *two, TSum *gradient);
 };
 
 /// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
@@ -124,7 +158,9 @@ struct RowLoops {
   void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
                int64_t *sums);
   /// Double sampling, symmetric: both samples of every value, in whatever form the loops keep
-  /// them. Bytes that a sample takes.
+  /// them: as planes where `on_planes`, so that nothing is kept, and a model needs its tables.
+  bool on_planes;
+  /// Bytes that a sample takes.
   uint32_t (*pair_bytes)(uint32_t base_planes, uint32_t size);
   /// decode_dots of pairs.
   void (*load_pairs)(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
@@ -353,12 +389,12 @@ static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
 }
 
 template <class TSum>
-void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
-                  const int32_t *one, const int32_t *two, TSum *gradient) {
+void PairGradient(const PlaneRows &planes, const uint8_t *pairs, const int32_t *one,
+                  const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
-  std::copy(two, two + samples, both);
-  std::copy(one, one + samples, both + samples);
-  Gradient(pairs, 2 * samples, size, both, gradient);
+  std::copy(two, two + planes.samples, both);
+  std::copy(one, one + planes.samples, both + planes.samples);
+  Gradient(pairs, 2 * planes.samples, planes.words * kGroup, both, gradient);
 }
 
 static const RowLoops kLoops = {"portable",
@@ -370,6 +406,7 @@ static const RowLoops kLoops = {"portable",
                                 Step,
                                 StepEach,
                                 Dots,
+                                false,
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient, PairGradient<int64_t>},

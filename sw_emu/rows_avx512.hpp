@@ -552,8 +552,10 @@ ZIPML_AVX512 void SlicedGradient(const uint8_t *pairs, uint32_t samples, uint32_
 }
 
 template <class TSum>
-void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
-                  const int32_t *one, const int32_t *two, TSum *gradient) {
+void PairGradient(const PlaneRows &planes, const uint8_t *pairs, const int32_t *one,
+                  const int32_t *two, TSum *gradient) {
+  const uint32_t base_planes = planes.base_planes, samples = planes.samples;
+  const uint32_t size = planes.words * kGroup;
   if (base_planes > kMaxSlicedPlanes) {
     int32_t both[kMaxRows];
     std::copy(two, two + samples, both);
@@ -585,6 +587,7 @@ static const RowLoops kLoops = {"avx512",
                                 Step,
                                 StepEach,
                                 Dots,
+                                false,
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient<int64_t>, PairGradient<int64_t>},

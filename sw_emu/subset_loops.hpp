@@ -1,0 +1,582 @@
+// Double sampling straight from the planes, by tables of the sums of subsets. Four bits of a plane
+// pick one of 16 sums of four numbers: of four entries of the model for dot products, where the
+// bits are one sample's, and of four coefficients for gradients, where they are one feature's. A
+// sum is cut into digits, and a shuffle looks up one digit of 16 sums or more at once. No code of
+// a value is ever made.
+//
+// Included once for each instruction set, inside its namespace, in which `Vector` is defined: see
+// rows_avx2.hpp. Hence no include and no guard here.
+
+// ---- Tables ----------------------------------------------------------------------------------
+
+#ifdef ZIPML_SUBSETS_BY_COMPILER
+typedef int32_t Sixteen __attribute__((vector_size(64)));
+typedef uint8_t SixteenBytes __attribute__((vector_size(16), may_alias));
+
+/// The tables of the numbers x[0], x[step], .. x[3 step]: 16 bytes for each digit. `lowest`, the
+/// smallest of the sums, is subtracted from all of them.
+template <int kDigits, int kBits>
+inline void SumSubsets(const int32_t *x, size_t step, int32_t lowest, uint8_t *tables) {
+  const Sixteen bit0 = {0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1};
+  const Sixteen bit1 = {0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1};
+  const Sixteen bit2 = {0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1};
+  const Sixteen bit3 = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
+  const Sixteen sums = (bit0 & x[0]) + (bit1 & x[step]) + (bit2 & x[2 * step]) +
+                       (bit3 & x[3 * step]) - lowest;
+#pragma GCC unroll 4
+  for (int d = 0; d < kDigits; ++d) {
+    const Sixteen digit = sums >> (kBits * d) & ((1 << kBits) - 1);
+    *reinterpret_cast<SixteenBytes *>(tables + 16 * d) =
+        __builtin_convertvector(digit, SixteenBytes);
+  }
+}
+#endif
+
+/// The same for sums that leave 32 bits.
+inline void SumSubsetsWide(const int64_t x[4], int64_t lowest, uint8_t *tables) {
+  for (uint32_t subset = 0; subset < 16; ++subset) {
+    int64_t sum = -lowest;
+    for (uint32_t i = 0; i < 4; ++i) sum += subset >> i & 1 ? x[i] : 0;
+    for (int d = 0; d < 5; ++d) tables[16 * d + subset] = static_cast<uint8_t>(sum >> 7 * d & 127);
+  }
+}
+
+/// The model's tables: of the features 4 n to 4 n + 3 as number n, whose entries lie 8 apart.
+template <int kDigits, int kBits>
+void SplitBy(const int32_t *entries, uint32_t size, const int32_t *lowest, uint8_t *tables) {
+  for (uint32_t j = 0; j < size; j += kGroup) {
+    for (uint32_t n = 0; n < kGroup / 4; ++n, tables += 16 * kDigits) {
+      SumSubsets<kDigits, kBits>(entries + j + 32 * (n & 1) + (n >> 1), 8, *lowest++, tables);
+    }
+  }
+}
+
+inline void SplitWide(const int32_t *entries, uint32_t size, uint8_t *tables) {
+  for (uint32_t j = 0; j < size; j += kGroup) {
+    for (uint32_t n = 0; n < kGroup / 4; ++n, tables += 16 * 5) {
+      int64_t x[4], lowest = 0;
+      for (uint32_t i = 0; i < 4; ++i) {
+        x[i] = entries[j + 32 * (n & 1) + 8 * i + (n >> 1)];
+        lowest += std::min<int64_t>(x[i], 0);
+      }
+      SumSubsetsWide(x, lowest, tables);
+    }
+  }
+}
+
+/// Calls loop<digits, bits> for a cut.
+#define ZIPML_BY_CUT(CUT, LOOP, ...)                                      \
+  switch ((CUT).digits * 8 + (CUT).bits) {                                \
+    case 2 * 8 + 6: LOOP<2, 6>(__VA_ARGS__); break;                       \
+    case 2 * 8 + 7: LOOP<2, 7>(__VA_ARGS__); break;                       \
+    case 3 * 8 + 6: LOOP<3, 6>(__VA_ARGS__); break;                       \
+    case 3 * 8 + 7: LOOP<3, 7>(__VA_ARGS__); break;                       \
+    case 4 * 8 + 6: LOOP<4, 6>(__VA_ARGS__); break;                       \
+    default: LOOP<4, 7>(__VA_ARGS__);                                     \
+  }
+/// The same for loops that take sums that leave 32 bits too.
+#define ZIPML_BY_ANY_CUT(CUT, LOOP, ...)   \
+  if ((CUT).digits == 5) {                 \
+    LOOP<5, 7>(__VA_ARGS__);               \
+  } else {                                 \
+    ZIPML_BY_CUT(CUT, LOOP, __VA_ARGS__)   \
+  }
+
+/// The lowest sums of the model's tables, and the width of the widest; for entries whose sums of
+/// four fit 32 bits.
+inline uint32_t FindLowest(const int32_t *entries, uint32_t size, int32_t *lowest) {
+  int32_t width = 0;
+  for (uint32_t j = 0; j < size; j += kGroup / 2) {
+    int32_t low[8];
+    const int32_t *x = entries + j;
+    for (uint32_t b = 0; b < 8; ++b) {
+      const int32_t x0 = x[b], x1 = x[8 + b], x2 = x[16 + b], x3 = x[24 + b];
+      low[b] = std::min(x0, 0) + std::min(x1, 0) + std::min(x2, 0) + std::min(x3, 0);
+      width = std::max(width, x0 + x1 + x2 + x3 - 2 * low[b]);
+    }
+    int32_t *to = lowest + j / kGroup * (kGroup / 4) + j / (kGroup / 2) % 2;
+    for (uint32_t b = 0; b < 8; ++b) to[2 * b] = low[b];
+  }
+  return static_cast<uint32_t>(width);
+}
+
+/// Zeros that all entries end with take no digits.
+inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
+  if (!out.has_tables) return portable::Split(model, size, out);
+  int32_t any = 0, smallest = 0, largest = 0;
+  int64_t sum = 0, lowest = 0;
+  for (uint32_t j = 0; j < size; ++j) {
+    any |= model[j];
+    smallest = std::min(smallest, model[j]);
+    largest = std::max(largest, model[j]);
+    sum += model[j];
+    lowest += std::min(model[j], 0);
+  }
+  out.sum = sum;
+  out.shift = any == 0 ? 0 : __builtin_ctz(static_cast<unsigned>(any));
+  out.lowest_sum = lowest >> out.shift;
+  int32_t *entries = out.entries.data();
+  for (uint32_t j = 0; j < size; ++j) entries[j] = model[j] >> out.shift;
+  const int32_t limit = 1 << 26;
+  const bool narrow = smallest >> out.shift > -limit && largest >> out.shift < limit;
+  out.cut = CutFor(narrow ? FindLowest(entries, size, out.lowest.data()) : int64_t{1} << 34);
+  uint8_t *tables = out.subsets.data();
+  if (out.cut.digits == 5) {
+    SplitWide(entries, size, tables);
+  } else {
+    ZIPML_BY_CUT(out.cut, SplitBy, entries, size, out.lowest.data(), tables)
+  }
+}
+
+// ---- Lookups ---------------------------------------------------------------------------------
+
+/// Sums of bytes in 16 bits: `all` of bytes in pairs, modulo 2^16, and `odd` of every second byte.
+/// (Members and not arrays, for GCC keeps arrays of vectors in memory.)
+struct ByteSum {
+  Vector all, odd;
+  ZIPML_INLINE void Clear() { all = odd = Vector::Zero(); }
+  ZIPML_INLINE void Double() {
+    all = Add16(all, all);
+    odd = Add16(odd, odd);
+  }
+  ZIPML_INLINE void AddBytes(Vector bytes) {
+    all = Add16(all, bytes);
+    odd = Add16(odd, OddBytes(bytes));
+  }
+  /// Sums of even bytes.
+  ZIPML_INLINE Vector Even() const { return Subtract16(all, ShiftLeft16<8>(odd)); }
+};
+
+/// Something for each digit. kDigits may be less than five.
+#define ZIPML_EACH_DIGIT(DO) \
+  DO(0)                      \
+  DO(1)                      \
+  if (kDigits > 2) DO(2)     \
+  if (kDigits > 3) DO(3)     \
+  if (kDigits > 4) DO(4)
+
+template <int kDigits>
+struct ByteSums {
+  ByteSum d0, d1, d2, d3, d4;
+  ZIPML_INLINE void Clear() {
+#define ZIPML_CLEAR(D) d##D.Clear();
+    ZIPML_EACH_DIGIT(ZIPML_CLEAR)
+#undef ZIPML_CLEAR
+  }
+  ZIPML_INLINE void Double() {
+#define ZIPML_DOUBLE(D) d##D.Double();
+    ZIPML_EACH_DIGIT(ZIPML_DOUBLE)
+#undef ZIPML_DOUBLE
+  }
+};
+
+/// Digit `d` of what tables hold at `at`.
+ZIPML_INLINE Vector LookUpDigit(const uint8_t *tables, int d, Vector at) {
+  return LookUp(Vector::Broadcast(tables + 16 * d), at);
+}
+
+// ---- Dot products ----------------------------------------------------------------------------
+
+/// 16 rows of one plane.
+struct PlaneUnit {
+  const uint8_t *rows;
+  uint32_t last;  // row that there is
+};
+
+/// Bytes 0 to 15 of every row, to byte r of vector p.
+ZIPML_INLINE void TransposeBytes(Vector a[16]) {
+  Vector b[16];
+#pragma GCC unroll 2
+  for (int twice = 0; twice < 2; ++twice) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      b[2 * i] = UnpackLow8(a[i], a[i + 8]);
+      b[2 * i + 1] = UnpackHigh8(a[i], a[i + 8]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      a[2 * i] = UnpackLow8(b[i], b[i + 8]);
+      a[2 * i + 1] = UnpackHigh8(b[i], b[i + 8]);
+    }
+  }
+}
+
+/// Looks up `positions` bytes of the rows in the tables of two nibbles each.
+template <int kDigits, int kBits>
+ZIPML_INLINE void LookUpRows(const Vector *columns, uint32_t positions, const uint8_t *tables,
+                             const uint8_t *const *soon, size_t ahead, ByteSums<kDigits> &sums) {
+  const Vector mask = Vector::Fill(15);
+  constexpr uint32_t kStep = kBits == 6 ? 2 : 1, kTable = 16 * kDigits;
+#pragma GCC unroll 2
+  for (uint32_t p = 0; p < positions; p += kStep, tables += kStep * 2 * kTable) {
+    if (Vector::kLanes >= 4 || p % 2 == 0) __builtin_prefetch(soon[p * Vector::kLanes / 4] + ahead);
+    const Vector low = And(columns[p], mask);
+    const Vector high = And(ShiftRight16<4>(columns[p]), mask);
+    if (kStep == 1) {
+#define ZIPML_ADD_TWO(D) \
+  sums.d##D.AddBytes(    \
+      Add8(LookUpDigit(tables, D, low), LookUpDigit(tables + kTable, D, high)));
+      ZIPML_EACH_DIGIT(ZIPML_ADD_TWO)
+#undef ZIPML_ADD_TWO
+    } else {
+      const Vector next_low = And(columns[p + 1], mask);
+      const Vector next_high = And(ShiftRight16<4>(columns[p + 1]), mask);
+#define ZIPML_ADD_FOUR(D)                                                                   \
+  sums.d##D.AddBytes(                                                                       \
+      Add8(Add8(LookUpDigit(tables, D, low), LookUpDigit(tables + kTable, D, high)),        \
+           Add8(LookUpDigit(tables + 2 * kTable, D, next_low),                              \
+                LookUpDigit(tables + 3 * kTable, D, next_high))));
+      ZIPML_EACH_DIGIT(ZIPML_ADD_FOUR)
+#undef ZIPML_ADD_FOUR
+    }
+  }
+}
+
+/// Adds the sums of one digit to those of kLanes times 16 rows.
+ZIPML_INLINE void AddRows(const ByteSum &sum, int bits, int64_t (*sums)[16]) {
+  alignas(64) uint16_t even[8 * Vector::kLanes], odd[8 * Vector::kLanes];
+  sum.Even().Store(even);
+  sum.odd.Store(odd);
+  for (uint32_t lane = 0; lane < Vector::kLanes; ++lane) {
+    for (uint32_t i = 0; i < 8; ++i) {
+      sums[lane][2 * i] += static_cast<int64_t>(even[8 * lane + i]) << bits;
+      sums[lane][2 * i + 1] += static_cast<int64_t>(odd[8 * lane + i]) << bits;
+    }
+  }
+}
+
+/// sums[lane][row]: of the entries, less the lowest, where the row has ones.
+template <int kDigits, int kBits>
+void SumRows(const PlaneUnit *units, size_t stride, uint32_t words, size_t ahead,
+             const uint8_t *tables, int64_t (*sums)[16]) {
+  constexpr uint32_t kLanes = Vector::kLanes;
+  const uint8_t *rows[16 * kLanes];  // row by row
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    std::fill(sums[lane], sums[lane] + 16, 0);
+    for (uint32_t r = 0; r < 16; ++r) {
+      rows[r * kLanes + lane] = units[lane].rows + std::min(r, units[lane].last) * stride;
+    }
+  }
+  const uint32_t bytes = 8 * words;
+  const uint32_t kSegment = 256;  // bytes of a row whose sums fit 16 bits
+  for (uint32_t begin = 0; begin < bytes; begin += kSegment) {
+    const uint32_t end = std::min(bytes, begin + kSegment);
+    ByteSums<kDigits> all;
+    all.Clear();
+    for (uint32_t c = begin; c < end; c += 16) {
+      // a quarter of the rows' next cache lines, one after the other: more at once would wait
+      const uint8_t *const *soon = rows + c / 16 % 4 * (4 * kLanes);
+      Vector columns[16];
+      const uint32_t positions = std::min(16u, end - c);
+      if (positions == 16) {
+#pragma GCC unroll 16
+        for (uint32_t r = 0; r < 16; ++r) columns[r] = Vector::LoadLanes(rows + r * kLanes, c);
+      } else {
+#pragma GCC unroll 16
+        for (uint32_t r = 0; r < 16; ++r) columns[r] = Vector::LoadHalfLanes(rows + r * kLanes, c);
+      }
+      TransposeBytes(columns);
+      LookUpRows<kDigits, kBits>(columns, positions, tables + c * (2 * 16 * kDigits), soon,
+                                 c / 64 * 64 + ahead, all);
+    }
+#define ZIPML_ADD_ROWS(D) AddRows(all.d##D, D *kBits, sums);
+    ZIPML_EACH_DIGIT(ZIPML_ADD_ROWS)
+#undef ZIPML_ADD_ROWS
+  }
+}
+
+template <int kDigits, int kBits>
+void SumPlanes(const PlaneRows &planes, const uint8_t *tables, int64_t (*sums)[kMaxPlaneSamples]) {
+  constexpr uint32_t kLanes = Vector::kLanes;
+  const uint32_t groups = (planes.samples + 15) / 16, count = planes.base_planes + 2;
+  PlaneUnit units[kLanes];
+  uint32_t where[kLanes];
+  const size_t stride = planes.row * 8;
+  const size_t ahead = planes.samples * stride;  // to the samples that are next
+  int64_t found[kLanes][16];
+  for (uint32_t i = 0; i < count * groups; i += kLanes) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      const uint32_t unit = std::min(i + lane, count * groups - 1);
+      const uint32_t p = unit / groups, s = unit % groups * 16;
+      const uint64_t *rows = planes.PlaneOf(p) + s * planes.row;
+      units[lane] = {reinterpret_cast<const uint8_t *>(rows),
+                     std::min(15u, planes.samples - 1 - s)};
+      where[lane] = p * kMaxPlaneSamples + s;
+    }
+    SumRows<kDigits, kBits>(units, stride, planes.words, ahead, tables, found);
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      std::copy(found[lane], found[lane] + 16, sums[0] + where[lane]);
+    }
+  }
+}
+
+inline void LoadPairs(const PlaneRows &planes, uint8_t *, const DigitModel &model, int64_t *dots) {
+  int64_t sums[kMaxPlanes][kMaxPlaneSamples];
+  ZIPML_BY_ANY_CUT(model.cut, SumPlanes, planes, model.subsets.data(), sums)
+  const uint32_t base = planes.base_planes, samples = planes.samples;
+  const int64_t lowest = model.lowest_sum * (int64_t{1} << base);
+  for (uint32_t s = 0; s < samples; ++s) {
+    int64_t sum = 0;
+    for (uint32_t p = 0; p < base; ++p) sum = 2 * sum + sums[p][s];
+    dots[s] = sum + sums[base][s] + lowest;
+    dots[samples + s] = sum + sums[base + 1][s] + lowest;
+  }
+}
+
+// ---- Gradient --------------------------------------------------------------------------------
+
+/// What a tile's coefficients are to its planes: tables of fours, for base planes, first dithers
+/// and second ones.
+struct CoefficientTables {
+  alignas(64) uint8_t tables[3][kMaxPlaneSamples / 4 * 16 * 5];
+  Cut cut;
+  int64_t lowest[3];  // sums over all fours
+
+  CoefficientTables(const int32_t *one, const int32_t *two, uint32_t samples) {
+    alignas(64) int64_t of[3][kMaxPlaneSamples] = {};
+    for (uint32_t s = 0; s < samples; ++s) {
+      of[0][s] = static_cast<int64_t>(one[s]) + two[s];
+      of[1][s] = two[s];
+      of[2][s] = one[s];
+    }
+    const uint32_t fours = (samples + 15) / 16 * 4;
+    int64_t low[3][kMaxPlaneSamples / 4], widest = 0;
+    for (uint32_t k = 0; k < 3; ++k) {
+      lowest[k] = 0;
+      for (uint32_t q = 0; q < fours; ++q) {
+        int64_t below = 0, sum = 0;
+        for (uint32_t i = 0; i < 4; ++i) {
+          below += std::min<int64_t>(of[k][4 * q + i], 0);
+          sum += of[k][4 * q + i];
+        }
+        low[k][q] = below;
+        lowest[k] += below;
+        widest = std::max(widest, sum - 2 * below);
+      }
+    }
+    cut = CutFor(widest);
+    for (uint32_t k = 0; k < 3; ++k) {
+      if (cut.digits == 5) {
+        for (uint32_t q = 0; q < fours; ++q) {
+          SumSubsetsWide(of[k] + 4 * q, low[k][q], tables[k] + q * 16 * 5);
+        }
+      } else {
+        ZIPML_BY_CUT(cut, Fill, of[k], low[k], fours, tables[k])
+      }
+    }
+  }
+
+ private:
+  template <int kDigits, int kBits>
+  static void Fill(const int64_t *of, const int64_t *low, uint32_t fours, uint8_t *to) {
+    alignas(64) int32_t numbers[kMaxPlaneSamples];
+    for (uint32_t s = 0; s < 4 * fours; ++s) numbers[s] = static_cast<int32_t>(of[s]);
+    for (uint32_t q = 0; q < fours; ++q) {
+      SumSubsets<kDigits, kBits>(numbers + 4 * q, 1, static_cast<int32_t>(low[q]),
+                                 to + q * 16 * kDigits);
+    }
+  }
+};
+
+/// Swaps bits of a with those of b that are kShift lower.
+template <int kShift>
+ZIPML_INLINE void SwapBits(Vector &a, Vector &b, Vector mask) {
+  const Vector swapped = And(Xor(ShiftRight16<kShift>(a), b), mask);
+  b = Xor(b, swapped);
+  a = Xor(a, ShiftLeft16<kShift>(swapped));
+}
+
+/// Four rows, so that nibble m of vector k has their bits of feature 4 m + k.
+ZIPML_INLINE void TransposeFour(Vector *four) {
+  Vector a = four[0], b = four[1], c = four[2], d = four[3];
+  const Vector ones = Vector::Fill(0x55), twos = Vector::Fill(0x33);
+  SwapBits<1>(a, b, ones);
+  SwapBits<1>(c, d, ones);
+  SwapBits<2>(a, c, twos);
+  SwapBits<2>(b, d, twos);
+  four[0] = a;
+  four[1] = b;
+  four[2] = c;
+  four[3] = d;
+}
+
+/// Adds sums of kLanes * 16 bytes of nibbles to the gradient: of feature 8 b + `place` of byte b.
+template <int kDigits, int kBits, class TSum>
+inline void AddSums(const ByteSums<kDigits> &sums, int shift, int64_t offset, uint32_t place,
+                    uint32_t groups, TSum *gradient) {
+  alignas(64) uint16_t values[2][kDigits][8 * Vector::kLanes];
+#define ZIPML_STORE(D)                                  \
+  {                                                     \
+    const Vector even = sums.d##D.Even();               \
+    UnpackLow16(even, sums.d##D.odd).Store(values[0][D]);  \
+    UnpackHigh16(even, sums.d##D.odd).Store(values[1][D]); \
+  }
+  ZIPML_EACH_DIGIT(ZIPML_STORE)
+#undef ZIPML_STORE
+  const TSum less = static_cast<TSum>(offset);
+  for (uint32_t g = 0; g < groups; ++g) {
+    TSum *to = gradient + g * kGroup + 8 * place;
+    typedef typename std::make_unsigned<TSum>::type unsigned_t;
+#pragma GCC unroll 8
+    for (uint32_t b = 0; b < 8; ++b) {
+      unsigned_t sum = 0;
+#pragma GCC unroll 5
+      for (int d = 0; d < kDigits; ++d) {
+        sum += static_cast<unsigned_t>(values[g & 1][d][8 * (g >> 1) + b]) << (kBits * d);
+      }
+      to[b] = static_cast<TSum>(static_cast<unsigned_t>(to[b]) + (sum << shift) +
+                                static_cast<unsigned_t>(less));
+    }
+  }
+}
+
+template <int kHalf>
+ZIPML_INLINE Vector Nibbles(Vector four) {
+  return And(kHalf == 0 ? four : ShiftRight16<4>(four), Vector::Fill(15));
+}
+
+/// Looks up one plane's fours.
+template <int kDigits, int kBits, int kHalf>
+ZIPML_INLINE void LookUpFours(const Vector *fours, uint32_t count, const uint8_t *tables,
+                              ByteSums<kDigits> &sums) {
+  constexpr uint32_t kStep = kBits == 6 ? 4 : 2, kTable = 16 * kDigits;
+#pragma GCC unroll 2
+  for (uint32_t q = 0; q < count; q += kStep, fours += 4 * kStep, tables += kStep * kTable) {
+    const Vector a = Nibbles<kHalf>(fours[0]), b = Nibbles<kHalf>(fours[4]);
+    if (kStep == 2) {
+#define ZIPML_ADD_TWO(D) \
+  sums.d##D.AddBytes(Add8(LookUpDigit(tables, D, a), LookUpDigit(tables + kTable, D, b)));
+      ZIPML_EACH_DIGIT(ZIPML_ADD_TWO)
+#undef ZIPML_ADD_TWO
+    } else {
+      const Vector c = Nibbles<kHalf>(fours[8]), d = Nibbles<kHalf>(fours[12]);
+#define ZIPML_ADD_FOUR(D)                                                            \
+  sums.d##D.AddBytes(                                                                \
+      Add8(Add8(LookUpDigit(tables, D, a), LookUpDigit(tables + kTable, D, b)),      \
+           Add8(LookUpDigit(tables + 2 * kTable, D, c),                              \
+                LookUpDigit(tables + 3 * kTable, D, d))));
+      ZIPML_EACH_DIGIT(ZIPML_ADD_FOUR)
+#undef ZIPML_ADD_FOUR
+    }
+  }
+}
+
+/// One nibble of the vectors k: the most significant plane first, each with twice the weight of the
+/// next one.
+template <int kDigits, int kBits, int kHalf, class TSum>
+inline void SumFours(const Vector *indices, uint32_t base_planes, uint32_t fours,
+                     const CoefficientTables &c, uint32_t place, uint32_t groups, TSum *gradient) {
+  ByteSums<kDigits> sums;
+  sums.Clear();
+  const uint32_t plane = 4 * fours;
+  // what a plane adds to a sum at most, of 16 bits
+  const uint32_t most = fours / (kBits == 6 ? 4 : 2) * (kBits == 6 ? 252 : 254);
+  uint32_t bound = 0;
+  int64_t weight = 0;  // of base planes in the sums
+  for (uint32_t p = 0; p < base_planes; ++p) {
+    if (2 * bound + most > 0xffff) {
+      const int shift = static_cast<int>(base_planes - p);
+      AddSums<kDigits, kBits>(sums, shift, (weight * c.lowest[0]) * (int64_t{1} << shift), place,
+                              groups, gradient);
+      sums.Clear();
+      bound = 0;
+      weight = 0;
+    }
+    sums.Double();
+    bound = 2 * bound + most;
+    weight = 2 * weight + 1;
+    LookUpFours<kDigits, kBits, kHalf>(indices + p * plane, fours, c.tables[0], sums);
+  }
+  if (bound + 2 * most > 0xffff) {
+    AddSums<kDigits, kBits>(sums, 0, weight * c.lowest[0], place, groups, gradient);
+    sums.Clear();
+    weight = 0;
+  }
+  LookUpFours<kDigits, kBits, kHalf>(indices + base_planes * plane, fours, c.tables[1], sums);
+  LookUpFours<kDigits, kBits, kHalf>(indices + (base_planes + 1) * plane, fours, c.tables[2], sums);
+  AddSums<kDigits, kBits>(sums, 0, weight * c.lowest[0] + c.lowest[1] + c.lowest[2], place, groups,
+                          gradient);
+}
+
+template <class TSum>
+struct PairGradientBy {
+  template <int kDigits, int kBits>
+  static void Run(const PlaneRows &planes, const CoefficientTables &c, TSum *gradient) {
+    constexpr uint32_t kLanes = Vector::kLanes;
+    const uint32_t count = planes.base_planes + 2, fours = (planes.samples + 15) / 16 * 4;
+    Vector indices[kMaxPlanes * kMaxPlaneSamples];
+    for (uint32_t w = 0; w < planes.words; w += 2 * kLanes) {
+      const uint32_t groups = std::min(2 * kLanes, planes.words - w);
+      Vector *to = indices;
+      for (uint32_t p = 0; p < count; ++p) {
+        const uint64_t *row = planes.PlaneOf(p) + w;
+        for (uint32_t q = 0; q < fours; ++q, to += 4, row += 4 * planes.row) {
+          if (4 * q + 4 <= planes.samples && groups == 2 * kLanes) {
+            to[0] = Vector::Load(row);
+            to[1] = Vector::Load(row + planes.row);
+            to[2] = Vector::Load(row + 2 * planes.row);
+            to[3] = Vector::Load(row + 3 * planes.row);
+          } else {
+            // behind the last sample anything will do
+            for (uint32_t i = 0; i < 4; ++i) {
+              to[i] = 4 * q + i < planes.samples ? Vector::LoadPart(row + i * planes.row, groups)
+                                                 : Vector::Zero();
+            }
+          }
+          TransposeFour(to);
+        }
+      }
+      TSum *sums = gradient + w * kGroup;
+      for (uint32_t k = 0; k < 4; ++k) {
+        SumFours<kDigits, kBits, 0>(indices + k, planes.base_planes, fours, c, k, groups, sums);
+        SumFours<kDigits, kBits, 1>(indices + k, planes.base_planes, fours, c, 4 + k, groups, sums);
+      }
+    }
+  }
+};
+
+template <class TSum>
+void PairGradient(const PlaneRows &planes, const uint8_t *, const int32_t *one, const int32_t *two,
+                  TSum *gradient) {
+  const CoefficientTables tables(one, two, planes.samples);
+  ZIPML_BY_ANY_CUT(tables.cut, PairGradientBy<TSum>::template Run, planes, tables, gradient)
+}
+
+#undef ZIPML_BY_CUT
+#undef ZIPML_BY_ANY_CUT
+#undef ZIPML_EACH_DIGIT
+
+inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
+                     uint32_t size, int32_t *model, DigitModel *digits) {
+  const uint32_t largest =
+      portable::Step(sums, scale, offset, shift, features, size, model, nullptr);
+  if (digits != nullptr) Split(model, size, *digits);
+  return largest;
+}
+
+inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
+                         uint32_t &saturations) {
+  const uint32_t largest = portable::StepEach(sums, scale, offset, steps, features, size, model,
+                                              nullptr, saturations);
+  if (digits != nullptr) Split(model, size, *digits);
+  return largest;
+}
+
+/// All other loops are the portable ones, whose order of positions these have.
+constexpr RowLoops SubsetLoops(const char *name) {
+  return {name,
+          portable::Position,
+          portable::Position,
+          portable::Decode,
+          portable::DecodeDots,
+          Split,
+          Step,
+          StepEach,
+          portable::Dots,
+          true,
+          portable::PairBytes,
+          LoadPairs,
+          {portable::Gradient, PairGradient<int64_t>},
+          {portable::Gradient, PairGradient<int32_t>}};
+}
