@@ -8,7 +8,7 @@
 void zipml_engine_run(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
                       ZipmlResults *results, uint32_t threads);
 
-/* Which loops a run takes on this machine: "avx512" or "portable". */
+/* Which loops a run takes on this machine: "avx512", "avx512bw", "avx2", "neon" or "portable". */
 const char *zipml_engine_loops(void);
 
 #endif

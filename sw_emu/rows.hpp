@@ -125,8 +125,21 @@ struct GradientLoops {
                TSum *gradient);
   /// gradient[j] += sum over samples of first code times `two`, second code times `one`. What pairs
   /// up to the next multiple of four samples hold is read, and counts zero times.
-  void (*pairs)(const PlaneRows &planes, const uint8_t *pairs, const int32_t *one,
-                const int32_t *two, TSum *gradient);
+  void (*pairs)(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
+                const int32_t *one, const int32_t *two, TSum *gradient);
+};
+
+/// Double sampling, symmetric, straight from the planes: nothing is kept of a tile, and a model is
+/// split into tables.
+struct PlaneLoops {
+  /// Whether they are faster than loops on rows.
+  bool (*pay)(uint32_t base_planes, uint32_t features, uint32_t batch);
+  /// As load_pairs of RowLoops, and the gradients as its pairs.
+  void (*dots)(const PlaneRows &planes, const DigitModel &model, int64_t *sums);
+  void (*gradient)(const PlaneRows &planes, const int32_t *one, const int32_t *two,
+                   int64_t *gradient);
+  void (*short_gradient)(const PlaneRows &planes, const int32_t *one, const int32_t *two,
+                         int32_t *gradient);
 };
 
 /// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
@@ -158,9 +171,7 @@ struct RowLoops {
   void (*dots)(const uint8_t *rows, uint32_t count, uint32_t size, const DigitModel &model,
                int64_t *sums);
   /// Double sampling, symmetric: both samples of every value, in whatever form the loops keep
-  /// them: as planes where `on_planes`, so that nothing is kept, and a model needs its tables.
-  bool on_planes;
-  /// Bytes that a sample takes.
+  /// them. Bytes that a sample takes.
   uint32_t (*pair_bytes)(uint32_t base_planes, uint32_t size);
   /// decode_dots of pairs.
   void (*load_pairs)(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
@@ -168,6 +179,7 @@ struct RowLoops {
   GradientLoops<int64_t> gradient;
   /// Where sums are known to fit.
   GradientLoops<int32_t> short_gradient;
+  const PlaneLoops *on_planes;  // or null
 };
 
 namespace portable {
@@ -389,12 +401,12 @@ static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
 }
 
 template <class TSum>
-void PairGradient(const PlaneRows &planes, const uint8_t *pairs, const int32_t *one,
-                  const int32_t *two, TSum *gradient) {
+void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
+                  const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
-  std::copy(two, two + planes.samples, both);
-  std::copy(one, one + planes.samples, both + planes.samples);
-  Gradient(pairs, 2 * planes.samples, planes.words * kGroup, both, gradient);
+  std::copy(two, two + samples, both);
+  std::copy(one, one + samples, both + samples);
+  Gradient(pairs, 2 * samples, size, both, gradient);
 }
 
 static const RowLoops kLoops = {"portable",
@@ -406,11 +418,11 @@ static const RowLoops kLoops = {"portable",
                                 Step,
                                 StepEach,
                                 Dots,
-                                false,
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient, PairGradient<int64_t>},
-                                {Gradient, PairGradient<int32_t>}};
+                                {Gradient, PairGradient<int32_t>},
+                                nullptr};
 
 }  // namespace portable
 }  // namespace zipml

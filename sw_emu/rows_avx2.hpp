@@ -34,7 +34,8 @@ struct Vector {
   }
   /// So many words, and zeros.
   static ZIPML_INLINE Vector LoadPart(const uint64_t *from, uint32_t words) {
-    const __m256i mask = _mm256_cmpgt_epi64(_mm256_set1_epi64x(words), _mm256_setr_epi64x(0, 1, 2, 3));
+    const __m256i mask =
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x(words), _mm256_setr_epi64x(0, 1, 2, 3));
     return {_mm256_maskload_epi64(reinterpret_cast<const long long *>(from), mask)};
   }
   static ZIPML_INLINE Vector LoadLanes(const uint8_t *const *rows, uint32_t at) {
@@ -105,8 +106,8 @@ ZIPML_INLINE void SumSubsets(const int32_t *x, size_t step, int32_t lowest, uint
   const __m256i x0 = _mm256_and_si256(_mm256_set1_epi32(x[0]), bit0);
   const __m256i x1 = _mm256_and_si256(_mm256_set1_epi32(x[step]), bit1);
   const __m256i x3 = _mm256_and_si256(_mm256_set1_epi32(x[3 * step]), bit3);
-  const __m256i without = _mm256_add_epi32(
-      _mm256_add_epi32(x0, x1), _mm256_sub_epi32(x3, _mm256_set1_epi32(lowest)));
+  const __m256i without =
+      _mm256_add_epi32(_mm256_add_epi32(x0, x1), _mm256_sub_epi32(x3, _mm256_set1_epi32(lowest)));
   const __m256i with = _mm256_add_epi32(without, _mm256_set1_epi32(x[2 * step]));
   const __m256i a = SpreadDigits<kDigits, kBits>(without), b = SpreadDigits<kDigits, kBits>(with);
   const __m256i two = _mm256_permute4x64_epi64(_mm256_unpacklo_epi32(a, b), 0xd8);

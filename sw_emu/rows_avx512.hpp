@@ -5,8 +5,7 @@
 #include "avx512_codes.hpp"
 
 #ifdef ZIPML_HAS_AVX512
-// GCC 12's own header starts from values that it leaves undefined on purpose
-#if !defined(__clang__)
+#if !defined(__clang__)  // as in avx512_codes.hpp
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -552,10 +551,8 @@ ZIPML_AVX512 void SlicedGradient(const uint8_t *pairs, uint32_t samples, uint32_
 }
 
 template <class TSum>
-void PairGradient(const PlaneRows &planes, const uint8_t *pairs, const int32_t *one,
-                  const int32_t *two, TSum *gradient) {
-  const uint32_t base_planes = planes.base_planes, samples = planes.samples;
-  const uint32_t size = planes.words * kGroup;
+void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
+                  const int32_t *one, const int32_t *two, TSum *gradient) {
   if (base_planes > kMaxSlicedPlanes) {
     int32_t both[kMaxRows];
     std::copy(two, two + samples, both);
@@ -587,11 +584,11 @@ static const RowLoops kLoops = {"avx512",
                                 Step,
                                 StepEach,
                                 Dots,
-                                false,
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient<int64_t>, PairGradient<int64_t>},
-                                {Gradient<int32_t>, PairGradient<int32_t>}};
+                                {Gradient<int32_t>, PairGradient<int32_t>},
+                                nullptr};
 
 }  // namespace avx512
 }  // namespace zipml

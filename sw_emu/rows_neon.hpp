@@ -62,7 +62,9 @@ ZIPML_INLINE Vector OddBytes(Vector a) { return ShiftRight16<8>(a); }
 ZIPML_INLINE Vector LookUp(Vector table, Vector at) { return {vqtbl1q_u8(table.v, at.v)}; }
 ZIPML_INLINE Vector UnpackLow8(Vector a, Vector b) { return {vzip1q_u8(a.v, b.v)}; }
 ZIPML_INLINE Vector UnpackHigh8(Vector a, Vector b) { return {vzip2q_u8(a.v, b.v)}; }
-ZIPML_INLINE Vector UnpackLow16(Vector a, Vector b) { return Bytes(vzip1q_u16(Words(a), Words(b))); }
+ZIPML_INLINE Vector UnpackLow16(Vector a, Vector b) {
+  return Bytes(vzip1q_u16(Words(a), Words(b)));
+}
 ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) {
   return Bytes(vzip2q_u16(Words(a), Words(b)));
 }

@@ -21,8 +21,8 @@ inline void SumSubsets(const int32_t *x, size_t step, int32_t lowest, uint8_t *t
   const Sixteen bit1 = {0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1};
   const Sixteen bit2 = {0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1};
   const Sixteen bit3 = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
-  const Sixteen sums = (bit0 & x[0]) + (bit1 & x[step]) + (bit2 & x[2 * step]) +
-                       (bit3 & x[3 * step]) - lowest;
+  const Sixteen sums =
+      (bit0 & x[0]) + (bit1 & x[step]) + (bit2 & x[2 * step]) + (bit3 & x[3 * step]) - lowest;
 #pragma GCC unroll 4
   for (int d = 0; d < kDigits; ++d) {
     const Sixteen digit = sums >> (kBits * d) & ((1 << kBits) - 1);
@@ -65,21 +65,32 @@ inline void SplitWide(const int32_t *entries, uint32_t size, uint8_t *tables) {
 }
 
 /// Calls loop<digits, bits> for a cut.
-#define ZIPML_BY_CUT(CUT, LOOP, ...)                                      \
-  switch ((CUT).digits * 8 + (CUT).bits) {                                \
-    case 2 * 8 + 6: LOOP<2, 6>(__VA_ARGS__); break;                       \
-    case 2 * 8 + 7: LOOP<2, 7>(__VA_ARGS__); break;                       \
-    case 3 * 8 + 6: LOOP<3, 6>(__VA_ARGS__); break;                       \
-    case 3 * 8 + 7: LOOP<3, 7>(__VA_ARGS__); break;                       \
-    case 4 * 8 + 6: LOOP<4, 6>(__VA_ARGS__); break;                       \
-    default: LOOP<4, 7>(__VA_ARGS__);                                     \
+#define ZIPML_BY_CUT(CUT, LOOP, ...)       \
+  switch ((CUT).digits * 8 + (CUT).bits) { \
+    case 2 * 8 + 6:                        \
+      LOOP<2, 6>(__VA_ARGS__);             \
+      break;                               \
+    case 2 * 8 + 7:                        \
+      LOOP<2, 7>(__VA_ARGS__);             \
+      break;                               \
+    case 3 * 8 + 6:                        \
+      LOOP<3, 6>(__VA_ARGS__);             \
+      break;                               \
+    case 3 * 8 + 7:                        \
+      LOOP<3, 7>(__VA_ARGS__);             \
+      break;                               \
+    case 4 * 8 + 6:                        \
+      LOOP<4, 6>(__VA_ARGS__);             \
+      break;                               \
+    default:                               \
+      LOOP<4, 7>(__VA_ARGS__);             \
   }
 /// The same for loops that take sums that leave 32 bits too.
-#define ZIPML_BY_ANY_CUT(CUT, LOOP, ...)   \
-  if ((CUT).digits == 5) {                 \
-    LOOP<5, 7>(__VA_ARGS__);               \
-  } else {                                 \
-    ZIPML_BY_CUT(CUT, LOOP, __VA_ARGS__)   \
+#define ZIPML_BY_ANY_CUT(CUT, LOOP, ...) \
+  if ((CUT).digits == 5) {               \
+    LOOP<5, 7>(__VA_ARGS__);             \
+  } else {                               \
+    ZIPML_BY_CUT(CUT, LOOP, __VA_ARGS__) \
   }
 
 /// The lowest sums of the model's tables, and the width of the widest; for entries whose sums of
@@ -214,17 +225,16 @@ ZIPML_INLINE void LookUpRows(const Vector *columns, uint32_t positions, const ui
     const Vector high = And(ShiftRight16<4>(columns[p]), mask);
     if (kStep == 1) {
 #define ZIPML_ADD_TWO(D) \
-  sums.d##D.AddBytes(    \
-      Add8(LookUpDigit(tables, D, low), LookUpDigit(tables + kTable, D, high)));
+  sums.d##D.AddBytes(Add8(LookUpDigit(tables, D, low), LookUpDigit(tables + kTable, D, high)));
       ZIPML_EACH_DIGIT(ZIPML_ADD_TWO)
 #undef ZIPML_ADD_TWO
     } else {
       const Vector next_low = And(columns[p + 1], mask);
       const Vector next_high = And(ShiftRight16<4>(columns[p + 1]), mask);
-#define ZIPML_ADD_FOUR(D)                                                                   \
-  sums.d##D.AddBytes(                                                                       \
-      Add8(Add8(LookUpDigit(tables, D, low), LookUpDigit(tables + kTable, D, high)),        \
-           Add8(LookUpDigit(tables + 2 * kTable, D, next_low),                              \
+#define ZIPML_ADD_FOUR(D)                                                            \
+  sums.d##D.AddBytes(                                                                \
+      Add8(Add8(LookUpDigit(tables, D, low), LookUpDigit(tables + kTable, D, high)), \
+           Add8(LookUpDigit(tables + 2 * kTable, D, next_low),                       \
                 LookUpDigit(tables + 3 * kTable, D, next_high))));
       ZIPML_EACH_DIGIT(ZIPML_ADD_FOUR)
 #undef ZIPML_ADD_FOUR
@@ -232,29 +242,30 @@ ZIPML_INLINE void LookUpRows(const Vector *columns, uint32_t positions, const ui
   }
 }
 
-/// Adds the sums of one digit to those of kLanes times 16 rows.
-ZIPML_INLINE void AddRows(const ByteSum &sum, int bits, int64_t (*sums)[16]) {
-  alignas(64) uint16_t even[8 * Vector::kLanes], odd[8 * Vector::kLanes];
-  sum.Even().Store(even);
-  sum.odd.Store(odd);
-  for (uint32_t lane = 0; lane < Vector::kLanes; ++lane) {
-    for (uint32_t i = 0; i < 8; ++i) {
-      sums[lane][2 * i] += static_cast<int64_t>(even[8 * lane + i]) << bits;
-      sums[lane][2 * i + 1] += static_cast<int64_t>(odd[8 * lane + i]) << bits;
+/// Sums of 16 rows in each lane: of eight even ones, and of eight odd ones.
+struct RowSums {
+  int64_t even[8 * Vector::kLanes], odd[8 * Vector::kLanes];
+  ZIPML_INLINE void AddDigit(const ByteSum &sum, int bits) {
+    alignas(64) uint16_t words[2][8 * Vector::kLanes];
+    sum.Even().Store(words[0]);
+    sum.odd.Store(words[1]);
+    for (uint32_t i = 0; i < 8 * Vector::kLanes; ++i) {
+      even[i] += static_cast<int64_t>(words[0][i]) << bits;
+      odd[i] += static_cast<int64_t>(words[1][i]) << bits;
     }
   }
-}
+};
 
-/// sums[lane][row]: of the entries, less the lowest, where the row has ones.
+/// Sums of the entries, less the lowest, where a row has ones.
 template <int kDigits, int kBits>
 void SumRows(const PlaneUnit *units, size_t stride, uint32_t words, size_t ahead,
-             const uint8_t *tables, int64_t (*sums)[16]) {
+             const uint8_t *tables, RowSums &sums) {
   constexpr uint32_t kLanes = Vector::kLanes;
   const uint8_t *rows[16 * kLanes];  // row by row
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
-    std::fill(sums[lane], sums[lane] + 16, 0);
-    for (uint32_t r = 0; r < 16; ++r) {
-      rows[r * kLanes + lane] = units[lane].rows + std::min(r, units[lane].last) * stride;
+    const uint8_t *row = units[lane].rows;
+    for (uint32_t r = 0; r < 16; ++r, row += r <= units[lane].last ? stride : 0) {
+      rows[r * kLanes + lane] = row;
     }
   }
   const uint32_t bytes = 8 * words;
@@ -264,8 +275,13 @@ void SumRows(const PlaneUnit *units, size_t stride, uint32_t words, size_t ahead
     ByteSums<kDigits> all;
     all.Clear();
     for (uint32_t c = begin; c < end; c += 16) {
-      // a quarter of the rows' next cache lines, one after the other: more at once would wait
+      // a quarter of the rows' next cache lines, one after the other: more at once would wait.
+      // Where rows are short, there is no other quarter
       const uint8_t *const *soon = rows + c / 16 % 4 * (4 * kLanes);
+      const size_t there = c / 64 * 64 + ahead;
+      if (bytes < 64 && c == 0) {
+        for (uint32_t i = 0; i < 16 * kLanes; ++i) __builtin_prefetch(rows[i] + there);
+      }
       Vector columns[16];
       const uint32_t positions = std::min(16u, end - c);
       if (positions == 16) {
@@ -276,50 +292,56 @@ void SumRows(const PlaneUnit *units, size_t stride, uint32_t words, size_t ahead
         for (uint32_t r = 0; r < 16; ++r) columns[r] = Vector::LoadHalfLanes(rows + r * kLanes, c);
       }
       TransposeBytes(columns);
-      LookUpRows<kDigits, kBits>(columns, positions, tables + c * (2 * 16 * kDigits), soon,
-                                 c / 64 * 64 + ahead, all);
+      LookUpRows<kDigits, kBits>(columns, positions, tables + c * (2 * 16 * kDigits), soon, there,
+                                 all);
     }
-#define ZIPML_ADD_ROWS(D) AddRows(all.d##D, D *kBits, sums);
+#define ZIPML_ADD_ROWS(D) sums.AddDigit(all.d##D, D *kBits);
     ZIPML_EACH_DIGIT(ZIPML_ADD_ROWS)
 #undef ZIPML_ADD_ROWS
   }
 }
 
+/// Of every plane, 16 samples after the other: eight even ones, then eight odd ones.
 template <int kDigits, int kBits>
 void SumPlanes(const PlaneRows &planes, const uint8_t *tables, int64_t (*sums)[kMaxPlaneSamples]) {
   constexpr uint32_t kLanes = Vector::kLanes;
-  const uint32_t groups = (planes.samples + 15) / 16, count = planes.base_planes + 2;
-  PlaneUnit units[kLanes];
-  uint32_t where[kLanes];
+  const uint32_t groups = (planes.samples + 15) / 16, count = (planes.base_planes + 2) * groups;
   const size_t stride = planes.row * 8;
   const size_t ahead = planes.samples * stride;  // to the samples that are next
-  int64_t found[kLanes][16];
-  for (uint32_t i = 0; i < count * groups; i += kLanes) {
+  for (uint32_t i = 0; i < count; i += kLanes) {
+    PlaneUnit units[kLanes];
     for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      const uint32_t unit = std::min(i + lane, count * groups - 1);
-      const uint32_t p = unit / groups, s = unit % groups * 16;
-      const uint64_t *rows = planes.PlaneOf(p) + s * planes.row;
+      // behind the last one, the last one again
+      const uint32_t unit = std::min(i + lane, count - 1), s = unit % groups * 16;
+      const uint64_t *rows = planes.PlaneOf(unit / groups) + s * planes.row;
       units[lane] = {reinterpret_cast<const uint8_t *>(rows),
                      std::min(15u, planes.samples - 1 - s)};
-      where[lane] = p * kMaxPlaneSamples + s;
     }
+    RowSums found = {};
     SumRows<kDigits, kBits>(units, stride, planes.words, ahead, tables, found);
-    for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      std::copy(found[lane], found[lane] + 16, sums[0] + where[lane]);
+    for (uint32_t lane = 0; lane < kLanes && i + lane < count; ++lane) {
+      int64_t *to = sums[(i + lane) / groups] + (i + lane) % groups * 16;
+      std::copy(found.even + 8 * lane, found.even + 8 * lane + 8, to);
+      std::copy(found.odd + 8 * lane, found.odd + 8 * lane + 8, to + 8);
     }
   }
 }
 
-inline void LoadPairs(const PlaneRows &planes, uint8_t *, const DigitModel &model, int64_t *dots) {
-  int64_t sums[kMaxPlanes][kMaxPlaneSamples];
+inline void PairDots(const PlaneRows &planes, const DigitModel &model, int64_t *dots) {
+  alignas(64) int64_t sums[kMaxPlanes][kMaxPlaneSamples];
   ZIPML_BY_ANY_CUT(model.cut, SumPlanes, planes, model.subsets.data(), sums)
   const uint32_t base = planes.base_planes, samples = planes.samples;
+  const uint32_t count = (samples + 15) / 16 * 16;
+  int64_t total[kMaxPlaneSamples];
+  std::fill(total, total + count, 0);
+  for (uint32_t p = 0; p < base; ++p) {
+    for (uint32_t i = 0; i < count; ++i) total[i] = 2 * total[i] + sums[p][i];
+  }
   const int64_t lowest = model.lowest_sum * (int64_t{1} << base);
   for (uint32_t s = 0; s < samples; ++s) {
-    int64_t sum = 0;
-    for (uint32_t p = 0; p < base; ++p) sum = 2 * sum + sums[p][s];
-    dots[s] = sum + sums[base][s] + lowest;
-    dots[samples + s] = sum + sums[base + 1][s] + lowest;
+    const uint32_t at = (s & ~15u) | (s & 1) << 3 | (s >> 1 & 7);
+    dots[s] = total[at] + sums[base][at] + lowest;
+    dots[samples + s] = total[at] + sums[base + 1][at] + lowest;
   }
 }
 
@@ -405,9 +427,9 @@ template <int kDigits, int kBits, class TSum>
 inline void AddSums(const ByteSums<kDigits> &sums, int shift, int64_t offset, uint32_t place,
                     uint32_t groups, TSum *gradient) {
   alignas(64) uint16_t values[2][kDigits][8 * Vector::kLanes];
-#define ZIPML_STORE(D)                                  \
-  {                                                     \
-    const Vector even = sums.d##D.Even();               \
+#define ZIPML_STORE(D)                                     \
+  {                                                        \
+    const Vector even = sums.d##D.Even();                  \
     UnpackLow16(even, sums.d##D.odd).Store(values[0][D]);  \
     UnpackHigh16(even, sums.d##D.odd).Store(values[1][D]); \
   }
@@ -450,11 +472,10 @@ ZIPML_INLINE void LookUpFours(const Vector *fours, uint32_t count, const uint8_t
 #undef ZIPML_ADD_TWO
     } else {
       const Vector c = Nibbles<kHalf>(fours[8]), d = Nibbles<kHalf>(fours[12]);
-#define ZIPML_ADD_FOUR(D)                                                            \
-  sums.d##D.AddBytes(                                                                \
-      Add8(Add8(LookUpDigit(tables, D, a), LookUpDigit(tables + kTable, D, b)),      \
-           Add8(LookUpDigit(tables + 2 * kTable, D, c),                              \
-                LookUpDigit(tables + 3 * kTable, D, d))));
+#define ZIPML_ADD_FOUR(D)                                                       \
+  sums.d##D.AddBytes(                                                           \
+      Add8(Add8(LookUpDigit(tables, D, a), LookUpDigit(tables + kTable, D, b)), \
+           Add8(LookUpDigit(tables + 2 * kTable, D, c), LookUpDigit(tables + 3 * kTable, D, d))));
       ZIPML_EACH_DIGIT(ZIPML_ADD_FOUR)
 #undef ZIPML_ADD_FOUR
     }
@@ -536,8 +557,7 @@ struct PairGradientBy {
 };
 
 template <class TSum>
-void PairGradient(const PlaneRows &planes, const uint8_t *, const int32_t *one, const int32_t *two,
-                  TSum *gradient) {
+void PairGradient(const PlaneRows &planes, const int32_t *one, const int32_t *two, TSum *gradient) {
   const CoefficientTables tables(one, two, planes.samples);
   ZIPML_BY_ANY_CUT(tables.cut, PairGradientBy<TSum>::template Run, planes, tables, gradient)
 }
@@ -557,11 +577,21 @@ inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, 
 inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
                          uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
                          uint32_t &saturations) {
-  const uint32_t largest = portable::StepEach(sums, scale, offset, steps, features, size, model,
-                                              nullptr, saturations);
+  const uint32_t largest =
+      portable::StepEach(sums, scale, offset, steps, features, size, model, nullptr, saturations);
   if (digits != nullptr) Split(model, size, *digits);
   return largest;
 }
+
+/// With more planes, what does not depend on them has to be shared by many values.
+inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
+#ifdef ZIPML_ON_PLANES  // of tests, whose cases are small
+  return true;
+#endif
+  return base_planes <= 1 || (features >= 512 && batch >= 32);
+}
+
+static const PlaneLoops kPlaneLoops = {Pay, PairDots, PairGradient<int64_t>, PairGradient<int32_t>};
 
 /// All other loops are the portable ones, whose order of positions these have.
 constexpr RowLoops SubsetLoops(const char *name) {
@@ -574,9 +604,9 @@ constexpr RowLoops SubsetLoops(const char *name) {
           Step,
           StepEach,
           portable::Dots,
-          true,
           portable::PairBytes,
-          LoadPairs,
-          {portable::Gradient, PairGradient<int64_t>},
-          {portable::Gradient, PairGradient<int32_t>}};
+          portable::LoadPairs,
+          {portable::Gradient, portable::PairGradient<int64_t>},
+          {portable::Gradient, portable::PairGradient<int32_t>},
+          &kPlaneLoops};
 }

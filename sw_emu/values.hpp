@@ -168,14 +168,15 @@ class PlaneValues {
         codes_(word_bits, a, s, share),
         features_(share.features()),
         pairs_(a.sampling == kDoubleSymmetric),
-        on_planes_(pairs_ && codes_.loops().on_planes),
-        tile_(on_planes_ ? std::min(a.batch, kMaxPlaneSamples)
-                         : TileSamples(BytesOf(share.widest), codes_.samplings(), share, a.batch)),
+        on_planes_(PlaneLoopsFor(a, share)),
+        tile_(on_planes_ != nullptr
+                  ? std::min(a.batch, kMaxPlaneSamples)
+                  : TileSamples(BytesOf(share.widest), codes_.samplings(), share, a.batch)),
         loaded_(share.slots()),
-        digits_(size(), on_planes_) {
-    for (uint32_t i = 0; i < share.slots(); ++i) {
-      rows_.emplace_back(on_planes_ ? 0 : static_cast<size_t>(tile_ + 3) * BytesOf(size()));
-    }
+        digits_(size(), on_planes_ != nullptr) {
+    const size_t bytes =
+        on_planes_ != nullptr ? 0 : static_cast<size_t>(tile_ + 3) * BytesOf(size());
+    for (uint32_t i = 0; i < share.slots(); ++i) rows_.emplace_back(bytes);
   }
 
   uint32_t size() const { return codes_.size(); }
@@ -229,9 +230,11 @@ class PlaneValues {
     uint8_t *rows = rows_[slot].data();
     uint8_t *second = rows + static_cast<size_t>(count) * size();
     const uint32_t factors = a_.sampling == kIndependent ? a_.degree : codes_.samplings();
-    if (pairs_) {
+    if (on_planes_ != nullptr) {
       loaded_[slot] = codes_.Rows(block, sample, count, 0, true);
-      codes_.loops().load_pairs(loaded_[slot], rows, digits_, dots);
+      on_planes_->dots(loaded_[slot], digits_, dots);
+    } else if (pairs_) {
+      codes_.loops().load_pairs(codes_.Rows(block, sample, count, 0, true), rows, digits_, dots);
     }
     for (uint32_t k = 0; k < factors && !pairs_; k += 2) {
       const bool two = k + 1 < factors;
@@ -247,16 +250,25 @@ class PlaneValues {
   /// Symmetric: Q1 c2 + Q2 c1; else Q c, of the one sample that counts.
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int64_t *sums) {
-    AddGradient(codes_.loops().gradient, slot, one, two, count, sums);
+    if (on_planes_ != nullptr) return on_planes_->gradient(loaded_[slot], one, two, sums);
+    AddGradient(codes_.loops().gradient, rows_[slot].data(), one, two, count, sums);
   }
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int32_t *sums) {
-    AddGradient(codes_.loops().short_gradient, slot, one, two, count, sums);
+    if (on_planes_ != nullptr) return on_planes_->short_gradient(loaded_[slot], one, two, sums);
+    AddGradient(codes_.loops().short_gradient, rows_[slot].data(), one, two, count, sums);
   }
 
  private:
   /// From a gradient to the model.
   static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
+
+  const PlaneLoops *PlaneLoopsFor(const ZipmlArguments &a, const Share &share) const {
+    const PlaneLoops *loops = codes_.loops().on_planes;
+    const bool pay =
+        pairs_ && loops != nullptr && loops->pay(BasePlanes(a.bits), share.widest, a.batch);
+    return pay ? loops : nullptr;
+  }
 
   /// What a sample's codes of so many features take.
   uint32_t BytesOf(uint32_t size) const {
@@ -265,21 +277,22 @@ class PlaneValues {
   }
 
   template <class TSum>
-  void AddGradient(const GradientLoops<TSum> &loops, uint32_t slot, const int32_t *one,
+  void AddGradient(const GradientLoops<TSum> &loops, const uint8_t *rows, const int32_t *one,
                    const int32_t *two, uint32_t count, TSum *sums) {
     if (pairs_) {
-      loops.pairs(loaded_[slot], rows_[slot].data(), one, two, sums);
+      loops.pairs(rows, BasePlanes(a_.bits), count, size(), one, two, sums);
     } else {
-      loops.rows(rows_[slot].data(), count, size(), two, sums);
+      loops.rows(rows, count, size(), two, sums);
     }
   }
 
   const ZipmlArguments &a_;
   const CodeRows codes_;
   const uint32_t features_;
-  const bool pairs_, on_planes_;
+  const bool pairs_;
+  const PlaneLoops *const on_planes_;  // if they do it
   const uint32_t tile_;
-  std::vector<PlaneRows> loaded_;       // of each slot
+  std::vector<PlaneRows> loaded_;       // of each slot, for loops on planes
   std::vector<Aligned<uint8_t>> rows_;  // of each slot
   DigitModel digits_;
 };
