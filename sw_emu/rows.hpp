@@ -63,7 +63,7 @@ struct Cut {
 
 /// For sums of 0 to `width`. Two digits of 7 bits add up in a byte, or four of 6, which is faster.
 inline Cut CutFor(int64_t width) {
-  for (const Cut cut : {Cut{2, 6}, Cut{2, 7}, Cut{3, 6}, Cut{3, 7}, Cut{4, 6}, Cut{4, 7}}) {
+  for (const Cut cut : {Cut{2, 6}, Cut{3, 6}, Cut{3, 7}, Cut{4, 6}, Cut{4, 7}}) {
     if (width >> cut.digits * cut.bits == 0) return cut;
   }
   return {5, 7};

@@ -95,7 +95,21 @@ ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) { return {_mm512_unpackhi_e
 #undef ZIPML_SUBSETS_BY_COMPILER
 #undef ZIPML_INLINE
 
-static const RowLoops kLoops = SubsetLoops("avx512bw");
+/// All other loops are the portable ones, whose order of positions these have.
+static const RowLoops kLoops = {"avx512bw",
+                                portable::Position,
+                                portable::Position,
+                                portable::Decode,
+                                portable::DecodeDots,
+                                Split,
+                                Step,
+                                StepEach,
+                                portable::Dots,
+                                portable::PairBytes,
+                                portable::LoadPairs,
+                                {portable::Gradient, portable::PairGradient<int64_t>},
+                                {portable::Gradient, portable::PairGradient<int32_t>},
+                                &kPlaneLoops};
 
 }  // namespace avx512bw
 }  // namespace zipml

@@ -74,7 +74,21 @@ ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) {
 #undef ZIPML_SUBSETS_BY_COMPILER
 #undef ZIPML_INLINE
 
-static const RowLoops kLoops = SubsetLoops("neon");
+/// All other loops are the portable ones, whose order of positions these have.
+static const RowLoops kLoops = {"neon",
+                                portable::Position,
+                                portable::Position,
+                                portable::Decode,
+                                portable::DecodeDots,
+                                Split,
+                                Step,
+                                StepEach,
+                                portable::Dots,
+                                portable::PairBytes,
+                                portable::LoadPairs,
+                                {portable::Gradient, portable::PairGradient<int64_t>},
+                                {portable::Gradient, portable::PairGradient<int32_t>},
+                                &kPlaneLoops};
 
 }  // namespace neon
 }  // namespace zipml

@@ -70,9 +70,6 @@ inline void SplitWide(const int32_t *entries, uint32_t size, uint8_t *tables) {
     case 2 * 8 + 6:                        \
       LOOP<2, 6>(__VA_ARGS__);             \
       break;                               \
-    case 2 * 8 + 7:                        \
-      LOOP<2, 7>(__VA_ARGS__);             \
-      break;                               \
     case 3 * 8 + 6:                        \
       LOOP<3, 6>(__VA_ARGS__);             \
       break;                               \
@@ -583,30 +580,13 @@ inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const F
   return largest;
 }
 
-/// With more planes, what does not depend on them has to be shared by many values.
+/// Up to 5 bits. What does not depend on the planes has to be shared by many values, so that with
+/// more than two or three of them rows and batches must not be short.
 inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
 #ifdef ZIPML_ON_PLANES  // of tests, whose cases are small
   return true;
 #endif
-  return base_planes <= 1 || (features >= 512 && batch >= 32);
+  return base_planes <= 1 || (base_planes <= 4 && features >= 512 && batch >= 32);
 }
 
 static const PlaneLoops kPlaneLoops = {Pay, PairDots, PairGradient<int64_t>, PairGradient<int32_t>};
-
-/// All other loops are the portable ones, whose order of positions these have.
-constexpr RowLoops SubsetLoops(const char *name) {
-  return {name,
-          portable::Position,
-          portable::Position,
-          portable::Decode,
-          portable::DecodeDots,
-          Split,
-          Step,
-          StepEach,
-          portable::Dots,
-          portable::PairBytes,
-          portable::LoadPairs,
-          {portable::Gradient, portable::PairGradient<int64_t>},
-          {portable::Gradient, portable::PairGradient<int32_t>},
-          &kPlaneLoops};
-}
