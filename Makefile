@@ -172,6 +172,7 @@ docs: $(VENV)/.built-test
 # Beside QUIVER where ZIPML_QUIVER names a checkout of its repository.
 bench: $(VENV)/.built-test
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.loops
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.command_line

@@ -2,7 +2,8 @@
 
 Every set that this machine runs is forced by ``ZIPML_LOOPS`` in turn, the float32 engine with the
 same instruction set; all rounds are interleaved in one run. The small loops of a step that are
-cloned by the compiler are the machine's best in all. Results: ``loops.json``, ``loops.md``.
+cloned by the compiler are the machine's best in all. Results: a ``loops_<set>.json`` and ``.md``
+for each set.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from zipml_pynq.accelerator.machine import machine
 BATCH = 64
 EPOCHS = 4
 BITS = (1, 2, 4, 8)
-FLOAT32 = "float32 engine"
 #: Sets of loops, and the instructions that each may use.
 INSTRUCTIONS = {
     "avx512": "AVX-512 VNNI, VBMI and GFNI",
@@ -55,8 +55,10 @@ def contenders(data: Problem, batch: int) -> list[Contender]:
     return rows
 
 
-def measure(data: Problem, batch: int, sets: list[str], rounds: int) -> list[dict[str, Any]]:
-    """Best seconds an epoch of every row with every set of loops."""
+def measure(
+    data: Problem, batch: int, sets: list[str], rounds: int
+) -> dict[str, list[dict[str, Any]]]:
+    """For each set of loops, the best seconds an epoch of every row."""
     rows = contenders(data, batch)
     runs = [row.prepare(EPOCHS) for row in rows]
     repeats = max(1, 20_000_000 // data.values.size)
@@ -71,53 +73,43 @@ def measure(data: Problem, batch: int, sets: list[str], rounds: int) -> list[dic
                 took = (time.perf_counter() - start) / EPOCHS / repeats
                 if count > 0:  # the first round does not count
                     best[loops, i] = min(best[loops, i], took)
-    return [
-        {
-            "data": data.name,
-            "batch": batch,
-            "name": row.name,
-            "threads": row.threads,
-            "loops": loops,
-            "seconds": best[loops, i],
-            "x_float32": best[loops, 0] / best[loops, i],
-        }
-        for i, row in enumerate(rows)
+    return {
+        loops: [
+            {
+                "data": data.name,
+                "batch": batch,
+                "name": row.name,
+                "threads": row.threads,
+                "seconds": best[loops, i],
+                "x_float32": best[loops, 0] / best[loops, i],
+            }
+            for i, row in enumerate(rows)
+        ]
         for loops in sets
-    ]
-
-
-def tables(report: dict[str, Any]) -> list[str]:
-    """A table for each data set, sets of loops side by side."""
-    lines = []
-    sets = report["sets"]
-    for data, batch in dict.fromkeys((r["data"], r["batch"]) for r in report["rows"]):
-        chosen = [r for r in report["rows"] if (r["data"], r["batch"]) == (data, batch)]
-        lines += ["", f"{data}, batch {batch}, milliseconds an epoch and times float32:", ""]
-        lines.append(
-            "| | threads | " + " | ".join(INSTRUCTIONS.get(name, name) for name in sets) + " |"
-        )
-        lines.append("|---|---:|" + "---:|" * len(sets))
-        for name, threads in dict.fromkeys((r["name"], r["threads"]) for r in chosen):
-            cells = [
-                f"{1e3 * r['seconds']:.2f}, {r['x_float32']:.2f}"
-                for r in chosen
-                if (r["name"], r["threads"]) == (name, threads)
-            ]
-            lines.append(f"| {name} | {threads} | " + " | ".join(cells) + " |")
-    return lines
+    }
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as tables."""
+    """The report of one set as a table."""
     where = report["machine"]
     lines = [
-        "# Every set of loops, measured",
+        f"# Loops {where['loops']}, measured",
         "",
         f"`python -m benchmarks.loops` on {where['cpu']}, {where['cores']} cores (load average "
-        f"{where['load']:.1f} when it began). Double sampled, best of {report['rounds']} "
-        f"interleaved rounds of {EPOCHS} epochs. Each engine with the same instruction set.",
+        f"{where['load']:.1f} when it began); instructions: "
+        f"{INSTRUCTIONS.get(where['loops'], 'what compilers vectorize')}. Double sampled, best of "
+        f"{report['rounds']} rounds of {EPOCHS} epochs, interleaved with other sets of loops. The "
+        "float32 engine has the same instruction set.",
+        "",
+        "| data | batch | | threads | milliseconds an epoch | x float32, one thread |",
+        "|---|---:|---|---:|---:|---:|",
     ]
-    return "\n".join(lines + tables(report)) + "\n"
+    lines += [
+        f"| {r['data']} | {r['batch']} | {r['name']} | {r['threads']} | {1e3 * r['seconds']:.2f} "
+        f"| {r['x_float32']:.2f} |"
+        for r in report["rows"]
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -127,15 +119,22 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200_000, help="of the largest data set")
     parser.add_argument("--loops", nargs="+", help="sets of loops; all that run here by default")
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": []}
     wanted = options.loops or [*INSTRUCTIONS, "portable"]
-    report["sets"] = [name for name in wanted if force(name)]
-    if options.loops and len(report["sets"]) < len(wanted):
-        parser.error(f"--loops: this machine runs {report['sets']} of {wanted}")
+    sets = [name for name in wanted if force(name)]
+    if options.loops and sets != wanted:
+        parser.error(
+            f"--loops: of {', '.join(wanted)} this machine runs {', '.join(sets) or 'none'}"
+        )
+    reports: dict[str, dict[str, Any]] = {}
+    for name in sets:
+        force(name)
+        reports[name] = {"machine": machine(), "rounds": options.rounds, "rows": []}
     large, small = uniform(options.samples, 1000), uniform(10_000, 100)
     for data, batch in ((large, BATCH), (large, 16), (small, BATCH)):
-        report["rows"] += measure(data, batch, report["sets"], options.rounds)
-    publish(options.output, "loops", report, markdown(report))
+        for name, rows in measure(data, batch, sets, options.rounds).items():
+            reports[name]["rows"] += rows
+    for name, report in reports.items():
+        publish(options.output, f"loops_{name}", report, markdown(report))
 
 
 if __name__ == "__main__":
