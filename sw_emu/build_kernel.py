@@ -25,7 +25,8 @@ ffibuilder = extension(
     "zipml_pynq._kernel",
     ["abi.h", "kernel.h"],
     ["kernel.cpp", "kernel_64.cpp", "kernel_128.cpp", "kernel_512.cpp"],
-    include=[simulation_headers()],
+    # sw_emu/simulation has an hls_stream.h of its own: processes side by side, bounded channels
+    include=[Path("sw_emu") / "simulation", simulation_headers()],
     # pragmas and loop labels are for the HLS tool; ap_int reads itself before it is initialized
     flags=["-Wno-unknown-pragmas", "-Wno-unused-label", "-Wno-maybe-uninitialized"],
 )

@@ -400,7 +400,7 @@ void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t
     results.clipped += count.clipped;
     results.refetched += count.refetched;
   }
-  results.cycles = ModelledCycles(a, s, refetched[0]);
+  ModelCycles(a, s, refetched[0], results);
 }
 
 }  // namespace

@@ -39,9 +39,9 @@ struct Tops {
       a.sampling, a.epochs, a.delay, a.skip, a.pending, a.flags, a.loss, a.degree, a.range_log2, \
       a.model_bits, a.model_shift, a.gradient_bits, a.seed, a.first_update, a.first_block,       \
       a.block_step
-#define ZIPML_RESULTS                                                                    \
-  &r.status, &r.version, &r.capability, &r.words, &r.cycles, &r.saturations, &r.outside, \
-      &r.clipped, &r.refetched
+#define ZIPML_RESULTS                                                                     \
+  &r.status, &r.version, &r.capability, &r.words, &r.modelled_cycles, &r.measured_cycles, \
+      &r.waited_cycles, &r.counted, &r.saturations, &r.outside, &r.clipped, &r.refetched
 
 template <class Word>
 void Call(const Tops<Word> &tops, uint32_t format, const ZipmlArguments &a, ZipmlResults &r) {

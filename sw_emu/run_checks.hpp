@@ -120,10 +120,10 @@ int32_t *PendingOf(const ZipmlArguments &a, const Shape &s) {
   return a.model + (ShiftsOf(a, s) == nullptr ? 1 : 2) * static_cast<size_t>(EntriesOf(s));
 }
 
-/// Cycles of the schedule (docs/schedule.md).
+/// Cycles of the schedule (docs/schedule.md), for want of a clock the measured ones too.
 /// \param refetched  samples read again, block after block of every epoch
-uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
-                        const std::vector<uint32_t> &refetched) {
+void ModelCycles(const ZipmlArguments &a, const Shape &s, const std::vector<uint32_t> &refetched,
+                 ZipmlResults &results) {
   const bool floats = s.format == kFloat32;
   const Overlap overlap = OverlapOf(a.delay);
   const uint32_t turns = 1u << CloseTurnsLog2(s.format);
@@ -136,11 +136,13 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
       (a.flags & kFlagWeights) != 0 ? 2 * a.block_samples : a.block_samples;
   const uint64_t read =
       std::max(block_words + (one_burst ? 1 : 2) * kMemoryLatency, label_words + kMemoryLatency);
+  const uint64_t take = std::max(block_words, label_words);
   const uint64_t entries = EntriesOf(s);
 
-  // nothing hides the first read, and nothing is read behind the last block
+  // nothing hides the first block's way in, and nothing comes in behind the last one
   const uint64_t groups = (entries + kDrawFeatures - 1) / kDrawFeatures;
-  uint64_t run = read + 2 * (entries + kMemoryLatency) + groups * (kDrawFeatures + kDrawLatency);
+  uint64_t waits = take;
+  uint64_t run = take + 2 * (entries + kMemoryLatency) + groups * (kDrawFeatures + kDrawLatency);
   for (size_t i = 0; i < refetched.size(); ++i) {
     const uint32_t count = static_cast<uint32_t>(i % s.blocks);
     const uint32_t block = BlockAt(a, s, count);
@@ -149,12 +151,17 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
     const bool closes = count + 1 == s.blocks;
     const bool drains = closes && a.delay > 0 && !hold;
     const uint64_t slots = overlap.slots_per_batch * (last - first) + (drains ? overlap.lag : 0);
-    uint64_t train = slots * slot + (s.format == kRefetch ? slots : 1) * (kPipelineDepth + turns);
-    train +=
+    const uint64_t loops = s.format == kRefetch ? slots : 1;
+    const uint64_t passes = slots * slot + loops * turns;
+    uint64_t others = loops * kPipelineDepth;
+    others +=
         static_cast<uint64_t>(refetched[i]) * (s.full_words + kMemoryLatency + kResidualLatency);
-    if (closes && !hold) train += entries + kMemoryLatency;  // history row
-    // a block trains while the next one is read, across the end of an epoch too
-    run += i + 1 == refetched.size() ? train : std::max(train, read);
+    if (closes && !hold) others += entries + kMemoryLatency;  // history row
+    // a block trains while the next one comes in, across the end of an epoch too
+    const bool last_one = i + 1 == refetched.size();
+    const uint64_t next = last_one ? 0 : std::max(read, std::max(passes, take) + others);
+    waits += std::max(next, passes + others) - (passes + others);
+    run += std::max(next, passes + others);
   }
   if (ShiftsOf(a, s) != nullptr) run += entries + kMemoryLatency;
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
@@ -163,7 +170,8 @@ uint64_t ModelledCycles(const ZipmlArguments &a, const Shape &s,
   if (a.loss == kPolynomial) run += a.degree + 1 + kMemoryLatency;
   const uint32_t held = hold ? HeldBatches(a, s) : 0;
   if (held != 0) run += 2ull * held * a.batch + kMemoryLatency;
-  return run;
+  results.modelled_cycles = results.measured_cycles = run;
+  results.waited_cycles = waits;
 }
 
 }  // namespace

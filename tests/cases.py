@@ -408,9 +408,9 @@ def check_same(result, case, *, blocks=None):
         assert result.words == expected.words
         assert result.bytes_streamed == expected.bytes_streamed
         if expected.refetched:
-            assert result.cycles == expected.cycles
+            assert result.modelled_cycles == expected.modelled_cycles
         else:
-            assert result.cycles == run_cycles(
+            assert result.modelled_cycles == run_cycles(
                 layout, case.plan, case.plan.epochs, **run_options(case)
             )
 

@@ -11,7 +11,7 @@ from zipml_pynq.constants import CONFIG, WORD_BITS
 from zipml_pynq.training.losses import LOSSES
 
 #: Outputs of a build that count something, as the reference calls them.
-COUNTERS = ("words", "cycles", "saturations", "outside", "clipped", "refetched")
+COUNTERS = ("words", "modelled_cycles", "saturations", "outside", "clipped", "refetched")
 
 #: Largest shifts of steps of features; 0: all have the run's.
 SHIFTS = (0, 0, 1, 4, CONFIG.max_feature_shift)

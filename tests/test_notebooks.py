@@ -104,7 +104,7 @@ CLAIMS = {
     "9_inside": """
         assert results["status"] == 1 and results["saturations"] == 0
         assert np.array_equal(model, expected) and model.any()
-        assert spans[-1].end == results["cycles"]
+        assert spans[-1].end == results["modelled_cycles"]
         assert not bits[:, :, layout.features :].any()
         """,
 }

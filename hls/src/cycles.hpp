@@ -1,4 +1,5 @@
-// Cycles that the schedule gives to what is not a slot; docs/schedule.md has the sums.
+// What the schedule says that a run takes, in cycles; docs/schedule.md has the sums. The clock
+// beside the trainer (stages/count_cycles.hpp) says what it took.
 #pragma once
 
 #include "geometry.hpp"
@@ -6,11 +7,32 @@
 
 namespace zipml {
 
+/// Cycles in which the next block's words, or its labels beside them, are taken in, one a cycle.
+inline uint32_t TakeCycles(const Registers &r, const Geometry &g) {
+  const uint32_t words = g.planes * g.plane_words;
+  const uint32_t labels = LabelWords(r);
+  return words > labels ? words : labels;
+}
+
 /// Cycles that reading one block takes: its words, or its labels beside them.
 inline uint32_t ReadCycles(const Registers &r, const Geometry &g) {
   const uint32_t words = g.planes * g.plane_words + g.bursts * kMemoryLatency;
-  const uint32_t labels = LabelColumns(r) * r.block_samples + kMemoryLatency;
+  const uint32_t labels = LabelWords(r) + kMemoryLatency;
   return words > labels ? words : labels;
+}
+
+/// Cycles in which a block trains.
+struct TrainCycles {
+  uint32_t passes;  // of the training loop, each of which may take a word of the next block
+  uint32_t others;
+};
+
+/// Cycles from one block to the next: training, or reading where it takes longer.
+inline uint32_t BlockCycles(const Registers &r, const Geometry &g, const TrainCycles &train) {
+  const uint32_t read = ReadCycles(r, g);
+  const uint32_t take = TakeCycles(r, g);
+  const uint32_t longest = (train.passes > take ? train.passes : take) + train.others;
+  return longest > read ? longest : read;
 }
 
 /// Cycles of one sample's refetch: its words, and the latencies before and behind them.
@@ -24,14 +46,14 @@ inline uint32_t StartCycles(uint32_t entries) {
   return entries + kMemoryLatency + groups * (kDrawFeatures + kDrawLatency);
 }
 
-/// Cycles of a run beside its blocks: the first one's read, which nothing hides, the model's way in
-/// and out, and what else is loaded before or stored behind them.
+/// Cycles of a run beside its blocks: the model's way in and out, and what else is loaded before or
+/// stored behind them.
 template <class Format>
 uint64_t CyclesBesideBlocks(const Registers &r, const Geometry &g) {
   #pragma HLS INLINE
   const uint32_t held = HeldBatches(r, g);
   const uint32_t derivatives = DerivativeCount(r);
-  uint64_t cycles = StartCycles(g.entries) + ReadCycles(r, g) + g.entries + kMemoryLatency;
+  uint64_t cycles = StartCycles(g.entries) + g.entries + kMemoryLatency;
   if (HasFeatureSteps(r)) cycles += g.entries + kMemoryLatency;
   if (r.pending != 0) cycles += 2 * r.pending * r.batch + kMemoryLatency;
   if (held != 0) cycles += 2 * held * r.batch + kMemoryLatency;

@@ -41,7 +41,8 @@ struct BitPlaneFormat {
   static constexpr int kBufferPlanes = 1;
   static constexpr int kTableLog2 = 0;
 
-  static cell_t Fetch(const word_t words[kBufferPlanes][1 << BlockWordsLog2(kFormat)],
+  template <class Entry>
+  static cell_t Fetch(const Entry words[kBufferPlanes][2 << BlockWordsLog2(kFormat)],
                       uint32_t address, uint32_t) {
     #pragma HLS INLINE
     return words[0][address];
@@ -76,7 +77,8 @@ struct FloatFormat {
   static constexpr int kBufferPlanes = 1;
   static constexpr int kTableLog2 = 0;
 
-  static cell_t Fetch(const word_t words[kBufferPlanes][1 << BlockWordsLog2(kFormat)],
+  template <class Entry>
+  static cell_t Fetch(const Entry words[kBufferPlanes][2 << BlockWordsLog2(kFormat)],
                       uint32_t address, uint32_t) {
     #pragma HLS INLINE
     return words[0][address];
@@ -113,14 +115,16 @@ struct LevelFormat {
   using dot_t = ap_int<62>;       // 2^14 * 2^31 * 2^15
   using gradient_t = ap_int<56>;  // 2^8 * 2^46
 
-  static cell_t Fetch(const word_t words[kBufferPlanes][1 << BlockWordsLog2(kFormat)],
+  template <class Entry>
+  static cell_t Fetch(const Entry words[kBufferPlanes][2 << BlockWordsLog2(kFormat)],
                       uint32_t address, uint32_t part) {
     #pragma HLS INLINE
     cell_t cell = 0;
   FETCH_PLANES:
     for (int plane = 0; plane < kBufferPlanes; ++plane) {
       #pragma HLS UNROLL
-      const ap_uint<kLanes> bits = words[plane][address] >> (part * kLanes);
+      const word_t word = words[plane][address];
+      const ap_uint<kLanes> bits = word >> (part * kLanes);
       cell.range(plane * kLanes + kLanes - 1, plane * kLanes) = bits;
     }
     return cell;

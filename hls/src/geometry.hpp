@@ -23,6 +23,7 @@ struct Geometry {
   uint32_t blocks;
   uint32_t block_batches;  // batches of one full block
   uint32_t plane_words;    // of one plane of one block
+  uint32_t batch_words;    // of one plane of one batch
   uint32_t batch_cells;    // of one pass
   uint32_t slot_cells;     // of all passes
   uint32_t slot_cycles;    // slot_cells and the bubbles
@@ -49,6 +50,7 @@ Geometry GeometryOf(const Registers &r) {
   g.blocks = (r.samples - 1) / r.block_samples + 1;
   g.block_batches = r.block_samples / r.batch;
   g.plane_words = r.block_samples * g.chunks;
+  g.batch_words = r.batch * g.chunks;
   g.batch_cells = r.batch * g.cells;
   g.slot_cells = g.passes * g.batch_cells;
   g.overlap = OverlapOf(r.delay);
@@ -92,6 +94,9 @@ inline uint32_t FirstRow(const Registers &r, uint32_t block) {
 /// Words of one sample in the labels' memory.
 inline uint32_t LabelColumns(const Registers &r) { return (r.flags & kFlagWeights) != 0 ? 2 : 1; }
 
+/// Of a block.
+inline uint32_t LabelWords(const Registers &r) { return LabelColumns(r) * r.block_samples; }
+
 /// Whether features have steps of their own.
 inline bool HasFeatureSteps(const Registers &r) { return (r.flags & kFlagFeatureSteps) != 0; }
 
@@ -110,6 +115,19 @@ inline uint32_t HeldBatches(const Registers &r, const Geometry &g) {
   if ((r.flags & kFlagHold) == 0) return 0;
   const uint32_t dotted = g.batches - r.skip;
   return r.delay < dotted ? r.delay : dotted;
+}
+
+/// The next place in the ring.
+inline uint32_t NextInRing(const Geometry &g, uint32_t place) {
+  #pragma HLS INLINE
+  return place + 1 == g.overlap.ring_batches ? 0 : place + 1;
+}
+
+/// And the first cell there: no product, for it is due in a cycle.
+/// \param place  the next one
+inline uint32_t NextRingCell(const Geometry &g, uint32_t place, uint32_t cell) {
+  #pragma HLS INLINE
+  return place == 0 ? 0 : cell + g.slot_cells;
 }
 
 /// Place in the ring of the batch that came `batches` before the one at `place`.

@@ -1,4 +1,4 @@
-// Where the training pipeline stands between two calls.
+// Where the training pipeline stands between two blocks.
 #pragma once
 
 #include "registers.hpp"
@@ -6,53 +6,56 @@
 
 namespace zipml {
 
-/// Where the training pipeline stands from one block to the next. Kept as an array, for it lives in
-/// a dataflow region in which only TrainAndRecord may touch it.
-enum Position {
-  kBlock,       // the block that trains next
-  kBlockCount,  // blocks of its epoch that are done
-  kEpoch,       // its epoch
-  kStepNow,     // columns of the schedule for that epoch
-  kStepNegativeNow,
-  kDecayNow,
-  kGradientShiftNow,
-  kSlot,        // slots since the start of the epoch
-  kDotted,      // batches of this block that are dotted
-  kDotRing,     // place in the ring of the batch that is dotted next
-  kUpdateRing,  // place in the ring of the batch that is updated next
-  kPrevious,    // version of the model before the latest slot
-  kCurrent,     // latest version of the model
-  kDotVersion,  // version that the latest slot's dot products read
-  kUpdate,      // number of the next update
-  kSaturations,
-  kOutside,
-  kClipped,
-  kRefetched,
-  kPositions
+/// Where training stands, and what it has counted.
+struct Position {
+  uint32_t block;  // the block that trains
+  uint32_t half;   // of the block buffers, where it lies
+  uint32_t step;   // columns of the schedule for the epoch
+  uint32_t step_negative;
+  uint32_t decay;
+  uint32_t gradient_shift;
+  uint32_t slot;         // slots since the start of the epoch
+  uint32_t dotted;       // batches of this block that are dotted
+  uint32_t dot_ring;     // place in the ring of the batch that is dotted next
+  uint32_t update_ring;  // place in the ring of the batch that is updated next
+  uint32_t previous;     // version of the model before the latest slot
+  uint32_t current;      // latest version of the model
+  uint32_t dot_version;  // version that the latest slot's dot products read
+  uint32_t update;       // number of the next update
+  uint32_t saturations;
+  uint32_t outside;
+  uint32_t clipped;
+  uint32_t refetched;
 };
-
-enum Counter { kWordsStreamed, kCycles, kCounters };
 
 /// Before the first block of a run.
 /// \param clipped  entries that were clamped already
-inline void StartPosition(const Registers &r, uint32_t clipped, uint32_t position[kPositions]) {
+inline Position StartPosition(const Registers &r, uint32_t clipped) {
   #pragma HLS INLINE
-  position[kBlock] = r.first_block;
-  position[kBlockCount] = 0;
-  position[kEpoch] = 0;
-  position[kCurrent] = 0;
-  position[kUpdate] = r.first_update;
-  position[kSaturations] = 0;
-  position[kOutside] = 0;
-  position[kClipped] = clipped;
-  position[kRefetched] = 0;
+  const Position position = {r.first_block,  0, 0, 0,       0, 0, 0, 0, 0, 0, 0, 0, 0,
+                             r.first_update, 0, 0, clipped, 0};
+  return position;
+}
+
+/// Takes an epoch's row of the schedule. Its slots begin anew, and so does the ring.
+inline void BeginEpoch(const uint32_t *schedule, uint32_t epoch, Position &position) {
+  #pragma HLS INLINE
+  const uint32_t row = epoch * kScheduleColumns;
+  position.step = schedule[row + kStep];
+  position.step_negative = schedule[row + kStepNegative];
+  position.decay = schedule[row + kDecay];
+  position.gradient_shift = schedule[row + kGradientShift];
+  position.slot = 0;
+  position.dot_ring = 0;
+  position.update_ring = 0;
+  position.previous = position.current;
 }
 
 /// What the samples of the epoch have in common.
-inline LossRegisters LossRegistersAt(const Registers &r, const uint32_t position[kPositions]) {
+inline LossRegisters LossRegistersAt(const Registers &r, const Position &position) {
   #pragma HLS INLINE
-  const LossRegisters losses = {r.sampling, r.loss, r.range_log2, position[kStepNow],
-                                position[kStepNegativeNow]};
+  const LossRegisters losses = {r.sampling, r.loss, r.range_log2, position.step,
+                                position.step_negative};
   return losses;
 }
 

@@ -13,4 +13,8 @@
 // A pass never reads from a memory what it writes to it itself.
 #define ZIPML_NO_READ_OF_OWN_WRITE(memory) \
   ZIPML_PRAGMA(DEPENDENCE variable=memory type=intra dependent=false)
+// What a loop writes to a memory it does not read: two halves.
+#define ZIPML_NOT_SHARED(memory) \
+  ZIPML_PRAGMA(DEPENDENCE variable=memory type=inter dependent=false) \
+  ZIPML_PRAGMA(DEPENDENCE variable=memory type=intra dependent=false)
 // clang-format on

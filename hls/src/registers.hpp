@@ -18,7 +18,9 @@ struct Registers {
 /// What a run reports beside its model.
 struct Outputs {
   uint64_t words;
-  uint64_t cycles;
+  uint64_t modelled_cycles;
+  uint64_t measured_cycles;
+  uint64_t waited_cycles;
   uint32_t saturations;
   uint32_t outside;
   uint32_t clipped;

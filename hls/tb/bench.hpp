@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <type_traits>
 #include <vector>
 
 #include "../src/formats.hpp"
@@ -62,12 +63,36 @@ int failures = 0;
     }                           \
   } while (0)
 
+/// What co-simulation makes of a port: as many entries as the interface says, copied there and, of
+/// what the kernel may write, back. In the short sweep the kernel runs on such copies, so each
+/// buffer has to have as many from every pointer on, and no run may need more.
+template <typename T>
+class Port {
+ public:
+  Port(T *memory, size_t depth) : memory_(memory) {
+    if (kWholePorts) copy_.assign(memory, memory + depth);
+  }
+  ~Port() {
+    if (kWholePorts) Back(memory_);
+  }
+  T *get() { return kWholePorts ? copy_.data() : memory_; }
+
+ private:
+  void Back(const void *) {}
+  template <typename U>
+  typename std::enable_if<!std::is_const<U>::value>::type Back(U *memory) {
+    std::copy(copy_.begin(), copy_.end(), memory);
+  }
+  T *memory_;
+  std::vector<typename std::remove_const<T>::type> copy_;
+};
+
 /// A buffer between two runs of guard words.
 template <typename T>
 class Guarded {
  public:
   Guarded(size_t size, size_t depth)
-      : size_(kWholePorts ? std::max(size, depth) : size), data_(size_ + 2 * kGuard, Pattern()) {}
+      : size_(kWholePorts ? size + depth : size), data_(size_ + 2 * kGuard, Pattern()) {}
   T *get() { return data_.data() + kGuard; }
   T &operator[](size_t i) { return data_[kGuard + i]; }
   size_t size() const { return size_; }
@@ -99,7 +124,8 @@ struct Case {
 
 struct Outcome {
   uint32_t status, version, saturations, outside, clipped, refetched;
-  uint64_t capability, words, cycles;
+  uint64_t capability, words, modelled_cycles, measured_cycles, waited_cycles;
+  uint32_t counted;
 };
 
 uint32_t Chunks(const Case &c) { return (c.features + kLanes - 1) / kLanes; }

@@ -1,11 +1,19 @@
-// Entries of the memories on TrainSlots's feedback paths, watched by the bench: C runs one pass
-// after the other and cannot see that a pipeline would read too soon, so each entry keeps the pass
-// that wrote it. What the DEPENDENCE pragmas promise is checked in every pass of every case.
+// What the bench adds to the kernel, to see what C does not: entries of the memories on
+// TrainSlots's feedback paths that keep the pass that wrote them, and clocks.
+//
+// C runs one pass after the other and cannot see that a pipeline would read too soon. What the
+// DEPENDENCE pragmas promise is checked in every pass of every case. Each process spends a cycle a
+// pass and the latencies of the schedule; where processes meet in time is the business of their
+// channels (sw_emu/simulation/hls_stream.h).
 #pragma once
+
+#include <hls_stream.h>
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+
+#include "zipml/config.hpp"
 
 namespace zipml {
 
@@ -16,14 +24,24 @@ struct Passes {
 };
 
 inline Passes &Now() {
-  static Passes passes = {0, false};
+  static thread_local Passes passes = {0, false};
   return passes;
 }
 
-inline void BeginPass() { Now() = {Now().count + 1, true}; }
+constexpr bool kHasClock = true;
+inline uint64_t CycleNow() { return hls::simulation::Now(); }
+inline void Spend(uint32_t cycles) { hls::simulation::Now() += cycles; }
+
+inline void BeginPass() {
+  Now() = {Now().count + 1, true};
+  Spend(1);
+}
 
 /// A pipeline drains: what it wrote may be read.
-inline void EndPasses() { Now() = {Now().count + 1000, false}; }
+inline void EndPasses() {
+  Now() = {Now().count + (1 << 21), false};
+  Spend(kPipelineDepth);
+}
 
 template <class T, int kDistance>
 class Watched {

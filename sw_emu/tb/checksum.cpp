@@ -212,7 +212,7 @@ bool Train(const Case &c, const Sizes &sizes, const Data &data, bool hold, Rando
   hash->Add(model);
   hash->Add(history);
   hash->Add(results.words, 8);
-  hash->Add(results.cycles, 8);
+  hash->Add(results.modelled_cycles, 8);
   hash->Add(results.saturations, 4);
   hash->Add(results.outside, 4);
   hash->Add(results.clipped, 4);

@@ -57,7 +57,10 @@ void Run(zipml::ValueFormat format, ZIPML_PORTS(word_t), const int32_t *levels, 
   *version = r.version;
   *capability = r.capability;
   *words = r.words;
-  *cycles = r.cycles;
+  *modelled_cycles = r.modelled_cycles;
+  *measured_cycles = r.measured_cycles;
+  *waited_cycles = r.waited_cycles;
+  *counted = r.counted;
   *saturations = r.saturations;
   *outside = r.outside;
   *clipped = r.clipped;

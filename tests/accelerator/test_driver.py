@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,7 +172,42 @@ def test_default_time_out_covers_the_modelled_time(board):
     case = random_case(26, samples=500, delay=3, l2=0.1)
     driver = board_for(board, case).driver
     result = driver.train(case.packed, case.plan)
-    assert driver._modelled >= result.cycles / TIMEOUT_CLOCK
+    assert driver._modelled >= result.modelled_cycles / TIMEOUT_CLOCK
+
+
+@pytest.mark.parametrize(
+    ("measured", "waited", "warned"), [(1.0, 0.1, False), (1.04, 0.1, False), (2.0, 0.9, True)]
+)
+def test_a_clock_that_contradicts_the_schedule_is_told(board, measured, waited, warned):
+    """A board's kernel counts; here the emulated one is made to say that it did."""
+    case = random_case(31, samples=200)
+    driver = board_for(board, case).driver
+    emulated = driver.train(case.packed, case.plan)
+    assert (emulated.measured_cycles, emulated.waited_cycles) == (None, None)
+    run = driver.device._build.run
+
+    def clocked(*arguments):
+        results = run(*arguments)
+        cycles = results["modelled_cycles"]
+        counts = {"measured_cycles": int(cycles * measured), "waited_cycles": int(cycles * waited)}
+        return {**results, **counts, "counted": 1}
+
+    driver.device._build = SimpleNamespace(name="clocked", run=clocked)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        result = driver.train(case.packed, case.plan)
+    assert result.modelled_cycles == emulated.modelled_cycles
+    assert result.measured_cycles == int(result.modelled_cycles * measured)
+    assert result.waited_cycles == int(result.modelled_cycles * waited)
+    assert [str(w.message) for w in told if "waited for words" in str(w.message)] == (
+        [
+            f"the kernel took {result.measured_cycles:,} cycles, 2.00 times the "
+            f"{result.modelled_cycles:,} of the schedule, and waited for words in "
+            f"{result.waited_cycles:,} of them: those are the memory's, others the kernel's own"
+        ]
+        if warned
+        else []
+    )
 
 
 @pytest.mark.parametrize("where", ["progress", "redraw", "wait"])
@@ -223,7 +259,7 @@ def test_a_bus_without_a_kernel(board, monkeypatch, word):
 @pytest.mark.parametrize(
     ("register", "value", "why"),
     [
-        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0003"),
+        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0004"),
         ("version", 0, "0x00000000"),
         ("capability", 0x01_07_0C_0D_0D_07_06_06, "max_batch 128, this package needs 256"),
         ("capability", 0x01_03_0C_0D_0D_08_06_06, "max_delay 3, this package needs 7"),

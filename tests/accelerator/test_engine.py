@@ -26,7 +26,7 @@ def check(case: Case) -> None:
     assert outcome.registers["status"] == CONFIG.status_ok
     np.testing.assert_array_equal(outcome.history, expected.history_fixed)
     np.testing.assert_array_equal(outcome.model, expected.model_fixed)
-    for name in ("words", "cycles", "saturations"):
+    for name in ("words", "modelled_cycles", "saturations"):
         assert outcome.registers[name] == getattr(expected, name), name
 
 

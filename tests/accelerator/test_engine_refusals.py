@@ -94,7 +94,7 @@ def test_engine_refuses_invalid_registers_without_touching_memory(
     assert results["status"] == getattr(CONFIG, f"status_{fault}")
     assert results["version"] == CONFIG.interface_version
     assert results["capability"] & 0xFF == 6
-    assert results["words"] == results["cycles"] == results["saturations"] == 0
+    assert results["words"] == results["modelled_cycles"] == results["saturations"] == 0
 
 
 FLOAT_VALID = {**VALID, "bits": 32, "sampling": 0, "block_samples": 4, "dither_offset": 0}

@@ -38,7 +38,7 @@ def agree(case: Case, *, with_reference: bool = True) -> None:
         np.testing.assert_array_equal(kernel.model, expected.model_fixed)
         assert kernel.registers["saturations"] == expected.saturations
         assert kernel.registers["words"] == expected.words
-        assert kernel.registers["cycles"] == expected.cycles
+        assert kernel.registers["modelled_cycles"] == expected.modelled_cycles
 
 
 def agree_at(boundaries, word_bits: int, bits: int, sampling: str, **options) -> None:
@@ -284,7 +284,7 @@ def test_invalid_registers_touch_no_memory() -> None:
         assert kernel == engine, scalars
         assert kernel["status"] != CONFIG.status_ok
         assert kernel["version"] == CONFIG.interface_version
-        assert (kernel["words"], kernel["cycles"], kernel["saturations"]) == (0, 0, 0)
+        assert (kernel["words"], kernel["modelled_cycles"], kernel["saturations"]) == (0, 0, 0)
         seen.add(kernel["status"])
     assert len(seen) >= 8
 

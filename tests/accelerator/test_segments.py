@@ -72,7 +72,7 @@ def test_segments_give_the_bits_of_one_piece(board, engine, options, samples):
     assert result.words == 3 * streamed * sum(p.stop - p.first for p in pieces)
     if result.refetched:
         return  # which a run's cycles depend on
-    assert result.cycles == 3 * sum(
+    assert result.modelled_cycles == 3 * sum(
         run_cycles(
             replace(device_layout, samples=p.samples),
             case.plan,

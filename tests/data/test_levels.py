@@ -410,10 +410,10 @@ def test_fit_levels_of_columns(samples, method, bits):
     assert (table[-1] == ONE).all()
     values = np.clip(normalization.transform(X), -1, 1)
     for column in (0, 1, 3, 4, 5, 6):
-        assert (table[column, 0], table[column, -1]) == (-ONE, ONE)
-        # the best levels from -1 to 1: only one of the ends need be a value
-        ends = np.append(values[:, column], [-1, 1])
-        best = rounding_variance(values[:, column], optimal_levels(ends, k))
+        # no level is spent beyond the column's values, and none of these lies outside
+        low, high = values[:, column].min(), values[:, column].max()
+        assert (table[column, 0], table[column, -1]) == (np.floor(low * ONE), np.ceil(high * ONE))
+        best = rounding_variance(values[:, column], optimal_levels(values[:, column], k))
         found = rounding_variance(values[:, column], table[column] / ONE)
         # each end of an interval of width below 2 moves by half a step at most
         assert found <= best * (1 if method != "histogram" else 1.02) + 2.0 / ONE
@@ -459,7 +459,7 @@ def test_fit_levels_clips_and_reads_memory_maps(samples, tmp_path):
     assert np.array_equal(table, fit_levels(X.astype(np.float64), narrow, 3))
     assert np.array_equal(table, fit_levels(np.asfortranarray(X), narrow, 3))
     wide = Normalization(narrow.mid, narrow.half * 100, 0.0, 1.0)
-    assert (fit_levels(X, wide, 3)[[0, 1], 0] == -ONE).all()
+    assert np.abs(fit_levels(X, wide, 3)[:-1].astype(int)).max() < ONE / 4
 
 
 def test_fit_levels_of_constant_data():

@@ -301,7 +301,7 @@ def test_a_start_runs_in_the_background(board):
         driver.start()
     driver.wait()
     results = driver.read_results()
-    assert time.monotonic() - began >= results["cycles"] / 4e3
+    assert time.monotonic() - began >= results["modelled_cycles"] / 4e3
     assert results["status"] == CONFIG.status_ok
     for buffer in buffers.values():
         buffer.freebuffer()

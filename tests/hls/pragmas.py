@@ -229,7 +229,7 @@ def macros(*texts: str) -> dict[str, Macro]:
         match = re.match(r"\s*#\s*define\s+(\w+)(\(([^)]*)\))?(.*)", line)
         if match:
             name, call, parameters, body = match.groups()
-            names = re.findall(r"\w+", parameters) if call else None
+            names = re.findall(r"\w+", parameters.replace("...", "__VA_ARGS__")) if call else None
             found[name] = Macro(names, body.strip())
     return found
 
@@ -272,6 +272,9 @@ def _replaced(text: str, known: dict[str, Macro]) -> str:
             if opening is None:
                 continue  # its name alone, for another macro to call
             arguments, place = _arguments(text, opening.end())
+            if "__VA_ARGS__" in macro.parameters:
+                fixed = len(macro.parameters) - 1
+                arguments[fixed:] = [", ".join(arguments[fixed:])]
             values = dict(zip(macro.parameters, arguments, strict=True))
         others = {name: other for name, other in known.items() if name != match.group()}
         lines = "\n" * text.count("\n", match.start(), place)
@@ -424,7 +427,12 @@ def _variables(use: Use, top: str) -> Iterator[str]:
     if size is None:
         yield f"{variable} is not declared before it"
         return
-    if use.name in ("array_partition", "array_reshape", "bind_storage") and size == 0:
+    channel = use.options.get("type", "").lower() == "fifo"
+    if (
+        use.name in ("array_partition", "array_reshape", "bind_storage")
+        and size == 0
+        and not channel
+    ):
         yield f"{variable} is no array"
     if int(use.options.get("dim", "0")) > size:
         yield f"{variable} has {size} dimensions, not {use.options['dim']}"
@@ -453,7 +461,7 @@ def _rules(use: Use) -> Iterator[str]:
     if use.name == "dataflow":
         # the canonical form: declarations and calls, nothing else (message HLS 214-114)
         for statement in use.block.statements:
-            if re.search(r"[^=!<>]=(?!=)|^(if|for|while|return|\{)|^(\w+:)", statement):
+            if re.search(r"[^=!<>]=(?!=)|^(if|for|while|return|\{)|^(\w+:)(?!:)", statement):
                 yield f"a dataflow region holds {statement.split('(')[0].strip()!r}"
     names = [other.name for other in use.block.pragmas]
     if use.name == "pipeline" and ("dataflow" in names or "unroll" in names):

@@ -38,30 +38,40 @@ def test_the_compiler_sees_the_same(top: Path, tmp_path: Path) -> None:
     """What is read of a top function and its headers is what the preprocessor makes of them."""
     if shutil.which("g++") is None:
         pytest.skip("no g++ here")
-    (tmp_path / "ap_int.h").touch()
-    seen: Counter[str] = Counter()
-    for ultra_ram in ("0", "1"):  # each alternative once: both are read
-        command = ["g++", "-E", f"-DZIPML_ULTRA_RAM={ultra_ram}", f"-I{HLS / 'include'}"]
+    for header in ("ap_int.h", "hls_stream.h"):
+        (tmp_path / header).touch()
+
+    def apart(found: list[str]) -> Counter[str]:
+        return Counter(" ".join(text.split()) for text in found)
+
+    seen = {}
+    for ultra_ram in ("0", "1"):
+        flags = [f"-DZIPML_ULTRA_RAM={ultra_ram}", "-D__SYNTHESIS__", f"-I{HLS / 'include'}"]
         run = subprocess.run(
-            [*command, f"-I{tmp_path}", str(top)], check=True, capture_output=True, text=True
-        )
-        seen |= Counter(re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", run.stdout))
-    read: Counter[str] = Counter()
+            ["g++", "-E", *flags, f"-I{tmp_path}", str(top)],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        seen[ultra_ram] = apart(re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", run.stdout))
+    read: list[str] = []
     for path in [top, *(path for path in SOURCES if path.suffix == ".hpp")]:
         text = expanded(TEXTS[path], MACROS)
-        read += Counter(re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", text))
-    assert sum(seen.values()) > 100
-
-    def apart(pragmas: Counter[str]) -> Counter[str]:
-        return Counter({" ".join(text.split()): n for text, n in pragmas.items()})
-
-    assert apart(read) == apart(seen)
+        read += re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", text)
+    assert sum(seen["0"].values()) > 100
+    assert apart(read) == seen["0"]
+    # where there is UltraRAM, the deep memories are there, and nothing else is different
+    deep = seen["1"] - seen["0"]
+    assert sorted(re.findall(r"variable=(\w+) type=ram_s2p impl=uram", " ".join(deep))) == sorted(
+        ("words", "block_labels", "block_weights", "ring")
+    )
+    assert sum(deep.values()) == 4
 
 
 # ---- Mistakes ----------------------------------------------------------------------------------
 
 WORDS, LABELS = "src/stages/read_words.hpp", "src/stages/read_labels.hpp"
 TRAIN, REGION, FORMATS = "src/stages/train_slots.hpp", "src/top.hpp", "src/formats.hpp"
+PROCESSES = "src/processes.hpp"
+RUN, FILL = "src/stages/train_run.hpp", "src/stages/fill_block.hpp"
 PRAGMAS, INTERFACES = "src/pragmas.hpp", "src/interfaces.hpp"
 CONFIG = "include/zipml/config.hpp"
 TOP, LEVELS, REFETCH = (f"src/zipml_sgd{name}.cpp" for name in ("", "_levels", "_refetch"))
@@ -74,10 +84,10 @@ MISTAKES = [
     (TRAIN, "PIPELINE II = 1", "PIPELINE II = one", "ii was 'one'"),
     (WORDS, "INLINE off", "INLINE none", "no option none"),
     (REGION, "DATAFLOW", "DATAFLOW interval = 4", "no option interval"),
-    (REGION, "impl = bram", "impl = blockram", "impl was 'blockram'"),
-    (REGION, "type = ram_s2p", "type = ram_2s", "type was 'ram_2s'"),
-    (REGION, "variable = ring type = ram_s2p", "variable = ring", "type is missing"),
-    (REGION, "type = complete dim", "type = whole dim", "type was 'whole'"),
+    (RUN, "impl = bram", "impl = blockram", "impl was 'blockram'"),
+    (RUN, "type = ram_s2p", "type = ram_2s", "type was 'ram_2s'"),
+    (RUN, "variable = shifts type = ram_s2p", "variable = shifts", "type is missing"),
+    (RUN, "type = complete dim", "type = whole dim", "type was 'whole'"),
     (TRAIN, "type = complete dim", "type = cyclic dim", "need a factor"),
     (TRAIN, "min = 64 max = 8192", "min = 64", "max is missing"),
     (TRAIN, "min = 64 max = 8192", "min = 9000 max = 8192", "min is more than max"),
@@ -104,8 +114,8 @@ MISTAKES = [
     # variables
     (TRAIN, "variable = gradient", "variable = gradients", "gradients is not declared"),
     (TRAIN, "WRITE(ring", "WRITE(words_ring", "words_ring is not declared"),
-    (REGION, "variable = words type", "variable = round type", "round is no array"),
-    (REGION, "variable = model type = complete dim = 2", "variable = model type = complete dim = 3",
+    (RUN, "variable = words type", "variable = r type", "r is no array"),
+    (RUN, "variable = model type = complete dim = 2", "variable = model type = complete dim = 3",
      "model has 2 dimensions, not 3"),
     (TRAIN, "  typename Format::gradient_t gradient[Format::kLanes];\n  " + PARTITION,
      "  " + PARTITION + "\n  typename Format::gradient_t gradient[Format::kLanes];",
@@ -114,16 +124,20 @@ MISTAKES = [
     (TRAIN, PARTITION, "#pragma HLS UNROLL", "stands in a function"),
     (TRAIN, PARTITION, "#pragma HLS LOOP_TRIPCOUNT max = 4", "stands in a function"),
     (TRAIN, PARTITION, "#pragma HLS INLINE off", "stands behind a statement"),
-    (WORDS, "  ++plane;", "  ++plane;\n      #pragma HLS PIPELINE II = 1", "stands in a region"),
+    (FILL, "      ++fill.plane;", "      ++fill.plane;\n      #pragma HLS PIPELINE II = 1",
+     "stands in a region"),
     (TRAIN, "TRAIN:\n", PIPELINE + "TRAIN:\n", "stands in a function"),
-    (REGION, "HLS DATAFLOW\n", "HLS DATAFLOW\n    #pragma HLS PIPELINE II=1\n",
+    (REGION, "HLS DATAFLOW\n", "HLS DATAFLOW\n  #pragma HLS PIPELINE II=1\n",
      "pipelined, unrolled or a dataflow region"),
-    (REGION, "HLS DATAFLOW", "HLS INTERFACE mode=m_axi port=planes", "stands in a loop"),
-    (REGION, "    ReadLabels(labels, r,", "    next_labels[0] = 0;\n    ReadLabels(labels, r,",
-     "a dataflow region holds 'next_labels"),
-    (REGION, "    ReadLabels(labels, r,", "    if (round) ReadLabels(labels, r,",
+    (RUN, "HLS LOOP_TRIPCOUNT min = 1", "HLS INTERFACE mode=m_axi port=planes",
+     "stands in a loop"),
+    (REGION, "variable = r\n", "variable = registers\n", "registers is not declared"),
+    (PROCESSES, "variable=channel type=fifo", "variable=channel type=queue", "type was 'queue'"),
+    (REGION, "  ZIPML_PROCESS(ReadLabels", "  r.epochs = 0;\n  ZIPML_PROCESS(ReadLabels",
+     "a dataflow region holds 'r.epochs"),
+    (REGION, "ZIPML_PROCESS(ReadLabels", "ZIPML_PROCESS(if (r.epochs) ReadLabels",
      "a dataflow region holds 'if'"),
-    (WORDS, "/// Where a buffer", "#pragma HLS PIPELINE II = 1\n/// Where a buffer",
+    (WORDS, "/// Process:", "#pragma HLS PIPELINE II = 1\n/// Process:",
      "stands in a other"),
     (TRAIN, "namespace zipml {\n", "namespace zipml {\nZIPML_NO_READ_OF_OWN_WRITE(ring)\n",
      "stands in a other"),

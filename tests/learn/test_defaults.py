@@ -48,7 +48,9 @@ def wide_spreads(samples: int = 3000) -> tuple[np.ndarray, np.ndarray]:
 def test_a_mean_in_every_column_costs_nothing(seed):
     X, y = offset_columns()
     model = ZipMLRegressor(bits=4, random_state=seed).fit(X, y)
-    assert ((model.predict(X) - y) ** 2).mean() < 1.01 * least_squares(X, y)
+    # of R^2, what tol promises twice
+    above = ((model.predict(X) - y) ** 2).mean() - least_squares(X, y)
+    assert above < 2 * model.tol * y.var()
     assert model.saturated_ == 0
 
 

@@ -34,7 +34,12 @@ X, Y = REGRESSION.X_train, REGRESSION.y_train
 #: Three classes, by names, of a linear function.
 THREE = np.array(["low", "middle", "up"])[np.digitize(Y, np.quantile(Y, [0.33, 0.66]))]
 #: The last model of the run's own step and schedule: what the driver does by default.
-AS_THE_DRIVER = {"average": False, "feature_steps": False, "learning_rate": "inverse"}
+AS_THE_DRIVER = {
+    "average": False,
+    "feature_steps": False,
+    "learning_rate": "inverse",
+    "levels": "uniform",
+}
 #: No stopping, rows in their order, a step of its own: what is compared bit for bit.
 EXACT = {"shuffle": False, "tol": None, "eta0": 0.05, "random_state": 0, **AS_THE_DRIVER}
 SEED = int(check_random_state(0).randint(np.iinfo(np.int32).max))
@@ -205,20 +210,23 @@ def test_regression_is_as_good_as_the_data():
 @pytest.mark.parametrize(
     ("options", "value_format"),
     [
-        ({"refetch": True}, "refetch"),
-        ({"levels": "optimal"}, "levels"),
+        ({"refetch": True, "loss": "hinge"}, "refetch"),
+        ({}, "levels"),
         ({"levels": "global", "sampling": "single"}, "levels"),
-        ({"sampling": "plain"}, "bitplanes"),
+        ({"levels": "uniform"}, "bitplanes"),
+        ({"bits": 8}, "bitplanes"),
+        ({"bits": (2, 4)}, "bitplanes"),
+        ({"sampling": "plain", "levels": "uniform"}, "bitplanes"),
         ({"sampling": "nearest"}, "bitplanes"),
         # so low a degree grows soon beyond its range: a step of its own
         (
             {"approximation": "chebyshev", "degree": 3, "loss": "logistic", "eta0": 0.2},
             "bitplanes",
         ),
-        ({"model_bits": 8, "gradient_bits": 8}, "bitplanes"),
-        ({"shuffle": "epochs"}, "bitplanes"),
-        ({"learning_rate": "decay"}, "bitplanes"),
-        ({"fit_intercept": False}, "bitplanes"),
+        ({"model_bits": 8, "gradient_bits": 8, "levels": "uniform"}, "bitplanes"),
+        ({"shuffle": "epochs", "levels": "uniform"}, "bitplanes"),
+        ({"learning_rate": "decay", "levels": "uniform"}, "bitplanes"),
+        ({"fit_intercept": False}, "levels"),
     ],
 )
 def test_options_reach_the_accelerator(options, value_format, monkeypatch):
@@ -305,11 +313,12 @@ def test_training_stops_when_the_objective_does():
     curve, half = model.loss_curve_, model.n_iter_ // 2
     assert curve[half - 1] - curve[-1] <= 1.001e-3 * size
     assert curve[1] - curve[3] > 1e-3 * size
+    small = {"max_iter": 2, "eta0": 0.01}
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
-        ZipMLRegressor(max_iter=2).fit(X, Y)
+        ZipMLRegressor(**small).fit(X, Y)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        ZipMLRegressor(max_iter=2, tol=None).fit(X, Y)
+        ZipMLRegressor(**small, tol=None).fit(X, Y)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -483,7 +492,7 @@ def test_packed_with_another_normalization_does_not_go_on():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "huber"}, "loss was 'huber'; allowed are 'hinge'"),
+        ({"loss": "huber"}, "loss was 'huber'; allowed are 'squared_hinge'"),
         ({"bits": 0}, "bits was 0; allowed is 1..8"),
         ({"bits": "4"}, "bits"),
         ({"bits": ()}, "bits was empty"),
@@ -499,8 +508,11 @@ def test_packed_with_another_normalization_does_not_go_on():
         ({"degree": 3}, "degree was 3; it goes with approximation 'chebyshev'"),
         ({"degree": 9, "approximation": "chebyshev"}, "degree was 9"),
         ({"refetch": True, "loss": "logistic"}, "refetch was True with loss 'logistic'"),
-        ({"refetch": True, "levels": "optimal"}, "refetch was True with other levels"),
-        ({"refetch": True, "bits": 32}, "refetch was True with bits 32"),
+        (
+            {"refetch": True, "loss": "hinge", "levels": "optimal"},
+            "refetch was True with levels 'optimal'",
+        ),
+        ({"refetch": True, "loss": "hinge", "bits": 32}, "refetch was True with bits 32"),
         ({"refetch": 1}, "refetch was 1; allowed are True and False"),
         ({"model_bits": 1}, "model_bits was 1"),
         ({"gradient_bits": 40}, "gradient_bits was 40"),

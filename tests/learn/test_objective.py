@@ -153,8 +153,8 @@ def test_the_warning_comes_when_much_is_left_and_only_then():
     assert far.n_iter_ == 40
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        near = ZipMLRegressor(random_state=0, max_iter=40).fit(X, Y)
-    assert near.n_iter_ < 40
+        near = ZipMLRegressor(random_state=0, max_iter=100).fit(X, Y)
+    assert near.n_iter_ < 100
     exact = np.linalg.lstsq(np.c_[X, np.ones(len(X))], Y, rcond=None)[1][0]
     r2 = 1 - exact / ((Y - Y.mean()) ** 2).sum()
     # what tol promises, of R^2, and quantization

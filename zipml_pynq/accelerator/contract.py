@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,49 @@ from zipml_pynq.accelerator.capability import Capability
 from zipml_pynq.accelerator.status import STATUS
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import ArgumentError, KernelStatusError
+from zipml_pynq.errors import ArgumentError, KernelStatusError, ZipmlWarning
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 
-#: Counters of calls that a run adds up.
-COUNTERS = ("words", "cycles", "saturations", "outside", "clipped", "refetched")
+#: Outputs of calls that a run adds up.
+COUNTERS = ("words", "modelled_cycles", "saturations", "outside", "clipped", "refetched")
+#: The same of those that only a kernel with a clock has of its own.
+CLOCKED = ("measured_cycles", "waited_cycles")
+#: Measured cycles over modelled ones, less 1, from which on, either way, a run is warned of.
+CYCLES_TOLERANCE = 0.05
+
+
+class Totals:
+    """What the calls of one run counted, added up."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys((*COUNTERS, *CLOCKED), 0)
+        self._counted = True
+
+    def add(self, results: Mapping[str, int]) -> None:
+        """One call's outputs."""
+        for name in self._sums:
+            self._sums[name] += results[name]
+        self._counted = self._counted and results["counted"] == 1
+
+    def outcome(self) -> dict[str, Any]:
+        """Counters by name, those of the clock None where there was none.
+
+        Warns (:class:`ZipmlWarning`) where a clock says anything else than the schedule.
+        """
+        if not self._counted:
+            return {**self._sums, **dict.fromkeys(CLOCKED)}
+        modelled, measured = self._sums["modelled_cycles"], self._sums["measured_cycles"]
+        if abs(measured - modelled) > CYCLES_TOLERANCE * modelled:
+            warnings.warn(
+                f"the kernel took {measured:,} cycles, {measured / modelled:.2f} times the "
+                f"{modelled:,} of the schedule, and waited for words in "
+                f"{self._sums['waited_cycles']:,} of them: those are the memory's, others the "
+                "kernel's own",
+                ZipmlWarning,
+                stacklevel=4,
+            )
+        return dict(self._sums)
 
 
 def checked(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.accelerator.capability import Capability
 from zipml_pynq.accelerator.contract import (
-    COUNTERS,
+    Totals,
     check_redrawn,
     check_results,
     checked,
@@ -135,7 +135,7 @@ class _HostRun:
         self.registers = plan.registers(layout)
         if packed.weights is not None:
             self.registers["flags"] |= CONFIG.flag_weights
-        self.totals = dict.fromkeys(COUNTERS, 0)
+        self.totals = Totals()
 
     @property
     def history(self) -> NDArray[np.int32]:
@@ -174,15 +174,15 @@ class _HostRun:
             self.driver.threads,
         )
         check_results(results, scalars)
-        for name in self.totals:
-            self.totals[name] += results[name]
+        self.totals.add(results)
 
     def result(self, epochs: int) -> TrainResult:
         """What the epochs so far came to."""
+        totals = self.totals.outcome()
         return TrainResult.from_fixed(
             self.model[: self.layout.features].copy(),
             self.history[:epochs].copy(),
             word_bits=self.layout.word_bits,
-            fetched_bytes=self.totals["refetched"] * full_bytes(self.layout),
-            **self.totals,
+            fetched_bytes=totals["refetched"] * full_bytes(self.layout),
+            **totals,
         )

@@ -185,7 +185,12 @@ _OUTPUTS: tuple[Argument, ...] = (
     _output("version", 32, "version of this interface"),
     _output("capability", 64, "word width, value format and limits of the build (table below)"),
     _output("words", 64, "words of planes streamed"),
-    _output("cycles", 64, "clock cycles of the schedule"),
+    _output("modelled_cycles", 64, "clock cycles by the schedule"),
+    _output("measured_cycles", 64, "clock cycles by a counter beside training"),
+    _output("waited_cycles", 64, "of them those in which training waited for words"),
+    _output(
+        "counted", 32, "1: the two before are counted; 0, in emulation: they are the schedule's"
+    ),
     _output("saturations", 32, "clamped results; 0 in a healthy run"),
     _output("outside", 32, "margins outside [-R, R]"),
     _output("clipped", 32, "numbers clipped when model or gradient were quantized"),

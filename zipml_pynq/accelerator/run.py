@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from zipml_pynq.accelerator.buffers import DTYPES, free_buffers, from_device, to_device
-from zipml_pynq.accelerator.contract import COUNTERS, check_redrawn, check_results, report
+from zipml_pynq.accelerator.contract import Totals, check_redrawn, check_results, report
 from zipml_pynq.accelerator.segments import Segment, carried_blocks, segments, streamed_layout
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.packed import PackedDataset
@@ -155,7 +155,7 @@ class Training:
         if not plan.one_order:
             group = 1
         self.group = group
-        self.totals = dict.fromkeys(COUNTERS, 0)
+        self.totals = Totals()
 
     def _check_segments(self) -> None:
         """What a data set that is trained in segments rules out."""
@@ -303,16 +303,16 @@ class Training:
             call = upcoming
             number += 1
         from_device(self.model)
+        totals = self.totals.outcome()
         return TrainResult.from_fixed(
             model[:features].copy(),
             history,
             word_bits=self.layout.word_bits,
-            fetched_bytes=self.totals["refetched"] * full_bytes(self.layout),
-            **self.totals,
+            fetched_bytes=totals["refetched"] * full_bytes(self.layout),
+            **totals,
         )
 
     def _account(self) -> None:
         results = self.driver.read_results()
         check_results(results, self.driver.scalars)
-        for name in self.totals:
-            self.totals[name] += results[name]
+        self.totals.add(results)

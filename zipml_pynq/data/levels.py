@@ -6,6 +6,7 @@ variance ``(hi - v)(v - lo)``. The levels chosen here make its mean over given v
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -306,17 +307,20 @@ def _normalized(
     return np.ascontiguousarray(values.T)
 
 
-def _to_fixed(levels: NDArray[np.float64]) -> NDArray[np.int16]:
+def _ends(low: float, high: float) -> tuple[float, float]:
+    """The multiples of a level's unit next to a range, which hold it."""
     one = 1 << CONFIG.level_fraction_bits
-    fixed = np.rint(levels * one).astype(np.int16)
-    fixed[0], fixed[-1] = -one, one
-    return fixed
+    return math.floor(low * one) / one, math.ceil(high * one) / one
 
 
-def _exact_row(values: NDArray[np.float32], k: int) -> NDArray[np.int16]:
-    """Fixed-point levels of normalized values; -1 and 1 are made the ends by weights of 0."""
+def _to_fixed(levels: NDArray[np.float64]) -> NDArray[np.int16]:
+    return np.rint(levels * (1 << CONFIG.level_fraction_bits)).astype(np.int16)
+
+
+def _exact_row(values: NDArray[np.float32], k: int, ends: tuple[float, float]) -> NDArray[np.int16]:
+    """Fixed-point levels of normalized values between two ends, which get weights of 0."""
     v = np.empty(values.size + 2)
-    v[0], v[1:-1], v[-1] = -1.0, np.sort(values), 1.0
+    v[0], v[1:-1], v[-1] = ends[0], np.sort(values), ends[1]
     w = np.ones(v.size)
     w[0] = w[-1] = 0.0
     return _to_fixed(optimal_levels(v, k, weights=w))
@@ -359,8 +363,9 @@ def fit_levels(
     Returns
     -------
     ndarray, int16, (features or 1, 2**(bits-1) + 1)
-        Each row ascends, ties allowed, from -1 to 1; the row of a constant column is 0, that of
-        the intercept, the last, 1.
+        Each row ascends, ties allowed, from the smallest to the largest value of its column, in
+        levels' units outwards, or with one row for all from -1 to 1; the row of a constant column
+        is 0, that of the intercept, the last, 1.
 
     Raises
     ------
@@ -380,7 +385,7 @@ def fit_levels(
     if threads is None:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     threads = check_int("threads", threads, 1, 1024)
-    column_range("X", a, threads)  # every value is finite
+    low, high = column_range("X", a, threads)  # every value is finite
     if method == "auto":
         method = "exact" if per_column and a.shape[0] <= EXACT_VALUES else "histogram"
     varying = np.flatnonzero(normalization.half > 0)
@@ -397,9 +402,11 @@ def fit_levels(
         if method == "exact":
             values = _normalized(a, normalization, columns)
             for column, row in zip(columns, values, strict=True):
-                table[column] = _exact_row(row, k)
+                table[column] = _exact_row(row, k, _ends(float(row.min()), float(row.max())))
             return
-        histograms = [LevelHistogram(-1.0, 1.0, _FIT_BINS) for _ in columns]
+        extremes = np.stack([low, high]).astype(a.dtype)
+        ranges = _normalized(extremes, normalization, columns)
+        histograms = [LevelHistogram(*_ends(*row), _FIT_BINS) for row in ranges.tolist()]
         rows = max(1, _PIECE // 16 // columns.size)
         for start in range(0, a.shape[0], rows):
             values = _normalized(a[start : start + rows], normalization, columns)
@@ -430,7 +437,7 @@ def _pooled(
         return _normalized(a[piece], normalization, varying).ravel()
 
     if method == "exact":
-        return _exact_row(np.concatenate(_run(values, pieces, threads)), k)
+        return _exact_row(np.concatenate(_run(values, pieces, threads)), k, (-1.0, 1.0))
 
     def count(piece: slice) -> LevelHistogram:
         histogram = LevelHistogram(-1.0, 1.0)

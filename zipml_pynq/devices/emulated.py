@@ -279,7 +279,7 @@ class EmulatedDevice(pynq.Device):
             self.word_bits, FORMAT_CODES[self.value_format], hosts, scalars, self.threads
         )
         if self.clock_mhz is not None:
-            left = began + outputs["cycles"] / (self.clock_mhz * 1e6) - time.monotonic()
+            left = began + outputs["modelled_cycles"] / (self.clock_mhz * 1e6) - time.monotonic()
             if left > 0:
                 removed.wait(left)
         registers.finish(outputs)

@@ -41,8 +41,9 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
 
     Parameters
     ----------
-    loss : {{"hinge", "squared_hinge", "logistic", "least_squares"}}, default="hinge"
-        Of the SVM, its smooth kin, logistic regression, and the LS-SVM.
+    loss : {{"squared_hinge", "hinge", "logistic", "least_squares"}}, default="squared_hinge"
+        Of the smooth SVM, which is LinearSVC's default too, the SVM, logistic regression, and the
+        LS-SVM.
 {PARAMETERS}    class_weight : dict, "balanced" or None, default=None
         Factors of the losses of classes; of several classes, of each one against the rest.
 
@@ -60,16 +61,16 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
     >>> model.predict_proba(X_test)  # doctest: +SKIP
     """
 
-    _losses = ("hinge", "squared_hinge", "logistic", "least_squares")
+    _losses = ("squared_hinge", "hinge", "logistic", "least_squares")
     classes_: NDArray
 
     def __init__(
         self,
-        loss: str = "hinge",
+        loss: str = "squared_hinge",
         *,
         bits: int | Sequence[int] = 4,
         sampling: str = "auto",
-        levels: str = "uniform",
+        levels: str = "auto",
         approximation: str = "direct",
         degree: int | None = None,
         refetch: bool = False,
@@ -137,7 +138,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Any:
-        """Learn from the next rows of a stream: one pass over them, from the models so far.
+        """Learn from the next rows of a stream, from the models so far.
 
         Ranges and means of the columns are those of all rows so far; where they change, the models
         are carried over. Weights are taken as they are. See :meth:`fit` for the others.

@@ -18,6 +18,7 @@ from zipml_pynq.data.layout import FLOAT32
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.learn.distance import left_to_gain
 from zipml_pynq.learn.model_files import ModelFiles
 from zipml_pynq.learn.objective import Course, Rows, Stopper, constant_objective, stretches
 from zipml_pynq.learn.problem import Data, Problem, Run, is_packed, mean_curve
@@ -38,6 +39,9 @@ from zipml_pynq.training.result import TrainResult
 DELAY = 1
 #: Objective, as a multiple of the best constant model's, from which a training diverged.
 DIVERGED = 2.0
+#: Distance to the optimum, in multiples of ``tol`` times the objective of the best constant model,
+#: that is worth a warning.
+FAR = 10.0
 #: Epochs that the default of a constant step reckons with, and at which it ends for data that are
 #: drawn once (docs/step.md).
 HORIZON = 100
@@ -147,7 +151,11 @@ class ZipMLEstimator(ModelFiles):
         zero = float(objectives(data.train)(np.zeros((1, len(model))))[0])
         self._judge(float(curve[best]), max(size, zero), results)
         stopped = stopper is None or stopper.stopped
-        return Run(model, packed.normalization, curve, held, stopped, results, course), plans
+        run = Run(model, packed.normalization, curve, held, stopped, results, course, size)
+        if stopper is not None and held is None and data.train.exact:
+            x = model / MODEL_ONE
+            run.left = left_to_gain(data.train, x, labels, weights, self.loss, float(self.alpha))
+        return run, plans
 
     def _ends_at_horizon(self, data: Data, epochs: range) -> bool:
         """Whether noise that every epoch has alike would add up beyond what the step allows."""
@@ -267,20 +275,40 @@ class ZipMLEstimator(ModelFiles):
                 runs.append(run)
                 if not shared:
                     plans = None
-        if self.tol is not None and not all(run.stopped for run in runs):
-            ran = max(len(run.curve) for run in runs if not run.stopped)
-            end, more = f"max_iter={epochs} epochs", "raise max_iter, eta0 or tol"
-            if ran < epochs:
-                end = f"{ran} epochs, the most that data drawn once allow,"
-                more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
-            warnings.warn(
-                f"training ended after {end} with the objective still falling by more than tol; "
-                f"{more}, or set tol=None",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        if self.tol is not None:
+            self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done)
         return self
+
+    def _tell_distance(self, runs: list[Run], epochs: int, tol: float) -> None:
+        """Warn of a model that is far from the optimum, or may be where that cannot be measured."""
+        measured = [run for run in runs if run.left is not None]
+        ran = max((len(run.curve) for run in runs if not run.stopped), default=0)
+        if measured:
+            size = sum(run.size for run in measured)  # 0 where all labels are alike
+            share = sum(run.left or 0.0 for run in measured) / size if size > 0 else 0.0
+            far = FAR * tol
+            how = (
+                f"with an objective that lies at least {share:.1%} of the best constant model's "
+                f"above the optimum, and tol was {tol:g}"
+            )
+        else:
+            far, share = 0.0, float(ran > 0)
+            how = "with the objective still falling by more than tol"
+        if share <= far:
+            return
+        if ran == 0:
+            end, more = "when it gained little any more", "more bits or a smaller eta0 help"
+        elif ran < epochs:
+            end = f"after {ran} epochs, the most that data drawn once allow,"
+            more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
+        else:
+            end, more = f"after max_iter={epochs} epochs", "raise max_iter, eta0, bits or tol"
+        warnings.warn(
+            f"training ended {end} {how}; {more}, or set tol=None",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _targets(self, X: Any, y: Any, go_on: bool, classes: ArrayLike | None) -> Any:
         """Labels as :meth:`_problems` takes them."""

@@ -36,18 +36,26 @@ class Rows:
     index : ndarray of int, shape (rows,)
         Their numbers among the targets.
     q1, q2 : ndarray of float32, shape (rows, features)
+    whole : bool
+        Whether these are all rows that there are.
     """
 
     index: NDArray[np.intp]
     q1: NDArray[np.float32]
     q2: NDArray[np.float32]
+    whole: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether they are values, and not draws of them."""
+        return self.q2 is self.q1
 
     @classmethod
-    def exact(cls, X: Any, rows: NDArray[np.intp], normalization: Normalization) -> Rows:
+    def of_values(cls, X: Any, rows: NDArray[np.intp], normalization: Normalization) -> Rows:
         """Some of the rows of raw samples."""
         index = spread(rows, OBJECTIVE_VALUES // normalization.features)
         values = normalization.transform(X[index])
-        return cls(index, values, values)
+        return cls(index, values, values, len(index) == len(rows))
 
     @classmethod
     def drawn(cls, packed: PackedDataset, bits: int, sampling: str, first: int, stop: int) -> Rows:
@@ -85,7 +93,7 @@ class Rows:
         found = LOSSES[loss]
         x = models.T.astype(np.float32)
         z1 = (self.q1 @ x).astype(np.float64)
-        z2 = z1 if self.q2 is self.q1 else (self.q2 @ x).astype(np.float64)
+        z2 = z1 if self.exact else (self.q2 @ x).astype(np.float64)
         if found.margin:
             sign = np.where(y < 0, -1.0, 1.0)
             losses = (found.value(sign * z1) + found.value(sign * z2)) / 2

@@ -35,9 +35,10 @@ PARAMETERS = """\
         "double": two draws of every value, symmetric gradient; "plain": its plain one; "single" and
         "nearest" are the naive, biased ones; "independent" goes with ``approximation="chebyshev"``.
         "auto" is that, or "double".
-    levels : {"uniform", "optimal", "global"}, default="uniform"
-        Where quantization levels lie, see :func:`zipml_pynq.data.pack.pack`; other than "uniform"
-        allows one precision.
+    levels : {"auto", "uniform", "optimal", "global"}, default="auto"
+        Where quantization levels lie, see :func:`zipml_pynq.data.pack.pack`; "optimal" and "global"
+        allow one precision. "auto" is "optimal" for few values of 2 to 4 bits, as many as
+        ``redraw`` draws anew, and else "uniform".
     approximation : {"direct", "chebyshev"}, default="direct"
         See :func:`zipml_pynq.training.losses.derivative_of`.
     degree : int, optional
@@ -127,7 +128,7 @@ class Parameters(BaseEstimator):
         *,
         bits: int | Sequence[int] = 4,
         sampling: str = "auto",
-        levels: str = "uniform",
+        levels: str = "auto",
         approximation: str = "direct",
         degree: int | None = None,
         refetch: bool = False,
@@ -201,7 +202,7 @@ class Parameters(BaseEstimator):
         check_choice("loss", self.loss, self._losses)
         if self.sampling != "auto":
             check_choice("sampling", self.sampling, ("auto", *_SAMPLINGS))
-        check_choice("levels", self.levels, LEVEL_CHOICES)
+        check_choice("levels", self.levels, ("auto", *LEVEL_CHOICES))
         for name in (
             "fit_intercept",
             "refetch",
@@ -237,8 +238,10 @@ class Parameters(BaseEstimator):
             raise ArgumentError(f"refetch was True with loss {self.loss!r}; it is for 'hinge'")
         if self.refetch and self._stored_bits() == [32]:
             raise ArgumentError("refetch was True with bits 32, where there is nothing to refetch")
-        if self.refetch and self.levels != "uniform":
-            raise ArgumentError("refetch was True with other levels; allowed are 'uniform'")
+        if self.refetch and self.levels not in ("auto", "uniform"):
+            raise ArgumentError(
+                f"refetch was True with levels {self.levels!r}; allowed are 'auto' and 'uniform'"
+            )
 
     def _stored_bits(self) -> list[int]:
         """Bits of every epoch, the last one for all that follow."""
@@ -261,11 +264,10 @@ class Parameters(BaseEstimator):
         bits = self._stored_bits()
         return bits[min(epoch, len(bits) - 1)]
 
-    @property
-    def _value_format(self) -> str:
+    def _value_format(self, levels: str) -> str:
         if self._stored_bits() == [32]:
             return FLOAT32
-        if self.levels != "uniform":
+        if levels != "uniform":
             return LEVELS
         return REFETCH if self.refetch else BITPLANES
 

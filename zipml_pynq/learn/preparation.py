@@ -15,7 +15,7 @@ from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.data.checks import check_int
-from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH, plan_layout
+from zipml_pynq.data.layout import BITPLANES, FLOAT32, LEVELS, REFETCH, plan_layout
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
@@ -35,6 +35,8 @@ from zipml_pynq.learn.sklearn import (
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
 REDRAWN_VALUES = 1 << 21
+#: Precisions at which levels in the right places matter most, and their tables are small.
+OPTIMAL_BITS = (2, 3, 4)
 #: Bytes of planes up to which any device holds them whole, as another order of blocks needs, and
 #: blocks from which that is worth it.
 SHUFFLED_BYTES, SHUFFLED_BLOCKS = 32 << 20, 8
@@ -170,9 +172,9 @@ class Preparation(Parameters):
             packed,
             packed,
             rows,
-            Rows.exact(X, rows, packed.normalization),
+            Rows.of_values(X, rows, packed.normalization),
             Draws(packed, samples, self._draws_anew(packed)),
-            None if held is None else Rows.exact(X, held, packed.normalization),
+            None if held is None else Rows.of_values(X, held, packed.normalization),
         )
 
     def _pack(
@@ -183,12 +185,18 @@ class Preparation(Parameters):
         normalization: Normalization | None,
         seed: int,
         draw: int = 0,
+        grows: bool = False,
     ) -> PackedDataset:
-        """Raw samples packed as the parameters say, for the device's words."""
+        """Raw samples packed as the parameters say, for the device's words.
+
+        ``grows``: they are rows of a stream, whose levels the next ones should have as well.
+        """
         features = X.shape[1] + int(self.fit_intercept)
-        driver = self._driver(self._value_format, features)
+        levels = self._chosen_levels(X.shape[0], features, grows)
+        value_format = self._value_format(levels)
+        driver = self._driver(value_format, features)
         options: dict[str, Any] = {}
-        if self._value_format == FLOAT32:
+        if value_format == FLOAT32:
             if self.sampling != "auto":
                 raise ArgumentError(
                     f"sampling was {self.sampling!r} with bits 32, which are not sampled; allowed "
@@ -201,8 +209,8 @@ class Preparation(Parameters):
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
         if issparse(X):
             self._check_room(X, X.shape[0], features, driver.capability.word_bits, options)
-        if self._value_format in (FLOAT32, REFETCH):
-            options["value_format"] = self._value_format
+        if value_format in (FLOAT32, REFETCH):
+            options["value_format"] = value_format
         return pack(
             X,
             labels,
@@ -212,10 +220,26 @@ class Preparation(Parameters):
             draw=draw,
             intercept=bool(self.fit_intercept),
             normalization=normalization,
-            levels=self.levels,
+            levels=levels,
             sample_weight=weights,
             **options,
         )
+
+    def _chosen_levels(self, samples: int, features: int, grows: bool) -> str:
+        """Where the levels lie; "auto": where their variance is least, as far as that is cheap."""
+        if self.levels != "auto":
+            return self.levels
+        bits = set(self._stored_bits())
+        named = isinstance(self.device, str) and (
+            self.device in ("host", "emulated") or bitstreams.target_name(self.device) is not None
+        )
+        if not named and bits != {32}:  # the kernel is what it is
+            kernel = self._driver(BITPLANES, features).capability.value_format
+            return "optimal" if kernel == LEVELS else "uniform"
+        direct = self.approximation == "direct" and self.sampling in ("auto", "double", "plain")
+        few = samples * features <= REDRAWN_VALUES and not grows
+        one = len(bits) == 1 and min(bits) in OPTIMAL_BITS
+        return "optimal" if few and one and direct and not self.refetch else "uniform"
 
     def _draws_anew(self, packed: PackedDataset) -> bool:
         """Whether every epoch is to have an order and a draw of its own."""

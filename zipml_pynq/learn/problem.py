@@ -118,7 +118,11 @@ class Data:
 
 @dataclass
 class Run:
-    """A trained model and what its training did."""
+    """A trained model and what its training did.
+
+    ``size`` is the objective of the best constant model, ``left`` what is known to be left to gain;
+    None where nothing is known.
+    """
 
     model: NDArray[np.int32]
     normalization: Normalization
@@ -127,6 +131,8 @@ class Run:
     stopped: bool
     results: list[TrainResult] = field(default_factory=list)
     course: Course | None = None
+    size: float = 0.0
+    left: float | None = None
 
 
 def head(packed: PackedDataset, blocks: int) -> PackedDataset:

@@ -38,7 +38,7 @@ class ZipMLRegressor(RegressorMixin, StreamingEstimator):
     _losses = ("least_squares",)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Any:
-        """Learn from the next rows of a stream: one pass over them, from the model so far.
+        """Learn from the next rows of a stream, from the model so far.
 
         Ranges and means of the columns are those of all rows so far; where they change, the model
         is carried over. Weights are taken as they are. See :meth:`fit` for the parameters.

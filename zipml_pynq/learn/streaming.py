@@ -14,7 +14,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.estimator import DELAY, ZipMLEstimator
 from zipml_pynq.learn.objective import Rows
-from zipml_pynq.learn.problem import Problem, Run, is_packed
+from zipml_pynq.learn.problem import Draws, Problem, Run, is_packed
 from zipml_pynq.learn.sklearn import ClassifierMixin, check_random_state
 from zipml_pynq.learn.stream import STEP_SHARE, Stream
 from zipml_pynq.training.losses import LOSSES
@@ -22,6 +22,8 @@ from zipml_pynq.training.make_plan import step_sizes
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.step import Moments, moments, shifts_of, stable_step
 
+#: Most passes over the rows of a call, each with a draw and an order of its own.
+PASSES = 4
 #: Largest entry that a model is carried over with, in normalized units; 128 are held.
 LARGEST = 100.0
 
@@ -48,18 +50,32 @@ class StreamingEstimator(ZipMLEstimator):
         last, means = self._carried_over(before, normalization)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         calls = self.t_ if go_on else 0
-        packed = self._pack(X, _labels(problems[0]), None, normalization, seed, calls)
+        # a batch is one step: a call of many rows is gone over as often as it has batches
+        passes = min(PASSES, -(-X.shape[0] // self.batch_size))
+        packed = self._pack(
+            X, _labels(problems[0]), None, normalization, seed, calls * PASSES, grows=True
+        )
+        draws = Draws(packed, X)
         layout = packed.layout
         driver = self._driver(layout.value_format, layout.features, layout.word_bits)
         # the mean of all models counts the later ones more, each by the rows of its call
         share = min(1.0, 2 * X.shape[0] / stream.rows) if self.average else 1.0
-        rows = Rows.exact(X, np.arange(X.shape[0]), normalization)
+        rows = Rows.of_values(X, np.arange(X.shape[0]), normalization)
         runs, ends = [], []
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
-            plan = self._stream_plan(own, stream, rows, seed, calls)
-            start = None if last is None else last[number]
-            result = driver.train(own, plan, model=start, judge=False)
+            plan = self._stream_plan(own, stream, rows, seed, calls, passes)
+
+            def redraw(epoch: int, own: PackedDataset = own) -> PackedDataset:
+                return draws.of(own, epoch)
+
+            result = driver.train(
+                own,
+                plan,
+                model=None if last is None else last[number],
+                redraw=redraw if passes > 1 else None,
+                judge=False,
+            )
             ends.append(result.model)
             model = result.model if means is None else means[number]
             model = model + share * (result.model - model)
@@ -108,9 +124,15 @@ class StreamingEstimator(ZipMLEstimator):
         return carried[0], carried[1]
 
     def _stream_plan(
-        self, packed: PackedDataset, stream: Stream, rows: Rows, seed: int, calls: int
+        self,
+        packed: PackedDataset,
+        stream: Stream,
+        rows: Rows,
+        seed: int,
+        calls: int,
+        passes: int,
     ) -> Plan:
-        """One epoch over rows of a stream, at a step that follows from all rows so far.
+        """Passes over rows of a stream, at a step that follows from all rows so far.
 
         And at most at what keeps this call's batches a contraction, as of rows that all lie on one
         side of the means so far: where columns begin to vary.
@@ -147,7 +169,7 @@ class StreamingEstimator(ZipMLEstimator):
         return self._plan(
             packed,
             bits,
-            epochs=1,
+            epochs=passes,
             step=float(step),
             schedule="constant",
             fresh=True,

@@ -358,7 +358,7 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
         x.astype(np.int32),
         history,
         words=plan.epochs * layout.blocks * planes * layout.block_samples * layout.chunks,
-        cycles=cycles,
+        modelled_cycles=cycles,
         saturations=run.saturate.count,
         outside=run.outside,
         clipped=run.clipped,

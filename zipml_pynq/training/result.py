@@ -25,8 +25,8 @@ class TrainResult:
         The model at the end of every epoch, as the accelerator holds it.
     words : int
         Words of planes streamed.
-    cycles : int
-        Clock cycles of the schedule (modelled, docs/schedule.md).
+    modelled_cycles : int
+        Clock cycles of the schedule (docs/schedule.md).
     saturations : int
         Clamped results; 0 in a healthy run.
     bytes_streamed : int
@@ -37,18 +37,25 @@ class TrainResult:
         Numbers clipped where model or gradient were quantized.
     refetched : int
         Samples read again at full precision.
+    measured_cycles : int or None
+        Clock cycles that a counter beside the kernel counted; None where there is none, which is
+        everywhere but in hardware.
+    waited_cycles : int or None
+        Of the measured cycles those in which training waited for words; else None.
     """
 
     model: NDArray[np.float64]
     model_fixed: NDArray[np.int32]
     history_fixed: NDArray[np.int32]
     words: int
-    cycles: int
+    modelled_cycles: int
     saturations: int
     bytes_streamed: int
     outside: int = 0
     clipped: int = 0
     refetched: int = 0
+    measured_cycles: int | None = None
+    waited_cycles: int | None = None
 
     @classmethod
     def from_fixed(
@@ -57,13 +64,15 @@ class TrainResult:
         history_fixed: NDArray[np.int32],
         *,
         words: int,
-        cycles: int,
+        modelled_cycles: int,
         saturations: int,
         word_bits: int,
         outside: int = 0,
         clipped: int = 0,
         refetched: int = 0,
         fetched_bytes: int = 0,
+        measured_cycles: int | None = None,
+        waited_cycles: int | None = None,
     ) -> TrainResult:
         """The result of a run from its registers and buffers, padding already cut off."""
         return cls(
@@ -71,12 +80,14 @@ class TrainResult:
             model_fixed=model_fixed,
             history_fixed=history_fixed,
             words=words,
-            cycles=cycles,
+            modelled_cycles=modelled_cycles,
             saturations=saturations,
             bytes_streamed=words * (word_bits // 8) + fetched_bytes,
             outside=outside,
             clipped=clipped,
             refetched=refetched,
+            measured_cycles=measured_cycles,
+            waited_cycles=waited_cycles,
         )
 
     @property

@@ -138,16 +138,20 @@ class EpochSchedule:
         Cycles of slots beyond the one that each trained batch's cells take.
     cycles : int
         Cycles of the epoch: slots, latencies, and where memory is slower than training, memory. Its
-        first block is read while the epoch before it ends.
+        first block comes in while the epoch before it ends.
+    waits : int
+        Of these those in which training waits for the next block's words.
     once : int
-        Cycles that a run has beside its epochs: the very first block's read, which nothing hides,
-        less what its last block would wait for a next read.
+        Cycles that a run has beside its epochs: the very first block's way in, which nothing hides,
+        less what its last block would wait for a next one.
     bytes : int
         Bytes of planes, labels and history row moved.
-    read_cycles : int
-        Cycles in which a block is read.
+    take_cycles : int
+        Cycles in which a block's words are taken in, one a cycle, its memory ahead of it.
     train_cycles : tuple of int
         Cycles in which each block trains, in their order.
+    next_cycles : tuple of int
+        Cycles in which the block behind each of these comes in, counted from the same moment.
     """
 
     words: int
@@ -157,8 +161,10 @@ class EpochSchedule:
     cycles: int
     once: int
     bytes: int
-    read_cycles: int = 0
+    waits: int = 0
+    take_cycles: int = 0
     train_cycles: tuple[int, ...] = ()
+    next_cycles: tuple[int, ...] = ()
 
     @property
     def line_rate(self) -> float:
@@ -228,17 +234,19 @@ def epoch_schedule(
         or plan.bits == 1
         or layout.dither_offset(plan.bits) == base_words
     )
+    label_words = (2 if weighted else 1) * layout.block_samples
+    take = max(block_words, label_words)
     read = max(
         block_words + (1 if one_burst else 2) * CONFIG.memory_latency,
-        (2 if weighted else 1) * layout.block_samples + CONFIG.memory_latency,
+        label_words + CONFIG.memory_latency,
     )
 
     batches = -(-layout.samples // plan.batch)
     per_block = layout.block_samples // plan.batch
     blocks = -(-layout.samples // layout.block_samples)
     row = layout.chunks * layout.lanes
-    slots = cycles = train = 0
-    trained = []
+    slots = waits = 0
+    trained, following = [], []
     order = range(blocks) if order is None else order
     for i, block in enumerate(order):
         real = min((block + 1) * per_block, batches) - block * per_block
@@ -249,26 +257,31 @@ def epoch_schedule(
             taken += o.lag  # updates still to come
         # where samples may be read again, every slot fills and drains the pipeline for itself
         drains = taken if layout.value_format == "refetch" else 1
-        train = taken * cycles_a_slot + drains * (CONFIG.pipeline_depth + turns)
+        # passes of the training loop take a word of the next block each; beside them none comes in
+        loops = taken * cycles_a_slot + drains * turns
+        others = drains * CONFIG.pipeline_depth
         if refetched is not None:
-            train += refetched[i] * refetch_cycles(layout)
+            others += refetched[i] * refetch_cycles(layout)
         if i + 1 == blocks and not hold:
-            train += row + CONFIG.memory_latency  # history
+            others += row + CONFIG.memory_latency  # history
         slots += taken
-        trained.append(train)
-        cycles += max(train, read)
+        trained.append(loops + others)
+        following.append(max(read, max(loops, take) + others))
+        waits += max(0, following[-1] - trained[-1])
     return EpochSchedule(
         words=blocks * block_words,
         slots=slots,
         slot_cycles=cycles_a_slot,
         bubbles=slots * cycles_a_slot - (batches - skip) * over * plan.batch * row_cells(layout),
-        cycles=cycles,
-        once=read - max(train, read) + train,
+        cycles=sum(trained) + waits,
+        waits=waits,
+        once=take - max(0, following[-1] - trained[-1]),
         bytes=blocks * block_words * layout.word_bits // 8
         + (8 if weighted else 4) * blocks * layout.block_samples
         + (0 if hold else 4 * row),
-        read_cycles=read,
+        take_cycles=take,
         train_cycles=tuple(trained),
+        next_cycles=tuple(following),
     )
 
 
@@ -371,14 +384,14 @@ def timeline(
     way_out = layout.chunks * layout.lanes + CONFIG.memory_latency
     fixed = fixed_cycles(layout, plan, derivatives=derivatives, feature_steps=feature_steps)
     now = fixed - way_out
-    spans = [Span("model", -1, 0, now), Span("read", 0, now, epoch.read_cycles)]
-    now += epoch.read_cycles
-    trained = epoch.train_cycles * epochs
-    for block, train in enumerate(trained):
+    spans = [Span("model", -1, 0, now), Span("read", 0, now, epoch.take_cycles)]
+    now += epoch.take_cycles
+    trained, following = epoch.train_cycles * epochs, epoch.next_cycles * epochs
+    for block, (train, following_one) in enumerate(zip(trained, following, strict=True)):
         spans.append(Span("train", block, now, train))
         if block + 1 < len(trained):
-            spans.append(Span("read", block + 1, now, epoch.read_cycles))
-            train = max(train, epoch.read_cycles)
+            spans.append(Span("read", block + 1, now, following_one))
+            train = max(train, following_one)
         now += train
     spans.append(Span("model", -1, now, way_out))
     return spans

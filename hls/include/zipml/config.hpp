@@ -126,7 +126,7 @@ constexpr int kPipelineDepth = 48;
 // ---------------------------------------------------------------------------------------
 
 /// Read back in the `version` register: 'Z' 'M', then the version of the register interface.
-constexpr uint32_t kInterfaceVersion = 0x5A4D0003u;
+constexpr uint32_t kInterfaceVersion = 0x5A4D0004u;
 
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {

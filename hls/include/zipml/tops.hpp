@@ -15,7 +15,8 @@
   NEXT(block_step)
 #define ZIPML_EACH_OUTPUT(FIRST, NEXT) \
   FIRST(uint32_t, status) NEXT(uint32_t, version) NEXT(uint64_t, capability) \
-  NEXT(uint64_t, words) NEXT(uint64_t, cycles) NEXT(uint32_t, saturations) \
+  NEXT(uint64_t, words) NEXT(uint64_t, modelled_cycles) NEXT(uint64_t, measured_cycles) \
+  NEXT(uint64_t, waited_cycles) NEXT(uint32_t, counted) NEXT(uint32_t, saturations) \
   NEXT(uint32_t, outside) NEXT(uint32_t, clipped) NEXT(uint32_t, refetched)
 
 // Parameters of a function, and the arguments for them.

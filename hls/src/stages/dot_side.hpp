@@ -13,9 +13,12 @@ namespace zipml {
 template <class Format>
 struct DotSide {
   typedef typename Format::dot_t dot_t;
-  uint32_t ring;       // place of the batch in the ring
-  uint32_t first_row;  // of the batch in its block
-  uint32_t pass;       // over the cells of the batch
+  uint32_t half;           // of the block buffers
+  uint32_t ring;           // place of the batch in the ring
+  uint32_t ring_cell;      // its first cell there
+  uint32_t first_row;      // of the batch in its block
+  uint32_t first_address;  // its first word in the block buffer
+  uint32_t pass;           // over the cells of the batch
   uint32_t sample;
   uint32_t cell;
   uint32_t part;     // of a word
@@ -25,26 +28,31 @@ struct DotSide {
   uint32_t version;  // of the model
   dot_t row_first;   // sums of the row so far, of either sample
   dot_t row_second;
-  dot_t last_base;  // what the memories of dot products got last
-  dot_t last_first;
+  // dot products of the latest rows, the last one first: so many samples are back too soon for a
+  // memory
+  dot_t recent_base[kForwardedRows];
+  dot_t recent_first[kForwardedRows];
 };
 
-/// Takes up the batch of `first_row`, or the one behind it.
+/// Takes up the batch of `first_row`, or the one behind it. Nothing is multiplied here, where the
+/// next pass goes on with the address.
 template <class Format>
-void BeginDots(const Geometry &g, DotSide<Format> &dot) {
+void BeginDots(DotSide<Format> &dot) {
   #pragma HLS INLINE
   dot.pass = 0;
-  dot.address = dot.first_row * g.chunks;
-  dot.ring_address = dot.ring * g.slot_cells;
+  dot.address = dot.first_address;
+  dot.ring_address = dot.ring_cell;
 }
 
 template <class Format>
-DotSide<Format> DotSideAt(const Registers &r, const Geometry &g,
-                          const uint32_t position[kPositions]) {
+DotSide<Format> DotSideAt(const Registers &r, const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   DotSide<Format> dot;
-  dot.ring = position[kDotRing];
-  dot.first_row = FirstRow(r, position[kBlock]) + position[kDotted] * r.batch;
+  dot.half = position.half;
+  dot.ring = position.dot_ring;
+  dot.ring_cell = dot.ring * g.slot_cells;
+  dot.first_row = FirstRow(r, position.block) + position.dotted * r.batch;
+  dot.first_address = (dot.half << BlockWordsLog2(Format::kFormat)) + dot.first_row * g.chunks;
   dot.sample = 0;
   dot.cell = 0;
   dot.part = 0;
@@ -52,9 +60,13 @@ DotSide<Format> DotSideAt(const Registers &r, const Geometry &g,
   dot.version = 0;
   dot.row_first = 0;
   dot.row_second = 0;
-  dot.last_base = 0;
-  dot.last_first = 0;
-  BeginDots(g, dot);
+RECENT_ROWS:
+  for (int i = 0; i < kForwardedRows; ++i) {
+    #pragma HLS UNROLL
+    dot.recent_base[i] = 0;
+    dot.recent_first[i] = 0;
+  }
+  BeginDots(dot);
   return dot;
 }
 
@@ -91,19 +103,20 @@ struct DotProducts {
 };
 
 /// Adds a complete row to its sample's dot products: base planes add up, then each dither plane
-/// completes the dot product of its own sample. A batch of one sample comes back in the next pass
-/// already, so its latest sums go past the memory.
+/// completes the dot product of its own sample. A sample is back after as many rows as its batch
+/// has; the latest rows' sums go past the memories, which have ZIPML_DOT_DISTANCE passes to load,
+/// add and store.
 template <class Format>
 DotProducts<Format> CompleteRow(const Registers &r, const Geometry &g, const Plane &plane,
                                 DotEntry<Format> dot_base[kMaxBatch],
                                 DotEntry<Format> dot_first[kMaxBatch], DotSide<Format> &dot) {
   #pragma HLS INLINE
   typedef typename Format::dot_t dot_t;
-  const bool forward = r.batch == 1;
+  const bool forward = r.batch <= kForwardedRows;
   const bool alone = dot.pass == 0 || (Format::kPlaneByPlane && g.base_planes == 0);
   const dot_t weighted = ShiftLeft(dot.row_first.to_int64(), plane.weight);
-  const dot_t old_base = forward ? dot.last_base : dot_base[dot.sample];
-  const dot_t old_first = forward ? dot.last_first : dot_first[dot.sample];
+  const dot_t old_base = forward ? dot.recent_base[r.batch - 1] : dot_t(dot_base[dot.sample]);
+  const dot_t old_first = forward ? dot.recent_first[r.batch - 1] : dot_t(dot_first[dot.sample]);
   const dot_t zero = 0;
   DotProducts<Format> dots;
   dots.latest = (alone ? zero : old_base) + weighted;
@@ -111,11 +124,17 @@ DotProducts<Format> CompleteRow(const Registers &r, const Geometry &g, const Pla
   dots.second = Format::kPairs ? dot.row_second : dots.latest;
   if (plane.base) {
     dot_base[dot.sample] = dots.latest;
-    dot.last_base = dots.latest;
   } else if (plane.dither == 0) {
     dot_first[dot.sample] = dots.latest;
-    dot.last_first = dots.latest;
   }
+FORWARD:
+  for (int i = kForwardedRows - 1; i > 0; --i) {
+    #pragma HLS UNROLL
+    dot.recent_base[i] = dot.recent_base[i - 1];
+    dot.recent_first[i] = dot.recent_first[i - 1];
+  }
+  dot.recent_base[0] = plane.base ? dots.latest : old_base;
+  dot.recent_first[0] = dots.first;
   return dots;
 }
 
@@ -126,11 +145,11 @@ template <class Format>
 void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &losses,
                  const Slot &slot, const DotSide<Format> &dot, const Plane &plane,
                  const DotProducts<Format> &dots, uint32_t block_sample,
-                 const int32_t block_labels[kBlockSamples],
-                 const int32_t block_weights[kBlockSamples],
+                 const LabelEntry block_labels[kBufferSamples],
+                 const LabelEntry block_weights[kBufferSamples],
                  const int32_t derivative_first[kDerivativeEntries],
                  const int32_t derivative_second[kDerivativeEntries],
-                 const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
+                 const int32_t powers[kMaxDegree + 1], uint64_t norm,
                  PolynomialEntry product[kMaxBatch], PolynomialEntry sum[kMaxBatch],
                  CoefficientEntry coefficient_first[kCoefficientEntries],
                  CoefficientEntry coefficient_second[kCoefficientEntries], bool in_doubt[kMaxBatch],
@@ -141,7 +160,8 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
   const bool polynomial = Format::kPlaneByPlane && r.loss == kPolynomial;
   const uint32_t row = dot.first_row + dot.sample;
   const bool real = block_sample + row < r.samples;
-  const int32_t label = block_labels[row];
+  const uint32_t row_place = (dot.half << kBlockSamplesLog2) + row;
+  const int32_t label = block_labels[row_place];
   const Polynomial before = {product[dot.sample], sum[dot.sample]};
   if (polynomial && !plane.base && !last && real && !carried) {
     const int32_t margin =
@@ -152,12 +172,12 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
     sum[dot.sample] = after.sum;
   }
   if (last && !carried) {
-    const int32_t weight = block_weights[row];
+    const int32_t weight = block_weights[row_place];
     Coefficients c = {0, 0};
     bool doubt = false;
     if (Format::kRefetches && real) {
       doubt = InDoubt(Format::kFormat, r.bits, r.sampling, dots.first.to_int64(),
-                      dots.second.to_int64(), label, norms[dot.version]);
+                      dots.second.to_int64(), label, norm);
     }
     if (polynomial && real) {
       c = PolynomialCoefficients(losses, before, label, weight, counts.saturations);
@@ -191,23 +211,22 @@ void NextDotCell(const Registers &r, const Geometry &g, DotSide<Format> &dot) {
     if (++dot.sample == r.batch) {
       dot.sample = 0;
       ++dot.pass;
-      dot.address += g.plane_words - r.batch * g.chunks;
+      dot.address += g.plane_words - g.batch_words;
     }
   }
 }
 
 /// One word of the dot side: copies it to the ring, adds its products, and completes what it ends.
 template <class Format>
-void DotStep(const typename Format::word_t words[Format::kBufferPlanes]
-                                                [1 << BlockWordsLog2(Format::kFormat)],
-             const int32_t block_labels[kBlockSamples], const int32_t block_weights[kBlockSamples],
-             const Registers &r, const Geometry &g, const LossRegisters &losses, const Slot &slot,
-             uint32_t block_sample,
+void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
+             const LabelEntry block_labels[kBufferSamples],
+             const LabelEntry block_weights[kBufferSamples], const Registers &r, const Geometry &g,
+             const LossRegisters &losses, const Slot &slot, uint32_t block_sample,
              const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
              const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
              const int32_t derivative_first[kDerivativeEntries],
              const int32_t derivative_second[kDerivativeEntries],
-             const int32_t powers[kMaxDegree + 1], const uint64_t norms[kModelVersions],
+             const int32_t powers[kMaxDegree + 1], uint64_t norm,
              RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
              CoefficientEntry coefficient_first[kCoefficientEntries],
              CoefficientEntry coefficient_second[kCoefficientEntries],
@@ -222,7 +241,7 @@ void DotStep(const typename Format::word_t words[Format::kBufferPlanes]
     const Plane plane = PlaneOf<Format>(r, g, dot.pass);
     const DotProducts<Format> dots = CompleteRow<Format>(r, g, plane, dot_base, dot_first, dot);
     CompleteDot<Format>(r, g, losses, slot, dot, plane, dots, block_sample, block_labels,
-                        block_weights, derivative_first, derivative_second, powers, norms, product,
+                        block_weights, derivative_first, derivative_second, powers, norm, product,
                         sum, coefficient_first, coefficient_second, in_doubt, counts);
   }
   NextDotCell(r, g, dot);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../geometry.hpp"
+#include "../memories.hpp"
 
 namespace zipml {
 
@@ -11,6 +12,7 @@ inline void LoadDerivative(const int32_t *memory, uint32_t count,
                            int32_t derivative_second[kDerivativeEntries],
                            int32_t powers[kMaxDegree + 1]) {
   #pragma HLS INLINE off
+  Spend(count + kMemoryLatency);
 LOAD_DERIVATIVE:
   for (uint32_t i = 0; i < count; ++i) {
     #pragma HLS PIPELINE II = 1

@@ -1,7 +1,7 @@
 // Before the first block: tables of levels.
 #pragma once
 
-#include "../formats.hpp"
+#include "../memories.hpp"
 
 namespace zipml {
 
@@ -13,6 +13,7 @@ void LoadLevels(const int32_t *memory, uint32_t tables, uint32_t count,
                 int16_t update_levels[Format::kLanes][1 << Format::kTableLog2]) {
   #pragma HLS INLINE off
   uint32_t level = 0, lane = 0, table = 0;
+  Spend(tables * count + kMemoryLatency);
 LOAD_LEVELS:
   for (uint32_t i = 0; i < tables * count; ++i) {
     #pragma HLS PIPELINE II = 1

@@ -11,6 +11,7 @@ void LoadModel(const int32_t *memory, uint32_t entries,
                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()]) {
   #pragma HLS INLINE off
   uint32_t row = 0, lane = 0;
+  Spend(entries + kMemoryLatency);
 LOAD_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1

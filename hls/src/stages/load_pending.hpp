@@ -10,6 +10,7 @@ inline void LoadPending(const int32_t *memory, uint64_t offset, uint32_t count,
                         CoefficientEntry coefficient_first[kCoefficientEntries],
                         CoefficientEntry coefficient_second[kCoefficientEntries]) {
   #pragma HLS INLINE off
+  Spend(2 * count + kMemoryLatency);
 LOAD_PENDING:
   for (uint32_t i = 0; i < 2 * count; ++i) {
     #pragma HLS PIPELINE II = 1

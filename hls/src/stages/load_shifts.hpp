@@ -14,6 +14,7 @@ void LoadShifts(const int32_t *memory, uint64_t offset, uint32_t entries,
   #pragma HLS INLINE off
   uint32_t row = 0, lane = 0;
   ShiftEntry<Format> turn = 0;
+  Spend(entries + kMemoryLatency);
 LOAD_SHIFTS:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1

@@ -1,30 +1,35 @@
-// From memory: the labels of a block and the weights of its samples.
+// From memory: labels and weights of all blocks, in the order in which they are trained on.
 #pragma once
 
 #include "../geometry.hpp"
+#include "../memories.hpp"
+#include "../processes.hpp"
 
 namespace zipml {
 
-/// Labels of the next block, and the weights of its samples: 1 where they have none.
-inline void ReadLabels(const int32_t *labels, Registers r, Geometry g, uint32_t next[1],
-                       int32_t block_labels[kBlockSamples], int32_t block_weights[kBlockSamples]) {
+/// Process: the labels of every block of every epoch, each with its sample's weight behind it where
+/// samples have weights.
+inline void ReadLabels(const int32_t *labels, Registers r, Geometry g,
+                       hls::stream<int32_t> &block_labels) {
   #pragma HLS INLINE off
-  const uint32_t block = next[0];
-  next[0] = NextBlock(r, g, block);
-  const uint32_t columns = LabelColumns(r);
-  const uint64_t address = static_cast<uint64_t>(block) * r.block_samples * columns;
-  const int32_t one = 1 << kWeightFractionBits;
-READ_LABELS:
-  for (uint32_t i = 0; i < r.block_samples * columns; ++i) {
-    #pragma HLS PIPELINE II = 1
-    #pragma HLS LOOP_TRIPCOUNT min = 8 max = 8192
-    const int32_t value = labels[address + i];
-    const uint32_t sample = columns == 2 ? i >> 1 : i;
-    if (columns == 1 || (i & 1) == 0) {
-      block_labels[sample] = value;
-      if (columns == 1) block_weights[sample] = one;
-    } else {
-      block_weights[sample] = value;
+  const uint32_t words = LabelWords(r);
+READ_LABELS_EPOCHS:
+  for (uint32_t epoch = 0; epoch < r.epochs; ++epoch) {
+    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
+    uint32_t block = r.first_block;
+  READ_LABELS_BLOCKS:
+    for (uint32_t count = 0; count < g.blocks; ++count) {
+      #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
+      const uint64_t address = static_cast<uint64_t>(block) * words;
+      Spend(kMemoryLatency);
+    READ_LABELS:
+      for (uint32_t i = 0; i < words; ++i) {
+        #pragma HLS PIPELINE II = 1
+        #pragma HLS LOOP_TRIPCOUNT min = 8 max = 8192
+        Spend(1);
+        block_labels.write(labels[address + i]);
+      }
+      block = NextBlock(r, g, block);
     }
   }
 }

@@ -1,27 +1,18 @@
-// From memory: the words of a block.
+// From memory: the words of all blocks, in the order in which they are trained on.
 #pragma once
 
 #include "../geometry.hpp"
+#include "../memories.hpp"
+#include "../processes.hpp"
 
 namespace zipml {
 
-/// Where a buffer of planes side by side keeps a streamed plane.
-inline uint32_t BufferPlane(const Geometry &g, uint32_t plane) {
-  return plane < g.base_planes ? g.base_planes - 1 - plane : kMaxBits - 1 + plane - g.base_planes;
-}
-
-/// Streams the chosen planes of the next block; after the last block the first one follows, for the
-/// next epoch. `next` holds the number of that block: each stage of the dataflow region counts for
-/// itself. Where the buffer keeps planes side by side, base planes lie by their weight and dithers
-/// behind the widest base.
+/// Streams the chosen planes of a block: in one burst, or in two where planes of other precisions
+/// lie between base and dithers.
 template <class Format>
-void ReadWords(
-    const typename Format::word_t *planes, Registers r, Geometry g, uint32_t next[1],
-    typename Format::word_t words[Format::kBufferPlanes][1 << BlockWordsLog2(Format::kFormat)]) {
-  #pragma HLS INLINE off
-  constexpr bool kSideBySide = Format::kBufferPlanes != 1;
-  const uint32_t block = next[0];
-  next[0] = NextBlock(r, g, block);
+void ReadBlock(const typename Format::word_t *planes, const Registers &r, const Geometry &g,
+               uint32_t block, hls::stream<typename Format::word_t> &words) {
+  #pragma HLS INLINE
   const uint64_t address = static_cast<uint64_t>(block) * r.block_stride;
   const uint32_t all = g.planes * g.plane_words;
   // the base planes are the first ones; the dithers of the precision follow at once or further on
@@ -29,26 +20,38 @@ void ReadWords(
   const uint32_t first = g.bursts == 2 ? prefix : all;
   const uint64_t first_address = g.base_planes == 0 ? address + r.dither_offset : address;
   const uint64_t second_address = address + r.dither_offset;
-  uint32_t plane = 0, place = 0;
+  Spend(g.bursts * kMemoryLatency);
 READ_FIRST:
   for (uint32_t i = 0; i < first; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
-    words[kSideBySide ? BufferPlane(g, plane) : 0][place] = planes[first_address + i];
-    if (++place == g.plane_words && kSideBySide) {
-      place = 0;
-      ++plane;
-    }
+    Spend(1);
+    words.write(planes[first_address + i]);
   }
   const uint32_t second = all - first;
 READ_SECOND:
   for (uint32_t i = 0; i < second; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 0 max = 8192
-    words[kSideBySide ? BufferPlane(g, plane) : 0][place] = planes[second_address + i];
-    if (++place == g.plane_words && kSideBySide) {
-      place = 0;
-      ++plane;
+    Spend(1);
+    words.write(planes[second_address + i]);
+  }
+}
+
+/// Process: the words of every block of every epoch.
+template <class Format>
+void ReadWords(const typename Format::word_t *planes, Registers r, Geometry g,
+               hls::stream<typename Format::word_t> &words) {
+  #pragma HLS INLINE off
+READ_WORDS_EPOCHS:
+  for (uint32_t epoch = 0; epoch < r.epochs; ++epoch) {
+    #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
+    uint32_t block = r.first_block;
+  READ_WORDS_BLOCKS:
+    for (uint32_t i = 0; i < g.blocks; ++i) {
+      #pragma HLS LOOP_TRIPCOUNT min = 1 max = 65536
+      ReadBlock<Format>(planes, r, g, block, words);
+      block = NextBlock(r, g, block);
     }
   }
 }

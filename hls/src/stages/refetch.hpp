@@ -12,36 +12,39 @@ namespace zipml {
 /// \param first_row  of the batch in its block
 /// \param ring_place of the batch
 template <class Format>
-void Refetch(const typename Format::word_t *full, const int32_t block_labels[kBlockSamples],
-             const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
+void Refetch(const typename Format::word_t *full, const LabelEntry block_labels[kBufferSamples],
+             const LabelEntry block_weights[kBufferSamples], const Registers &r, const Geometry &g,
              uint32_t first_row, uint32_t ring_place,
              const ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
              CoefficientEntry coefficient_first[kCoefficientEntries],
              CoefficientEntry coefficient_second[kCoefficientEntries],
              const int32_t derivative_first[kDerivativeEntries],
              const int32_t derivative_second[kDerivativeEntries], const bool in_doubt[kMaxBatch],
-             uint32_t position[kPositions]) {
+             Position &position) {
   #pragma HLS INLINE off
   constexpr uint32_t kFullLanes = Format::kFullLanes;
   constexpr uint32_t kFullParts = Format::kLanes / Format::kFullLanes;
-  const uint32_t block_sample = position[kBlock] * r.block_samples;
-  const uint32_t entry = position[kDotVersion] << CellsLog2<Format>();
+  const uint32_t block_sample = position.block * r.block_samples;
+  const uint32_t entry = position.dot_version << CellsLog2<Format>();
   const LossRegisters losses = LossRegistersAt(r, position);
-  uint32_t saturations = position[kSaturations];
-  uint32_t outside = position[kOutside];
-  uint32_t refetched = position[kRefetched];
+  uint32_t saturations = position.saturations;
+  uint32_t outside = position.outside;
+  uint32_t refetched = position.refetched;
 REFETCH:
   for (uint32_t s = 0; s < r.batch; ++s) {
     #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
     const uint32_t row = first_row + s;
     if (block_sample + row >= r.samples || !in_doubt[s]) continue;
     const uint64_t address = static_cast<uint64_t>(block_sample + row) * g.full_words;
+    const uint32_t place = (position.half << kBlockSamplesLog2) + row;
     uint32_t cell = 0, part = 0;
     typename Format::dot_t dot = 0;
+    Spend(kMemoryLatency + kResidualLatency);
   REFETCH_WORDS:
     for (uint32_t i = 0; i < g.full_words; ++i) {
       #pragma HLS PIPELINE II = 1
       #pragma HLS LOOP_TRIPCOUNT min = 1 max = 2048
+      Spend(1);
       const typename Format::word_t word = full[address + i];
       int64_t words_sum = 0;
     REFETCH_LANES:
@@ -60,15 +63,15 @@ REFETCH:
       }
     }
     const Coefficients c = SampleCoefficients(
-        Format::kFormat, losses, dot.to_int64(), dot.to_int64(), block_labels[row],
-        block_weights[row], derivative_first, derivative_second, saturations, outside);
+        Format::kFormat, losses, dot.to_int64(), dot.to_int64(), block_labels[place],
+        block_weights[place], derivative_first, derivative_second, saturations, outside);
     coefficient_first[ring_place * r.batch + s] = c.first;
     coefficient_second[ring_place * r.batch + s] = c.second;
     ++refetched;
   }
-  position[kSaturations] = saturations;
-  position[kOutside] = outside;
-  position[kRefetched] = refetched;
+  position.saturations = saturations;
+  position.outside = outside;
+  position.refetched = refetched;
 }
 
 }  // namespace zipml

@@ -22,6 +22,7 @@ void SeeModel(const ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Forma
 SEE_GROUPS:
   for (uint32_t group = 0; group << kDrawFeaturesLog2 < entries; ++group) {
     #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
+    Spend(kDrawLatency + kDrawFeatures);
     const Draws draws = DrawsOf(r.seed, r.first_update - 1, group);
     const Rounding<uint32_t> rounding = ModelRounding(draws, r.model_shift, r.model_bits);
   SEE_ENTRIES:

@@ -17,15 +17,15 @@ struct Slot {
   uint32_t update;    // number of the next update
 };
 
-inline Slot SlotAt(const Registers &r, const Geometry &g, const uint32_t position[kPositions]) {
+inline Slot SlotAt(const Registers &r, const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   Slot slot;
-  slot.number = position[kSlot];
+  slot.number = position.slot;
   slot.cycle = 0;
-  slot.left = BlockBatches(r, g, position[kBlock]) - position[kDotted];
-  slot.previous = position[kPrevious];
-  slot.current = position[kCurrent];
-  slot.update = position[kUpdate];
+  slot.left = BlockBatches(r, g, position.block) - position.dotted;
+  slot.previous = position.previous;
+  slot.current = position.current;
+  slot.update = position.update;
   return slot;
 }
 
@@ -62,11 +62,6 @@ inline uint32_t WriteVersion(const Slot &slot) {
   return kModelVersions - slot.previous - slot.current;
 }
 
-inline uint32_t NextInRing(const Geometry &g, uint32_t place) {
-  #pragma HLS INLINE
-  return place + 1 == g.overlap.ring_batches ? 0 : place + 1;
-}
-
 /// What training counts of its samples and entries.
 struct Counts {
   uint32_t saturations;
@@ -74,9 +69,18 @@ struct Counts {
   uint32_t clipped;
 };
 
-inline Counts CountsAt(const uint32_t position[kPositions]) {
+/// Adds what a pass has counted: once a pass, for a sum that a pass hands to the next is due in a
+/// cycle, and a chain of additions would not be.
+inline void AddCounts(const Counts &pass, Counts &counts) {
   #pragma HLS INLINE
-  const Counts counts = {position[kSaturations], position[kOutside], position[kClipped]};
+  counts.saturations += pass.saturations;
+  counts.outside += pass.outside;
+  counts.clipped += pass.clipped;
+}
+
+inline Counts CountsAt(const Position &position) {
+  #pragma HLS INLINE
+  const Counts counts = {position.saturations, position.outside, position.clipped};
   return counts;
 }
 

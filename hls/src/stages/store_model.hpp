@@ -11,6 +11,7 @@ void StoreModel(const ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<For
                 uint32_t features, uint32_t entries, int32_t *memory, uint64_t offset) {
   #pragma HLS INLINE off
   uint32_t row = 0, lane = 0;
+  Spend(entries + kMemoryLatency);
 STORE_MODEL:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
@@ -29,6 +30,7 @@ void StoreVersion(const ModelEntry model[kModelVersions << CellsLog2<Format>()][
                   uint32_t version, uint32_t features, uint32_t entries, int32_t *memory) {
   #pragma HLS INLINE off
   uint32_t cell = version << CellsLog2<Format>(), lane = 0;
+  Spend(entries + kMemoryLatency);
 STORE_VERSION:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1

@@ -13,6 +13,7 @@ inline void StorePending(const CoefficientEntry coefficient_first[kCoefficientEn
                          int32_t *memory, uint64_t offset) {
   #pragma HLS INLINE off
   uint32_t place = first * batch;
+  Spend(2 * pending * batch + kMemoryLatency);
 STORE_PENDING:
   for (uint32_t i = 0; i < 2 * pending * batch; ++i) {
     #pragma HLS PIPELINE II = 1

@@ -1,6 +1,7 @@
 // The training loop, at II = 1: a pass a cycle. Slot k runs the dot products of batch k
 // (dot_side.hpp) beside the update of batch k - lag (update_side.hpp), whose cells close in turns
-// (turns.hpp); all state is in the local structs of TrainSlots.
+// (turns.hpp), while the next block comes in (fill_block.hpp); all state is in the local structs of
+// TrainSlots.
 //
 // Its feedback paths (coefficient, model) are long; the slot is lengthened by bubbles until every
 // value is ready before it is used (zipml/schedule.hpp), and the DEPENDENCE pragmas promise those
@@ -15,6 +16,7 @@
 #include "../position.hpp"
 #include "../pragmas.hpp"
 #include "dot_side.hpp"
+#include "fill_block.hpp"
 #include "slot.hpp"
 #include "turns.hpp"
 #include "update_side.hpp"
@@ -35,43 +37,45 @@ void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot
     slot.current = written;
     ++slot.update;
     update.ring = NextInRing(g, update.ring);
+    update.ring_cell = NextRingCell(g, update.ring, update.ring_cell);
   }
   if (pass.dots) {
     --slot.left;
     dot.first_row += r.batch;
+    dot.first_address += g.batch_words;
     dot.ring = NextInRing(g, dot.ring);
+    dot.ring_cell = NextRingCell(g, dot.ring, dot.ring_cell);
   }
-  BeginDots(g, dot);
-  BeginUpdate(g, update);
+  BeginDots(dot);
+  BeginUpdate(update);
 }
 
 /// Writes down where training stands, for the next slots.
 template <class Format>
 void LeavePosition(const Registers &r, const Geometry &g, const Slot &slot,
                    const DotSide<Format> &dot, const UpdateSide &update, const Counts &counts,
-                   uint32_t position[kPositions]) {
+                   Position &position) {
   #pragma HLS INLINE
-  position[kSlot] = slot.number;
-  position[kDotted] = BlockBatches(r, g, position[kBlock]) - slot.left;
-  position[kDotRing] = dot.ring;
-  position[kUpdateRing] = update.ring;
-  position[kPrevious] = slot.previous;
-  position[kCurrent] = slot.current;
-  position[kDotVersion] = dot.version;
-  position[kUpdate] = slot.update;
-  position[kSaturations] = counts.saturations;
-  position[kOutside] = counts.outside;
-  position[kClipped] = counts.clipped;
+  position.slot = slot.number;
+  position.dotted = BlockBatches(r, g, position.block) - slot.left;
+  position.dot_ring = dot.ring;
+  position.update_ring = update.ring;
+  position.previous = slot.previous;
+  position.current = slot.current;
+  position.dot_version = dot.version;
+  position.update = slot.update;
+  position.saturations = counts.saturations;
+  position.outside = counts.outside;
+  position.clipped = counts.clipped;
 }
 
 /// Trains through some slots of one block.
 /// \param slots  of this block; `position` says where they begin
 template <class Format>
-void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
-                                                   [1 << BlockWordsLog2(Format::kFormat)],
-                const int32_t block_labels[kBlockSamples],
-                const int32_t block_weights[kBlockSamples], const Registers &r, const Geometry &g,
-                uint32_t slots,
+void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
+                WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
+                LabelEntry block_labels[kBufferSamples], LabelEntry block_weights[kBufferSamples],
+                const Registers &r, const Geometry &g, uint32_t slots,
                 ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                 ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                 RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
@@ -83,21 +87,20 @@ void TrainSlots(const typename Format::word_t words[Format::kBufferPlanes]
                 const int32_t derivative_first[kDerivativeEntries],
                 const int32_t derivative_second[kDerivativeEntries],
                 const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
-                bool in_doubt[kMaxBatch], uint32_t position[kPositions]) {
+                bool in_doubt[kMaxBatch], FillSide &filling, Position &position) {
   #pragma HLS INLINE off
+  FillSide fill = filling;
   DotEntry<Format> dot_base[kMaxBatch], dot_first[kMaxBatch];
   PolynomialEntry product[kMaxBatch], sum[kMaxBatch];
   typename Format::gradient_t gradient[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   typename Format::gradient_t closing[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = closing type = complete dim = 1
-
   constexpr uint32_t kTurns = Turns<Format>();
-  const uint32_t cycles = slots * g.slot_cycles;
-  const uint32_t block_sample = position[kBlock] * r.block_samples;
-  const uint32_t decay = position[kDecayNow], gradient_shift = position[kGradientShiftNow];
+  const uint32_t cycles = slots * g.slot_cycles, block_sample = position.block * r.block_samples;
   const LossRegisters losses = LossRegistersAt(r, position);
   Slot slot = SlotAt(r, g, position);
+  const uint64_t norm = norms[ReadVersion(g, slot)];  // of use in single slots alone
   DotSide<Format> dot = DotSideAt<Format>(r, g, position);
   UpdateSide update = UpdateSideAt(g, position);
   Turn turn = NoTurn<Format>();
@@ -108,43 +111,45 @@ TRAIN:
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
     // clang-format off: one pragma a line
+    ZIPML_NOT_SHARED(words)
+    ZIPML_NOT_SHARED(block_labels)
+    ZIPML_NOT_SHARED(block_weights)
     ZIPML_READ_BEHIND_WRITE(model, ZIPML_UPDATE_LATENCY)
     ZIPML_READ_BEHIND_WRITE(master, ZIPML_UPDATE_LATENCY)
-    ZIPML_READ_BEHIND_WRITE(ring, ZIPML_RESIDUAL_LATENCY)
+    ZIPML_READ_BEHIND_WRITE(ring, ZIPML_RESIDUAL_LATENCY) ZIPML_NO_READ_OF_OWN_WRITE(ring)
     ZIPML_READ_BEHIND_WRITE(coefficient_first, ZIPML_RESIDUAL_LATENCY)
     ZIPML_READ_BEHIND_WRITE(coefficient_second, ZIPML_RESIDUAL_LATENCY)
-    ZIPML_NO_READ_OF_OWN_WRITE(ring)
-    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first)
-    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
+    ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first) ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
     ZIPML_READ_BEHIND_WRITE(dot_base, ZIPML_DOT_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(dot_first, ZIPML_DOT_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(product, ZIPML_POLYNOMIAL_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)
-    // clang-format on
-    BeginPass();
+        // clang-format on
+        BeginPass();
+    FillStep<Format>(r, g, words_in, labels_in, words, block_labels, block_weights, fill);
+    Counts counted = {0, 0, 0};
     const Pass pass = PassOf(g, slot, i < cycles);
     if (pass.runs) dot.version = ReadVersion(g, slot);
     if (pass.dots && slot.cycle < g.slot_cells) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
-                      dot_levels, derivative_first, derivative_second, powers, norms, ring,
+                      dot_levels, derivative_first, derivative_second, powers, norm, ring,
                       coefficient_first, coefficient_second, dot_base, dot_first, product, sum,
-                      in_doubt, dot, counts);
+                      in_doubt, dot, counted);
     }
     if (turn.next != kTurns) {
-      CloseTurn<Format>(r, g, decay, gradient_shift, closing, shifts, model, master, norms, turn,
-                        counts);
+      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, model,
+                        master, norms, turn, counted);
     }
-    const bool due = pass.updates && update.cell != g.cells;
-    if (due && update.pause != 0) {
-      --update.pause;
-    } else if (due) {
+    if (pass.updates && update.cell != g.cells) {
       UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,
                          gradient, closing, update, turn);
     }
+    AddCounts(counted, counts);
     if (pass.runs && ++slot.cycle == g.slot_cycles) EndSlot(r, g, pass, slot, dot, update);
   }
 
   EndPasses();
+  filling = fill;
   LeavePosition(r, g, slot, dot, update, counts, position);
 }
 

@@ -12,8 +12,9 @@ namespace zipml {
 
 /// Where the update side stands.
 struct UpdateSide {
-  uint32_t ring;  // place of the batch in the ring
-  uint32_t pass;  // over the cells of the batch
+  uint32_t ring;       // place of the batch in the ring
+  uint32_t ring_cell;  // its first cell there
+  uint32_t pass;       // over the cells of the batch
   uint32_t sample;
   uint32_t cell;
   uint32_t table;        // first level of the cell's tables
@@ -23,22 +24,23 @@ struct UpdateSide {
 };
 
 /// Takes up the batch that is next in the ring.
-inline void BeginUpdate(const Geometry &g, UpdateSide &update) {
+inline void BeginUpdate(UpdateSide &update) {
   #pragma HLS INLINE
   update.cell = 0;
   update.table = 0;
   update.pause = 0;
-  update.row_address = update.ring * g.slot_cells;
+  update.row_address = update.ring_cell;
   update.address = update.row_address;
 }
 
-inline UpdateSide UpdateSideAt(const Geometry &g, const uint32_t position[kPositions]) {
+inline UpdateSide UpdateSideAt(const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   UpdateSide update;
-  update.ring = position[kUpdateRing];
+  update.ring = position.update_ring;
+  update.ring_cell = update.ring * g.slot_cells;
   update.pass = 0;
   update.sample = 0;
-  BeginUpdate(g, update);
+  BeginUpdate(update);
   return update;
 }
 
@@ -85,7 +87,7 @@ inline void NextUpdateWord(const Registers &r, const Geometry &g, UpdateSide &up
 }
 
 /// One word of the update: adds its terms to the sums of its cell, and hands them to the turns when
-/// they are complete.
+/// they are complete. A cell waits for those of the one before it.
 template <class Format>
 void UpdateStep(const Registers &r, const Geometry &g, const Slot &slot,
                 const RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
@@ -97,6 +99,10 @@ void UpdateStep(const Registers &r, const Geometry &g, const Slot &slot,
                 Turn &turn) {
   #pragma HLS INLINE
   typedef typename Format::gradient_t gradient_t;
+  if (update.pause != 0) {
+    --update.pause;
+    return;
+  }
   const typename Format::cell_t cell = ring[update.address];
   const uint32_t place = update.ring * r.batch + update.sample;
   const Coefficients c = {coefficient_first[place], coefficient_second[place]};
