@@ -242,7 +242,7 @@ ZIPML_INLINE void LookUpRows(const Vector *columns, uint32_t positions, const ui
 /// Sums of 16 rows in each lane: of eight even ones, and of eight odd ones.
 struct RowSums {
   int64_t even[8 * Vector::kLanes], odd[8 * Vector::kLanes];
-  ZIPML_INLINE void AddDigit(const ByteSum &sum, int bits) {
+  __attribute__((noinline)) void AddDigit(const ByteSum &sum, int bits) {
     alignas(64) uint16_t words[2][8 * Vector::kLanes];
     sum.Even().Store(words[0]);
     sum.odd.Store(words[1]);
@@ -420,9 +420,10 @@ ZIPML_INLINE void TransposeFour(Vector *four) {
 }
 
 /// Adds sums of kLanes * 16 bytes of nibbles to the gradient: of feature 8 b + `place` of byte b.
+/// (A call, for it would be compiled in many places.)
 template <int kDigits, int kBits, class TSum>
-inline void AddSums(const ByteSums<kDigits> &sums, int shift, int64_t offset, uint32_t place,
-                    uint32_t groups, TSum *gradient) {
+__attribute__((noinline)) void AddSums(const ByteSums<kDigits> &sums, int shift, int64_t offset,
+                                       uint32_t place, uint32_t groups, TSum *gradient) {
   alignas(64) uint16_t values[2][kDigits][8 * Vector::kLanes];
 #define ZIPML_STORE(D)                                     \
   {                                                        \
