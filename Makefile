@@ -181,6 +181,7 @@ bench: $(VENV)/.built-test
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.command_line
+	$(BIN)/python -m benchmarks.fits
 
 study-levels: $(VENV)/.built-test
 	$(BIN)/python -m studies.levels

@@ -433,3 +433,12 @@ extern "C" void zipml_engine_run(uint32_t word_bits, uint32_t format,
     Train<PlaneValues>(word_bits, a, shape, count, *results);
   }
 }
+
+extern "C" void zipml_engine_run_all(uint32_t word_bits, uint32_t format,
+                                     const ZipmlArguments *arguments, ZipmlResults *results,
+                                     uint32_t count, uint32_t threads) {
+  for (uint32_t i = 0; i < count; ++i) {
+    zipml_engine_run(word_bits, format, arguments + i, results + i, threads);
+    if (results[i].status != zipml::kStatusOk) return;
+  }
+}

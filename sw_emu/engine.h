@@ -8,6 +8,11 @@
 void zipml_engine_run(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
                       ZipmlResults *results, uint32_t threads);
 
+/* The same for `count` runs, one after the other; those behind one that is refused are not started,
+   and their results stay as they were. */
+void zipml_engine_run_all(uint32_t word_bits, uint32_t format, const ZipmlArguments *arguments,
+                          ZipmlResults *results, uint32_t count, uint32_t threads);
+
 /* Which loops a run takes on this machine: "avx512", "avx512bw", "avx2", "neon" or "portable". */
 const char *zipml_engine_loops(void);
 

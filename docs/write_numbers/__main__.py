@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.common import ROOT
 from docs.write_numbers import __doc__ as about
 from docs.write_numbers.markdown import report, table
-from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Loops, Packing, Search
+from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Fits, Loops, Packing, Search
 from docs.write_numbers.of_studies import (
     Convergence,
     Defaults,
@@ -75,6 +75,7 @@ def tables() -> dict[str, list[str]]:
         "docs/boards.md": room.tables(),
         "docs/deep.md": [deep_table()],
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],
+        "docs/estimators.md": [Fits().table()],
         "docs/losses.md": ["\n".join(losses) + "\n"],
         "docs/schedule.md": [schedule.table() + "\n"],
         "docs/speed.md": [Loops().table()],

@@ -183,6 +183,49 @@ class Loops:
         return cells
 
 
+class Fits:
+    """Seconds of whole fits (``make bench``)."""
+
+    def __init__(self) -> None:
+        self.report = report("benchmarks/results/fits")
+
+    def table(self) -> str:
+        rows = [
+            [
+                row["case"],
+                row["name"],
+                f"{row['score']:.3f}",
+                *(self.number(row[key]) for key in ("seconds", "core_seconds")),
+                *(self.number(row[key]) for key in ("times_as_fast", "times_as_cheap")),
+            ]
+            for row in self.report["fits"]
+        ]
+        head = ["rows", "", "score", "s", "core s", "times as fast", "times as cheap"]
+        fresh = [
+            [row["name"], f"{row['seconds']:.1f}", f"{row['core_seconds']:.1f}"]
+            for row in self.report["fresh"]
+        ]
+        return (
+            f"{self.conditions()}\n\n{table(head, rows, 2)}\n\n"
+            "A fresh process that imports the estimator and fits iris:\n\n"
+            f"{table(['', 's', 'core s'], fresh)}\n"
+        )
+
+    @staticmethod
+    def number(value: float) -> str:
+        """Two digits that count, or more before the point."""
+        return f"{value:,.0f}" if value >= 9.5 else f"{value:.2g}"
+
+    def conditions(self) -> str:
+        """On what it was measured."""
+        about = self.report["machine"]
+        return (
+            f"{about['cpu']}, {about['cores']} cores that {about['load']:.0f} processes shared, "
+            f"loops {about['loops']}; NumPy {about['numpy']}, scikit-learn {about['sklearn']}; "
+            f"medians of up to {self.report['rounds']} interleaved fits."
+        )
+
+
 class Search:
     """Finding levels, median seconds (``make bench``)."""
 

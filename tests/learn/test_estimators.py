@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from zipml_pynq import PackedDataset, load_overlay, make_plan, pack
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq.devices import overlay
 from zipml_pynq.errors import ArgumentError, ZipmlWarning
 from zipml_pynq.learn import preparation
 from zipml_pynq.learn.classifier import ZipMLClassifier
@@ -232,7 +233,7 @@ def test_regression_is_as_good_as_the_data():
 def test_options_reach_the_accelerator(options, value_format, monkeypatch):
     formats = []
     monkeypatch.setattr(
-        preparation,
+        overlay,
         "load_overlay",
         lambda source, **k: formats.append(k["value_format"]) or load_overlay(source, **k),
     )

@@ -10,12 +10,61 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.errors import ArgumentError
 
 #: The same for every format.
 _OUTPUTS = INTERFACES["bitplanes"].outputs
+
+
+def _structure(name: str) -> np.dtype:
+    """A structure of ``sw_emu/abi.h`` as NumPy lays it out; pointers are addresses."""
+    kind = ffi.typeof(name)
+    fields = kind.fields
+    return np.dtype(
+        {
+            "names": [field for field, _ in fields],
+            "formats": [f"u{ffi.sizeof(about.type)}" for _, about in fields],
+            "offsets": [about.offset for _, about in fields],
+            "itemsize": ffi.sizeof(kind),
+        }
+    )
+
+
+#: Registers of a start, and of its end, by the names of the registers.
+ARGUMENTS, RESULTS = _structure("ZipmlArguments"), _structure("ZipmlResults")
+
+
+def run_engine(
+    word_bits: int, value_format: int, starts: NDArray[np.void], threads: int
+) -> NDArray[np.void]:
+    """Run the engine so many times, one after the other, in one call.
+
+    Parameters
+    ----------
+    word_bits, value_format, threads
+        See :meth:`Build.run`.
+    starts : ndarray of :data:`ARGUMENTS`, shape (starts,)
+
+    Returns
+    -------
+    ndarray of :data:`RESULTS`, shape (starts,)
+        The first one that was refused is the last that ran; all of those behind are 0.
+    """
+    results = np.zeros(len(starts), RESULTS)
+    lib.zipml_engine_run_all(  # releases the GIL
+        word_bits,
+        value_format,
+        ffi.from_buffer("ZipmlArguments[]", starts),
+        ffi.from_buffer("ZipmlResults[]", results),
+        len(starts),
+        threads,
+    )
+    return results
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.data.alignment import empty_aligned
@@ -18,6 +21,9 @@ from zipml_pynq.data.layout import (
 )
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.rows import float_rows, in_threads, pointer
+
+#: Samples of so many values are packed in one piece by one thread.
+SMALL_VALUES = 1 << 18
 
 
 def pack_planes(
@@ -51,6 +57,94 @@ def pack_full(
     return rows.reshape(-1, words)
 
 
+class Redraws:
+    """Packs the same samples again and again: what stays the same is made once.
+
+    Parameters
+    ----------
+    X : array or sparse matrix
+        Checked raw samples.
+    normalization, layout, seed, level_table
+        As of :func:`pack_planes`.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        normalization: Normalization,
+        layout: Layout,
+        seed: int,
+        level_table: NDArray[np.int16] | None,
+    ) -> None:
+        self.X, self.layout = X, layout
+        self.given = (normalization, layout, seed, level_table)
+        grid = BITPLANES if layout.value_format == REFETCH else layout.value_format
+        self.kept = _fields(normalization, layout, grid, seed, 0, level_table)
+        # small samples are one call of compiled code, which takes no other types
+        ready = not issparse(X) and X.dtype in (np.float32, np.float64)
+        self.small = ready and X.size <= SMALL_VALUES
+
+    def draw(self, order: NDArray[np.intp], draw: int) -> NDArray[np.uint64]:
+        """Planes of the samples in an order, with a draw, as of :func:`pack_planes`."""
+        rows = self.X[order]
+        if not self.small:
+            normalization, layout, seed, level_table = self.given
+            return pack_planes(rows, normalization, layout, seed, draw, level_table, None)
+        rows = np.ascontiguousarray(rows)
+        layout = self.layout
+        planes = empty_aligned(
+            (layout.blocks, layout.block_stride * layout.word_bits // 64), np.uint64
+        )
+        packing = ffi.new("ZipmlPacking *", self.kept)
+        packing.draw, packing.samples = draw, len(rows)
+        packing.row_stride, packing.x_bytes = rows.shape[1], rows.itemsize
+        lib.zipml_pack(
+            packing,
+            ffi.from_buffer(rows),
+            0,
+            layout.blocks,
+            ffi.from_buffer("uint64_t[]", planes),
+        )
+        return planes
+
+
+def _fields(
+    normalization: Normalization,
+    layout: Layout,
+    value_format: str,
+    seed: int,
+    draw: int,
+    level_table: NDArray[np.int16] | None,
+) -> dict[str, Any]:
+    """A ZipmlPacking but for the samples."""
+    stored = () if value_format == FLOAT32 else layout.bits
+    lanes = None  # tables transposed: neighbouring features lie side by side
+    if level_table is not None:
+        lanes = np.ascontiguousarray(
+            np.broadcast_to(level_table.T, (layout.level_count, layout.features))
+        )
+
+    def address(kind: str, array: NDArray) -> Any:
+        # which keeps the array alive as long as it is there itself
+        return ffi.from_buffer(kind, np.ascontiguousarray(array))
+
+    return {
+        "mid": address("double[]", normalization.mid),
+        "divisor": address("double[]", normalization.divisor),
+        "seed": seed,
+        "draw": draw,
+        "columns": normalization.columns,
+        "features": layout.features,
+        "block_samples": layout.block_samples,
+        "word_bits": layout.word_bits,
+        "format": FORMAT_CODES[value_format],
+        "precisions": sum(1 << bits for bits in stored),
+        "dither_planes": layout.dither_planes(),
+        "nearest": layout.sampling == "nearest",
+        "levels": ffi.NULL if lanes is None else address("int16_t[]", lanes),
+    }
+
+
 def _pack_into(
     planes: NDArray[np.uint64],
     X: NDArray,
@@ -67,31 +161,9 @@ def _pack_into(
 
     ``X`` are the samples from the first one of ``first_block`` on.
     """
-    mid, divisor = normalization.mid, normalization.divisor
-    stored = () if value_format == FLOAT32 else layout.bits
-    lanes = None  # tables transposed: neighbouring features lie side by side
-    if level_table is not None:
-        lanes = np.ascontiguousarray(
-            np.broadcast_to(level_table.T, (layout.level_count, layout.features))
-        )
-    fields = {
-        "mid": pointer("const double *", mid),
-        "divisor": pointer("const double *", divisor),
-        "seed": seed,
-        "draw": draw,
-        "columns": normalization.columns,
-        "features": layout.features,
-        # the last ones of a part that is not the end fill their block
-        "samples": first_block * layout.block_samples + X.shape[0],
-        "block_samples": layout.block_samples,
-        "word_bits": layout.word_bits,
-        "format": FORMAT_CODES[value_format],
-        "precisions": sum(1 << bits for bits in stored),
-        "dither_planes": layout.dither_planes(),
-        "nearest": layout.sampling == "nearest",
-        "levels": ffi.NULL if lanes is None else pointer("const int16_t *", lanes),
-    }
-
+    fields = _fields(normalization, layout, value_format, seed, draw, level_table)
+    # the last ones of a part that is not the end fill their block
+    fields["samples"] = first_block * layout.block_samples + X.shape[0]
     size = layout.block_samples
 
     def work(first: int, last: int) -> None:

@@ -1,7 +1,7 @@
-"""The values that planes stand for, unpacked in NumPy and without compiled code.
+"""The values that planes stand for.
 
-What training computes with, for the reference, for the choice of the step, and for all that looks
-at a packed data set again.
+What training computes with: unpacked in NumPy and without compiled code for the reference, and by
+compiled code for the choice of the step and for all that looks at a packed data set again.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq._engine import lib
 from zipml_pynq.constants import CONFIG
+from zipml_pynq.data.grid import decode
 from zipml_pynq.data.layout import streamed_dithers
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.rows import pointer
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -112,8 +115,31 @@ def block_values(
     if layout.value_format == "float32":
         values = float_values(some)
         return values, values
-    one = np.float32(1 << value_fraction_bits(layout.value_format))
     # of independent samples any two will do
-    two = "symmetric" if sampling == "independent" else sampling
-    q = [values.astype(np.float32) / one for values in kernel_values(some, bits, two)]
+    count = min(2, streamed_dithers(sampling, 1))
+    q = [_drawn_values(some, bits, dither) for dither in range(count)]
     return q[0], q[-1]
+
+
+def _drawn_values(some: Any, bits: int, dither: int) -> FloatArray:
+    """One sample of every value, by compiled code: what :func:`kernel_values` finds, as float32."""
+    layout = some.layout
+    codes = np.empty((layout.samples, layout.features), dtype=np.int16)
+    lib.zipml_unpack(
+        pointer("const uint64_t *", some.planes),
+        layout.word_bits,
+        layout.features,
+        layout.block_samples,
+        layout.block_stride,
+        layout.dither_offset(bits) + dither * layout.block_samples * layout.chunks,
+        bits,
+        layout.samples,
+        pointer("int16_t *", codes),
+    )
+    if some.levels is not None:
+        one = np.float32(1 << value_fraction_bits(layout.value_format))
+        return decode(some.levels.astype(np.float32) / one, codes)
+    values = codes.astype(np.float32)
+    values *= np.float32(2.0 ** (2 - bits))
+    values -= np.float32(1)
+    return values

@@ -12,7 +12,7 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.models import probabilities
 from zipml_pynq.learn.parameters import ATTRIBUTES, PARAMETERS
-from zipml_pynq.learn.problem import Problem, own_labels
+from zipml_pynq.learn.problem import SIGNS, Problem, own_labels
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
     available_if,
@@ -20,9 +20,6 @@ from zipml_pynq.learn.sklearn import (
     compute_class_weight,
 )
 from zipml_pynq.learn.streaming import StreamingEstimator
-
-#: What the labels -1 and 1 are normalized by.
-_SIGNS = Normalization(np.zeros(1), np.ones(1), 0.0, 1.0)
 
 
 def _has_probabilities(estimator: ZipMLClassifier) -> bool:
@@ -94,6 +91,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         class_weight: Any = None,
+        n_jobs: int | None = None,
         random_state: Any = None,
         device: Any = "host",
         verbose: int = 0,
@@ -125,6 +123,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             warm_start=warm_start,
+            n_jobs=n_jobs,
             random_state=random_state,
             device=device,
             verbose=verbose,
@@ -205,7 +204,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
                 w = w if weights is None else w * weights
                 w = w if partial else self._scaled(w)
             problems.append(Problem(np.where(positive, 1.0, -1.0), w))
-        return problems, _SIGNS
+        return problems, SIGNS
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Distances to the separating planes, shape (n_samples,) or (n_samples, n_classes)."""

@@ -6,12 +6,14 @@ docs/estimators.md says how the parameters map to packing, plan and driver.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import FLOAT32
@@ -22,6 +24,7 @@ from zipml_pynq.learn.distance import left_to_gain
 from zipml_pynq.learn.model_files import ModelFiles
 from zipml_pynq.learn.objective import Course, Rows, Stopper, constant_objective, stretches
 from zipml_pynq.learn.problem import Data, Problem, Run, is_packed, mean_curve
+from zipml_pynq.learn.side_by_side import Each, Trainee, in_turn, threads
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
     ConvergenceWarning,
@@ -32,7 +35,6 @@ from zipml_pynq.learn.sklearn import (
 )
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.result import TrainResult
 
 #: Batches that the model lags behind: with more, rows of few words would stream faster, in steps
 #: that are smaller by as much.
@@ -91,7 +93,8 @@ class ZipMLEstimator(ModelFiles):
 
         fresh, shuffle = data.draws.fresh, self._shuffles_blocks(data)
         plans = {}
-        for bits in sorted({self._bits_of(e) for e in range(first, epochs)}):
+        last = max(first + 1, min(epochs, len(self._stored_bits())))
+        for bits in sorted({self._bits_of(e) for e in range(first, last)}):
             step = self.eta0
             if step == "auto" and self._schedule == "constant" and epochs > HORIZON:
                 # most trainings end long before the last epoch that they may have
@@ -99,7 +102,7 @@ class ZipMLEstimator(ModelFiles):
             plans[bits] = plan(bits, epochs, step)
         return plans
 
-    def _train(
+    def _trainee(
         self,
         data: Data,
         problem: Problem,
@@ -109,9 +112,8 @@ class ZipMLEstimator(ModelFiles):
         plans: dict[int, Plan] | None,
         epochs: range,
         seed: int,
-        progress: Any,
-    ) -> tuple[Run, dict[int, Plan]]:
-        """Train one linear model."""
+    ) -> Trainee:
+        """One linear model before it is trained; without ``plans`` they are made."""
         packed = data.packed
         weights = problem.weights
         if problem.labels is not None:
@@ -121,41 +123,93 @@ class ZipMLEstimator(ModelFiles):
             labels = packed.normalization.transform_labels(problem.labels)
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
-        if self._ends_at_horizon(data, epochs):
-            epochs = range(epochs.start, min(epochs.stop, HORIZON))
-        if plans is None:
-            plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
 
-        def objectives(
-            rows: Rows,
-        ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-            return lambda models: rows.objectives(
-                models, labels, weights, self.loss, float(self.alpha)
-            )
+        of = (labels, weights, self.loss, float(self.alpha))
+
+        def objectives(rows: Rows, models: NDArray[np.float64]) -> NDArray[np.float64]:
+            return rows.objectives(models, *of)
+
+        def left(rows: Rows, model: NDArray[np.float64]) -> float:
+            return left_to_gain(rows, model, *of)
 
         stopper = None
         size = constant_objective(labels, weights, self.loss)
         if self.tol is not None and len(epochs) > 1:
-            objective = objectives(data.validation or data.train)
-            stopper = Stopper(objective, size, self.tol, self.n_iter_no_change)
-        before = len(course)
-        results = self._run(data, packed, plans, start, course, epochs, stopper, progress)
-        models = course.models(range(before + 1, len(course) + 1))
-        curve = objectives(data.train)(models / MODEL_ONE)
+            watched = data.validation or data.train
+            stopper = Stopper(
+                lambda models: objectives(watched, models), size, self.tol, self.n_iter_no_change
+            )
+        if plans is None:
+            plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
+        model = start if len(course) == 0 else course.history[-1][-1]
+        return Trainee(packed, plans, objectives, left, size, course, model, stopper)
+
+    def _train(
+        self,
+        trainees: list[Trainee],
+        data: Data,
+        epochs: range,
+        progress: Any,
+        each: Each = in_turn,
+    ) -> list[Run]:
+        """Train models side by side until the last epoch, or until little is left to gain."""
+        layout = data.packed.layout
+        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        named = epochs[1 : max(1, len(self._stored_bits()) - epochs.start)]
+        changes = [e for e in named if self._bits_of(e) != self._bits_of(e - 1)]
+        active = trainees
+        for first, stop in stretches(epochs.start, epochs.stop, changes):
+            if first in changes:
+                for one in active:
+                    one.course.precision_changes()
+            bits = self._bits_of(first)
+            for begin, end in data.draws.pieces(first, stop):
+                data.draws.make(begin, end, each)
+
+                train = partial(
+                    Trainee.train,
+                    driver=driver,
+                    draws=data.draws,
+                    bits=bits,
+                    first=begin,
+                    stop=end,
+                    progress=progress,
+                )
+                each(train, active)
+            if not any(c >= stop for c in changes):
+                ended = each(Trainee.ends, active)
+                active = [one for one, end in zip(active, ended, strict=True) if not end]
+            if not active:
+                break
+        return each(lambda one: self._trained(one, data), trainees)
+
+    def _trained(self, one: Trainee, data: Data) -> Run:
+        """What a training came to."""
+        models = one.course.models(range(one.before + 1, len(one.course) + 1)) / MODEL_ONE
+        curve = one.objectives(data.train, models)
         held = None
         best = len(models) - 1
         if data.validation is not None:
-            held = objectives(data.validation)(models / MODEL_ONE)
+            held = one.objectives(data.validation, models)
             best = int(np.argmin(held))
-        model = np.rint(models[best]).astype(np.int32)
-        zero = float(objectives(data.train)(np.zeros((1, len(model))))[0])
-        self._judge(float(curve[best]), max(size, zero), results)
-        stopped = stopper is None or stopper.stopped
-        run = Run(model, packed.normalization, curve, held, stopped, results, course, size)
-        if stopper is not None and held is None and data.train.exact:
-            x = model / MODEL_ONE
-            run.left = left_to_gain(data.train, x, labels, weights, self.loss, float(self.alpha))
-        return run, plans
+        model = np.rint(models[best] * MODEL_ONE).astype(np.int32)
+        zero = float(one.objectives(data.train, np.zeros((1, len(model))))[0])
+        left = None
+        if one.stopper is not None and held is None and data.train.exact:
+            left = one.left(data.train, model / MODEL_ONE)
+        return Run(
+            model,
+            one.packed.normalization,
+            curve,
+            held,
+            one.stopper is None or one.stopper.stopped,
+            one.results,
+            one.course if self.warm_start else None,
+            one.size,
+            left,
+            float(curve[best]),
+            max(one.size, zero),
+        )
 
     def _ends_at_horizon(self, data: Data, epochs: range) -> bool:
         """Whether noise that every epoch has alike would add up beyond what the step allows."""
@@ -163,65 +217,22 @@ class ZipMLEstimator(ModelFiles):
         chosen = self.eta0 == "auto" and self._schedule == "constant"
         return once and chosen and epochs.start < HORIZON
 
-    def _run(
-        self,
-        data: Data,
-        packed: PackedDataset,
-        plans: dict[int, Plan],
-        start: NDArray[np.int32] | None,
-        course: Course,
-        epochs: range,
-        stopper: Stopper | None,
-        progress: Any,
-    ) -> list[TrainResult]:
-        """Go on with a course until the last epoch, or until little is left to gain."""
-        layout = packed.layout
-        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
-        changes = [e for e in epochs[1:] if self._bits_of(e) != self._bits_of(e - 1)]
-        results: list[TrainResult] = []
-        model = start if len(course) == 0 else course.history[-1][-1]
-        for first, stop in stretches(epochs.start, epochs.stop, changes):
-            if first in changes:
-                course.precision_changes()
-            plan = plans[self._bits_of(first)].part(first, stop)
-
-            def redraw(epoch: int, first: int = first) -> PackedDataset:
-                return data.draws.of(packed, first + epoch)
-
-            result = driver.train(
-                redraw(0),
-                plan,
-                model=model,
-                progress=progress,
-                redraw=redraw if data.draws.changes else None,
-                judge=False,
-            )
-            results.append(result)
-            model = result.model_fixed
-            course.add(result.history_fixed)
-            if stopper is not None and not any(c >= stop for c in changes) and stopper(course):
-                break
-        return results
-
-    def _judge(self, objective: float, size: float, results: list[TrainResult]) -> None:
-        """Raise where training ended far from any use; tell where results were clamped.
-
-        ``objective`` is that of the model, ``size`` that of models without use.
-        """
-        saturations = sum(result.saturations for result in results)
-        if not objective <= DIVERGED * size:
+    def _judge(self, run: Run) -> None:
+        """Raise where training ended far from any use; tell where results were clamped."""
+        saturations = sum(result.saturations for result in run.results)
+        if not run.objective <= DIVERGED * run.useless:
             error = DivergenceError(
-                f"training diverged: the objective ended at {objective:g}, a model that is 0 has "
-                f"{size:g}; a smaller step (eta0), more bits or redraw=True help"
+                f"training diverged: the objective ended at {run.objective:g}, a model that is 0 "
+                f"has {run.useless:g}; a smaller step (eta0), more bits or redraw=True help"
             )
-            error.result = results[-1]
+            error.result = run.results[-1]
             raise error
         if saturations:
             warnings.warn(
                 f"{saturations} results were clamped: predictions of some samples, or entries of "
                 "the model, are beyond 128 in normalized units; alpha keeps them smaller",
                 ZipmlWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _fit(
@@ -261,24 +272,65 @@ class ZipMLEstimator(ModelFiles):
             bool(self.early_stopping),
             y if isinstance(self, ClassifierMixin) else None,
         )
-        shared = all(p.weights is problems[0].weights for p in problems)
-        plans: dict[int, Plan] | None = None
-        runs = []
-        with self._bar(epochs * len(problems)) as bar:
-            for number, problem in enumerate(problems):
-                course = Course(bool(self.average))
-                if go_on:
-                    course = self.__dict__.get("_courses", {}).get(number, course)
-                start = self.model_[number] if go_on else None
-                span = range(done, done + epochs)
-                run, plans = self._train(data, problem, like, start, course, plans, span, seed, bar)
-                runs.append(run)
-                if not shared:
-                    plans = None
+        span = range(done, done + epochs)
+        if self._ends_at_horizon(data, span):
+            span = range(done, min(span.stop, HORIZON))
+        runs = self._train_all(data, problems, like, span, seed, go_on)
+        for run in runs:
+            self._judge(run)
         if self.tol is not None:
             self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done)
         return self
+
+    def _train_all(
+        self,
+        data: Data,
+        problems: Sequence[Problem],
+        like: Normalization | None,
+        epochs: range,
+        seed: int,
+        go_on: bool,
+    ) -> list[Run]:
+        """Train the models of all problems, from those that are there if ``go_on``."""
+        plans: dict[int, Plan] | None = None
+
+        def trainee(number: int) -> Trainee:
+            course = Course(bool(self.average))
+            if go_on:
+                course = self.__dict__.get("_courses", {}).get(number, course)
+            start = self.model_[number] if go_on else None
+            return self._trainee(data, problems[number], like, start, course, plans, epochs, seed)
+
+        first = trainee(0)
+        if all(problem.weights is problems[0].weights for problem in problems):
+            plans = first.plans
+
+        def later(number: int) -> Trainee:
+            return trainee(number) if number else first
+
+        numbers = range(len(problems))
+        with (
+            self._bar(len(epochs) * len(problems)) as bar,
+            self._threads(data, len(problems)) as each,
+        ):
+            if data.draws.changes:
+                return self._train(each(later, numbers), data, epochs, bar, each)
+            # without draws to share, what belongs to a model is there for as long as it trains
+            return [
+                run
+                for runs in each(
+                    lambda number: self._train([later(number)], data, epochs, bar), numbers
+                )
+                for run in runs
+            ]
+
+    def _threads(self, data: Data, models: int) -> Any:
+        """What calls functions with models, on ``n_jobs`` threads where the device allows it."""
+        layout = data.packed.layout
+        driver = self._driver(layout.value_format, layout.features, layout.word_bits)
+        # any other device does one thing at a time
+        return threads(self.n_jobs if isinstance(driver, HostDriver) else 1, models)
 
     def _tell_distance(self, runs: list[Run], epochs: int, tol: float) -> None:
         """Warn of a model that is far from the optimum, or may be where that cannot be measured."""

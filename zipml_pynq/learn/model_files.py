@@ -26,6 +26,7 @@ _TOLD = (
     "bytes_streamed_",
     "refetched_",
     "saturated_",
+    "label_ranges_",
 )
 
 
@@ -123,7 +124,8 @@ class ModelFiles(Preparation):
                 setattr(estimator, name, np.array(value) if isinstance(value, list) else value)
         estimator.normalization_ = model.normalization
         estimator.model_ = model.model_fixed
-        estimator.coef_ = model.coef if is_classifier else model.coef[0]
+        one = not is_classifier and not hasattr(estimator, "label_ranges_")
+        estimator.coef_ = model.coef[0] if one else model.coef
         estimator.intercept_ = model.intercept
         estimator.n_features_in_ = model.normalization.columns
         if model.classes is not None:

@@ -55,7 +55,7 @@ _SKLEARN_LOSSES = {
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """One linear model, or one for each class against the rest, with all that predicting takes.
+    """One linear model, or one for each class or target, with all that predicting takes.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class LinearModel:
         if self.classes is None:
             if LOSSES[self.loss].margin:
                 raise ArgumentError(f"classes was None with loss {self.loss!r}, of a classifier")
-            wanted = 1
+            wanted = max(1, models)
         else:
             classes = np.asarray(self.classes)
             if classes.dtype.kind == "O":  # text of a frame
@@ -126,7 +126,7 @@ class LinearModel:
         if models != wanted or (self.classes is not None and len(self.classes) < 2):
             raise ArgumentError(
                 f"classes was {self.classes} with {models} model(s); two classes have one model, "
-                "more have one each, and regression has one"
+                "more have one each, and regression has one a target"
             )
         if self.feature_names is not None and len(self.feature_names) != columns:
             raise ArgumentError(
@@ -211,7 +211,7 @@ class LinearModel:
         return z[:, 0] if z.shape[1] == 1 else z
 
     def predict(self, X: Any) -> NDArray:
-        """Labels (N,) of raw samples: numbers in raw units, or classes."""
+        """Labels (N,) of raw samples: numbers in raw units, (N, models) of several, or classes."""
         z = self.decision_function(X)
         if self.classes is None:
             return z
@@ -327,8 +327,9 @@ class LinearModel:
         intercept = self.normalization.intercept
         if self.classes is None:
             estimator = LinearRegression(fit_intercept=intercept)
-            estimator.coef_ = self.coef[0].copy()
-            estimator.intercept_ = float(self.intercept[0])
+            one = len(self.coef) == 1
+            estimator.coef_ = self.coef[0].copy() if one else self.coef.copy()
+            estimator.intercept_ = float(self.intercept[0]) if one else self.intercept.copy()
         else:
             loss = _SKLEARN_LOSSES[self.loss]
             estimator = SGDClassifier(loss=loss, fit_intercept=intercept)
@@ -354,7 +355,8 @@ class LinearModel:
         Returns
         -------
         onnx.ModelProto
-            Input ``X``, (N, columns). Regression: output ``prediction``, (N,). Classification:
+            Input ``X``, (N, columns). Regression: output ``prediction``, (N,), of several targets
+            (N, models). Classification:
             ``label``, (N,), int64 or text (float64 where the classes are not whole numbers), then
             ``probabilities``, (N, classes), with the logistic loss, or else ``scores``, (N,
             models), the decision function.

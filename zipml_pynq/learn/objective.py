@@ -96,7 +96,9 @@ class Rows:
         z2 = z1 if self.exact else (self.q2 @ x).astype(np.float64)
         if found.margin:
             sign = np.where(y < 0, -1.0, 1.0)
-            losses = (found.value(sign * z1) + found.value(sign * z2)) / 2
+            losses = found.value(sign * z1)
+            if not self.exact:
+                losses = (losses + found.value(sign * z2)) / 2
         else:
             losses = (z1 - y) * (z2 - y) / 2
         if weights is not None:

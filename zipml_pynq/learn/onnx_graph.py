@@ -97,7 +97,9 @@ def onnx_model(
     graph.constants |= {"coef": coef.T.copy(), "intercept": intercept}
     graph.node("Cast", "X", "samples", to=graph.types.DOUBLE)
     graph.node("Gemm", "samples coef intercept", "z")
-    if classes is None:
+    if classes is None and len(intercept) > 1:
+        graph.number("prediction", "z", ["N", len(intercept)])
+    elif classes is None:
         graph.constants["last"] = np.array([1])
         graph.node("Squeeze", "z last", "column")
         graph.number("prediction", "column", ["N"])

@@ -86,6 +86,10 @@ PARAMETERS = """\
     n_iter_no_change : int, default=5
     warm_start : bool, default=False
         ``fit`` goes on from the last one: its model, normalization and place in the schedules.
+    n_jobs : int or None, default=None
+        Models that are trained at a time, of several classes or targets, by the device "host": as
+        scikit-learn's, so 1 by default, -1 for as many as there are processors. The model does not
+        depend on it.
     random_state : int, RandomState or None, default=None
         Of draws, order of rows, validation set and quantization on chip.
     device : str, path or driver, default="host"
@@ -151,6 +155,7 @@ class Parameters(BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         warm_start: bool = False,
+        n_jobs: int | None = None,
         random_state: Any = None,
         device: Any = "host",
         verbose: int = 0,
@@ -181,6 +186,7 @@ class Parameters(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
@@ -228,6 +234,14 @@ class Parameters(BaseEstimator):
         check_int("max_iter", self.max_iter, 1, CONFIG.max_epochs)
         check_int("batch_size", self.batch_size, 1, CONFIG.max_batch)
         check_int("n_iter_no_change", self.n_iter_no_change, 1, CONFIG.max_epochs)
+        if self.n_jobs is not None and (
+            isinstance(self.n_jobs, bool)
+            or not isinstance(self.n_jobs, int | np.integer)
+            or self.n_jobs == 0
+        ):
+            raise ArgumentError(
+                f"n_jobs was {self.n_jobs!r}; allowed are None and integers other than 0"
+            )
         check_positive("validation_fraction", self.validation_fraction)
         if self.validation_fraction >= 1:
             raise ArgumentError(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from zipml_pynq.accelerator.driver import SgdDriver
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
 from zipml_pynq.data.checks import check_int
@@ -21,7 +20,6 @@ from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.rows import available_bytes
 from zipml_pynq.devices import bitstreams
-from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.parameters import Parameters
@@ -29,9 +27,11 @@ from zipml_pynq.learn.problem import Data, Draws, head, is_packed
 from zipml_pynq.learn.sklearn import (
     RegressorMixin,
     _check_sample_weight,
-    train_test_split,
     validate_data,
 )
+
+if TYPE_CHECKING:
+    from zipml_pynq.accelerator.driver import SgdDriver
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
 REDRAWN_VALUES = 1 << 21
@@ -46,6 +46,8 @@ _loaded = threading.local()
 
 def _load(source: str, **options: Any) -> SgdDriver:
     """The driver of an overlay, loaded once a thread."""
+    from zipml_pynq.devices.overlay import load_overlay  # only here does anything need pynq
+
     cache = _loaded.__dict__.setdefault("drivers", {})
     key = (source, *sorted(options.items()))
     if key not in cache:
@@ -63,9 +65,13 @@ class Preparation(Parameters):
     ) -> SgdDriver | HostDriver:
         """The driver for a value format; on the emulated device of the word width that fits."""
         device = getattr(self.device, "driver", self.device)
-        if isinstance(device, SgdDriver | HostDriver):
+        if isinstance(device, HostDriver):
             return device
         if not isinstance(device, str | os.PathLike):
+            from zipml_pynq.accelerator.driver import SgdDriver
+
+            if isinstance(device, SgdDriver):
+                return device
             raise ArgumentError(
                 f"device was {device!r}; allowed are 'host', 'emulated', a board's name, the path "
                 "of a bitstream, and a loaded driver"
@@ -96,6 +102,7 @@ class Preparation(Parameters):
                 accept_sparse="csr",
                 dtype=[np.float64, np.float32],
                 y_numeric=isinstance(self, RegressorMixin),
+                multi_output=isinstance(self, RegressorMixin),
                 ensure_min_samples=1,
             )
         packed = X if isinstance(X, PackedDataset) else PackedDataset.load(X)
@@ -114,10 +121,11 @@ class Preparation(Parameters):
             )
         if y is not None:
             y = np.asarray(y)
-            if y.shape != (packed.layout.samples,):
+            several = isinstance(self, RegressorMixin) and y.ndim == 2 and y.shape[1] > 0
+            if y.shape[:1] != (packed.layout.samples,) or not (several or y.ndim == 1):
                 raise ArgumentError(
                     f"y had shape {y.shape}; allowed is one label a sample, "
-                    f"({packed.layout.samples},)"
+                    f"({packed.layout.samples},), for regression also a column a target"
                 )
         return packed, y
 
@@ -280,18 +288,21 @@ class Preparation(Parameters):
                     f"{blocks} block(s), of which whole ones are held out: none is left to train on"
                 )
         sampling = "symmetric" if sampling == "double" else sampling
+        first = head(packed, train)
         return Data(
             packed,
-            head(packed, train),
+            first,
             np.arange(packed.layout.samples),
             Rows.drawn(packed, bits, sampling, 0, train),
-            Draws(packed, changes=self._draws_anew(packed)),
+            Draws(first, changes=self._draws_anew(packed)),
             Rows.drawn(packed, bits, sampling, train, blocks) if validate else None,
         )
 
     def _split(
         self, rows: NDArray[np.intp], seed: int, strata: NDArray | None
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        from sklearn.model_selection import train_test_split  # takes long to import
+
         try:
             train, held = train_test_split(
                 rows, test_size=self.validation_fraction, random_state=seed, stratify=strata

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq.accelerator.host import KEPT_BYTES, Draw
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.data.planes import pack_planes
+from zipml_pynq.data.planes import Redraws
 from zipml_pynq.learn.objective import Course, Rows
 from zipml_pynq.training.result import TrainResult
 
-#: Draws that are kept for the models to come, in bytes.
-KEPT_BYTES = 64 << 20
+#: What labels between -1 and 1 are normalized by.
+SIGNS = Normalization(np.zeros(1), np.ones(1), 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,48 +50,60 @@ class Draws:
         self.packed = packed
         self.X = X
         self.changes = changes
-        self._kept: dict[int, NDArray[np.uint64]] = {}
+        self._made: dict[int, Draw] = {}
+        if self.fresh:
+            self._redraws = Redraws(
+                X, packed.normalization, packed.layout, packed.seed, packed.levels
+            )
 
     @property
     def fresh(self) -> bool:
         """Whether every epoch has a draw of its own."""
         return self.changes and self.X is not None
 
+    def pieces(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Epochs ``first`` to ``stop - 1``, as many at a time as have their draws in memory."""
+        size = max(1, KEPT_BYTES // self.packed.planes.nbytes) if self.changes else stop - first
+        for begin in range(first, stop, size):
+            yield begin, min(begin + size, stop)
+
+    def make(self, first: int, stop: int, each: Callable[..., Any]) -> None:
+        """Make the draws of epochs ``first`` to ``stop - 1``, in place of those before."""
+        self._made = {}
+        if self.changes:
+            epochs = range(first, stop)
+            self._made = dict(zip(epochs, each(self._make, epochs), strict=True))
+
+    def made(self, epoch: int) -> Draw:
+        """One of the draws that :meth:`make` made."""
+        return self._made[epoch]
+
+    def _make(self, epoch: int) -> Draw:
+        own = self.packed
+        samples = own.layout.samples
+        order = np.arange(len(own.labels))
+        if epoch == 0:
+            return Draw(own.planes, order, own.full)
+        order[:samples] = np.random.default_rng((own.seed, epoch)).permutation(samples)
+        if self.X is None:
+            again = own.reordered(order[:samples])
+            return Draw(again.planes, order, again.full)
+        planes = self._redraws.draw(order[:samples], own.draw + epoch)
+        return Draw(planes, order, None if own.full is None else own.full[order])
+
     def of(self, packed: PackedDataset, epoch: int) -> PackedDataset:
         """The samples of ``packed``, whose labels may be others, as an epoch has them."""
         if not self.changes or epoch == 0:
             return packed
-        own = self.packed
-        order = np.random.default_rng((own.seed, epoch)).permutation(packed.layout.samples)
-        if self.X is None:
-            return packed.reordered(order)
-        planes = self._kept.get(epoch)
-        if planes is None:
-            planes = pack_planes(
-                self.X[order],
-                own.normalization,
-                own.layout,
-                own.seed,
-                own.draw + epoch,
-                own.levels,
-                None,
-            )
-            # several models take the same draws one after the other
-            if (len(self._kept) + 1) * planes.nbytes <= KEPT_BYTES:
-                self._kept[epoch] = planes
+        made = self._made.get(epoch) or self._make(epoch)
         return replace(
             packed,
-            planes=planes,
-            draw=own.draw + epoch,
-            labels=_reordered(packed.labels, order),
-            weights=None if packed.weights is None else _reordered(packed.weights, order),
-            full=None if packed.full is None else _reordered(packed.full, order),
+            planes=made.planes,
+            draw=packed.draw if self.X is None else self.packed.draw + epoch,
+            labels=packed.labels[made.order],
+            weights=None if packed.weights is None else packed.weights[made.order],
+            full=made.full,
         )
-
-
-def _reordered(a: NDArray, order: NDArray[np.intp]) -> NDArray:
-    """Samples in another order, the padding behind them."""
-    return np.concatenate([a[order], a[len(order) :]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +135,7 @@ class Run:
 
     ``size`` is the objective of the best constant model, ``left`` what is known to be left to gain;
     None where nothing is known.
+    ``objective`` is that of the model, ``useless`` of those that any training should better.
     """
 
     model: NDArray[np.int32]
@@ -133,6 +147,8 @@ class Run:
     course: Course | None = None
     size: float = 0.0
     left: float | None = None
+    objective: float = 0.0
+    useless: float = 0.0
 
 
 def head(packed: PackedDataset, blocks: int) -> PackedDataset:

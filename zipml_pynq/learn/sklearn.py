@@ -4,11 +4,11 @@ Nothing else in the package needs it, and boards do not have it.
 """
 
 try:
+    from joblib import effective_n_jobs as effective_n_jobs  # type: ignore[import-untyped]
     from sklearn.base import BaseEstimator as BaseEstimator
     from sklearn.base import ClassifierMixin as ClassifierMixin
     from sklearn.base import RegressorMixin as RegressorMixin
     from sklearn.exceptions import ConvergenceWarning as ConvergenceWarning
-    from sklearn.model_selection import train_test_split as train_test_split
     from sklearn.utils import check_random_state as check_random_state
     from sklearn.utils import compute_class_weight as compute_class_weight
     from sklearn.utils.extmath import safe_sparse_dot as safe_sparse_dot

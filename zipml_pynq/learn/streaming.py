@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.estimator import DELAY, ZipMLEstimator
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.problem import Draws, Problem, Run, is_packed
+from zipml_pynq.learn.side_by_side import in_turn
 from zipml_pynq.learn.sklearn import ClassifierMixin, check_random_state
 from zipml_pynq.learn.stream import STEP_SHARE, Stream
 from zipml_pynq.training.losses import LOSSES
@@ -55,7 +57,8 @@ class StreamingEstimator(ZipMLEstimator):
         packed = self._pack(
             X, _labels(problems[0]), None, normalization, seed, calls * PASSES, grows=True
         )
-        draws = Draws(packed, X)
+        draws = Draws(packed, X, changes=passes > 1)
+        draws.make(0, passes, in_turn)
         layout = packed.layout
         driver = self._driver(layout.value_format, layout.features, layout.word_bits)
         # the mean of all models counts the later ones more, each by the rows of its call
@@ -65,15 +68,11 @@ class StreamingEstimator(ZipMLEstimator):
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
             plan = self._stream_plan(own, stream, rows, seed, calls, passes)
-
-            def redraw(epoch: int, own: PackedDataset = own) -> PackedDataset:
-                return draws.of(own, epoch)
-
             result = driver.train(
                 own,
                 plan,
                 model=None if last is None else last[number],
-                redraw=redraw if passes > 1 else None,
+                redraw=partial(draws.of, own) if passes > 1 else None,
                 judge=False,
             )
             ends.append(result.model)

@@ -27,6 +27,8 @@ MOMENT_VALUES = 1 << 22
 DENSE_FEATURES = 1024
 #: Values that second moments are summed up over at a time.
 _PART_VALUES = 1 << 18
+#: Rows of matrices whose eigenvalues are computed, not approached by iteration.
+_SMALL_MATRIX = 128
 _POWER_ITERATIONS = 30
 
 
@@ -51,8 +53,13 @@ class Moments:
 
 
 def _largest_eigenvalue(windows: FloatArray) -> float:
-    """Largest eigenvalue of ``Z^T Z / len(Z)`` over the windows Z, by power iteration."""
+    """Largest eigenvalue of ``Z^T Z / len(Z)`` over the windows Z; of large ones by iteration."""
     count, rows, features = windows.shape
+    if min(rows, features) <= _SMALL_MATRIX:
+        turned = windows.transpose(0, 2, 1)
+        # both products have the same eigenvalues but for zeros
+        square = windows @ turned if rows < features else turned @ windows
+        return float(np.linalg.eigvalsh(square)[:, -1].max()) / rows
     v = np.random.default_rng(0).standard_normal((count, features, 1)).astype(np.float32)
     norms = np.zeros((count, 1, 1), dtype=np.float32)
     for _ in range(_POWER_ITERATIONS):

@@ -1,0 +1,273 @@
+"""Seconds of whole fits, packing included, beside scikit-learn's estimators on the same rows.
+
+Fits of a case are interleaved, medians are reported. What takes longer than half a minute is
+fitted once. Each of ours is there twice: as it is by default, and stopped at the fewest epochs, of
+powers of two, whose test score is at least the other's (looked for before the clock runs). At the
+end the first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json``
+and ``fits.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import datasets
+from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from benchmarks.common import data_file, parser_of, publish
+from zipml_pynq import ZipMLClassifier, ZipMLRegressor
+from zipml_pynq.accelerator.machine import machine
+
+#: Epochs at which ours may be stopped: where data are drawn once, 64 are most of those it may have.
+STOPS = (2, 4, 8, 16, 32, 64)
+#: Seconds from which a fit is not repeated.
+LONG = 30.0
+JOBS = 2
+FRESH = {
+    "ZipMLClassifier": "from zipml_pynq import ZipMLClassifier as Estimator",
+    "scikit-learn SGDClassifier": "from sklearn.linear_model import SGDClassifier as Estimator",
+    "imports of scikit-learn's base alone": "import sklearn.base",
+}
+IRIS = """
+from sklearn.datasets import load_iris
+X, y = load_iris(return_X_y=True)
+Estimator().fit(X, y)
+"""
+
+
+@dataclass
+class Case:
+    """Rows to train and to test on, our estimator and the other one, both by a random state."""
+
+    name: str
+    train: tuple[NDArray, NDArray]
+    test: tuple[NDArray, NDArray]
+    ours: Callable[..., Any]
+    other: Callable[..., Any]
+    other_name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def small() -> Iterator[Case]:
+    """scikit-learn's own tables, beside its SGD on standardized columns."""
+    for name in ("digits", "wine", "breast_cancer", "diabetes"):
+        X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+        a, b, c, d = train_test_split(X, y, random_state=0)
+        sgd = SGDRegressor if name == "diabetes" else SGDClassifier
+        yield Case(
+            f"{name}, {X.shape[0]:,} x {X.shape[1]}",
+            (a, c),
+            (b, d),
+            ZipMLRegressor if name == "diabetes" else ZipMLClassifier,
+            lambda sgd=sgd, **options: make_pipeline(StandardScaler(), sgd(**options)),
+            f"StandardScaler, {sgd.__name__}",
+        )
+
+
+def mnist() -> Iterator[Case]:
+    """Ten classes; columns scaled to [0, 1], which suits SGD better than unit variance."""
+    path = data_file("mnist")
+    if path is None:
+        return
+    with np.load(path) as archive:
+        X, A = (archive[f"X_{part}"].reshape(-1, 784).astype(np.float32) for part in PARTS)
+        y, b = (archive[f"y_{part}"] for part in PARTS)
+    yield Case(
+        f"MNIST, {X.shape[0]:,} x 784, 10 classes",
+        (X, y),
+        (A, b),
+        ZipMLClassifier,
+        lambda **options: make_pipeline(MinMaxScaler(), SGDClassifier(n_jobs=JOBS, **options)),
+        f"MinMaxScaler, SGDClassifier(n_jobs={JOBS})",
+        {"n_jobs": JOBS},
+    )
+
+
+PARTS = ("train", "test")
+
+
+def made(scale: float) -> Iterator[Case]:
+    """A linear probe on embeddings, and one class; normal values, so columns need no scaling."""
+    rng = np.random.default_rng(0)
+    n, m, columns, classes = int(100_000 * scale), 10_000, 512, 100
+    centres = rng.standard_normal((classes, columns), dtype=np.float32)
+    y = rng.integers(classes, size=n + m)
+    X = rng.standard_normal((n + m, columns), dtype=np.float32) + np.float32(0.2) * centres[y]
+    yield Case(
+        f"embeddings, {n:,} x {columns}, {classes} classes",
+        (X[:n], y[:n]),
+        (X[n:], y[n:]),
+        ZipMLClassifier,
+        lambda random_state: LogisticRegression(),
+        "LogisticRegression",
+        {"loss": "logistic", "n_jobs": JOBS},
+    )
+    n, columns = int(200_000 * scale), 1_000
+    X = rng.standard_normal((n + m, columns), dtype=np.float32)
+    z = X @ rng.standard_normal(columns, dtype=np.float32)
+    y = (z + z.std() * rng.standard_normal(n + m, dtype=np.float32) > 0).astype(np.int64)
+    yield Case(
+        f"one class, {n:,} x {columns:,}",
+        (X[:n], y[:n]),
+        (X[n:], y[n:]),
+        ZipMLClassifier,
+        SGDClassifier,
+        "SGDClassifier",
+    )
+
+
+def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
+    """A row for each way to fit a case."""
+    fits = {
+        case.other_name: case.other,
+        "ZipML": lambda **options: case.ours(**options, **case.options),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in fits}
+    core_seconds: dict[str, list[float]] = {name: [] for name in fits}
+    scores: dict[str, list[float]] = {name: [] for name in fits}
+
+    def fit(name: str, seed: int) -> None:
+        start, on_cores = time.perf_counter(), time.process_time()
+        fitted = fits[name](random_state=seed).fit(*case.train)
+        core_seconds[name].append(time.process_time() - on_cores)
+        seconds[name].append(time.perf_counter() - start)
+        scores[name].append(fitted.score(*case.test))
+        print(case.name, name, seconds[name][-1], scores[name][-1], file=sys.stderr)
+
+    fit(case.other_name, 0)
+    for epochs in STOPS:
+
+        def stopped(epochs: int = epochs, **options: Any) -> Any:
+            return case.ours(max_iter=epochs, tol=None, **options, **case.options)
+
+        reached = stopped(random_state=0).fit(*case.train).score(*case.test)
+        if reached >= scores[case.other_name][0]:
+            name = f"ZipML, {epochs} epochs"
+            fits[name], seconds[name], core_seconds[name], scores[name] = stopped, [], [], []
+            break
+    for seed in range(rounds):
+        for name in fits:
+            if len(seconds[name]) <= seed and (seed == 0 or max(seconds[name]) < LONG):
+                fit(name, seed)
+    other = statistics.median(seconds[case.other_name])
+    other_core = statistics.median(core_seconds[case.other_name])
+    return [
+        {
+            "case": case.name,
+            "name": name,
+            "fits": len(times),
+            "seconds": statistics.median(times),
+            "spread": [min(times), max(times)],
+            "score": statistics.mean(scores[name]),
+            "times_as_fast": other / statistics.median(times),
+            "core_seconds": statistics.median(core_seconds[name]),
+            "times_as_cheap": other_core / statistics.median(core_seconds[name]),
+        }
+        for name, times in seconds.items()
+    ]
+
+
+def fresh(rounds: int) -> list[dict[str, Any]]:
+    """Seconds of processes that import an estimator and fit iris."""
+    seconds: dict[str, list[float]] = {name: [] for name in FRESH}
+    core_seconds: dict[str, list[float]] = {name: [] for name in FRESH}
+    for _ in range(rounds):
+        for name, line in FRESH.items():
+            code = line + IRIS if "Estimator" in line else line
+            start, on_cores = time.perf_counter(), os.times()
+            subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+            seconds[name].append(time.perf_counter() - start)
+            end = os.times()
+            core_seconds[name].append(
+                end.children_user
+                + end.children_system
+                - on_cores.children_user
+                - on_cores.children_system
+            )
+    return [
+        {
+            "name": name,
+            "seconds": statistics.median(times),
+            "spread": [min(times), max(times)],
+            "core_seconds": statistics.median(core_seconds[name]),
+        }
+        for name, times in seconds.items()
+    ]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The rows as tables."""
+    about = report["machine"]
+    lines = [
+        "# Whole fits",
+        "",
+        f"`python -m benchmarks.fits`, {about['cpu']}, {about['cores']} cores, "
+        f"{about['load']:.1f} processes on them, loops {about['loops']}; NumPy {about['numpy']}, "
+        f"scikit-learn {about['sklearn']}. Everything from raw rows to the fitted model; medians "
+        "of interleaved fits, test accuracy or R2 their mean. Core seconds are those of all "
+        "threads of the process: what a fit costs where other processes take the cores.",
+        "",
+        "| rows | | fits | score | seconds | from | to | times as fast | core seconds "
+        "| times as cheap |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in report["fits"]:
+        low, high = row["spread"]
+        lines.append(
+            f"| {row['case']} | {row['name']} | {row['fits']} | {row['score']:.4f} "
+            f"| {row['seconds']:.3g} | {low:.3g} | {high:.3g} | {row['times_as_fast']:.2g} "
+            f"| {row['core_seconds']:.3g} | {row['times_as_cheap']:.2g} |"
+        )
+    lines += [
+        "",
+        "A fresh process that imports the estimator and fits iris:",
+        "",
+        "| | seconds | from | to | core seconds |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in report["fresh"]:
+        low, high = row["spread"]
+        lines.append(
+            f"| {row['name']} | {row['seconds']:.2f} | {low:.2f} | {high:.2f} "
+            f"| {row['core_seconds']:.2f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    import sklearn
+
+    parser = parser_of(__doc__, "benchmarks")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the made rows")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # most of these end before they have converged
+    about = {**machine(), "sklearn": sklearn.__version__}
+    rows = []
+    for cases in (small(), mnist(), made(options.scale)):
+        for case in cases:
+            rows += measure(case, options.rounds)
+    report = {
+        "machine": about,
+        "rounds": options.rounds,
+        "fits": rows,
+        "fresh": fresh(options.rounds),
+    }
+    publish(options.output, "fits", report, markdown(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Models that are trained side by side, from the same packed samples and the same draws of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.learn.objective import Course, Rows, Stopper
+from zipml_pynq.learn.problem import Draws
+from zipml_pynq.learn.sklearn import effective_n_jobs
+from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.result import TrainResult
+
+T = TypeVar("T")
+U = TypeVar("U")
+#: Calls a function with each of some things, on threads or one after the other, and returns what it
+#: returned, in their order.
+Each = Callable[[Callable[[T], U], Sequence[T]], list[U]]
+
+
+@contextmanager
+def threads(n_jobs: int | None, most: int) -> Iterator[Each]:
+    """A way to do at most ``most`` things on ``n_jobs`` threads; what takes long has no GIL."""
+    jobs = min(effective_n_jobs(n_jobs), most)
+    if jobs == 1:
+        yield in_turn
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        yield lambda work, things: list(pool.map(work, things))
+
+
+def in_turn(work: Callable[[T], U], things: Sequence[T]) -> list[U]:
+    """The same without threads."""
+    return [work(thing) for thing in things]
+
+
+@dataclass(eq=False)
+class Trainee:
+    """A linear model while it is trained.
+
+    Parameters
+    ----------
+    packed : PackedDataset
+        The samples of epoch 0 with this model's labels.
+    plans : dict of int to Plan
+        Of all epochs, for each precision.
+    objectives : callable
+        Of rows and models (models, features) in normalized units: the objective of each.
+    left : callable
+        Of rows and a model: what is known to be left to gain.
+    size : float
+        The objective of the best constant model.
+    course : Course
+        The models so far.
+    model : ndarray of int32, optional
+        Where training goes on.
+    stopper : Stopper, optional
+        The rule that ends it.
+    """
+
+    packed: PackedDataset
+    plans: dict[int, Plan]
+    objectives: Callable[[Rows, NDArray[np.float64]], NDArray[np.float64]]
+    left: Callable[[Rows, NDArray[np.float64]], float]
+    size: float
+    course: Course
+    model: NDArray[np.int32] | None
+    stopper: Stopper | None
+    results: list[TrainResult] = field(default_factory=list)
+    before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = len(self.course)
+
+    def train(
+        self, driver: Any, draws: Draws, bits: int, first: int, stop: int, progress: Any
+    ) -> None:
+        """Go on with the epochs ``first`` to ``stop - 1``, whose draws are made."""
+        plan = self.plans[bits].part(first, stop)
+        if isinstance(driver, HostDriver) and draws.changes and progress is None:
+            made = [draws.made(epoch) for epoch in range(first, stop)]
+            result = driver.train_drawn(self.packed, plan, made, self.model)
+        else:
+            result = driver.train(
+                draws.of(self.packed, first),
+                plan,
+                model=self.model,
+                progress=progress,
+                redraw=(lambda e: draws.of(self.packed, first + e)) if draws.changes else None,
+                judge=False,
+            )
+        self.results.append(result)
+        self.model = result.model_fixed
+        self.course.add(result.history_fixed)
+
+    def ends(self) -> bool:
+        """Whether little is left to gain."""
+        return self.stopper is not None and self.stopper(self.course)
