@@ -112,14 +112,16 @@ $(VENV)/.built-study: $(VENV)/.built-test
 # ---- C++ test bench, with sanitizers -----------------------------------------------------------
 # The kernel is built on the vendor's simulation headers: their own shifts trip -fsanitize=shift, and
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
-# runs the engine with every check on, on two threads, and a second time without this machine's own
-# loops; function clones are off there, for their resolvers run before the sanitizer does. In the long
-# sweep the kernel's processes run side by side, with clocks; in the short one, as the vendor's C
-# simulation has it, one after the other.
+# runs the engine with every check on, on two threads, once with each set of loops that this machine
+# runs (a set that it does not run is the best one again), those on planes at every size; function
+# clones are off there, for their resolvers run before the sanitizer does. In the long sweep the
+# kernel's processes run side by side, with clocks; in the short one, as the vendor's C simulation has
+# it, one after the other.
 BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
-ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_AVX512_LOOPS
+ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_VECTOR_LOOPS -DZIPML_ON_PLANES
+LOOPS := portable avx2 avx512bw
 TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch
 WIDTHS := 64 128 512
 BENCHES := $(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width))) \
@@ -150,32 +152,36 @@ build/tb/%.passed: $(NATIVE) $(wildcard hls/tb/*) $(VENV)/.tools
 	$(CXX) $(BENCH_FLAGS) $(options) $(subject) \
 		-isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
 	build/tb/$*
-	$(if $(filter engine-%,$*),ZIPML_LOOPS=portable build/tb/$*)
+	$(if $(filter engine-%,$*),for loops in $(LOOPS); do ZIPML_LOOPS=$$loops build/tb/$* || exit 1; done)
 	@touch $@
 
 # ---- packing and engine on Arm -----------------------------------------------------------------
 # A board builds them for itself, without any vendor header: built here as there (the flags are those
-# of sw_emu/extension.py), run under qemu, the same bits as this machine's. Linked statically, so that
-# no libraries of the target have to be installed.
-CROSS_aarch64 := aarch64-linux-gnu-g++ qemu-aarch64
-CROSS_armhf := arm-linux-gnueabihf-g++ qemu-arm
-CROSS_BUILD := -std=c++14 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -Ihls/include -Isw_emu \
-	sw_emu/tb/checksum.cpp $(filter-out sw_emu/kernel%,$(wildcard sw_emu/*.cpp))
+# of sw_emu/extension.py), run under qemu, the same bits as this machine's portable loops; so do its
+# other loops. Linked statically, so that no libraries of the target have to be installed.
+CROSS_aarch64 := aarch64-linux-gnu-g++ qemu-aarch64 neon
+CROSS_armhf := arm-linux-gnueabihf-g++ qemu-arm portable
+CROSS_BUILD := -std=c++14 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -DZIPML_ON_PLANES \
+	-Ihls/include -Isw_emu sw_emu/tb/checksum.cpp $(filter-out sw_emu/kernel%,$(wildcard sw_emu/*.cpp))
 
 test-cross: cross-aarch64 cross-armhf
 
 build/cross/host.txt: $(NATIVE)
 	@mkdir -p build/cross
 	$(CXX) $(CROSS_BUILD) -o build/cross/host
-	build/cross/host > $@.new && mv $@.new $@
+	ZIPML_LOOPS=portable build/cross/host > $@.new
+	for loops in $(LOOPS) best; do ZIPML_LOOPS=$$loops build/cross/host | cmp $@.new - || exit 1; done
+	mv $@.new $@
 
 cross-%: build/cross/host.txt
-	@for tool in $(CROSS_$*); do command -v $$tool > /dev/null || { \
+	@for tool in $(wordlist 1,2,$(CROSS_$*)); do command -v $$tool > /dev/null || { \
 		echo "test-cross: $* skipped, because $$tool is not installed"; exit 0; }; done; \
 	set -ex -- $(CROSS_$*); \
 	$$1 $(CROSS_BUILD) -static -o build/cross/$*; \
-	$$2 build/cross/$* > build/cross/$*.txt; \
-	cmp build/cross/host.txt build/cross/$*.txt
+	for loops in portable $$3; do \
+		ZIPML_LOOPS=$$loops $$2 build/cross/$* > build/cross/$*.txt; \
+		cmp build/cross/host.txt build/cross/$*.txt; \
+	done
 
 # ---- fuzzing -------------------------------------------------------------------------------------
 # Minutes; a little of it is among the tests. Writes the figures of docs/reliability.md.
@@ -211,6 +217,7 @@ docs: $(VENV)/.built-test
 # Beside QUIVER where ZIPML_QUIVER names a checkout of its repository.
 bench: $(VENV)/.built-test
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.loops
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.command_line

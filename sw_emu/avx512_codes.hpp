@@ -5,7 +5,7 @@
 #include "rows.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__) && \
-    (!defined(ZIPML_NO_CLONES) || defined(ZIPML_AVX512_LOOPS))
+    (!defined(ZIPML_NO_CLONES) || defined(ZIPML_VECTOR_LOOPS))
 #define ZIPML_HAS_AVX512 1
 // GCC 12's own header starts from values that it leaves undefined on purpose
 #if !defined(__clang__)

@@ -2,10 +2,12 @@
 // rows stay in the second cache from dot products to update; threads share the features.
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <thread>
 #include <vector>
 
 extern "C" {
+#include "engine.h"
 #include "float_sgd.h"
 }
 #include "clones.h"
@@ -13,36 +15,61 @@ extern "C" {
 
 namespace {
 
-/// Lanes of a sum as a vector of the compiler's, not aligned.
-typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
-constexpr uint32_t kLanes = sizeof(Lanes) / sizeof(float);
+#define ZIPML_INLINE __attribute__((always_inline)) inline
 
-inline void AddProduct(const float *a, const float *x, Lanes &sum) {
-  sum += *reinterpret_cast<const Lanes *>(a) * *reinterpret_cast<const Lanes *>(x);
-}
+/// 16 lanes of a sum, as one vector of the compiler's or two, not aligned. (GCC keeps vectors that
+/// are wider than the machine's in memory.)
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float Sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+constexpr uint32_t kLanes = 16;
+
+struct OneVector {
+  Sixteen v;
+  ZIPML_INLINE void AddProduct(const float *a, const float *x) {
+    v += *reinterpret_cast<const Sixteen *>(a) * *reinterpret_cast<const Sixteen *>(x);
+  }
+  ZIPML_INLINE void Add(const OneVector &other) { v += other.v; }
+  ZIPML_INLINE float Lane(uint32_t l) const { return v[l]; }
+};
+
+struct TwoVectors {
+  Eight low, high;
+  ZIPML_INLINE void AddProduct(const float *a, const float *x) {
+    low += *reinterpret_cast<const Eight *>(a) * *reinterpret_cast<const Eight *>(x);
+    high += *reinterpret_cast<const Eight *>(a + 8) * *reinterpret_cast<const Eight *>(x + 8);
+  }
+  ZIPML_INLINE void Add(const TwoVectors &other) {
+    low += other.low;
+    high += other.high;
+  }
+  ZIPML_INLINE float Lane(uint32_t l) const { return l < 8 ? low[l] : high[l - 8]; }
+};
 
 /// A row at a time: one stream of memory is what hardware fetches ahead best. Sums run in lanes, so
 /// that they are vectorized without -ffast-math and round the same on every machine.
-ZIPML_CLONES float Dot(const float *a, const float *x, uint32_t features) {
-  Lanes s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};  // independent, so that additions overlap
+template <class TLanes>
+ZIPML_INLINE float Dot(const float *a, const float *x, uint32_t features) {
+  TLanes s0 = {}, s1 = {}, s2 = {}, s3 = {};  // independent, so that additions overlap
   uint32_t j = 0;
   for (; j + 4 * kLanes <= features; j += 4 * kLanes) {
-    AddProduct(a + j, x + j, s0);
-    AddProduct(a + j + kLanes, x + j + kLanes, s1);
-    AddProduct(a + j + 2 * kLanes, x + j + 2 * kLanes, s2);
-    AddProduct(a + j + 3 * kLanes, x + j + 3 * kLanes, s3);
+    s0.AddProduct(a + j, x + j);
+    s1.AddProduct(a + j + kLanes, x + j + kLanes);
+    s2.AddProduct(a + j + 2 * kLanes, x + j + 2 * kLanes);
+    s3.AddProduct(a + j + 3 * kLanes, x + j + 3 * kLanes);
   }
-  for (; j + kLanes <= features; j += kLanes) AddProduct(a + j, x + j, s0);
-  const Lanes sum = (s0 + s1) + (s2 + s3);
+  for (; j + kLanes <= features; j += kLanes) s0.AddProduct(a + j, x + j);
+  s0.Add(s1);
+  s2.Add(s3);
+  s0.Add(s2);
   float total = 0;
   for (; j < features; ++j) total += a[j] * x[j];
-  for (uint32_t l = 0; l < kLanes; ++l) total += sum[l];
+  for (uint32_t l = 0; l < kLanes; ++l) total += s0.Lane(l);
   return total;
 }
 
 /// x <- x - decay x - sum over rows of coefficients[row] * values[row], what is subtracted times
 /// factors if there are any.
-ZIPML_CLONES void Update(const float *values, size_t stride, const float *coefficients,
+ZIPML_INLINE void Update(const float *values, size_t stride, const float *coefficients,
                          uint32_t rows, uint32_t features, float decay, const float *factors,
                          float *model) {
   const uint32_t tile = 256;  // of the model, that stays in the first cache
@@ -73,8 +100,47 @@ ZIPML_CLONES void Update(const float *values, size_t stride, const float *coeffi
   }
 }
 
+/// The two loops for an instruction set.
+struct FloatLoops {
+  float (*dot)(const float *, const float *, uint32_t);
+  void (*update)(const float *, size_t, const float *, uint32_t, uint32_t, float, const float *,
+                 float *);
+};
+
+#define ZIPML_FLOAT_LOOPS(NAME, LANES, ATTRIBUTE)                                                  \
+  ATTRIBUTE float Dot##NAME(const float *a, const float *x, uint32_t features) {                   \
+    return Dot<LANES>(a, x, features);                                                             \
+  }                                                                                                \
+  ATTRIBUTE void Update##NAME(const float *values, size_t stride, const float *coefficients,       \
+                              uint32_t rows, uint32_t features, float decay, const float *factors, \
+                              float *model) {                                                      \
+    Update(values, stride, coefficients, rows, features, decay, factors, model);                   \
+  }                                                                                                \
+  constexpr FloatLoops k##NAME = {Dot##NAME, Update##NAME};
+
+ZIPML_FLOAT_LOOPS(Plain, TwoVectors, )
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ZIPML_NO_CLONES)
+ZIPML_FLOAT_LOOPS(Avx2, TwoVectors, __attribute__((target("avx2"))))
+ZIPML_FLOAT_LOOPS(Avx512, OneVector, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw"))))
+
+/// The best ones for this machine, but no wider than the engine's where it is asked for its own of
+/// AVX2: the two are compared.
+FloatLoops LoopsOfEngine() {
+  const bool narrow = std::strcmp(zipml_engine_loops(), "avx2") == 0;
+  if (!narrow && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return kAvx512;
+  }
+  return __builtin_cpu_supports("avx2") ? kAvx2 : kPlain;
+}
+#else
+FloatLoops LoopsOfEngine() { return kPlain; }
+#endif
+
 /// What every thread is told.
 struct Run {
+  FloatLoops loops;
   const float *values, *labels;
   float *model, *history;
   uint32_t samples, features, batch, epochs, delay;
@@ -105,8 +171,8 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
     uint32_t updated = 0;
     const auto update = [&] {
       const uint32_t k = updated++;
-      Update(values + static_cast<size_t>(k) * batch * stride, stride, coefficients_of(k),
-             rows_of(k), features, run.decays[epoch], factors, model);
+      run.loops.update(values + static_cast<size_t>(k) * batch * stride, stride, coefficients_of(k),
+                       rows_of(k), features, run.decays[epoch], factors, model);
     };
     for (uint32_t k = 0; k < batches; ++k) {
       if (stop.Wanted()) return;
@@ -114,7 +180,7 @@ void Train(const Run &run, uint32_t thread, uint32_t first, uint32_t last,
       const uint32_t rows = rows_of(k);
       float *coefficients = coefficients_of(k);
       for (uint32_t i = 0; i < rows; ++i) {
-        coefficients[i] = Dot(values + (begin + i) * stride, model, features);
+        coefficients[i] = run.loops.dot(values + (begin + i) * stride, model, features);
       }
       exchange.HandIn(thread, turn, coefficients, rows);
       exchange.Take(turn++, coefficients, rows);
@@ -149,8 +215,8 @@ extern "C" int32_t zipml_float_sgd(const float *values, const float *labels, flo
                                    const float *steps, const float *decays, const float *factors,
                                    uint32_t threads, const uint32_t *asked) {
   if (samples == 0 || features == 0 || batch == 0 || epochs == 0 || threads == 0) return -1;
-  const Run run = {values, labels, model, history, samples, features,
-                   batch,  epochs, delay, steps,   decays,  factors};
+  const Run run = {LoopsOfEngine(), values, labels, model, history, samples, features,
+                   batch,           epochs, delay,  steps, decays,  factors};
   const uint32_t groups = (features + 63) / 64;
   const uint32_t count = std::min(std::min(threads, groups), zipml::kMaxThreads);
   zipml::Stop stop(asked);

@@ -45,15 +45,49 @@ struct PlaneRows {
   size_t row;                     // uint64 from one sample to the next
   uint32_t words;                 // of a sample, one group of codes each
   uint32_t samples;
+
+  /// The rows of base planes, the most significant one first, then of the dithers.
+  const uint64_t *PlaneOf(uint32_t number) const {
+    if (number < base_planes) return base + number * plane;
+    return number == base_planes ? first_dither : second_dither;
+  }
 };
 
-/// A model as the loops multiply with it: integer digits, and the sum of the entries.
+/// Planes and samples that one call of loops on planes takes at most.
+constexpr uint32_t kMaxPlanes = 9, kMaxPlaneSamples = 64;
+
+/// How a sum of four numbers is cut into digits of so many bits.
+struct Cut {
+  int digits, bits;
+};
+
+/// For sums of 0 to `width`. Two digits of 7 bits add up in a byte, or four of 6, which is faster.
+inline Cut CutFor(int64_t width) {
+  for (const Cut cut : {Cut{2, 6}, Cut{3, 6}, Cut{3, 7}, Cut{4, 6}, Cut{4, 7}}) {
+    if (width >> cut.digits * cut.bits == 0) return cut;
+  }
+  return {5, 7};
+}
+
+/// A model as the loops multiply with it: integer digits, and the sum of the entries. Or tables of
+/// the sums of subsets of every four features' entries, for loops on planes.
 struct DigitModel {
-  explicit DigitModel(size_t size) : digits((size + kGroup) * 6), count(0), shift(0), sum(0) {}
+  DigitModel(size_t size, bool tables)
+      : digits(tables ? 0 : (size + kGroup) * 6),
+        subsets(tables ? size / 4 * 16 * 5 : 0),
+        entries(tables ? size : 0),
+        lowest(tables ? size / 4 : 0),
+        has_tables(tables) {}
   Aligned<uint8_t> digits;
-  int count;
-  int shift;  // entries are digits * 2^shift: dot products have to be multiplied
-  int64_t sum;
+  Aligned<uint8_t> subsets;
+  Aligned<int32_t> entries;  // of the model, that tables are made of
+  Aligned<int32_t> lowest;   // sum of each table, which it has as 0
+  const bool has_tables;
+  Cut cut = {2, 6};  // of what tables have
+  int64_t lowest_sum = 0;
+  int count = 0;
+  int shift = 0;  // entries are digits * 2^shift: dot products have to be multiplied
+  int64_t sum = 0;
 };
 
 /// Steps of the features, by their positions: how far a step in 32 bits shifts each one's gradient
@@ -95,6 +129,19 @@ struct GradientLoops {
                 const int32_t *one, const int32_t *two, TSum *gradient);
 };
 
+/// Double sampling, symmetric, straight from the planes: nothing is kept of a tile, and a model is
+/// split into tables.
+struct PlaneLoops {
+  /// Whether they are faster than loops on rows.
+  bool (*pay)(uint32_t base_planes, uint32_t features, uint32_t batch);
+  /// As load_pairs of RowLoops, and the gradients as its pairs.
+  void (*dots)(const PlaneRows &planes, const DigitModel &model, int64_t *sums);
+  void (*gradient)(const PlaneRows &planes, const int32_t *one, const int32_t *two,
+                   int64_t *gradient);
+  void (*short_gradient)(const PlaneRows &planes, const int32_t *one, const int32_t *two,
+                         int32_t *gradient);
+};
+
 /// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
 struct RowLoops {
   const char *name;
@@ -132,6 +179,7 @@ struct RowLoops {
   GradientLoops<int64_t> gradient;
   /// Where sums are known to fit.
   GradientLoops<int32_t> short_gradient;
+  const PlaneLoops *on_planes;  // or null
 };
 
 namespace portable {
@@ -373,7 +421,8 @@ static const RowLoops kLoops = {"portable",
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient, PairGradient<int64_t>},
-                                {Gradient, PairGradient<int32_t>}};
+                                {Gradient, PairGradient<int32_t>},
+                                nullptr};
 
 }  // namespace portable
 }  // namespace zipml

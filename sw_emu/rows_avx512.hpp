@@ -5,8 +5,7 @@
 #include "avx512_codes.hpp"
 
 #ifdef ZIPML_HAS_AVX512
-// GCC 12's own header starts from values that it leaves undefined on purpose
-#if !defined(__clang__)
+#if !defined(__clang__)  // as in avx512_codes.hpp
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -588,7 +587,8 @@ static const RowLoops kLoops = {"avx512",
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient<int64_t>, PairGradient<int64_t>},
-                                {Gradient<int32_t>, PairGradient<int32_t>}};
+                                {Gradient<int32_t>, PairGradient<int32_t>},
+                                nullptr};
 
 }  // namespace avx512
 }  // namespace zipml

@@ -10,7 +10,10 @@
 
 #include "clones.h"
 #include "rows.hpp"
+#include "rows_avx2.hpp"
 #include "rows_avx512.hpp"
+#include "rows_avx512bw.hpp"
+#include "rows_neon.hpp"
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
 
@@ -49,15 +52,36 @@ struct Share {
   uint32_t slots() const { return ahead ? 2 : 1; }
 };
 
-/// The best loops for this machine; the environment variable ZIPML_LOOPS=portable, for tests and
-/// comparisons, asks for the others.
+/// The best loops for this machine, or those that the environment variable ZIPML_LOOPS names, for
+/// tests and comparisons, where it can run them.
 inline const RowLoops &Loops() {
+  struct Choice {
+    const RowLoops *loops;
+    bool runs;
+  };
+  const Choice choices[] = {
 #ifdef ZIPML_HAS_AVX512
-  const char *wanted = std::getenv("ZIPML_LOOPS");
-  const bool portable_wanted = wanted != nullptr && std::strcmp(wanted, "portable") == 0;
-  if (!portable_wanted && avx512::Runs()) return avx512::kLoops;
+      {&avx512::kLoops, avx512::Runs()},
 #endif
-  return portable::kLoops;
+#ifdef ZIPML_HAS_AVX512BW
+      {&avx512bw::kLoops, avx512bw::Runs()},
+#endif
+#ifdef ZIPML_HAS_AVX2
+      {&avx2::kLoops, avx2::Runs()},
+#endif
+#ifdef ZIPML_HAS_NEON
+      {&neon::kLoops, true},
+#endif
+      {&portable::kLoops, true},
+  };
+  const char *wanted = std::getenv("ZIPML_LOOPS");
+  const RowLoops *best = nullptr;
+  for (const Choice &choice : choices) {
+    if (!choice.runs) continue;
+    if (wanted != nullptr && std::strcmp(wanted, choice.loops->name) == 0) return *choice.loops;
+    if (best == nullptr) best = choice.loops;
+  }
+  return *best;
 }
 
 /// Bytes of rows that tiles have: what stays in a core's first cache between dot products and
@@ -144,11 +168,15 @@ class PlaneValues {
         codes_(word_bits, a, s, share),
         features_(share.features()),
         pairs_(a.sampling == kDoubleSymmetric),
-        tile_(TileSamples(BytesOf(share.widest), codes_.samplings(), share, a.batch)),
-        digits_(size()) {
-    for (uint32_t i = 0; i < share.slots(); ++i) {
-      rows_.emplace_back(static_cast<size_t>(tile_ + 3) * BytesOf(size()));
-    }
+        on_planes_(PlaneLoopsFor(a, share)),
+        tile_(on_planes_ != nullptr
+                  ? std::min(a.batch, kMaxPlaneSamples)
+                  : TileSamples(BytesOf(share.widest), codes_.samplings(), share, a.batch)),
+        loaded_(share.slots()),
+        digits_(size(), on_planes_ != nullptr) {
+    const size_t bytes =
+        on_planes_ != nullptr ? 0 : static_cast<size_t>(tile_ + 3) * BytesOf(size());
+    for (uint32_t i = 0; i < share.slots(); ++i) rows_.emplace_back(bytes);
   }
 
   uint32_t size() const { return codes_.size(); }
@@ -202,7 +230,10 @@ class PlaneValues {
     uint8_t *rows = rows_[slot].data();
     uint8_t *second = rows + static_cast<size_t>(count) * size();
     const uint32_t factors = a_.sampling == kIndependent ? a_.degree : codes_.samplings();
-    if (pairs_) {
+    if (on_planes_ != nullptr) {
+      loaded_[slot] = codes_.Rows(block, sample, count, 0, true);
+      on_planes_->dots(loaded_[slot], digits_, dots);
+    } else if (pairs_) {
       codes_.loops().load_pairs(codes_.Rows(block, sample, count, 0, true), rows, digits_, dots);
     }
     for (uint32_t k = 0; k < factors && !pairs_; k += 2) {
@@ -219,16 +250,25 @@ class PlaneValues {
   /// Symmetric: Q1 c2 + Q2 c1; else Q c, of the one sample that counts.
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int64_t *sums) {
+    if (on_planes_ != nullptr) return on_planes_->gradient(loaded_[slot], one, two, sums);
     AddGradient(codes_.loops().gradient, rows_[slot].data(), one, two, count, sums);
   }
   void AddGradient(uint32_t slot, const int32_t *one, const int32_t *two, uint32_t count,
                    int32_t *sums) {
+    if (on_planes_ != nullptr) return on_planes_->short_gradient(loaded_[slot], one, two, sums);
     AddGradient(codes_.loops().short_gradient, rows_[slot].data(), one, two, count, sums);
   }
 
  private:
   /// From a gradient to the model.
   static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
+
+  const PlaneLoops *PlaneLoopsFor(const ZipmlArguments &a, const Share &share) const {
+    const PlaneLoops *loops = codes_.loops().on_planes;
+    const bool pay =
+        pairs_ && loops != nullptr && loops->pay(BasePlanes(a.bits), share.widest, a.batch);
+    return pay ? loops : nullptr;
+  }
 
   /// What a sample's codes of so many features take.
   uint32_t BytesOf(uint32_t size) const {
@@ -250,7 +290,9 @@ class PlaneValues {
   const CodeRows codes_;
   const uint32_t features_;
   const bool pairs_;
+  const PlaneLoops *const on_planes_;  // if they do it
   const uint32_t tile_;
+  std::vector<PlaneRows> loaded_;       // of each slot, for loops on planes
   std::vector<Aligned<uint8_t>> rows_;  // of each slot
   DigitModel digits_;
 };
@@ -307,7 +349,7 @@ class LevelValues : public WideSums {
         tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
                           a.batch)),
         code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
-        digits_(size()),
+        digits_(size(), false),
         sums_(4 * tile_),
         coefficients_(2 * tile_),
         high_sums_(size()),

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from zipml_pynq._engine import ffi, lib
 from zipml_pynq.accelerator.builds import Build
 from zipml_pynq.accelerator.segments import streamed_layout
 from zipml_pynq.constants import CONFIG, LIMITS, MODEL_ONE
@@ -52,6 +54,17 @@ class Case:
     packed: RandomDataset
     plan: Plan
     model: NDArray[np.int32]
+
+
+#: Sets of loops that the engine has, of which a machine runs some.
+LOOPS = ("avx512", "avx512bw", "avx2", "neon", "portable")
+
+
+def force_loops(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have the engine take the named loops; skip the test where this machine does not run them."""
+    monkeypatch.setenv("ZIPML_LOOPS", name)
+    if ffi.string(lib.zipml_engine_loops()).decode() != name:
+        pytest.skip(f"this machine does not run the loops {name}")
 
 
 def random_levels(rng: np.random.Generator, tables: int, bits: int) -> NDArray[np.int16]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.common import ROOT
 from docs.write_numbers import __doc__ as about
 from docs.write_numbers.markdown import report, table
-from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Fits, Packing, Search, fuzz
+from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Fits, Loops, Packing, Search, fuzz
 from docs.write_numbers.of_studies import (
     Convergence,
     Defaults,
@@ -79,6 +79,7 @@ def tables() -> dict[str, list[str]]:
         "docs/estimators.md": [Fits().table()],
         "docs/losses.md": ["\n".join(losses) + "\n"],
         "docs/schedule.md": [schedule.table() + "\n"],
+        "docs/speed.md": [Loops().table()],
         "docs/step.md": [step.table() + "\n"],
     }
 

@@ -115,6 +115,74 @@ best precision, batch and number of epochs:
 """
 
 
+class Loops:
+    """The engine with the loops of two instruction sets (``python -m benchmarks.loops``)."""
+
+    SETS = ("avx2", "avx512")
+
+    def __init__(self) -> None:
+        self.reports = [report(f"benchmarks/results/loops_{name}") for name in self.SETS]
+
+    def table(self) -> str:
+        """What is wanted and what is, side by side."""
+        rows = [
+            self._row("1 bit / float32", LARGE, 64, "engine, 1 bit, double", ("4", "4.5")),
+            self._row("2 bits / float32", LARGE, 64, "engine, 2 bits, double", ("4", "4.5")),
+            self._row("4 bits / float32", LARGE, 64, "engine, 4 bits, double", ("3", "4")),
+            self._row("8 bits / float32", LARGE, 64, "engine, 8 bits, double", ("1.8", "2.5")),
+            self._threads(),
+            self._row(
+                "10,000 x 100, 4 bits / float32",
+                "uniform 10,000 x 100",
+                64,
+                "engine, 4 bits, double",
+                ("1.5", "1.5"),
+            ),
+            self._row("4 bits / float32, batch 16", LARGE, 16, "engine, 4 bits, double", ("", "")),
+            self._row(
+                "4 bits with an 8-bit model / float32",
+                LARGE,
+                64,
+                "engine, 4 bits, double, 8-bit model",
+                ("", ""),
+            ),
+        ]
+        head = ["", "AVX2 wanted", "AVX2 is", "AVX-512 VNNI wanted", "AVX-512 VNNI is"]
+        machines = "; ".join(
+            f"{name} on {r['machine']['cpu']}, load average {r['machine']['load']:.1f}"
+            for name, r in zip(("AVX2", "AVX-512 VNNI"), self.reports, strict=True)
+        )
+        return f"{table(head, rows)}\n\n{machines}.\n"
+
+    def _seconds(self, number: int, data: str, batch: int, name: str, threads: int = 1) -> float:
+        return next(
+            r["seconds"]
+            for r in self.reports[number]["rows"]
+            if (r["data"], r["batch"], r["name"], r["threads"]) == (data, batch, name, threads)
+        )
+
+    def _row(
+        self, title: str, data: str, batch: int, name: str, wanted: tuple[str, str]
+    ) -> list[str]:
+        cells = [title]
+        for number, least in enumerate(wanted):
+            full = self._seconds(number, data, batch, "float32 engine")
+            ratio = full / self._seconds(number, data, batch, name)
+            missed = ", missed" if least and ratio < float(least) else ""
+            cells += [least, f"{ratio:.2f}{missed}"]
+        return cells
+
+    def _threads(self) -> list[str]:
+        cells = ["two threads / one, 4 bits"]
+        for number in range(len(self.SETS)):
+            one, two = (
+                self._seconds(number, LARGE, 64, "engine, 4 bits, double", threads)
+                for threads in (1, 2)
+            )
+            cells += ["1.6", f"{one / two:.2f}{', missed' if one / two < 1.6 else ''}"]
+        return cells
+
+
 class Fits:
     """Seconds of whole fits (``make bench``)."""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cases import Case, random_case, run_build, run_segments
+from tests.cases import LOOPS, Case, force_loops, random_case, run_build, run_segments
 from tests.strategies import COUNTERS, SHIFTS, any_case, segmented_case
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG
@@ -326,15 +326,14 @@ def test_updates_of_every_size_have_the_references_bits(
         check(case)
 
 
-@pytest.mark.parametrize("loops", ["avx512", "portable"])
+@pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("bits", [1, 3, 8])
 @pytest.mark.parametrize("shift", range(CONFIG.max_feature_shift + 1))
 def test_every_step_of_a_feature_in_32_and_64_bits(
     monkeypatch: pytest.MonkeyPatch, loops: str, bits: int, shift: int
 ) -> None:
     """Steps at which changes leave 32 bits or not, start models that saturate on either side."""
-    if loops == "portable":
-        monkeypatch.setenv("ZIPML_LOOPS", loops)
+    force_loops(monkeypatch, loops)
     shifts = np.full(130, shift)
     shifts[::3] = np.arange(44) % (CONFIG.max_feature_shift + 1)
     for exponent in (-18, -12, -7, -4):

@@ -1,4 +1,4 @@
-"""The engine on threads, with portable loops and beside a mapped file: the bits of one thread."""
+"""The engine on threads, with every set of loops and beside a mapped file: the same bits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cases import Case, random_case, run_build, run_segments
-from zipml_pynq._engine import ffi, lib
+from tests.cases import LOOPS, Case, force_loops, random_case, run_build, run_segments
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.pack import pack
@@ -149,24 +148,54 @@ def test_segments_on_threads_give_the_bits_of_one_piece() -> None:
     np.testing.assert_array_equal(model, whole.model)
 
 
-def test_portable_loops_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(40):
+@pytest.mark.parametrize("loops", [name for name in LOOPS if name != "portable"])
+def test_all_loops_give_the_bits_of_the_portable_ones(
+    monkeypatch: pytest.MonkeyPatch, loops: str
+) -> None:
+    force_loops(monkeypatch, loops)
+    for seed in range(48):
         case = random_case(
             seed,
             bits=seed % 8 + 1,
-            sampling=("symmetric", "plain", "single")[seed % 3],
+            sampling=("symmetric", "plain", "single", "symmetric")[seed // 8 % 4],
             features=(3, 64, 130, 700)[seed % 4],
-            batch=(1, 5, 16, 64)[seed // 4 % 4],
-            samples=150,
-            value_format="levels" if seed % 5 == 0 else "bitplanes",
+            batch=(5, 16, 40, 64, 100)[seed % 5],
+            samples=210,
+            value_format="levels" if seed % 7 == 0 else "bitplanes",
             own_tables=seed % 2 == 0,
-            step=0.01,
-            model_scale=(0.1, 1.0, 100.0)[seed % 3],
-            word_bits=512,
+            step=(0.01, 15.0)[seed % 9 == 4],
+            model_scale=(0.01, 1.0, 100.0)[seed % 3],
+            word_bits=(64, 512)[seed % 2],
             largest_shift=(0, 0, 0, 1, 4, 8, CONFIG.max_feature_shift)[seed % 7],
         )
-        monkeypatch.delenv("ZIPML_LOOPS", raising=False)
-        best = outcome_of(case, 1)
+        monkeypatch.setenv("ZIPML_LOOPS", loops)
+        outcomes = [outcome_of(case, threads) for threads in (1, 2)]
         monkeypatch.setenv("ZIPML_LOOPS", "portable")
-        assert ffi.string(lib.zipml_engine_loops()) == b"portable"
-        assert outcome_of(case, 1) == best
+        expected = outcome_of(case, 1)
+        assert outcomes == [expected, expected], seed
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_loops_on_planes_at_all_widths_of_sums(
+    monkeypatch: pytest.MonkeyPatch, loops: str, bits: int
+) -> None:
+    """Models and coefficients from a few bits to all 32, in tables of two to five digits."""
+    force_loops(monkeypatch, loops)
+    for scale in (2.0**-20, 2.0**-14, 2.0**-6, 1.0, 127.0):
+        for step in (2.0**-22, 2.0**-8, 2.0**6):  # at most 4 times the batch
+            case = random_case(
+                7,
+                bits=bits,
+                features=530,
+                samples=70,
+                batch=35,
+                epochs=1,
+                step=step,
+                model_scale=scale,
+                word_bits=512,
+            )
+            monkeypatch.setenv("ZIPML_LOOPS", loops)
+            found = outcome_of(case, 1)
+            monkeypatch.setenv("ZIPML_LOOPS", "portable")
+            assert found == outcome_of(case, 1), (scale, step)
