@@ -258,9 +258,9 @@ def markdown(report: Report) -> str:
             "",
             "## Streams",
             "",
-            "Test accuracy after one pass of `ZipMLClassifier().partial_fit` over the rows, in "
-            "batches of so many, and of `SGDClassifier().partial_fit` on rows that a "
-            "`StandardScaler` of the whole training set has scaled, which a stream does not have.",
+            "Test accuracy after `ZipMLClassifier().partial_fit` of all rows, in batches of so "
+            "many, and of `SGDClassifier().partial_fit` on rows that a `StandardScaler` of the "
+            "whole training set has scaled, which a stream does not have; means over three seeds.",
             "",
             *_streams(report),
         ]

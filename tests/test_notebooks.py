@@ -57,8 +57,8 @@ CLAIMS = {
             assert (np.array(found["optimal"]) <= np.array(found["even"]) * (1 + 1e-9)).all()
         assert 3 < worth["Gaussian"] < 3.6 < worth["skewed"]
         final = {key: losses[-1] / float32_losses[-1] for key, losses in histories.items()}
-        assert min(final["optimal", 2], final["uniform", 2]) > 1.2
-        assert final["optimal", 3] < 1.03 < 1.1 < final["uniform", 3]
+        assert final["optimal", 2] < 1.15 < 1.3 < final["uniform", 2]
+        assert final["optimal", 3] < 1.02 < 1.1 < final["uniform", 3]
         assert final["optimal", 4] < 1.005 < 1.01 < final["uniform", 4]
         assert driver.capability.value_format == "levels"
         """,

@@ -38,8 +38,8 @@ def other_kernel(monkeypatch, change):
         device = loaded.driver.device
         run = device._build.run
 
-        def changed(word_bits, value_format, hosts, scalars, threads):
-            results = run(word_bits, value_format, hosts, scalars, threads)
+        def changed(word_bits, value_format, hosts, scalars, *more, **named):
+            results = run(word_bits, value_format, hosts, scalars, *more, **named)
             return change(device, hosts, scalars, results)
 
         device._build = SimpleNamespace(name="other", run=changed)

@@ -293,7 +293,8 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         for connection in self._sockets:
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the other end may have been first
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
         self._listener.close()
 
