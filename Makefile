@@ -43,7 +43,7 @@ test-newest: $(VENV)/.built-test
 		@echo "test-newest: skipped, because no Python later than 3.12 is installed")
 
 run-newest: $(VENV)-newest/.ready
-	$(VENV)-newest/bin/python -m pytest $(addprefix tests/,test_package.py data/test_pack.py \
+	PYTHONPATH=$(CURDIR) $(VENV)-newest/bin/python -m pytest $(addprefix tests/,test_package.py data/test_pack.py \
 		data/test_packed_file.py data/test_columns.py data/test_normalization.py data/test_streams.py \
 		accelerator/test_host.py accelerator/test_engine_refusals.py command_line learn/test_defaults.py \
 		learn/test_models.py training/test_reference.py training/test_plan.py)
@@ -64,10 +64,10 @@ test-floors: $(VENV)/.built-test
 	$(MAKE) --no-print-directory run-floors OLDEST=$(OLDEST)
 
 run-floors: $(VENV)-floors/.ready
-	$(VENV)-floors/bin/python -m pytest tests/devices tests/test_package.py tests/data/test_pack.py \
+	PYTHONPATH=$(CURDIR) $(VENV)-floors/bin/python -m pytest tests/devices tests/test_package.py tests/data/test_pack.py \
 		tests/data/test_packed_file.py $(filter-out tests/accelerator/test_engine% \
 		tests/accelerator/test_kernel%,$(wildcard tests/accelerator/test_*.py))
-	PYTHONPATH=$(CURDIR)/$(VENV)-floors/pynq-3.0 $(VENV)-floors/bin/python -m pytest tests/devices/test_overlay.py \
+	PYTHONPATH=$(CURDIR):$(CURDIR)/$(VENV)-floors/pynq-3.0 $(VENV)-floors/bin/python -m pytest tests/devices/test_overlay.py \
 		tests/accelerator/test_driver.py tests/accelerator/test_loaded.py
 
 $(VENV)-floors/.ready: pyproject.toml
