@@ -27,8 +27,11 @@ test: lint docs test-native test-python test-newest test-floors
 test-native: $(VENV)/.tools
 	+$(MAKE) --no-print-directory --output-sync=target -j$$(nproc) test-bench test-cross
 
+# Side by side where no test has a port, or a time, that others would take.
+SIDE_BY_SIDE := $(addprefix tests/,data training learn command_line hls overlay)
 test-python: $(VENV)/.built-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$$(nproc) $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 # First Python of a minor version that runs: on PATH, or one of pyenv's.
 find_python = $(firstword $(foreach python,python3.$(1) $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.$(1).*/bin/python),\
