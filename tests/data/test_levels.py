@@ -462,6 +462,17 @@ def test_fit_levels_clips_and_reads_memory_maps(samples, tmp_path):
     assert np.abs(fit_levels(X, wide, 3)[:-1].astype(int)).max() < ONE / 4
 
 
+@pytest.mark.parametrize("method", lv.FIT_METHODS)
+def test_fit_levels_of_columns_that_a_given_normalization_makes_one_value(method):
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    normalization = Normalization.fit(X, X[:, 0])
+    # beyond the range, so that all are clipped to its end, and all at the middle
+    Y = np.tile(normalization.mid + [10, 0] * normalization.half, (50, 1))
+    table = fit_levels(Y, normalization, 3, method=method)
+    assert ONE in table[0] and 0 in table[1]
+    assert (np.ptp(table[:2], axis=1) <= 1).all()
+
+
 def test_fit_levels_of_constant_data():
     X = np.ones((5, 2))
     normalization = Normalization.fit(X, np.arange(5.0))

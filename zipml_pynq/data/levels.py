@@ -308,9 +308,10 @@ def _normalized(
 
 
 def _ends(low: float, high: float) -> tuple[float, float]:
-    """The multiples of a level's unit next to a range, which hold it."""
+    """The multiples of a level's unit next to a range, which hold it; a unit apart at least."""
     one = 1 << CONFIG.level_fraction_bits
-    return math.floor(low * one) / one, math.ceil(high * one) / one
+    first = min(math.floor(low * one), one - 1)
+    return first / one, max(math.ceil(high * one), first + 1) / one
 
 
 def _to_fixed(levels: NDArray[np.float64]) -> NDArray[np.int16]:

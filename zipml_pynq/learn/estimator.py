@@ -165,7 +165,6 @@ class ZipMLEstimator(ModelFiles):
             bits = self._bits_of(first)
             for begin, end in data.draws.pieces(first, stop):
                 data.draws.make(begin, end, each)
-
                 train = partial(
                     Trainee.train,
                     driver=driver,
