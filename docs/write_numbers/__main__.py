@@ -28,9 +28,9 @@ INTRODUCTION = """# Numbers
 
 Each with the command that made it. **Emulated**: the accelerator's arithmetic, bit for bit,
 computed here; such a number hardly depends on the machine. **Modelled**: cycles of the schedule, at
-an assumed clock. **Measured**: on the machine that is named. Nothing was measured on a board. All
-rows, settings and curves are in the [results](results.md), and `python -m docs.write_numbers`
-writes this page from them.
+an assumed clock. **Measured**: on the machine that is named, and where a commit is, by that older
+state of the code. Nothing was measured on a board. All rows, settings and curves are in the
+[results](results.md), and `python -m docs.write_numbers` writes this page from them.
 """
 
 

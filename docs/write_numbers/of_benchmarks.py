@@ -6,11 +6,19 @@ Each class has its rows of README.md and its section of docs/numbers.md.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from docs.write_numbers.markdown import Row, milliseconds, report, table
 
 LARGE = "uniform 200,000 x 1,000"
+
+
+def measured(report: Any) -> str:
+    """The word of a row, and of which older state of the code it is.
+
+    Whoever keeps results while what they measure is changed names their commit in them.
+    """
+    return f"measured, commit {report['commit']}" if "commit" in report else "measured"
 
 
 class Epoch:
@@ -84,7 +92,7 @@ class Epoch:
                 f"{milliseconds(self.engine(4, 'double'))} ms",
                 f"float32 in C++ {milliseconds(self.float32)} ms, scikit-learn's SGD "
                 f"{milliseconds(self.sklearn)} ms",
-                "measured",
+                measured(self.report),
                 "make bench",
             ),
             (
@@ -92,7 +100,7 @@ class Epoch:
                 f"{milliseconds(two)} ms",
                 f"float32 in C++ {milliseconds(self.until_float)} ms "
                 f"({self.until_float / two:.1f} x)",
-                "measured",
+                measured(self.report),
                 "make bench",
             ),
         ]
@@ -257,7 +265,7 @@ class Search:
                 "16 optimal levels of 2^20 values, exact",
                 f"{self.ms('exact', 16)} ms",
                 f"QUIVER's fastest exact search {self.ms('QUIVER exact, accelerated', 16)} ms",
-                "measured",
+                measured(self.report),
                 "make bench",
             )
         ]
@@ -278,7 +286,8 @@ class Packing:
     """GB of float32 a second of one core (``make bench``)."""
 
     def __init__(self) -> None:
-        self.rows = report("benchmarks/results/packing")["rows"]
+        self.report = report("benchmarks/results/packing")
+        self.rows = self.report["rows"]
 
     def rate(self, columns: int, kind: str, storage: str = "in memory") -> float:
         bits = None if kind == "range" else 4
@@ -308,7 +317,7 @@ class Packing:
                 "Packing, 4 bits, double sampled: float32 a second",
                 f"{self.rate(784, 'uniform'):.1f} GB",
                 f"optimal levels {self.rate(784, 'levels'):.1f} GB",
-                "measured",
+                measured(self.report),
                 "make bench",
             )
         ]
@@ -360,7 +369,7 @@ class CommandLine:
                 f"`zipml prepare` of a LIBSVM file of {self.report['rows']:,} x {widest}",
                 self.cost(widest, "prepare"),
                 f"read whole {self.cost(widest, 'whole')}",
-                "measured",
+                measured(self.report),
                 "make bench",
             )
         ]
