@@ -217,11 +217,11 @@ class _HostRun:
         layout = packed.layout
         self.driver, self.plan, self.layout = driver, plan, layout
         self.entries = layout.chunks * layout.lanes
-        shifts = 0 if plan.feature_shifts is None else self.entries
-        self.model = np.zeros(self.entries + shifts, dtype=np.int32)
+        behind = plan.vectors_behind
+        self.model = np.zeros((1 + len(behind)) * self.entries, dtype=np.int32)
         self.model[: layout.features] = start
-        if plan.feature_shifts is not None:
-            self.model[self.entries : self.entries + layout.features] = plan.feature_shifts
+        for number, vector in enumerate(behind, 1):
+            self.model[number * self.entries :][: layout.features] = vector
         self.padded = np.empty((plan.epochs, self.entries), dtype=np.int32)
         self.schedule = plan.schedule_table()
         # kept here for as long as the engine may read them
