@@ -23,6 +23,7 @@ from zipml_pynq.accelerator.contract import (
     report,
 )
 from zipml_pynq.accelerator.interface import check_build
+from zipml_pynq.accelerator.refine import refined
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.layout import FORMAT_CODES
 from zipml_pynq.data.packed import PackedDataset
@@ -78,6 +79,7 @@ class HostDriver:
         until: Callable[[NDArray[np.float64]], bool] | None = None,
         allow_divergence: bool = False,
         judge: bool = True,
+        refine: Any = None,
         **options: Any,
     ) -> TrainResult:
         """Train a linear model; see :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
@@ -122,6 +124,14 @@ class HostDriver:
             if until is not None and until(run.history[epoch - 1] / MODEL_ONE):
                 break
         result = run.result(epoch)
+        if refine is not None and refine is not False:
+
+            def again(
+                packed: PackedDataset, plan: Plan, model: NDArray[np.int32] | None
+            ) -> TrainResult:
+                return self.train(packed, plan, model=model, judge=False)
+
+            result = refined(again, packed, plan, result, refine)
         return judged(result, packed, plan, start, allow_divergence) if judge else result
 
     def train_drawn(
