@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -62,10 +61,10 @@ def test_few_bits_reach_the_optimum(bits, by_rows):
     assert loss(once.model) > {1: 1.3, 2: 1.1, 3: 1.02}[bits] * least
     result = host(packed).train(packed, epochs=1, refine=X if by_rows else True, **options)
     # draws of 8 bits have an optimum of their own, so near that of the values
-    assert loss(result.model) < (1 + (1e-5 if by_rows else 1e-3)) * least
+    assert loss(result.model) < (1 + (1e-4 if by_rows else 1e-3)) * least
     done = result.refinement
     assert done.converged
-    assert len(done.left) == len(done.bits) <= 15
+    assert len(done.left) <= 15
     assert done.objective == pytest.approx(loss(result.model), rel=1e-5 if by_rows else 0.1)
     assert len(result.history) == 1 + len(done.left) - 1  # the last round only looks
     np.testing.assert_array_equal(result.history[-1], result.model)
@@ -164,20 +163,6 @@ def test_what_does_not_converge_in_its_rounds_is_told():
         host(packed).train(
             packed, epochs=1, bits=1, refine=Refine(rows=X, rounds=1, tol=0.0), judge=False
         )
-
-
-def test_slow_rounds_go_up_in_bits():
-    X, _, packed = regression([1, 2, 8], samples=400, features=30)
-    options = {"epochs": 1, "bits": 1, "judge": False}
-    result = host(packed).train(packed, refine=X, **options)
-    bits = result.refinement.bits
-    assert bits[0] == 1
-    assert bits[-1] > 1
-    assert (np.diff(bits) >= 0).all()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZipmlWarning)
-        same = host(packed).train(packed, refine=Refine(rows=X, more_bits=False), **options)
-    assert set(same.refinement.bits) == {1}
 
 
 @pytest.mark.parametrize(

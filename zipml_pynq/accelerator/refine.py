@@ -52,28 +52,14 @@ class Rounds:
     """
 
     def __init__(self, run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> None:
-        self.run, self.refine, self.plan = run, refine, plan
+        self.run = run
         self.packed = replace(packed, labels=np.zeros_like(packed.labels))
-        self.stored = [bits for bits in packed.layout.bits if bits >= plan.bits]
-        self.bits = plan.bits
-        self.bits_of_rounds: list[int] = []
+        self.plan = round_plan(packed, plan, refine.epochs)
         self.results: list[TrainResult] = []
-        self._plans: dict[int, Plan] = {}
-
-    def more_bits(self) -> None:
-        """Go up to the next precision, if there is one."""
-        above = [bits for bits in self.stored if bits > self.bits]
-        if self.refine.more_bits and above:
-            self.bits = min(above)
 
     def __call__(self, gradient: FloatArray) -> FloatArray:
         """The change that the draw has for a gradient."""
-        if self.bits not in self._plans:
-            self._plans[self.bits] = round_plan(
-                self.packed, self.plan, self.bits, self.refine.epochs
-            )
-        plan = self._plans[self.bits]
-        self.bits_of_rounds.append(self.bits)
+        plan = self.plan
         # no entry moves farther than by its steps alone
         factors = 1.0 if plan.feature_steps is None else plan.feature_steps
         batches = -(-self.packed.layout.samples // plan.batch) * plan.epochs
@@ -189,15 +175,13 @@ def _least_squares(
             progress.converged = True
             break
         change = rounds(course.gradient)
-        if progress.ends(-float(course.gradient @ change) / 2, objective):
+        slope = float(course.gradient @ change)
+        if progress.ends(-slope / 2, objective) or not change.any():
             break
-        if not change.any():
-            break
-        progress.gain = course.add(change, truth.image(change) + plan.l2 * change)
-        objective -= progress.gain
+        image = truth.image(change) + plan.l2 * change
+        progress.gains.append(course.add(change, image))
+        objective -= progress.gains[-1]
         models.append(course.model)
-        if progress.slow:
-            rounds.more_bits()
     return models, progress, objective
 
 
@@ -227,10 +211,8 @@ def _margins(
         step = of.best_step(z, along, penalty)
         model, z = model + step * change, z + step * along
         after = of.value(z) + plan.l2 / 2 * float(model @ model)
-        progress.gain = objective - after
+        progress.gains.append(objective - after)
         models.append(model)
-        if progress.slow:
-            rounds.more_bits()
     return models, progress, of.value(z) + plan.l2 / 2 * float(model @ model)
 
 
@@ -280,7 +262,7 @@ def refined(
     if not progress.converged:
         left = progress.left[-1]
         warnings.warn(
-            f"refinement ended after {len(rounds.bits_of_rounds)} rounds with {left:.2g} left to "
+            f"refinement ended after {len(progress.left)} rounds with {left:.2g} left to "
             f"gain, by its own estimate, of an objective of {objective:.6g}; more bits, rounds or "
             "epochs a round help",
             ZipmlWarning,
@@ -288,7 +270,6 @@ def refined(
         )
     record = Refinement(
         np.array(progress.left),
-        np.array(rounds.bits_of_rounds),
         objective,
         read,
         progress.converged,

@@ -38,10 +38,8 @@ FloatArray = NDArray[np.float64]
 STEP_SHARE = 0.4
 #: Curvatures below this share of the largest are noise of the sums.
 _NOISE = 1e-10
-#: Gain of the latest round, in tolerances, up to which what is left is believed to be small.
-_LATEST = 10.0
-#: A round that leaves more than this share of what was left asks for more bits.
-SLOW = 0.5
+#: The first gain over what is taken to come behind it, and the slowest fall of gains.
+_FIRST, _SLOWEST = 10.0, 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +59,6 @@ class Refine:
         Of few bits in a round.
     tol : float
         Ends when what is left to gain is at most this share of the objective.
-    more_bits : bool
-        Go up to the next stored precision when rounds gain slowly.
     """
 
     rows: Any = None
@@ -70,7 +66,6 @@ class Refine:
     rounds: int = 50
     epochs: int = 1
     tol: float = 1e-5
-    more_bits: bool = True
 
     def __post_init__(self) -> None:
         check_int("rounds", self.rounds, 1, CONFIG.max_epochs)
@@ -89,13 +84,13 @@ class Refine:
         return cls(rows=given)
 
 
-def round_plan(packed: PackedDataset, plan: Plan, bits: int, epochs: int) -> Plan:
+def round_plan(packed: PackedDataset, plan: Plan, epochs: int) -> Plan:
     """The plan of a round: least squares at a constant step, a share of the default one.
 
-    Batch, delay, sampling, l2, steps of features and seed are those of ``plan``.
+    Bits, batch, delay, sampling, l2, steps of features and seed are those of ``plan``.
     """
     options: dict[str, Any] = {
-        "bits": bits,
+        "bits": plan.bits,
         "sampling": "symmetric" if plan.sampling == "independent" else plan.sampling,
         "batch": plan.batch,
         "delay": plan.delay,
@@ -129,28 +124,34 @@ Solve = Callable[[FloatArray], FloatArray]
 
 @dataclass
 class Progress:
-    """Rounds so far, and whether little is left."""
+    """Rounds so far, and whether little is left.
+
+    What the draw estimates to be left, half of the gradient times its change, misses what it has
+    solved badly. So the gains have to have become small, too: going on as the latest two fell, they
+    would come to no more than the tolerance. Both twice, for either may be small by chance.
+    """
 
     tol: float
     left: list[float] = field(default_factory=list)
-    gain: float = np.inf
+    gains: list[float] = field(default_factory=list)
+    quiet: int = 0
     converged: bool = False
 
     def ends(self, left: float, objective: float) -> bool:
         """Take in what the draw estimates to be left."""
         self.left.append(left)
         allowed = self.tol * max(objective, 0.0)
-        first = len(self.left) == 1
-        self.converged = 0 <= left <= allowed and (first or self.gain <= _LATEST * allowed)
+        small = 0 <= left <= allowed and self._to_come() <= allowed
+        self.quiet = self.quiet + 1 if small else 0
+        self.converged = self.quiet == (2 if self.gains else 1)
         return self.converged
 
-    @property
-    def slow(self) -> bool:
-        """Whether the latest round left much of what there was."""
-        if len(self.left) < 2:
-            return False
-        before, now = self.left[-2:]
-        return not 0 <= now <= SLOW * before
+    def _to_come(self) -> float:
+        if len(self.gains) < 2:
+            return self.gains[0] / _FIRST if self.gains else 0.0
+        before, now = self.gains[-2:]
+        ratio = min(now / before, _SLOWEST) if before > 0 else _SLOWEST
+        return now * ratio / (1 - ratio)
 
 
 class Quadratic:

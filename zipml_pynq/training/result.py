@@ -19,8 +19,6 @@ class Refinement:
     ----------
     left : ndarray of float64, shape (rounds,)
         What was left to gain before each round, as the draw estimates it.
-    bits : ndarray of int, shape (rounds,)
-        Of each round.
     objective : float
         At the end.
     gradient_bytes : int
@@ -30,7 +28,6 @@ class Refinement:
     """
 
     left: NDArray[np.float64]
-    bits: NDArray[np.intp]
     objective: float
     gradient_bytes: int
     converged: bool
