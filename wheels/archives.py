@@ -24,9 +24,18 @@ TIME = 1_577_836_800
 
 
 def _setuptools(folder: Path, code: str) -> None:
-    """Run ``code`` in a folder with a ``setup.py``."""
+    """Run ``code`` in a folder with a ``setup.py``; what it says is shown where it fails."""
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(TIME)}
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode != 0:
+        sys.exit(done.stdout)
 
 
 def _clean_copy(folder: Path) -> None:
@@ -51,11 +60,11 @@ def _clean_copy(folder: Path) -> None:
 def make_sdist() -> Path:
     """The sdist of the working tree, in ``DIST``."""
     _clean_copy(BUILD / "tree")
-    code = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
     made = BUILD / "sdist"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
-    _setuptools(BUILD / "tree", code.replace("sys.argv[1]", repr(str(made))))
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(made)!r})"
+    _setuptools(BUILD / "tree", build)
     (raw,) = made.glob("*.tar.gz")
     DIST.mkdir(parents=True, exist_ok=True)
     with (
@@ -91,8 +100,8 @@ def make_wheel(source: Path, extension: Path, tag: str) -> Path:
     stage.mkdir()
     _setuptools(
         source,
-        "import os, sys; from setuptools import build_meta as b; import setuptools; "
-        f"b.prepare_metadata_for_build_wheel({str(stage)!r}); "
+        "import os, sys; from setuptools import build_meta; "
+        f"build_meta.prepare_metadata_for_build_wheel({str(stage)!r}); "
         f"sys.argv = ['setup.py', '-q', 'build_py', '--build-lib', {str(stage)!r}]; "
         "exec(compile(open('setup.py').read(), os.path.abspath('setup.py'), 'exec'))",
     )
