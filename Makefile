@@ -12,7 +12,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
 	study-end-to-end study-defaults study-deep study-deep-quick \
-	clean
+	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -21,7 +21,7 @@ demo: $(VENV)/.built
 notebook: $(VENV)/.built-notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks $(JUPYTER)
 
-test: lint docs test-native test-python test-newest test-floors
+test: lint docs test-native test-python test-newest test-floors test-wheel
 
 # Everything in C++, on all cores.
 test-native: $(VENV)/.tools
@@ -187,6 +187,42 @@ cross-%: build/cross/host.txt
 		cmp build/cross/host.txt build/cross/$*.txt; \
 	done
 
+# ---- wheels --------------------------------------------------------------------------------------
+# For every machine, by cross compilation: build/wheels/dist. What the checks need beyond that is at
+# the top of each one's module in wheels/.
+
+$(VENV)-wheels/.ready: wheels/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)-wheels
+	$(VENV)-wheels/bin/python -m pip install --quiet -r $<
+	touch $@
+
+wheels: $(VENV)-wheels/.ready
+	$(VENV)-wheels/bin/python -m wheels $(TARGETS)
+
+$(VENV)-wheels/.checkers: $(VENV)-wheels/.ready wheels/checkers.txt
+	$(VENV)-wheels/bin/python -m pip install --quiet -r wheels/checkers.txt
+	touch $@
+
+check-wheels: $(VENV)-wheels/.checkers
+	$(VENV)-wheels/bin/python -m wheels.rules
+
+check-workflow: $(VENV)-wheels/.checkers
+	$(VENV)-wheels/bin/zizmor --offline --persona=pedantic .github/workflows
+
+wheels-pythons: $(VENV)/.built-test
+	$(BIN)/python -m wheels.installed
+
+wheels-arm: $(VENV)/.built-test
+	$(BIN)/python -m wheels.arm
+
+wheels-windows: $(VENV)-wheels/.ready build/cross/host.txt
+	$(VENV)-wheels/bin/python -m wheels.windows build/cross/host.txt
+
+# Not the cross-compiled one, which takes minutes where nothing of it is there: the engine that was
+# built here anyway, packed as they are, in an empty environment without a compiler.
+test-wheel: $(VENV)/.built-test
+	$(BIN)/python -m wheels.installed --here
+
 # ---- fuzzing -------------------------------------------------------------------------------------
 # Minutes; a little of it is among the tests. Writes the figures of docs/reliability.md.
 
@@ -250,5 +286,5 @@ study-deep-quick: $(VENV)/.built-test
 	$(BIN)/python -m studies.deep --quick --output build/deep_quick
 
 clean:
-	rm -rf build $(VENV) $(VENV)-newest $(VENV)-floors demo
+	rm -rf build $(VENV) $(VENV)-newest $(VENV)-floors $(VENV)-wheels demo
 	rm -f zipml_pynq/_engine* zipml_pynq/_kernel* sw_emu/*.o
