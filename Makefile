@@ -118,7 +118,7 @@ $(VENV)/.built-study: $(VENV)/.built-test
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
 # runs the engine with every check on, on two threads, with this machine's best loops, the portable ones
 # and AVX2's (where they do not run, the best again), those on planes at every size; function clones are
-# off there, for their resolvers run before the sanitizer does. In the long sweep the
+# off there, whose loops are the portable ones once more. In the long sweep the
 # kernel's processes run side by side, with clocks; in the short one, as the vendor's C simulation has
 # it, one after the other.
 BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
@@ -262,6 +262,7 @@ bench: $(VENV)/.built-test
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.fits
+	$(BIN)/python -m benchmarks.wheel
 
 study-levels: $(VENV)/.built-test
 	$(BIN)/python -m studies.levels

@@ -93,8 +93,8 @@ def unpack(sdist: Path) -> Path:
     return source
 
 
-def make_wheel(source: Path, extension: Path, tag: str) -> Path:
-    """The wheel of an unpacked sdist and a compiled engine, in ``DIST``."""
+def make_wheel(source: Path, extension: Path, tag: str, folder: Path = DIST) -> Path:
+    """The wheel of an unpacked sdist and a compiled engine, in a folder."""
     stage = BUILD / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir()
@@ -113,10 +113,9 @@ def make_wheel(source: Path, extension: Path, tag: str) -> Path:
     for path in stage.rglob("*"):
         path.chmod(0o755 if path.is_dir() or path.suffix in (".so", ".pyd") else 0o644)
         os.utime(path, (TIME, TIME))
-    made = DIST / f"{information.stem}-{tag}.whl"
+    made = folder / f"{information.stem}-{tag}.whl"
     made.unlink(missing_ok=True)
-    DIST.mkdir(parents=True, exist_ok=True)
-    # times are UTC in its archive, whatever the zone is
+    folder.mkdir(parents=True, exist_ok=True)
     with WheelFile(made, "w") as archive:
         archive.write_files(stage)
     return made

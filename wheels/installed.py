@@ -78,7 +78,9 @@ def wheel_of_this_machine(folder: Path) -> Path:
     stable = folder / "_engine.abi3.so"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(extension, stable)
-    return make_wheel(unpack(make_sdist()), stable, f"cp310-abi3-linux_{platform.machine()}")
+    return make_wheel(
+        unpack(make_sdist()), stable, f"cp310-abi3-linux_{platform.machine()}", folder
+    )
 
 
 def first_fit(python: Path, wheel: Path, pynq: bool) -> tuple[float, float, str]:
