@@ -5,9 +5,10 @@
 
 /* The body of NAME; what it calls is to be inlined into it as well. */
 #define ZIPML_BODY inline __attribute__((always_inline))
+/* The clones of BODY, as one function. */
+#define ZIPML_BEST(BODY) zipml::Clones<decltype(BODY), &BODY>::Call
 /* Defines the function NAME as the clones of NAMEBody. */
-#define ZIPML_CLONES(NAME) \
-  constexpr auto *NAME = &zipml::Clones<decltype(NAME##Body), &NAME##Body>::Call;
+#define ZIPML_CLONES(NAME) constexpr auto *NAME = &ZIPML_BEST(NAME##Body);
 
 namespace zipml {
 

@@ -81,8 +81,7 @@ struct Path {
 ZIPML_BODY int64_t CheapestBody(const double *base, const double *slope, const double *offset,
                                 int64_t count, double x, double e) {
   double smallest = std::numeric_limits<double>::infinity();
-  int64_t place = 0;
-  int64_t i = 0;
+  int64_t place = 0, i = 0;
   for (; i + kScan <= count; i += kScan) {
     double lanes[kScanLanes];
     for (double &lane : lanes) lane = std::numeric_limits<double>::infinity();
@@ -136,10 +135,8 @@ ZIPML_BODY void CheapestOfRowsBody(const double *base, const double *slope, cons
       where[t] = less ? c : where[t];
     }
   }
-  for (int t = 0; t < kLeafRows; ++t) {
-    smallest[t] = least[t];
-    place[t] = where[t];
-  }
+  std::copy(least, least + kLeafRows, smallest);
+  std::copy(where, where + kLeafRows, place);
 }
 ZIPML_CLONES(CheapestOfRows)
 

@@ -378,18 +378,6 @@ ZIPML_INLINE void PackBlocks(const Packer &packer, const TValue *x, uint32_t fir
   }
 }
 
-ZIPML_BODY void PackBlocksFloatBody(const Packer &packer, const float *x, uint32_t first_block,
-                                    uint32_t last_block, uint64_t *planes) {
-  PackBlocks(packer, x, first_block, last_block, planes);
-}
-ZIPML_CLONES(PackBlocksFloat)
-
-ZIPML_BODY void PackBlocksDoubleBody(const Packer &packer, const double *x, uint32_t first_block,
-                                     uint32_t last_block, uint64_t *planes) {
-  PackBlocks(packer, x, first_block, last_block, planes);
-}
-ZIPML_CLONES(PackBlocksDouble)
-
 /// Codes of up to 64 lanes: the base planes' bits as a number, plus the dither.
 ZIPML_BODY void UnpackGroupBody(const uint64_t *base, uint64_t plane_words, uint32_t base_planes,
                                 uint64_t dither, uint32_t lanes, int16_t *codes) {
@@ -580,9 +568,11 @@ void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block
                 uint32_t last_block, uint64_t *planes) {
   const Packer packer(*packing);
   if (packing->x_bytes == sizeof(float)) {
-    PackBlocksFloat(packer, static_cast<const float *>(x), first_block, last_block, planes);
+    ZIPML_BEST(PackBlocks<float>)(packer, static_cast<const float *>(x), first_block, last_block,
+                                  planes);
   } else {
-    PackBlocksDouble(packer, static_cast<const double *>(x), first_block, last_block, planes);
+    ZIPML_BEST(PackBlocks<double>)(packer, static_cast<const double *>(x), first_block, last_block,
+                                   planes);
   }
 }
 

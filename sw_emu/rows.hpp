@@ -392,8 +392,7 @@ __attribute__((always_inline)) inline void AddGradient(const uint8_t *rows, uint
 template <class TSum>
 void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
               TSum *gradient) {
-  Clones<decltype(AddGradient<TSum>), &AddGradient<TSum>>::Call(rows, count, size, coefficients,
-                                                                gradient);
+  ZIPML_BEST(AddGradient<TSum>)(rows, count, size, coefficients, gradient);
 }
 
 static uint32_t PairBytes(uint32_t, uint32_t size) { return 2 * size; }

@@ -111,7 +111,7 @@ def main() -> None:
     """Compare the lines of both machines with those of this one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(MACHINES))
-    here = bits_here()
+    here = "".join(bits_here().splitlines(keepends=True)[:-1])  # but for this machine's loops
     for name in parser.parse_args().names:
         root = root_of(MACHINES[name][0])
         site = install(name, root)

@@ -27,6 +27,8 @@ packed = pack(X, X[:, 0], bits=4)
 result = HostDriver(packed.layout.word_bits).train(packed, epochs=20)
 print(LinearModel.from_result(result, packed.normalization).predict(X).shape)
 """
+#: Which loops a package takes on this machine: those for its processor.
+LOOPS = "from zipml_pynq._engine import ffi, lib; print(ffi.string(lib.zipml_engine_loops()))"
 MINORS = range(10, 15)
 #: What all but drivers and devices need, without pynq and what that brings.
 WITHOUT_PYNQ = ("numpy", "scipy", "cffi", "safetensors")
@@ -34,7 +36,13 @@ WITHOUT_PYNQ = ("numpy", "scipy", "cffi", "safetensors")
 
 def bits_here() -> str:
     """What ``bits.py`` prints with the package of this working tree, as it was built here."""
-    return _output([sys.executable, "wheels/bits.py"], {"PYTHONPATH": str(ROOT)})
+    return _lines(sys.executable, {"PYTHONPATH": str(ROOT)})
+
+
+def _lines(python: str | Path, variables: dict[str, str]) -> str:
+    lines = _output([python, "-X", "warn_default_encoding", "wheels/bits.py"], variables)
+    # the same bits from other loops would be slower ones
+    return lines + _output([python, "-c", LOOPS], variables)
 
 
 def compare(name: str, lines: str, here: str) -> None:
@@ -78,9 +86,12 @@ def wheel_of_this_machine(folder: Path) -> Path:
     stable = folder / "_engine.abi3.so"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(extension, stable)
-    return make_wheel(
-        unpack(make_sdist()), stable, f"cp310-abi3-linux_{platform.machine()}", folder
-    )
+    source, tag = unpack(make_sdist()), f"cp310-abi3-linux_{platform.machine()}"
+    once = make_wheel(source, stable, tag, folder).read_bytes()
+    wheel = make_wheel(source, stable, tag, folder)
+    if wheel.read_bytes() != once:
+        sys.exit(f"{wheel.name}: other bytes from the same sources")
+    return wheel
 
 
 def first_fit(python: Path, wheel: Path, pynq: bool) -> tuple[float, float, str]:
@@ -105,8 +116,7 @@ def first_fit(python: Path, wheel: Path, pynq: bool) -> tuple[float, float, str]
     installed = time.perf_counter()
     _output([inside, "-I", "-c", FIRST_FIT], variables)
     end = time.perf_counter()
-    bits = _output([inside, "-X", "warn_default_encoding", "wheels/bits.py"], variables)
-    return end - begin, end - installed, bits
+    return end - begin, end - installed, _lines(inside, variables)
 
 
 def main() -> None:
