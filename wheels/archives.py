@@ -105,6 +105,8 @@ def make_wheel(source: Path, extension: Path, tag: str, folder: Path = DIST) -> 
         f"sys.argv = ['setup.py', '-q', 'build_py', '--build-lib', {str(stage)!r}]; "
         "exec(compile(open('setup.py').read(), os.path.abspath('setup.py'), 'exec'))",
     )
+    for rest in stage.glob("*.egg-info"):  # of which the metadata were made
+        shutil.rmtree(rest)
     (information,) = stage.glob("*.dist-info")
     (information / "WHEEL").write_text(
         f"Wheel-Version: 1.0\nGenerator: zipml_pynq wheels\nRoot-Is-Purelib: false\nTag: {tag}\n"

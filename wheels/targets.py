@@ -32,8 +32,8 @@ class Target:
         return f"cp310-abi3-{self.platform}"
 
 
-#: Python's own symbols are in the program that loads the extension.
-_MACOS = ("-Wl,-undefined,dynamic_lookup",)
+#: Python's own symbols are in the program that loads the extension, which nothing links against.
+_MACOS = ("-Wl,-undefined,dynamic_lookup", "-Wl,-install_name,@rpath/_engine.abi3.so")
 #: What Debian's armhf asks of a processor, and no more: ARMv7, VFPv3 with 16 registers.
 _ARMHF = ("-mcpu=generic+v7a+vfp3d16",)
 
