@@ -52,35 +52,37 @@ ZIPML_CLONES(ScalarStage)
 
 /// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
 /// saturated. Without decay a multiplication is left out; without shifts all round alike.
-/// \param shifts  of these entries' features, 0 to kMaxFeatureShift
-template <bool kDecays, bool kShifts>
+/// \param shifts, corrections  of these entries' features, both or none
+template <bool kDecays, bool kEach>
 inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
-                           uint32_t decay, const int32_t *shifts, uint32_t size, int32_t *model) {
+                           uint32_t decay, const int32_t *shifts, const int32_t *corrections,
+                           uint32_t size, int32_t *model) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int shift = GradientFractionBits(format) - kModelFractionBits;
   int64_t saturations = 0;
   for (uint32_t j = 0; j < size; ++j) {
     int64_t gradient = ShiftLeft(sums[j], scale) - offset;
     if (kDecays) gradient += RoundShift(static_cast<int64_t>(model[j]) * decay, decay_shift);
-    const int64_t change = kShifts ? RoundChange(format, gradient, static_cast<uint32_t>(shifts[j]))
-                                   : RoundShift(gradient, shift);
+    if (kEach) gradient += CorrectionTerm(format, corrections[j]);
+    const int64_t change = kEach ? RoundChange(format, gradient, static_cast<uint32_t>(shifts[j]))
+                                 : RoundShift(gradient, shift);
     model[j] = static_cast<int32_t>(Clamp(model[j] - change, saturations));
   }
   return static_cast<uint32_t>(saturations);
 }
 
-/// \param shifts  null: none
+/// \param shifts, corrections  null: none
 ZIPML_BODY uint32_t UpdateModelBody(ValueFormat format, const int64_t *sums, int scale,
                                     int64_t offset, uint32_t decay, const int32_t *shifts,
-                                    uint32_t size, int32_t *model) {
+                                    const int32_t *corrections, uint32_t size, int32_t *model) {
+  // called by name, for what is called by pointer is not inlined
+#define ZIPML_UPDATE(DECAYS, SHIFTS) \
+  UpdateLoop<DECAYS, SHIFTS>(format, sums, scale, offset, decay, shifts, corrections, size, model)
   if (shifts != nullptr) {
-    return decay == 0
-               ? UpdateLoop<false, true>(format, sums, scale, offset, 0, shifts, size, model)
-               : UpdateLoop<true, true>(format, sums, scale, offset, decay, shifts, size, model);
+    return decay == 0 ? ZIPML_UPDATE(false, true) : ZIPML_UPDATE(true, true);
   }
-  return decay == 0
-             ? UpdateLoop<false, false>(format, sums, scale, offset, 0, nullptr, size, model)
-             : UpdateLoop<true, false>(format, sums, scale, offset, decay, nullptr, size, model);
+  return decay == 0 ? ZIPML_UPDATE(false, false) : ZIPML_UPDATE(true, false);
+#undef ZIPML_UPDATE
 }
 ZIPML_CLONES(UpdateModel)
 
