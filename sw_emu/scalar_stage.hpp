@@ -54,9 +54,9 @@ ZIPML_CLONES(ScalarStage)
 /// saturated. Without decay a multiplication is left out; without shifts all round alike.
 /// \param shifts, corrections  of these entries' features, both or none
 template <bool kDecays, bool kEach>
-inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
-                           uint32_t decay, const int32_t *shifts, const int32_t *corrections,
-                           uint32_t size, int32_t *model) {
+ZIPML_BODY uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
+                               uint32_t decay, const int32_t *shifts, const int32_t *corrections,
+                               uint32_t size, int32_t *model) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int shift = GradientFractionBits(format) - kModelFractionBits;
   int64_t saturations = 0;
@@ -91,9 +91,9 @@ typedef uint32_t Groups __attribute__((vector_size(64)));
 constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);
 
 /// Entries of one group, rounded; in 32 bits, where Rounded has 64. Returns how many were clipped.
-inline uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
-                           const uint32_t places[kDrawFeaturesLog2], uint32_t size,
-                           const int32_t *entries, int32_t *rounded) {
+ZIPML_BODY uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
+                               const uint32_t places[kDrawFeaturesLog2], uint32_t size,
+                               const int32_t *entries, int32_t *rounded) {
   // what each bit of the position adds, by exclusive or
   uint32_t words[kDrawFeatures];
   for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) words[places[bit]] = r.words[bit + 1];
