@@ -2,7 +2,8 @@
 
 The checksum program (``sw_emu/tb/checksum.cpp``) packs and trains a sweep of cases; it is compiled
 for Windows as the wheel's engine is, and must print what this machine's own build prints. Needs
-Wine for 64 bits: ``wine64`` on PATH, or named by the variable ``WINE``.
+Wine for 64 bits: ``wine64`` on PATH or where Debian's package of that name has it, or named by the
+variable ``WINE``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("here", type=Path, help="what the program prints on this machine")
     here = parser.parse_args().here.read_text(encoding="utf-8")
-    wine = os.environ.get("WINE") or shutil.which("wine64") or shutil.which("wine")
+    path = f"{os.environ['PATH']}:/usr/lib/wine"
+    wine = os.environ.get("WINE") or shutil.which("wine64", path=path)
     if wine is None:
         sys.exit("Wine is not installed: apt-get install wine64, or name it by WINE")
     made = program(unpack(make_sdist()), TARGETS["windows-x86_64"])
