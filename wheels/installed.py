@@ -106,7 +106,8 @@ def first_fit(python: Path, wheel: Path, pynq: bool) -> tuple[float, float, str]
     inside = folder / "bin" / "python"
     packages = BUILD / "packages" / folder.name
     wanted = [wheel] if pynq else ["--no-deps", wheel, *WITHOUT_PYNQ]
-    fetch = [inside, "-m", "pip", "download", "-q", "--prefer-binary", "-d", packages]
+    # what has no wheel, as pynq, becomes one here
+    fetch = [inside, "-m", "pip", "wheel", "-q", "--prefer-binary", "-w", packages]
     subprocess.run([*fetch, "--find-links", packages, *wanted], check=True)
     # neither a compiler nor anything else that is not Python's
     variables = {"PATH": str(folder / "bin"), "CC": "", "CXX": "", "PYTHONPATH": ""}
