@@ -12,7 +12,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
 	study-end-to-end study-defaults study-deep study-deep-quick \
-	clean
+	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -21,7 +21,7 @@ demo: $(VENV)/.built
 notebook: $(VENV)/.built-notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks $(JUPYTER)
 
-test: lint docs test-native test-python test-newest test-floors
+test: lint docs test-native test-python test-newest test-floors test-wheel
 
 # Everything in C++, on all cores.
 test-native: $(VENV)/.tools
@@ -118,7 +118,7 @@ $(VENV)/.built-study: $(VENV)/.built-test
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
 # runs the engine with every check on, on two threads, with this machine's best loops, the portable ones
 # and AVX2's (where they do not run, the best again), those on planes at every size; function clones are
-# off there, for their resolvers run before the sanitizer does. In the long sweep the
+# off there, whose loops are the portable ones once more. In the long sweep the
 # kernel's processes run side by side, with clocks; in the short one, as the vendor's C simulation has
 # it, one after the other.
 BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
@@ -187,6 +187,42 @@ cross-%: build/cross/host.txt
 		cmp build/cross/host.txt build/cross/$*.txt; \
 	done
 
+# ---- wheels --------------------------------------------------------------------------------------
+# For every machine, by cross compilation: build/wheels/dist. What the checks need beyond that is at
+# the top of each one's module in wheels/.
+
+$(VENV)-wheels/.ready: wheels/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)-wheels
+	$(VENV)-wheels/bin/python -m pip install --quiet -r $<
+	touch $@
+
+wheels: $(VENV)-wheels/.ready
+	$(VENV)-wheels/bin/python -m wheels $(TARGETS)
+
+$(VENV)-wheels/.checkers: $(VENV)-wheels/.ready wheels/checkers.txt
+	$(VENV)-wheels/bin/python -m pip install --quiet -r wheels/checkers.txt
+	touch $@
+
+check-wheels: $(VENV)-wheels/.checkers
+	$(VENV)-wheels/bin/python -m wheels.rules
+
+check-workflow: $(VENV)-wheels/.checkers
+	$(VENV)-wheels/bin/zizmor --offline --persona=pedantic .github/workflows
+
+wheels-pythons: $(VENV)/.built-test
+	$(BIN)/python -m wheels.installed
+
+wheels-arm: $(VENV)/.built-test
+	$(BIN)/python -m wheels.arm
+
+wheels-windows: $(VENV)-wheels/.ready build/cross/host.txt
+	$(VENV)-wheels/bin/python -m wheels.windows build/cross/host.txt
+
+# Not the cross-compiled one, which takes minutes where nothing of it is there: the engine that was
+# built here anyway, packed as they are, in an empty environment without a compiler.
+test-wheel: $(VENV)/.built-test
+	$(BIN)/python -m wheels.installed --here
+
 # ---- fuzzing -------------------------------------------------------------------------------------
 # Minutes; a little of it is among the tests. Writes the figures of docs/reliability.md.
 
@@ -226,6 +262,7 @@ bench: $(VENV)/.built-test
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.fits
+	$(BIN)/python -m benchmarks.wheel
 
 study-levels: $(VENV)/.built-test
 	$(BIN)/python -m studies.levels
@@ -250,5 +287,5 @@ study-deep-quick: $(VENV)/.built-test
 	$(BIN)/python -m studies.deep --quick --output build/deep_quick
 
 clean:
-	rm -rf build $(VENV) $(VENV)-newest $(VENV)-floors demo
+	rm -rf build $(VENV) $(VENV)-newest $(VENV)-floors $(VENV)-wheels demo
 	rm -f zipml_pynq/_engine* zipml_pynq/_kernel* sw_emu/*.o

@@ -1,17 +1,58 @@
-/* One function, compiled for several instruction sets, the best one chosen when it is loaded. */
+/* One function, compiled for several instruction sets, the best one chosen when it is called: not
+   by ifunc, which only ELF has. */
 #ifndef ZIPML_CLONES_H
 #define ZIPML_CLONES_H
-#include <stdint.h> /* defines __GLIBC__ where it applies */
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(ZIPML_NO_CLONES)
-#if __GNUC__ >= 12
-#define ZIPML_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+/* The body of NAME; what it calls is to be inlined into it as well. */
+#define ZIPML_BODY inline __attribute__((always_inline))
+/* The clones of BODY, as one function. */
+#define ZIPML_BEST(BODY) zipml::Clones<decltype(BODY), &BODY>::Call
+/* Defines the function NAME as the clones of NAMEBody. */
+#define ZIPML_CLONES(NAME) constexpr auto *NAME = &ZIPML_BEST(NAME##Body);
+
+namespace zipml {
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ZIPML_NO_CLONES)
+#define ZIPML_CLONE(INSTRUCTIONS) __attribute__((target(INSTRUCTIONS), flatten))
+
+enum InstructionSet { kBaseline, kAvx2, kAvx512 };
+
+inline InstructionSet FindInstructionSet() {
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return kAvx512;
+  }
+  return __builtin_cpu_supports("avx2") ? kAvx2 : kBaseline;
+}
+/// Of this machine.
+static const InstructionSet kInstructionSet = FindInstructionSet();
+
+template <typename TFunction, TFunction *kBody>
+struct Clones;
+template <typename TResult, typename... TArguments, TResult (*kBody)(TArguments...)>
+struct Clones<TResult(TArguments...), kBody> {
+  ZIPML_CLONE("avx512f,avx512bw,avx512dq,avx512vl") static TResult Avx512(TArguments... arguments) {
+    return kBody(arguments...);
+  }
+  ZIPML_CLONE("avx2") static TResult Avx2(TArguments... arguments) { return kBody(arguments...); }
+  __attribute__((flatten)) static TResult Baseline(TArguments... arguments) {
+    return kBody(arguments...);
+  }
+  static TResult Call(TArguments... arguments) {
+    if (kInstructionSet == kAvx512) return Avx512(arguments...);
+    return kInstructionSet == kAvx2 ? Avx2(arguments...) : Baseline(arguments...);
+  }
+};
 #else
-#define ZIPML_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+template <typename TFunction, TFunction *kBody>
+struct Clones;
+template <typename TResult, typename... TArguments, TResult (*kBody)(TArguments...)>
+struct Clones<TResult(TArguments...), kBody> {
+  static TResult Call(TArguments... arguments) { return kBody(arguments...); }
+};
 #endif
-#else
-#define ZIPML_CLONES
-#endif
+
+}  // namespace zipml
 
 #endif

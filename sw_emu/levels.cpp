@@ -78,11 +78,10 @@ struct Path {
 };
 
 /// Index of the first smallest base[i] + x * slope[i] + e * offset[i].
-ZIPML_CLONES int64_t Cheapest(const double *base, const double *slope, const double *offset,
-                              int64_t count, double x, double e) {
+ZIPML_BODY int64_t CheapestBody(const double *base, const double *slope, const double *offset,
+                                int64_t count, double x, double e) {
   double smallest = std::numeric_limits<double>::infinity();
-  int64_t place = 0;
-  int64_t i = 0;
+  int64_t place = 0, i = 0;
   for (; i + kScan <= count; i += kScan) {
     double lanes[kScanLanes];
     for (double &lane : lanes) lane = std::numeric_limits<double>::infinity();
@@ -116,11 +115,12 @@ ZIPML_CLONES int64_t Cheapest(const double *base, const double *slope, const dou
   }
   return found;
 }
+ZIPML_CLONES(Cheapest)
 
 /// The same for kLeafRows pairs (x, e) at once, with the minima themselves.
-ZIPML_CLONES void CheapestOfRows(const double *base, const double *slope, const double *offset,
-                                 int64_t first, int64_t last, const double *x, const double *e,
-                                 double *smallest, int64_t *place) {
+ZIPML_BODY void CheapestOfRowsBody(const double *base, const double *slope, const double *offset,
+                                   int64_t first, int64_t last, const double *x, const double *e,
+                                   double *smallest, int64_t *place) {
   double least[kLeafRows];
   int64_t where[kLeafRows];
   for (int t = 0; t < kLeafRows; ++t) {
@@ -135,11 +135,10 @@ ZIPML_CLONES void CheapestOfRows(const double *base, const double *slope, const 
       where[t] = less ? c : where[t];
     }
   }
-  for (int t = 0; t < kLeafRows; ++t) {
-    smallest[t] = least[t];
-    place[t] = where[t];
-  }
+  std::copy(least, least + kLeafRows, smallest);
+  std::copy(where, where + kLeafRows, place);
 }
+ZIPML_CLONES(CheapestOfRows)
 
 /// Paths of least cost + multiplier * links.
 template <bool kPoints>

@@ -378,19 +378,9 @@ ZIPML_INLINE void PackBlocks(const Packer &packer, const TValue *x, uint32_t fir
   }
 }
 
-ZIPML_CLONES void PackBlocksFloat(const Packer &packer, const float *x, uint32_t first_block,
-                                  uint32_t last_block, uint64_t *planes) {
-  PackBlocks(packer, x, first_block, last_block, planes);
-}
-
-ZIPML_CLONES void PackBlocksDouble(const Packer &packer, const double *x, uint32_t first_block,
-                                   uint32_t last_block, uint64_t *planes) {
-  PackBlocks(packer, x, first_block, last_block, planes);
-}
-
 /// Codes of up to 64 lanes: the base planes' bits as a number, plus the dither.
-ZIPML_CLONES void UnpackGroup(const uint64_t *base, uint64_t plane_words, uint32_t base_planes,
-                              uint64_t dither, uint32_t lanes, int16_t *codes) {
+ZIPML_BODY void UnpackGroupBody(const uint64_t *base, uint64_t plane_words, uint32_t base_planes,
+                                uint64_t dither, uint32_t lanes, int16_t *codes) {
   uint64_t code[kGroup] = {};
   for (uint32_t plane = 0; plane < base_planes; ++plane) {
     const uint64_t word = base[plane * plane_words];
@@ -399,6 +389,7 @@ ZIPML_CLONES void UnpackGroup(const uint64_t *base, uint64_t plane_words, uint32
   for (uint32_t j = 0; j < kGroup; ++j) code[j] += dither >> j & 1;
   for (uint32_t j = 0; j < lanes; ++j) codes[j] = static_cast<int16_t>(code[j]);
 }
+ZIPML_CLONES(UnpackGroup)
 
 /// Rows that are worked on as one, so that narrow rows fill vectors too: a multiple of 8 of them,
 /// where rows follow each other without a gap.
@@ -521,25 +512,28 @@ ZIPML_INLINE void ColumnSums(const ZipmlSamples &samples, const double *scale, i
   }
 }
 
-ZIPML_CLONES void ColumnSumsAny(const ZipmlSamples &samples, const double *scale, int64_t *whole,
-                                int64_t *rest) {
+ZIPML_BODY void ColumnSumsAnyBody(const ZipmlSamples &samples, const double *scale, int64_t *whole,
+                                  int64_t *rest) {
   if (samples.x_bytes == sizeof(float)) {
     ColumnSums<float>(samples, scale, whole, rest);
   } else {
     ColumnSums<double>(samples, scale, whole, rest);
   }
 }
+ZIPML_CLONES(ColumnSumsAny)
 
-ZIPML_CLONES uint32_t ColumnRangeAny(const ZipmlSamples &samples, double *low, double *high) {
+ZIPML_BODY uint32_t ColumnRangeAnyBody(const ZipmlSamples &samples, double *low, double *high) {
   return samples.x_bytes == sizeof(float) ? ColumnRange<float>(samples, low, high)
                                           : ColumnRange<double>(samples, low, high);
 }
+ZIPML_CLONES(ColumnRangeAny)
 
-ZIPML_CLONES uint64_t CountOutsideAny(const ZipmlSamples &samples, const double *mid,
-                                      const double *half) {
+ZIPML_BODY uint64_t CountOutsideAnyBody(const ZipmlSamples &samples, const double *mid,
+                                        const double *half) {
   return samples.x_bytes == sizeof(float) ? CountOutside<float>(samples, mid, half)
                                           : CountOutside<double>(samples, mid, half);
 }
+ZIPML_CLONES(CountOutsideAny)
 
 }  // namespace
 
@@ -574,9 +568,11 @@ void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block
                 uint32_t last_block, uint64_t *planes) {
   const Packer packer(*packing);
   if (packing->x_bytes == sizeof(float)) {
-    PackBlocksFloat(packer, static_cast<const float *>(x), first_block, last_block, planes);
+    ZIPML_BEST(PackBlocks<float>)(packer, static_cast<const float *>(x), first_block, last_block,
+                                  planes);
   } else {
-    PackBlocksDouble(packer, static_cast<const double *>(x), first_block, last_block, planes);
+    ZIPML_BEST(PackBlocks<double>)(packer, static_cast<const double *>(x), first_block, last_block,
+                                   planes);
   }
 }
 

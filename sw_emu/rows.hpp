@@ -130,7 +130,7 @@ ZIPML_CLONES static void AddDecays(const int32_t *model, int32_t decay, int shif
 }
 
 /// Of the largest entry, which is symmetric.
-ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t size) {
+ZIPML_BODY uint32_t LargestMagnitudeBody(const int32_t *model, uint32_t size) {
   int32_t smallest = 0, largest = 0;
   for (uint32_t j = 0; j < size; ++j) {
     smallest = std::min(smallest, model[j]);
@@ -138,6 +138,7 @@ ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t siz
   }
   return std::max(static_cast<uint32_t>(largest), 0u - static_cast<uint32_t>(smallest));
 }
+ZIPML_CLONES(LargestMagnitude)
 
 /// Sums over rows, in integers that hold them.
 template <class TSum>
@@ -228,7 +229,7 @@ static uint32_t Position(uint32_t feature) {
   return (feature & ~63u) | (feature & 7) << 3 | (feature >> 3 & 7);
 }
 
-ZIPML_CLONES static void Decode(const PlaneRows &planes, uint8_t *first, uint8_t *second) {
+ZIPML_BODY void DecodeBody(const PlaneRows &planes, uint8_t *first, uint8_t *second) {
   Four *one = reinterpret_cast<Four *>(first);
   Four *two = reinterpret_cast<Four *>(second);
   for (uint32_t s = 0; s < planes.samples; ++s) {
@@ -250,12 +251,13 @@ ZIPML_CLONES static void Decode(const PlaneRows &planes, uint8_t *first, uint8_t
     }
   }
 }
+ZIPML_CLONES(Decode)
 
 /// A model entry is three digits, so that a product with a code fits 16 x 16 -> 32 bits:
 /// x = low + 2^11 middle + 2^22 high.
 constexpr int kDigitBits = 11;
 
-ZIPML_CLONES static void Split(const int32_t *model, uint32_t size, DigitModel &digits) {
+ZIPML_BODY void SplitBody(const int32_t *model, uint32_t size, DigitModel &digits) {
   int16_t *low = reinterpret_cast<int16_t *>(digits.digits.data());
   int16_t *middle = low + size, *high = middle + size;
   const int32_t mask = (1 << kDigitBits) - 1;
@@ -268,14 +270,16 @@ ZIPML_CLONES static void Split(const int32_t *model, uint32_t size, DigitModel &
   }
   digits.sum = sum;
 }
+ZIPML_CLONES(Split)
 
-ZIPML_CLONES static void Subtract(const int32_t *sums, int scale, int32_t offset, int shift,
-                                  uint32_t count, int32_t *model) {
+ZIPML_BODY void SubtractBody(const int32_t *sums, int scale, int32_t offset, int shift,
+                             uint32_t count, int32_t *model) {
   for (uint32_t j = 0; j < count; ++j) {
     const uint32_t sum = static_cast<uint32_t>(sums[j]) << scale;
     model[j] -= static_cast<int32_t>(sum - static_cast<uint32_t>(offset)) >> shift;
   }
 }
+ZIPML_CLONES(Subtract)
 
 static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
                      uint32_t size, int32_t *model, DigitModel *digits) {
@@ -292,10 +296,11 @@ static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, 
 /// A difference that leaves 32 bits, or is -2^31, saturates on the side that the entry was on: the
 /// magnitude of what it loses is below 2^31.
 template <bool kLeft>
-__attribute__((always_inline)) inline uint32_t SubtractEach(const int32_t *sums, int scale,
-                                                            int32_t offset,
-                                                            const FeatureSteps &steps, uint32_t at,
-                                                            uint32_t count, int32_t *model) {
+__attribute__((always_inline)) inline uint32_t SubtractEachBy(const int32_t *sums, int scale,
+                                                              int32_t offset,
+                                                              const FeatureSteps &steps,
+                                                              uint32_t at, uint32_t count,
+                                                              int32_t *model) {
   const int32_t *rights = steps.rights.data() + at, *halves = steps.halves.data() + at;
   const int32_t *lefts = steps.lefts.data() + at;
   const int32_t limit = 0x7fffffff;
@@ -319,12 +324,13 @@ __attribute__((always_inline)) inline uint32_t SubtractEach(const int32_t *sums,
 }
 
 /// Of `count` entries from position `at` on.
-ZIPML_CLONES static uint32_t SubtractEach(const int32_t *sums, int scale, int32_t offset,
-                                          const FeatureSteps &steps, uint32_t at, uint32_t count,
-                                          int32_t *model) {
-  return steps.left == 0 ? SubtractEach<false>(sums, scale, offset, steps, at, count, model)
-                         : SubtractEach<true>(sums, scale, offset, steps, at, count, model);
+ZIPML_BODY uint32_t SubtractEachBody(const int32_t *sums, int scale, int32_t offset,
+                                     const FeatureSteps &steps, uint32_t at, uint32_t count,
+                                     int32_t *model) {
+  return steps.left == 0 ? SubtractEachBy<false>(sums, scale, offset, steps, at, count, model)
+                         : SubtractEachBy<true>(sums, scale, offset, steps, at, count, model);
 }
+ZIPML_CLONES(SubtractEach)
 
 static uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
                          uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
@@ -339,8 +345,8 @@ static uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const F
 }
 
 /// A product is below 2^8 * 2^11, so 2^11 of them fit 32 bits.
-ZIPML_CLONES static void Dots(const uint8_t *rows, uint32_t count, uint32_t size,
-                              const DigitModel &model, int64_t *sums) {
+ZIPML_BODY void DotsBody(const uint8_t *rows, uint32_t count, uint32_t size,
+                         const DigitModel &model, int64_t *sums) {
   const int16_t *low = reinterpret_cast<const int16_t *>(model.digits.data());
   const int16_t *middle = low + size, *high = middle + size;
   const uint32_t kTile = 1u << 11;
@@ -361,6 +367,7 @@ ZIPML_CLONES static void Dots(const uint8_t *rows, uint32_t count, uint32_t size
     sums[r] = sum;
   }
 }
+ZIPML_CLONES(Dots)
 
 static void DecodeDots(const PlaneRows &planes, uint8_t *first, uint8_t *second,
                        const DigitModel &model, int64_t *sums) {
@@ -405,14 +412,10 @@ __attribute__((always_inline)) inline void AddGradient(const uint8_t *rows, uint
   }
 }
 
-ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
-                                  const int32_t *coefficients, int64_t *gradient) {
-  AddGradient(rows, count, size, coefficients, gradient);
-}
-
-ZIPML_CLONES static void Gradient(const uint8_t *rows, uint32_t count, uint32_t size,
-                                  const int32_t *coefficients, int32_t *gradient) {
-  AddGradient(rows, count, size, coefficients, gradient);
+template <class TSum>
+void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
+              TSum *gradient) {
+  ZIPML_BEST(AddGradient<TSum>)(rows, count, size, coefficients, gradient);
 }
 
 static uint32_t PairBytes(uint32_t, uint32_t size) { return 2 * size; }

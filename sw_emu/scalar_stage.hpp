@@ -34,9 +34,9 @@ inline int64_t Clamp(int64_t value, int64_t &saturations) {
 
 /// The scalar stage of least squares without weights: coefficients of samples from one of their dot
 /// products each.
-ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const int32_t *labels,
-                                  uint32_t step, uint32_t step_negative, uint32_t count,
-                                  int32_t *coefficients) {
+ZIPML_BODY uint32_t ScalarStageBody(ValueFormat format, const int64_t *dots, const int32_t *labels,
+                                    uint32_t step, uint32_t step_negative, uint32_t count,
+                                    int32_t *coefficients) {
   const int value_shift = ValueFractionBits(format);
   const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
   int64_t saturations = 0;
@@ -48,14 +48,15 @@ ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const
   }
   return static_cast<uint32_t>(saturations);
 }
+ZIPML_CLONES(ScalarStage)
 
 /// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
 /// saturated. Without decay a multiplication is left out; without shifts all round alike.
 /// \param shifts, corrections  of these entries' features, both or none
 template <bool kDecays, bool kEach>
-inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
-                           uint32_t decay, const int32_t *shifts, const int32_t *corrections,
-                           uint32_t size, int32_t *model) {
+ZIPML_BODY uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
+                               uint32_t decay, const int32_t *shifts, const int32_t *corrections,
+                               uint32_t size, int32_t *model) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int shift = GradientFractionBits(format) - kModelFractionBits;
   int64_t saturations = 0;
@@ -71,23 +72,28 @@ inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, i
 }
 
 /// \param shifts, corrections  null: none
-ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int scale,
-                                  int64_t offset, uint32_t decay, const int32_t *shifts,
-                                  const int32_t *corrections, uint32_t size, int32_t *model) {
-  const auto update = shifts != nullptr
-                          ? (decay == 0 ? UpdateLoop<false, true> : UpdateLoop<true, true>)
-                          : (decay == 0 ? UpdateLoop<false, false> : UpdateLoop<true, false>);
-  return update(format, sums, scale, offset, decay, shifts, corrections, size, model);
+ZIPML_BODY uint32_t UpdateModelBody(ValueFormat format, const int64_t *sums, int scale,
+                                    int64_t offset, uint32_t decay, const int32_t *shifts,
+                                    const int32_t *corrections, uint32_t size, int32_t *model) {
+  // called by name, for what is called by pointer is not inlined
+#define ZIPML_UPDATE(DECAYS, SHIFTS) \
+  UpdateLoop<DECAYS, SHIFTS>(format, sums, scale, offset, decay, shifts, corrections, size, model)
+  if (shifts != nullptr) {
+    return decay == 0 ? ZIPML_UPDATE(false, true) : ZIPML_UPDATE(true, true);
+  }
+  return decay == 0 ? ZIPML_UPDATE(false, false) : ZIPML_UPDATE(true, false);
+#undef ZIPML_UPDATE
 }
+ZIPML_CLONES(UpdateModel)
 
 /// As many groups as are drawn for at once, a vector of the compiler's.
 typedef uint32_t Groups __attribute__((vector_size(64)));
 constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);
 
 /// Entries of one group, rounded; in 32 bits, where Rounded has 64. Returns how many were clipped.
-inline uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
-                           const uint32_t places[kDrawFeaturesLog2], uint32_t size,
-                           const int32_t *entries, int32_t *rounded) {
+ZIPML_BODY uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
+                               const uint32_t places[kDrawFeaturesLog2], uint32_t size,
+                               const int32_t *entries, int32_t *rounded) {
   // what each bit of the position adds, by exclusive or
   uint32_t words[kDrawFeatures];
   for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) words[places[bit]] = r.words[bit + 1];
@@ -114,10 +120,9 @@ inline uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
 
 /// Q_m of a share of the model that begins with feature group `group`.
 /// \param places  of every bit of a feature's lane: where the feature with that bit alone is
-__attribute__((flatten)) ZIPML_CLONES uint32_t
-QuantizeModel(const ZipmlArguments &a, uint32_t update, uint32_t group,
-              const uint32_t places[kDrawFeaturesLog2], uint32_t size, const int32_t *entries,
-              int32_t *rounded) {
+ZIPML_BODY uint32_t QuantizeModelBody(const ZipmlArguments &a, uint32_t update, uint32_t group,
+                                      const uint32_t places[kDrawFeaturesLog2], uint32_t size,
+                                      const int32_t *entries, int32_t *rounded) {
   const uint32_t shift = ModelShift(a.model_shift, a.model_bits);
   uint32_t clipped = 0;
   for (uint32_t j = 0; j < size; group += kGroupsDrawn) {
@@ -132,14 +137,15 @@ QuantizeModel(const ZipmlArguments &a, uint32_t update, uint32_t group,
   }
   return clipped;
 }
+ZIPML_CLONES(QuantizeModel)
 
 /// Sums over coefficients: of those of base planes, and of all magnitudes.
 struct CoefficientSums {
   int64_t total, magnitude;
 };
 
-ZIPML_CLONES CoefficientSums SumCoefficients(const int32_t *one, const int32_t *two,
-                                             uint32_t count) {
+ZIPML_BODY CoefficientSums SumCoefficientsBody(const int32_t *one, const int32_t *two,
+                                               uint32_t count) {
   int64_t total = 0, magnitude = 0;
   for (uint32_t s = 0; s < count; ++s) {
     const int64_t a = one[s], b = two[s];
@@ -148,6 +154,7 @@ ZIPML_CLONES CoefficientSums SumCoefficients(const int32_t *one, const int32_t *
   }
   return {total, magnitude};
 }
+ZIPML_CLONES(SumCoefficients)
 
 /// What happens to a batch between its dot products and its update.
 class Scalars {

@@ -8,6 +8,10 @@
 #include <cstring>
 #include <limits>
 
+#if defined(__APPLE__)
+#include <xlocale.h>
+#endif
+
 extern "C" {
 #include "text.h"
 }
@@ -29,9 +33,19 @@ inline bool IsBlank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == 
 /// Characters of a number that is left to the C library; what is longer is none.
 constexpr int kMaxNumber = 2048;
 
-/// The whole of [begin, end) as a number, by the C library in the C locale.
-bool SlowNumber(const char *begin, const char *end, double *number) {
+/// The C library's number at the beginning of a text, in the C locale.
+double NumberInC(const char *text, char **stop) {
+#if defined(_WIN32)
+  static const _locale_t kC = _create_locale(LC_ALL, "C");
+  return _strtod_l(text, stop, kC);
+#else
   static const locale_t kC = newlocale(LC_ALL_MASK, "C", nullptr);
+  return strtod_l(text, stop, kC);
+#endif
+}
+
+/// The whole of [begin, end) as a number, by the C library.
+bool SlowNumber(const char *begin, const char *end, double *number) {
   const int64_t size = end - begin;
   if (size == 0 || size >= kMaxNumber) return false;
   char token[kMaxNumber];
@@ -41,7 +55,7 @@ bool SlowNumber(const char *begin, const char *end, double *number) {
   }
   token[size] = '\0';
   char *stop = nullptr;
-  *number = strtod_l(token, &stop, kC);
+  *number = NumberInC(token, &stop);
   return stop == token + size && std::isfinite(*number);
 }
 

@@ -144,9 +144,10 @@ class CodeRows {
 };
 
 /// dots = dots * 2^shift - offset.
-ZIPML_CLONES void ScaleDots(uint32_t count, int shift, int64_t offset, int64_t *dots) {
+ZIPML_BODY void ScaleDotsBody(uint32_t count, int shift, int64_t offset, int64_t *dots) {
   for (uint32_t r = 0; r < count; ++r) dots[r] = ShiftLeft(dots[r], shift) - offset;
 }
+ZIPML_CLONES(ScaleDots)
 
 /// A format whose gradient is always summed up in 64 bits.
 class WideSums {
@@ -307,9 +308,10 @@ class PlaneValues {
   DigitModel digits_;
 };
 
-ZIPML_CLONES void AddShifted(const int64_t *high, uint32_t size, int64_t *sums) {
+ZIPML_BODY void AddShiftedBody(const int64_t *high, uint32_t size, int64_t *sums) {
   for (uint32_t j = 0; j < size; ++j) sums[j] += high[j] * 256;
 }
+ZIPML_CLONES(AddShifted)
 
 /// A group of bytes as a vector of the compiler's.
 typedef uint8_t Bytes __attribute__((vector_size(kGroup), may_alias));
@@ -317,8 +319,8 @@ typedef uint8_t Bytes __attribute__((vector_size(kGroup), may_alias));
 /// The low and high bytes of the levels of `rows` rows of codes. tables: for each level a row of
 /// low bytes, then a row of high bytes, one for each position. All codes of a group are compared
 /// with one level after the other, which is faster than looking up one code after the other.
-ZIPML_CLONES void LookUp(const uint8_t *codes, const uint8_t *tables, uint32_t levels,
-                         uint32_t size, uint32_t rows, uint8_t *low, uint8_t *high) {
+ZIPML_BODY void LookUpBody(const uint8_t *codes, const uint8_t *tables, uint32_t levels,
+                           uint32_t size, uint32_t rows, uint8_t *low, uint8_t *high) {
   constexpr uint32_t kRows = 4;  // that share their loads of tables
   for (uint32_t r = 0; r < rows; r += kRows) {
     for (uint32_t j = 0; j < size; j += kGroup) {
@@ -347,6 +349,7 @@ ZIPML_CLONES void LookUp(const uint8_t *codes, const uint8_t *tables, uint32_t l
     }
   }
 }
+ZIPML_CLONES(LookUp)
 
 /// Format "levels". A level plus one is 0 .. 2^15, two bytes: a row of codes becomes one of low
 /// bytes and one of high bytes, and both go through the loops of the uniform grid.
@@ -436,26 +439,29 @@ class LevelValues : public WideSums {
 };
 
 /// Fixed point from the bits of float32 values.
-ZIPML_CLONES void ConvertFloats(const uint64_t *words, uint32_t size, int32_t *values) {
+ZIPML_BODY void ConvertFloatsBody(const uint64_t *words, uint32_t size, int32_t *values) {
   for (uint32_t j = 0; j < size; ++j) {
     values[j] = FixedFromFloatBits(static_cast<uint32_t>(words[j / 2] >> (j % 2 * 32)));
   }
 }
+ZIPML_CLONES(ConvertFloats)
 
-ZIPML_CLONES int64_t DotFloats(const int32_t *values, const int32_t *model, uint32_t size) {
+ZIPML_BODY int64_t DotFloatsBody(const int32_t *values, const int32_t *model, uint32_t size) {
   int64_t sum = 0;
   for (uint32_t j = 0; j < size; ++j) {
     sum += RoundShift(static_cast<int64_t>(values[j]) * model[j], kFloatProductShift);
   }
   return sum;
 }
+ZIPML_CLONES(DotFloats)
 
-ZIPML_CLONES void AccumulateFloats(const int32_t *values, int64_t coefficient, uint32_t size,
-                                   int64_t *sums) {
+ZIPML_BODY void AccumulateFloatsBody(const int32_t *values, int64_t coefficient, uint32_t size,
+                                     int64_t *sums) {
   for (uint32_t j = 0; j < size; ++j) {
     sums[j] += RoundShift(values[j] * coefficient, kFloatProductShift);
   }
 }
+ZIPML_CLONES(AccumulateFloats)
 
 /// Format "float32".
 class FloatValues : public WideSums {

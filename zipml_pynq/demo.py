@@ -262,8 +262,8 @@ def main(arguments: list[str] | None = None) -> int:
         "board": asdict(BOARD),
         "rows": [asdict(row) for row in rows],
     }
-    (options.output / "demo.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.output / "table.txt").write_text(text.lstrip("\n") + "\n")
+    (options.output / "demo.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (options.output / "table.txt").write_text(text.lstrip("\n") + "\n", encoding="utf-8")
     print(f"\nconvergence plot: {picture}   numbers: {options.output / 'demo.json'}")
     return 0
 

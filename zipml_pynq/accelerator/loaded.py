@@ -25,7 +25,7 @@ def _noted() -> tuple[str, str]:
     """File and time of what was loaded last, by pynq's file; its own reader warns at every call."""
     for name in _STATE_FILES:
         try:
-            state = json.loads((Path(global_state.STATE_DIR) / name).read_text())
+            state = json.loads((Path(global_state.STATE_DIR) / name).read_text(encoding="utf-8"))
             return state["bitfile_name"], state["timestamp"]
         except FileNotFoundError:
             continue

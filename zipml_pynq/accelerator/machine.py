@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zipml_pynq._engine import ffi, lib
+from zipml_pynq.data.rows import available_cores
 
 
 def _caches() -> dict[str, str]:
@@ -18,7 +19,8 @@ def _caches() -> dict[str, str]:
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
             kind, level, size = (
-                (folder / name).read_text().strip() for name in ("type", "level", "size")
+                (folder / name).read_text(encoding="utf-8").strip()
+                for name in ("type", "level", "size")
             )
         except OSError:
             continue
@@ -31,7 +33,7 @@ def machine() -> dict[str, Any]:
     """What numbers are measured on: processor, cores, caches, load, the engine's loops."""
     model = platform.processor()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
@@ -39,9 +41,9 @@ def machine() -> dict[str, Any]:
         pass
     return {
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "caches": _caches(),
-        "load": os.getloadavg()[0],
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "loops": ffi.string(lib.zipml_engine_loops()).decode(),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,13 @@ class Target:
             return
         if self.final.exists():
             shutil.copymode(self.final, self.work)
-        os.replace(self.work, self.final)
+        try:
+            os.replace(self.work, self.final)
+        except PermissionError as error:
+            if os.name != "nt" or not self.final.exists():
+                raise
+            why = "it is open or mapped, and Windows replaces no file that is in use"
+            raise PermissionError(error.errno, why, str(self.path)) from error
 
     def discard(self) -> None:
         """Remove what was made and not put in its place."""
@@ -105,7 +111,12 @@ def _becomes_regular(path: Path) -> bool:
 def _through(path: Path, mode: str) -> Any:
     """Open a pipe, a device or a descriptor of this process for writing."""
     number = _descriptor(str(path))
-    return open(path if number is None else os.dup(number), mode)
+    return open(path if number is None else os.dup(number), mode, **_text(mode))
+
+
+def _text(mode: str) -> dict[str, Any]:
+    """Text is the same bytes on every system."""
+    return {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
@@ -138,7 +149,7 @@ def written(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]:
             yield file
         return
     try:
-        with open(target.work, mode.replace("w", "x")) as file:
+        with open(target.work, mode.replace("w", "x"), **_text(mode)) as file:
             yield file
         target.commit()
     finally:
@@ -160,8 +171,18 @@ def regular(path: str | os.PathLike[str]) -> Iterator[Path]:
     if stat.S_ISREG(path.stat().st_mode) or path.is_dir():
         yield path
         return
-    with tempfile.NamedTemporaryFile(prefix="zipml-") as copy:
-        with open(path, "rb") as source:
+    with open(path, "rb") as source, temporary(source) as copy:
+        yield copy
+
+
+@contextmanager
+def temporary(source: Any) -> Iterator[Path]:
+    """A temporary file with what ``source`` has, closed, for as long as the block lasts."""
+    handle, name = tempfile.mkstemp(prefix="zipml-")
+    try:
+        with os.fdopen(handle, "wb") as copy:
             shutil.copyfileobj(source, copy, _PIECE)
-        copy.flush()
-        yield Path(copy.name)
+        yield Path(name)
+    finally:
+        with suppress(PermissionError):  # Windows keeps what is still mapped
+            os.unlink(name)

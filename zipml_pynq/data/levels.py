@@ -7,7 +7,6 @@ variance ``(hi - v)(v - lo)``. The levels chosen here make its mean over given v
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +18,7 @@ from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_array, check_bits, check_choice, check_int
 from zipml_pynq.data.columns import column_range
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.data.rows import dense
+from zipml_pynq.data.rows import available_cores, dense
 from zipml_pynq.errors import ArgumentError
 
 METHODS: tuple[str, ...] = ("exact", "histogram", "greedy")
@@ -384,7 +383,7 @@ def fit_levels(
     if not isinstance(per_column, bool | np.bool_):
         raise ArgumentError(f"per_column was {per_column!r}; allowed are True and False")
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        threads = available_cores()
     threads = check_int("threads", threads, 1, 1024)
     low, high = column_range("X", a, threads)  # every value is finite
     if method == "auto":

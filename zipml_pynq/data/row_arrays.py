@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import zipfile
@@ -37,7 +38,7 @@ def npz_blocks(
             )
         samples = _array(archive, stack, X, wrong)
         labels = _array(archive, stack, y, wrong) if y in keys else None
-        width = int(np.prod(samples.shape[1:]))
+        width = math.prod(samples.shape[1:])
         if len(samples.shape) < 2 or width == 0:
             raise wrong(f"{X} has {_shape(samples.shape)}; allowed are rows of columns")
         if wanted.columns is not None and width != wanted.columns:
@@ -77,7 +78,7 @@ class _Array:
             first, self.done = self.done, self.done + rows
             return np.ascontiguousarray(self.mapped[first : self.done])
         shape = (rows, *self.shape[1:])
-        size = int(np.prod(shape)) * self.dtype.itemsize
+        size = math.prod(shape) * self.dtype.itemsize
         content = self.file.read(size)
         if len(content) != size:
             raise EOFError("it ends inside an array")
@@ -102,7 +103,7 @@ def _array(archive: zipfile.ZipFile, stack: ExitStack, key: str, wrong: Wrong) -
     # rows of what is stored column by column are all over the file
     copy: Any = stack.enter_context(tempfile.TemporaryFile(prefix="zipml-"))  # noqa: SIM115
     shutil.copyfileobj(file, copy, ARRAY_BYTES)
-    if copy.tell() < int(np.prod(shape)) * dtype.itemsize:
+    if copy.tell() < math.prod(shape) * dtype.itemsize:
         raise EOFError("it ends inside an array")
     return _Array(file, shape, dtype, np.memmap(copy, dtype, "r", 0, shape, "F"))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -25,15 +27,39 @@ _PIECE_VALUES = 1 << 23
 T = TypeVar("T")
 
 
+def available_cores() -> int:
+    """Cores that this process may use; where the system does not tell, those that there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _MemoryStatus(ctypes.Structure):
+    """``MEMORYSTATUSEX`` of Windows."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        *((f"bytes{i}", ctypes.c_uint64) for i in range(7)),
+    )
+
+
 def available_bytes() -> int:
-    """Memory that can still be had without swapping."""
+    """Memory that can still be had without swapping; half of all on macOS, which does not tell."""
+    if sys.platform == "win32":
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.bytes1)  # ullAvailPhys
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    page = os.sysconf("SC_PAGE_SIZE")
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * page
+    return os.sysconf("SC_PHYS_PAGES") * page // 2
 
 
 def dense(a: Any) -> NDArray:
@@ -104,8 +130,7 @@ def in_threads(
         None: one for each available core, but no more than ``values`` are worth.
     """
     if threads is None:
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        threads = max(1, min(available, -(-values // _THREAD_VALUES)))
+        threads = max(1, min(available_cores(), -(-values // _THREAD_VALUES)))
     threads = min(check_int("threads", threads, 1, 1024), items)
     step = max(1, _PIECE_VALUES * items // max(1, values))
     ended = False

@@ -13,10 +13,8 @@ import gzip
 import io
 import lzma
 import os
-import shutil
 import stat
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +29,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from zipml_pynq._engine import ffi, lib
 from zipml_pynq.data.checks import check_choice
+from zipml_pynq.data.files import temporary
 from zipml_pynq.data.names import Names
 from zipml_pynq.data.row_arrays import ArrowTable, check_numbers, npy_array, npy_blocks, npz_blocks
 from zipml_pynq.data.rows import pointer
@@ -201,11 +200,8 @@ class RowFile:
         if self._is_regular():
             return self
         source = self._source(stack)
-        copy = tempfile.NamedTemporaryFile(prefix="zipml-")  # noqa: SIM115 (by the stack)
-        stack.enter_context(copy)
-        shutil.copyfileobj(source, copy, TEXT_BYTES)
-        copy.flush()
-        return replace(self, path=copy.name, shown=self.shown)
+        copy = stack.enter_context(temporary(source))
+        return replace(self, path=str(copy), shown=self.shown)
 
     def _source(self, stack: ExitStack) -> Any:
         """The file, open."""
@@ -312,10 +308,7 @@ class RowFile:
                 return
             path = self.path
             if not self._is_regular() or Path(self.shown).suffix in _OPENERS:
-                copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="zipml-"))
-                shutil.copyfileobj(text, copy, TEXT_BYTES)
-                copy.flush()
-                path = copy.name
+                path = str(stack.enter_context(temporary(text)))
             told = self.advance or (lambda _: None)
             if found == "npz":
                 blocks = npz_blocks(path, self.part, self._wanted, self._wrong, told)

@@ -156,6 +156,7 @@ class TensorWriter:
             self._file.write(_header_bytes(self._header))
             self._file.flush()
             os.fsync(self._file.fileno())
+            self._file.close()  # Windows renames no open file
             self.target.commit()
         except OSError as error:
             raise self._failed(error) from error

@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     for epoch, row in enumerate(trained.history, 1):
         print(f"epoch {epoch}: loss {row['loss']:.4f}, test accuracy {100 * row['accuracy']:.2f} %")
-    (options.output / f"{name}.json").write_text(json.dumps(trained.history, indent=1) + "\n")
+    (options.output / f"{name}.json").write_text(
+        json.dumps(trained.history, indent=1) + "\n", encoding="utf-8"
+    )
     plot_curves({settings.name: [trained.history]}, options.output / f"{name}.png")
     torch.save(freeze_weights(trained.net.eval()).state_dict(), options.output / f"{name}.pt")
     print(f"checkpoint, curves and weights are in {options.output}")

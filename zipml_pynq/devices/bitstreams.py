@@ -276,7 +276,7 @@ def check_stamp(stamp: Path) -> None:
     """Compare files with the stamp that the build left beside them, if it is there."""
     if not stamp.is_file():
         return
-    for name, expected in json.loads(stamp.read_text())["md5"].items():
+    for name, expected in json.loads(stamp.read_text(encoding="utf-8"))["md5"].items():
         path = stamp.parent / name
         if path.is_file() and md5(path) != expected:
             raise OverlayMismatchError(
@@ -289,7 +289,7 @@ def linked(link: Path, slug: str) -> tuple[str, str] | None:
     """URL and MD5 that a link file has for a board."""
     if not link.is_file():
         return None
-    entries = json.loads(link.read_text())
+    entries = json.loads(link.read_text(encoding="utf-8"))
     for device in TARGETS[slug].devices:
         if device in entries:
             return entries[device]["url"], entries[device]["md5sum"]
@@ -392,13 +392,13 @@ def makefile(values: Mapping[str, object]) -> str:
 
 def write(overlay: Path = OVERLAY) -> None:
     """Write ``kernels.mk``, every ``board.mk``, and the ``.xml`` of kernels on a platform."""
-    (overlay / "kernels.mk").write_text(kernels_mk())
+    (overlay / "kernels.mk").write_text(kernels_mk(), encoding="utf-8")
     for slug in TARGETS:
         (overlay / slug).mkdir(exist_ok=True)
-        (overlay / slug / "board.mk").write_text(board_mk(slug))
+        (overlay / slug / "board.mk").write_text(board_mk(slug), encoding="utf-8")
         for value_format in VLNV if TARGETS[slug].platform else ():
             text = kernel_xml(value_format, TARGETS[slug].board.word_bits)
-            (overlay / slug / f"{kernel_name(value_format)}.xml").write_text(text)
+            (overlay / slug / f"{kernel_name(value_format)}.xml").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def software() -> Iterator[Finding]:
     yield Finding("system", platform.release())
     for name in IMAGE:
         try:
-            text = " ".join(Path(name).read_text().replace("\0", "").split())
+            text = " ".join(Path(name).read_text(encoding="utf-8").replace("\0", "").split())
         except OSError:
             continue
         yield Finding(name, text[:200])

@@ -20,7 +20,7 @@ def built_for(bitstream: str | os.PathLike[str]) -> float | None:
     stamp = Path(bitstream).with_suffix(".json")
     if not stamp.is_file():
         return None
-    return float(json.loads(stamp.read_text())["clock_mhz"])
+    return float(json.loads(stamp.read_text(encoding="utf-8"))["clock_mhz"])
 
 
 def running(device: Any) -> float | None:
