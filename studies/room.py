@@ -70,7 +70,7 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
         "steps of features": (1, turns * cells, lanes // turns * SHIFT_BITS),
     }
     if plane_by_plane:
-        found["polynomials"] = (2, CONFIG.max_batch, 32)
+        found["polynomials"] = (3, CONFIG.max_batch, 32)
     if value_format == "refetch":
         found["samples in doubt"] = (1, CONFIG.max_batch, 1)
     if levels:
@@ -362,7 +362,9 @@ class Kernel:
         }
         if self.plane_by_plane:
             # NextTerm, and PolynomialCoefficients with a Coefficient of its own
-            next_term = times(2, total(multiply(32, 32, wide), add(64), saturate(64)))
+            next_term = total(
+                times(2, total(multiply(32, 32, wide), add(64), saturate(64))), add(64)
+            )
             margin = total(add(dot), saturate(dot), signed(32))
             found["polynomials"] = total(next_term, margin, coefficient(wide))
         if self.refetches:

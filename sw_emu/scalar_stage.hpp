@@ -177,7 +177,7 @@ class Scalars {
     const int32_t label = a_.labels[weighted ? 2 * sample : sample];
     const int32_t weight = weighted ? a_.labels[2 * sample + 1] : 1 << kWeightFractionBits;
     if (a_.loss == kPolynomial) {
-      Polynomial polynomial = {0, 0};
+      Polynomial polynomial = {0, 0, 0};
       for (uint32_t term = 1; term <= a_.degree; ++term) {
         const int32_t margin = Margin(s_.format, dot(term - 1), label, saturations);
         polynomial =

@@ -155,13 +155,15 @@ class Reference {
   }
 
   int64_t PolynomialDerivative(uint32_t s) {
-    int64_t product = 0, sum = truth_.derivative[0];
+    int64_t latest = 0, previous = 1 << 24, sum = truth_.derivative[0];
     for (uint32_t k = 1; k <= c_.degree; ++k) {
       const int64_t margin = MarginOf(Dot(truth_.values[k - 1], s, false), s);
       if (std::abs(margin) > static_cast<int64_t>(1) << (24 + c_.range_log2)) ++outside;
       const int64_t t = c_.range_log2 == 0 ? margin : Round(margin, c_.range_log2);
-      product = k == 1 ? t : Clamp(Round(product * t, 24), saturations);
-      sum = Clamp(sum + Round(truth_.derivative[k] * product, 24), saturations);
+      const int64_t before = k == 1 ? previous : latest;
+      latest = k == 1 ? t : Clamp(Round(latest * t, 23) - previous, saturations);
+      previous = before;
+      sum = Clamp(sum + Round(truth_.derivative[k] * latest, 24), saturations);
     }
     return truth_.labels[s] < 0 ? sum : -sum;
   }

@@ -552,8 +552,10 @@ int main() {
       }
     }
   }
-  for (uint32_t degree = 1; degree <= 7 && format_t::kPlaneByPlane && !kRefetches; ++degree) {
-    Case c = Plain(kLanes + 1, 16, 1 + degree, zipml::kIndependent, degree % 4);
+  // all up to 7, and 11 and 15
+  for (uint32_t degree = 1; degree <= zipml::kMaxDegree && format_t::kPlaneByPlane && !kRefetches;
+       degree += degree < 7 ? 1 : 4) {
+    Case c = Plain(kLanes + 1, 16, 1 + degree % 8, zipml::kIndependent, degree % 4);
     c.loss = zipml::kPolynomial;
     c.degree = degree;
     c.range_log2 = degree % 3;

@@ -106,7 +106,7 @@ MISTAKES = [
     (CONFIG, "#define ZIPML_POLYNOMIAL_DISTANCE", "#define ZIPML_POLYNOMIALS",
      "distance was 'ZIPML_POLYNOMIAL_DISTANCE'"),
     (CONFIG, "ZIPML_MEMORY_LATENCY 64", "ZIPML_MEMORY_LATENCY 64u", "latency was '64u'"),
-    (TRAIN, "(product, ZIPML_POLYNOMIAL_DISTANCE)", "(product, kPolynomialDistance)",
+    (TRAIN, "(latest, ZIPML_POLYNOMIAL_DISTANCE)", "(latest, kPolynomialDistance)",
      "distance was 'kPolynomialDistance'"),
     (TRAIN, "ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)",
      "ZIPML_PRAGMA_TEXT(HLS DEPENDENCE variable=sum distance=ZIPML_DOT_DISTANCE dependent=true)",

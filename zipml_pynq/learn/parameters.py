@@ -43,7 +43,7 @@ PARAMETERS = """\
     approximation : {"direct", "chebyshev"}, default="direct"
         See :func:`zipml_pynq.training.losses.derivative_of`.
     degree : int, optional
-        Of the polynomial, 1 to 7; 5 by default.
+        Of the polynomial, 1 to 15; 5 by default.
     refetch : bool, default=False
         Read samples whose hinge is in doubt again at full precision.
     model_bits, gradient_bits : int, default=0

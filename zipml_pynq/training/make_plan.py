@@ -131,6 +131,7 @@ def make_plan(
     approximation: str = "direct",
     degree: int | None = None,
     range_log2: int | None = None,
+    gap: float | None = None,
     class_costs: tuple[float, float] = (1.0, 1.0),
     model_bits: int = 0,
     model_range: float | str = "auto",
@@ -171,7 +172,7 @@ def make_plan(
     loss : str
         "least_squares" (the LS-SVM with labels of two classes), "hinge", "squared_hinge" or
         "logistic".
-    approximation, degree, range_log2
+    approximation, degree, range_log2, gap
         See :func:`zipml_pynq.training.losses.derivative_of`; "chebyshev" needs independent samples.
     class_costs : tuple of float
         Factors of the loss of samples with negative labels, and of the others.
@@ -200,7 +201,7 @@ def make_plan(
     if bits is None:
         bits = max(layout.bits)
     choice("bits", bits, layout.bits, "the data set stores")
-    derivative = derivative_of(loss, approximation, degree, range_log2)
+    derivative = derivative_of(loss, approximation, degree, range_log2, gap)
     if sampling is None:
         sampling = "independent" if derivative.degree else _default_sampling(layout)
     if batch is None:

@@ -209,16 +209,21 @@ class _Run:
         return np.where(labels < 0, size, -size)
 
     def polynomials(self, rows: slice, x: IntArray, labels: IntArray) -> IntArray:
-        """Derivatives as polynomials of independent samples."""
+        """Derivatives as polynomials of independent samples, by Chebyshev's recurrence."""
         p = self.plan.derivative.numbers.astype(np.int64)
-        product, total = np.zeros_like(labels), np.full_like(labels, p[0])
+        previous, latest = np.full_like(labels, self.one), np.zeros_like(labels)
+        total = np.full_like(labels, p[0])
         for k in range(1, self.plan.degree + 1):
             m = self.margins(self.dot(self.q[k - 1], rows, x, False), labels)
             self.count_outside(m)
             t = round_shift(2 * m, self.plan.derivative.range_log2 + 1)
             fraction = CONFIG.model_fraction_bits
-            product = t if k == 1 else self.saturate(round_shift(product * t, fraction))
-            added = round_shift(p[k] * product, CONFIG.derivative_fraction_bits)
+            if k == 1:
+                latest = t
+            else:
+                doubled = round_shift(latest * t, fraction - 1)
+                previous, latest = latest, self.saturate(doubled - previous)
+            added = round_shift(p[k] * latest, CONFIG.derivative_fraction_bits)
             total = self.saturate(total + added)
         return np.where(labels < 0, total, -total)
 

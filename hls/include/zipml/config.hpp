@@ -85,7 +85,7 @@ constexpr int kDerivativeTableLog2 = 10;
 /// Largest log2 of the range R: a derivative is tabulated, or approximated, on [-R, R].
 constexpr int kMaxRangeLog2 = 6;
 /// Dither planes that a block may stream: one for each independent sample of a value.
-constexpr int kMaxDithers = 8;
+constexpr int kMaxDithers = 16;
 /// Largest degree of a polynomial; each factor needs a sample of its own, the gradient one more.
 constexpr int kMaxDegree = kMaxDithers - 1;
 /// Largest log2 of a feature's step over the run's, where features have steps of their own.
