@@ -287,10 +287,13 @@ def derivative_of(
             return stepped(found.size, found.jump, degree, range_log2, gap)
     if gap is not None:
         raise ArgumentError(
-            f"gap was {gap!r}; it goes with loss 'hinge' and approximation 'chebyshev': leave it out"
+            f"gap was {gap!r}; it goes with loss 'hinge' and approximation 'chebyshev': leave it "
+            "out"
         )
     if approximation == "chebyshev":
-        assert found.size is not None and degree is not None and range_log2 is not None
+        assert found.size is not None
+        assert degree is not None
+        assert range_log2 is not None
         return chebyshev(found.size, degree, range_log2)
     if degree is not None:
         raise ArgumentError(f"degree was {degree!r}; it goes with approximation 'chebyshev'")
