@@ -89,7 +89,8 @@ def sparse_classes(
     sign = np.where(rng.random(size) < 0.5, -1.0, 1.0)
     density = rng.beta(0.5, 3.3, n_features)
     lean = np.zeros(n_features)
-    lean[:useful] = rng.normal(0, 0.25, useful)
+    # as hard with fewer columns
+    lean[:useful] = rng.normal(0, 0.25 * np.sqrt(5_000 / n_features), useful)
     threshold = 1 - density * np.clip(1 + sign[:, None] * lean, 0, 2)
     there = rng.random((size, n_features)) > threshold
     X = np.where(there, rng.integers(300, 1_000, (size, n_features)), 0).astype(np.float32)
