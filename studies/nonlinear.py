@@ -12,7 +12,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +154,7 @@ class Study:
         self.normalization = Normalization.fit(problem.X, problem.y)
         self.values = self.normalization.transform(problem.X).astype(np.float64)
         self.test = self.normalization.transform(problem.X_test).astype(np.float64)
+        self.kept: tuple[tuple[str, int], dict[int, PackedDataset]] = (("", 0), {})
 
     def score(self, model: Array) -> dict[str, float]:
         """Objective on the exact training values, and the share of test samples misjudged."""
@@ -184,11 +184,15 @@ class Study:
             return pack_counts(X, y, **options).packed
         return pack(X, y, normalization=self.normalization, **options)
 
-    @lru_cache(maxsize=3)
-    def drawn(self, contender: str, bits: int, seed: int) -> PackedDataset:
+    def drawn(self, contender: Contender, bits: int, seed: int) -> PackedDataset:
         """A contender's data set, kept while its ranges and gaps are tried."""
-        found = next(c for c in CONTENDERS if c.name == contender)
-        return self.pack(bits=bits, seed=seed, **found.stored)
+        key = (contender.name, bits)
+        if self.kept[0] != key:
+            self.kept = (key, {})
+        packed = self.kept[1]
+        if seed not in packed:
+            packed[seed] = self.pack(bits=bits, seed=seed, **contender.stored)
+        return packed[seed]
 
     def float32(self) -> tuple[dict[str, Any], Array]:
         """Float SGD with the best multiple of the float32 data set's default step."""
@@ -239,7 +243,7 @@ class Study:
     def one_seed(
         self, contender: Contender, bits: int, planned: dict[str, Any], seed: int
     ) -> dict[str, Any]:
-        packed = self.drawn(contender.name, bits, seed)
+        packed = self.drawn(contender, bits, seed)
         epochs = self.problem.epochs
         step = make_plan(packed, epochs=epochs, **planned).step
 
@@ -381,8 +385,8 @@ def markdown(reports: list[dict[str, Any]]) -> str:
         "count of a polynomial's samples, or float32 beside them. Bits moved: the planes that the "
         "kernel streams, and 32 for what is refetched. A polynomial's range R is the best of three "
         "powers of two, the largest of which holds all margins of float32's model, and its gap "
-        f"around the hinge's jump the best of {', '.join(f'{g:g}' for g in GAPS)}. Bias and noise are those of gradients at "
-        "float32's model: bias as a share of the exact gradient's length at the start, noise per "
+        f"around the hinge's jump the best of {', '.join(f'{g:g}' for g in GAPS)}. Bias and noise "
+        "are those of gradients at float32's model: bias as a share of the exact gradient's length at the start, noise per "
         "sample as a share of the exact gradients' root mean square.",
         "",
         "## Over all data sets",

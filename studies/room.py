@@ -70,7 +70,7 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
         "steps of features": (1, turns * cells, lanes // turns * SHIFT_BITS),
     }
     if plane_by_plane:
-        found["polynomials"] = (3, CONFIG.max_batch, 32)
+        found["polynomials"] = (1, CONFIG.max_batch, 3 * 32)
     if value_format == "refetch":
         found["samples in doubt"] = (1, CONFIG.max_batch, 1)
     if levels:

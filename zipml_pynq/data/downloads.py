@@ -169,7 +169,7 @@ def fetch_libsvm(
             f"sha256 had {len(sha256)} digest(s); allowed is one a file, {len(files.paths)}"
         )
     where = cache_folder() if folder is None else Path(folder)
-    digests = [None] * len(files.paths) if sha256 is None else list(sha256)
+    digests: list[str | None] = [None] * len(files.paths) if sha256 is None else [*sha256]
     base = mirror.rstrip("/") + "/"
     paths = [
         cached(base + path, where, digest)

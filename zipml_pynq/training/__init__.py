@@ -10,5 +10,6 @@
 | ``divergence`` | whether a run went wrong |
 | ``variance`` | how much noise quantization adds, and bits that keep it small |
 | ``result`` | what a run begins with and hands back |
+| ``host``, ``row_scaling``, ``proximal``, ``sketch`` | methods of the paper that run on the host |
 | ``reference``, ``baseline`` | the bits from the formulas, and full precision |
 """

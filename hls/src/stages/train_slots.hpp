@@ -91,7 +91,7 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   #pragma HLS INLINE off
   FillSide fill = filling;
   DotEntry<Format> dot_base[kMaxBatch], dot_first[kMaxBatch];
-  PolynomialEntry latest[kMaxBatch], previous[kMaxBatch], sum[kMaxBatch];
+  PolynomialEntry polynomials[kMaxBatch];
   typename Format::gradient_t gradient[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   typename Format::gradient_t closing[Format::kLanes];
@@ -122,9 +122,7 @@ TRAIN:
     ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first) ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
     ZIPML_READ_BEHIND_WRITE(dot_base, ZIPML_DOT_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(dot_first, ZIPML_DOT_DISTANCE)
-    ZIPML_READ_BEHIND_WRITE(latest, ZIPML_POLYNOMIAL_DISTANCE)
-    ZIPML_READ_BEHIND_WRITE(previous, ZIPML_POLYNOMIAL_DISTANCE)
-    ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)
+    ZIPML_READ_BEHIND_WRITE(polynomials, ZIPML_POLYNOMIAL_DISTANCE)
         // clang-format on
         BeginPass();
     FillStep<Format>(r, g, words_in, labels_in, words, block_labels, block_weights, fill);
@@ -134,8 +132,8 @@ TRAIN:
     if (pass.dots && slot.cycle < g.slot_cells) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
                       dot_levels, derivative_first, derivative_second, terms, norm, ring,
-                      coefficient_first, coefficient_second, dot_base, dot_first, latest, previous,
-                      sum, in_doubt, dot, counted);
+                      coefficient_first, coefficient_second, dot_base, dot_first, polynomials,
+                      in_doubt, dot, counted);
     }
     if (turn.next != kTurns) {
       CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, model,
