@@ -386,8 +386,8 @@ def markdown(reports: list[dict[str, Any]]) -> str:
         "kernel streams, and 32 for what is refetched. A polynomial's range R is the best of three "
         "powers of two, the largest of which holds all margins of float32's model, and its gap "
         f"around the hinge's jump the best of {', '.join(f'{g:g}' for g in GAPS)}. Bias and noise "
-        "are those of gradients at float32's model: bias as a share of the exact gradient's length at the start, noise per "
-        "sample as a share of the exact gradients' root mean square.",
+        "are those of gradients at float32's model: bias as a share of the exact gradient's length "
+        "at the start, noise per sample as a share of the exact gradients' root mean square.",
         "",
         "## Over all data sets",
         "",
