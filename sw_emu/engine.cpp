@@ -286,8 +286,10 @@ class Trainer {
   void Update() {
     Batch &batch = BatchOf(updated_++);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
+    const uint32_t threshold = row_[kThreshold];
     const bool exact = a_.model_bits == 0 && ordered_.empty();
-    if (batch.is_short && a_.gradient_bits == 0 && decay == 0 && ShortStep(batch, exact)) {
+    const bool plain = a_.gradient_bits == 0 && decay == 0 && threshold == 0;
+    if (batch.is_short && plain && ShortStep(batch, exact)) {
       if (!exact) See(update_);
       ++update_;
       return;
@@ -317,6 +319,9 @@ class Trainer {
       const uint32_t at = values_.PositionOf(j);
       saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay,
                                   has_steps_ ? shifts + at : nullptr, 1, model_.data() + at);
+    }
+    if (threshold != 0) {
+      ShrinkModel(threshold, shifts, static_cast<uint32_t>(values_.size()), model_.data());
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
     See(update_);

@@ -82,6 +82,16 @@ ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int s
              : UpdateLoop<true, false>(format, sums, scale, offset, decay, nullptr, size, model);
 }
 
+/// The proximal step of the l1 norm for `size` entries.
+/// \param shifts  null: none
+ZIPML_CLONES void ShrinkModel(uint32_t threshold, const int32_t *shifts, uint32_t size,
+                              int32_t *model) {
+  for (uint32_t j = 0; j < size; ++j) {
+    model[j] =
+        Shrink(model[j], threshold, shifts == nullptr ? 0 : static_cast<uint32_t>(shifts[j]));
+  }
+}
+
 /// As many groups as are drawn for at once, a vector of the compiler's.
 typedef uint32_t Groups __attribute__((vector_size(64)));
 constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);

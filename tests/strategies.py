@@ -30,6 +30,7 @@ def any_options(draw: Any, value_format: str) -> dict[str, Any]:
         options["range_log2"] = draw(st.integers(0, 2))
     elif loss == "logistic":
         options["range_log2"] = draw(st.integers(0, CONFIG.max_range_log2))
+    options["l1"] = draw(st.sampled_from([0.0, 0.0, 1e-3, 0.2]))
     for name, ranges in (("model", (0.25, 1.0, 4.0)), ("gradient", (0.01, 1.0))):
         bits = draw(st.sampled_from([0, CONFIG.min_quantized_bits, 5, CONFIG.max_quantized_bits]))
         if bits:

@@ -221,10 +221,11 @@ class Reference {
     return g;
   }
 
+  int ShiftOf(uint32_t feature) const { return truth_.shifts.empty() ? 0 : truth_.shifts[feature]; }
+
   /// What a gradient with its decay changes the model by.
   int64_t Change(int64_t sum, uint32_t feature) const {
-    const int shift = truth_.shifts.empty() ? 0 : truth_.shifts[feature];
-    const int distance = kGradientBits - 24 - shift;
+    const int distance = kGradientBits - 24 - ShiftOf(feature);
     return distance < 0 ? sum * (1 << -distance) : Round(sum, distance);
   }
 
@@ -235,6 +236,8 @@ class Reference {
                           Number(DrawsOf(update_, j).gradient, j % 64));
       const int64_t shrink = Round(model[j] * schedule[2], 24 + 28 - kGradientBits);
       model[j] = Clamp(model[j] - Change(gradient + shrink, j), saturations);
+      const int64_t threshold = static_cast<int64_t>(schedule[4]) * (1 << ShiftOf(j));
+      model[j] -= std::min(std::max(model[j], -threshold), threshold);
     }
     See(update_++);
   }

@@ -177,7 +177,7 @@ void RunCase(const Case &c) {
   EXPECT(o.version == zipml::kInterfaceVersion, "%s: version %x", name, o.version);
   EXPECT(d.intact(), "%s: guard words", name);
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
-    reference.Epoch(&d.schedule[4 * epoch]);
+    reference.Epoch(&d.schedule[zipml::kScheduleColumns * epoch]);
     uint32_t wrong = 0;
     for (uint32_t i = 0; i < d.entries; ++i) {
       const int64_t expected = i < c.features ? reference.model[i] : 0;
@@ -485,6 +485,7 @@ Case Plain(uint32_t features, uint32_t batch, uint32_t bits, uint32_t sampling, 
   c.delay = delay;
   c.step = 0.05;
   c.l2 = 0.01;
+  c.l1 = 0.0;
   c.label_range = 16777216;
   c.loss = kRefetches ? zipml::kHinge : zipml::kLeastSquares;
   c.block_step = 1;
@@ -497,6 +498,7 @@ void AddOptions(int number, Case &c) {
   c.range_log2 = number % 3;
   c.weights = number % 2 == 1;
   c.own_steps = number % 5 < 3;
+  c.l1 = number % 4 == 2 ? 0.002 : 0.0;
   c.model_bits = number % 3 == 0 ? 8 : 0;
   c.model_shift = 18;
   c.gradient_bits = number % 4 == 1 ? 6 : 0;

@@ -39,9 +39,9 @@ def test_registers_are_those_of_the_interface_and_run() -> None:
     assert registers["sampling"] == CONFIG.sampling_plain
     table = plan.schedule_table()
     assert table.dtype == np.uint32
-    assert table.shape == (3, 4)
-    assert table[0].tolist() == [2**30 // 16, 2**30 // 16, 2**28 // 32, 0]
-    assert table[1].tolist() == [2**30 // 32, 2**30 // 32, 2**28 // 64, 0]
+    assert table.shape == (3, 5)
+    assert table[0].tolist() == [2**30 // 16, 2**30 // 16, 2**28 // 32, 0, 0]
+    assert table[1].tolist() == [2**30 // 32, 2**30 // 32, 2**28 // 64, 0, 0]
     outcome = run_build(load_build("engine"), packed, plan)
     assert outcome.registers["status"] == CONFIG.status_ok
 
@@ -95,6 +95,9 @@ def test_a_step_for_every_epoch() -> None:
         ({"l2": float("inf")}, "l2 was inf"),
         ({"l2": 1.0}, "l2 was 1 at step 0.1; .*l2 < 0.625 at this step, or step < 0.0625"),
         ({"l2": 1e-9}, "l2 was 1e-09 .* below which"),
+        ({"l1": -1.0}, "l1 was -1"),
+        ({"l1": 20.0}, "l1 was 20 at step 0.1; .*l1 < 10 at this step, or step < 0.05"),
+        ({"l1": 1e-8}, "l1 was 1e-08 .* below which"),
         ({"feature_shifts": [1, 2]}, r"feature_shifts had shape \(2,\); allowed is \(20,\)"),
         ({"feature_shifts": 3}, r"feature_shifts had shape \(\); allowed is \(20,\)"),
         ({"feature_shifts": [14] * 20}, r"feature_shifts held 14; allowed are 0\.\.13"),

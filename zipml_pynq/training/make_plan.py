@@ -125,6 +125,7 @@ def make_plan(
     step: float | str | Sequence[float] = "auto",
     schedule: str | Callable[[int], float] = "inverse",
     l2: float = 0.0,
+    l1: float = 0.0,
     delay: int | str = "auto",
     fresh: bool = False,
     loss: str = "least_squares",
@@ -163,6 +164,8 @@ def make_plan(
         See :func:`step_sizes`.
     l2 : float
         Weight of ``l2 / 2 * ||x||^2`` in the objective.
+    l1 : float
+        Weight of ``l1 * |x|_1``, of the intercept's entry too: closed by a proximal step.
     delay : "auto" or int
         Batches by which the model lags; "auto" is
         :func:`zipml_pynq.training.schedule.choose_delay`.
@@ -218,6 +221,7 @@ def make_plan(
         decays=nothing.astype(np.uint32),
         step=nothing,
         l2=check_positive("l2", l2, zero=True),
+        l1=check_positive("l1", l1, zero=True),
         loss=loss,
         derivative=derivative,
         model_bits=model_bits,
@@ -243,10 +247,28 @@ def make_plan(
         steps=_step_registers(sizes, costs[1], plan.batch),
         negative_steps=_step_registers(sizes, costs[0], plan.batch),
         decays=_decay_registers(sizes, plan.l2),
+        thresholds=_threshold_registers(sizes, plan.l1) if plan.l1 else None,
         step=sizes,
         model_shift=_model_shift(model_bits, widest),
         gradient_shifts=_gradient_shifts(layout, gradient_bits, ranges, sizes),
     )
+
+
+def _threshold_registers(step: NDArray[np.float64], l1: float) -> NDArray[np.uint32]:
+    one = 2.0**CONFIG.model_fraction_bits
+    exact = np.rint(step * l1 * one)
+    limit = 2.0**CONFIG.threshold_bits
+    if np.any(exact >= limit):
+        raise ArgumentError(
+            f"l1 was {l1:g} at step {step.max():g}; allowed is step * l1 < {limit / one:g}: "
+            f"l1 < {limit / one / step.max():g} at this step, or step < {limit / one / l1:g}"
+        )
+    if exact[0] < 1:
+        raise ArgumentError(
+            f"l1 was {l1:g} at step {step[0]:g}; allowed are 0 and l1 >= {0.5 / one / step[0]:g} "
+            "at this step, below which the accelerator holds step * l1 as 0"
+        )
+    return exact.astype(np.uint32)
 
 
 def _first_step(

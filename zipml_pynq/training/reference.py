@@ -228,7 +228,7 @@ class _Run:
         return np.where(labels < 0, total, -total)
 
     def coefficients(self, derivatives: IntArray, rows: slice, epoch: int) -> IntArray:
-        step, negative, _, _ = (int(v) for v in self.plan.schedule_table()[epoch])
+        step, negative, *_ = (int(v) for v in self.plan.schedule_table()[epoch])
         exact = derivatives * self.weights[rows]
         weighted = self.saturate(round_shift(exact, CONFIG.weight_fraction_bits))
         shift = (
@@ -275,7 +275,7 @@ class _Run:
         return 2 * (c[0] @ outer[rows])
 
     def updated(self, x: IntArray, gradient: IntArray, epoch: int, update: int) -> IntArray:
-        _, _, decay, unit = (int(v) for v in self.plan.schedule_table()[epoch])
+        _, _, decay, unit, threshold = (int(v) for v in self.plan.schedule_table()[epoch])
         bits = self.plan.gradient_bits
         if bits:
             random = lane_random(self.plan.seed, update, len(x), GRADIENT_STREAM)
@@ -288,7 +288,9 @@ class _Run:
         up = np.zeros_like(x)
         if self.plan.feature_shifts is not None:
             up = self.plan.feature_shifts.astype(np.int64)
-        return self.saturate(x - round_scaled(gradient + shrink, shift, up))
+        x = self.saturate(x - round_scaled(gradient + shrink, shift, up))
+        # the proximal step of the l1 norm
+        return np.sign(x) * np.maximum(np.abs(x) - (threshold << up), 0)
 
     def seen(self, x: IntArray, update: int) -> IntArray:
         """The model as dot products see it after an update."""

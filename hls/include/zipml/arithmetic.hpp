@@ -259,6 +259,18 @@ inline int32_t UpdateEntry(ValueFormat format, int32_t x, int64_t gradient, uint
   return Saturate(x - RoundChange(format, gradient + shrink, feature_shift), saturations);
 }
 
+/// The proximal step of the l1 norm: an entry nearer to 0 by 2^feature_shift thresholds, or 0.
+/// \param threshold      step * l1, kModelFractionBits fraction bits; the lowest kThresholdBits
+///                       bits count, which the host guarantees to be all
+/// \param feature_shift  0 to kMaxFeatureShift
+inline int32_t Shrink(int32_t x, uint32_t threshold, uint32_t feature_shift) {
+  const int64_t by = static_cast<int64_t>(threshold & ((1u << kThresholdBits) - 1))
+                     << feature_shift;
+  const int64_t size = static_cast<int64_t>(Magnitude(x)) - by;
+  if (size <= 0) return 0;
+  return static_cast<int32_t>(x < 0 ? -size : size);
+}
+
 /// A float32 sample as fixed point with kFloatFractionBits fraction bits, clamped to [-1, 1]:
 /// round half away from zero. NaN and infinity clamp (the host refuses them before this).
 inline int32_t FixedFromFloatBits(uint32_t word) {

@@ -24,6 +24,8 @@ constexpr int kCoefficientFractionBits = 28;
 /// DSPs.
 constexpr int kDecayFractionBits = 28;
 constexpr int kDecayBits = 24;
+/// Width of what an update takes from the size of every entry, step * l1, in an entry's unit.
+constexpr int kThresholdBits = 24;
 /// Fraction bits of a level in a table of levels (signed, 16 bits wide, so -1 and 1 fit).
 constexpr int kLevelFractionBits = 14;
 /// Fraction bits of a sample's weight (unsigned, 31 bits wide).
@@ -126,7 +128,7 @@ constexpr int kPipelineDepth = 48;
 // ---------------------------------------------------------------------------------------
 
 /// Read back in the `version` register: 'Z' 'M', then the version of the register interface.
-constexpr uint32_t kInterfaceVersion = 0x5A4D0004u;
+constexpr uint32_t kInterfaceVersion = 0x5A4D0005u;
 
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {
@@ -178,6 +180,7 @@ enum ScheduleColumn {
   kStepNegative,  // of the others: class costs are in the steps
   kDecay,
   kGradientShift,  // log2 of the unit of a quantized gradient, in 2^-GradientFractionBits
+  kThreshold,      // step * l1
   kScheduleColumns
 };
 

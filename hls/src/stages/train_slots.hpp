@@ -136,8 +136,8 @@ TRAIN:
                       in_doubt, dot, counted);
     }
     if (turn.next != kTurns) {
-      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, model,
-                        master, norms, turn, counted);
+      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, position.threshold, closing,
+                        shifts, model, master, norms, turn, counted);
     }
     if (pass.updates && update.cell != g.cells) {
       UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,

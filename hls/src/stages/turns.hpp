@@ -32,7 +32,7 @@ Turn NoTurn() {
 /// \param shifts   log2 of the features' steps over the run's, if they have their own
 template <class Format>
 void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t gradient_shift,
-               const typename Format::gradient_t closing[Format::kLanes],
+               uint32_t threshold, const typename Format::gradient_t closing[Format::kLanes],
                const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
@@ -65,6 +65,7 @@ TURN_LANES:
       const uint32_t shift = static_cast<uint32_t>(
           row_shifts.range(kShiftBits * k + kShiftBits - 1, kShiftBits * k).to_uint());
       new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, shift, clamped);
+      new_master = Shrink(new_master, threshold, shift);
       new_model = static_cast<int32_t>(
           Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
     }
