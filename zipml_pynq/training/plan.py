@@ -113,8 +113,8 @@ class Plan:
         """
         check_int("first", first, 0, self.epochs - 1)
         check_int("stop", stop, first + 1, self.epochs)
-        names = ("steps", "decays", "step", "negative_steps", "gradient_shifts")
-        names += ("thresholds", "orders")
+        registers = ("steps", "decays", "negative_steps", "gradient_shifts", "thresholds")
+        names = (*registers, "step", "orders")
         columns = {name: getattr(self, name) for name in names}
         return replace(
             self,
