@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from studies.paper.common import NEAR, Claim, Low, Runs, problem
 
-SETS = ("Synthetic 10", "Synthetic 100", "Synthetic 1000", "cadata", "cpusmall", "year", "cod-rna")
+SETS = ("Synthetic 10", "Synthetic 100", "Synthetic 1000", "cadata", "cpusmall", "cod-rna")
 BITS = range(2, 9)
 
 

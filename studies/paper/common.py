@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 #: Multiples of the float32 data set's default step that are tried.
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 BATCH = 16
+#: Multiples of float32's step that few bits try beside it.
+RELATIVE = (0.25, 0.5, 1.0)
 #: How near to float32's loss counts as equal.
 NEAR = 0.01
 
@@ -204,7 +206,7 @@ class Runs:
         steps = np.array(exact["steps"])
         found: dict[float, list[float]] = {}
         histories: dict[float, list[float]] = {}
-        for relative in (0.125, 0.25, 0.5, 1.0, 2.0):
+        for relative in RELATIVE:
             for seed in range(seeds):
                 row = self.at(low, relative * steps, seed)
                 if row is not None:

@@ -15,10 +15,10 @@ from zipml_pynq.training.losses import LOSSES, derivative_of, objective
 from zipml_pynq.training.variance import gradient_variance
 
 Array = NDArray[np.float64]
-LENGTHS = (250, 1_000, 4_000, 16_000, 64_000)
+LENGTHS = (250, 1_000, 4_000, 16_000)
 BITS = (2, 4, 8)
 BATCH = 16
-SEEDS = 8
+SEEDS = 4
 
 
 def averaged(V: Array, y: Array, bits: int, updates: int, step: float, seed: int) -> Array:
