@@ -63,7 +63,7 @@ class Problem:
     @property
     def shown(self) -> str:
         samples, columns = self.X.shape
-        kind = f" (in place of {self.place})" if self.place != self.name else ""
+        kind = f" (in place of {self.place})" if self.place not in (self.name, "") else ""
         return f"{self.name}, {samples:,} x {columns}{kind}"
 
 
