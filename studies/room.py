@@ -308,8 +308,11 @@ class Kernel:
         decayed = total(multiply(32, CONFIG.decay_bits + 1, self.wide), add(56))
         widest = 51
         scaled = total(shift(widest, CONFIG.max_feature_shift), add(widest - 1))
+        # the threshold of the l1 norm, shifted, and an entry's size less it, or 0
+        by = CONFIG.threshold_bits + CONFIG.max_feature_shift
+        shrunk = total(shift(by, CONFIG.max_feature_shift), signed(32), add(by), signed(32))
         update = total(
-            *(decayed, add(gradient), scaled, add(widest), saturate(widest)),
+            *(decayed, add(gradient), scaled, add(widest), saturate(widest), shrunk),
             *(compare(16), times(2, mux(32))),
         )
         # counts of what was clamped: each lane has one of saturations and two of quantization

@@ -132,7 +132,8 @@ def claims(report: dict[str, Any]) -> list[Claim]:
             "yes" if saved and max(saved) < 1 else "in part",
             f"the sketch costs {ROWS + 16} bits a sample, "
             f"{(ROWS + 16) / second['features']:.1f} a value at {second['features']} features and "
-            f"{(ROWS + 16) / first['features']:.0f} at {first['features']}; wrong sides: at most "
-            f"{max(r['sketch']['missed'] for p in report['problems'] for r in p['rows']):.0e}",
+            f"{(ROWS + 16) / first['features']:.0f} at {first['features']}; wrong sides: "
+            f"{max(r['sketch']['missed'] for p in report['problems'] for r in p['rows']):.1g} of "
+            "those used at most",
         ),
     ]

@@ -93,7 +93,7 @@ def claims(report: dict[str, Any]) -> list[Claim]:
                 "than Hogwild on 10 cores",
                 f"an epoch of {row['samples']:,} x {row['features']}; FPGA modelled ({BOARD}, one "
                 f"64-bit port at 100 MHz), Hogwild measured ({cores} cores of "
-                f"{report['machine'].get('processor', 'this machine')}, load average "
+                f"{report['machine']['cpu']}, load average "
                 f"{report['machine']['load']:.0f})",
                 ", ".join(f"{bits} bits {v:.1f} ms" for bits, v in ms.items())
                 + f"; Hogwild {1e3 * hog['seconds']:.1f} ms"
