@@ -83,8 +83,8 @@ def claims(report: dict[str, Any]) -> list[Claim]:
             year["problem"] + ", least squares, drawn once, best step",
             ", ".join(f"{b} {kind} {shown(gap[kind, b])}" for (kind, b) in gap),
             "yes" if ok else "no",
-            "these columns are skewed a little; on log-normal ones 4 optimal bits do what 7 uniform ones "
-            "do ([levels](levels.md#trained-on))",
+            "these columns are a little skewed; on log-normal ones 4 optimal bits do what 7 "
+            "uniform ones do ([levels](levels.md#trained-on))",
         )
     )
     at_three = [f"{ratio:.1f}" for ratio, bits, _ in faster if bits == 3]
