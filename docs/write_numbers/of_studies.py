@@ -398,8 +398,8 @@ class Losses:
 Emulated, `make study-nonlinear`: training loss above float32's, best step of each, means over three
 data sets. The paper's negative result holds: at 8 bits evaluating the loss on one quantized sample
 is enough (at most {direct} above, double sampled); polynomials on 8 bits in all converge and end no
-nearer, and refetching reads more than 8 bits do. What lies below 0 stems from MNIST's hinge, which has not converged in its 10
-epochs. [Losses](losses.md#measured) has all of it.
+nearer, and refetching reads more than 8 bits do. What lies below 0 stems from MNIST's hinge, which
+has not converged in its 10 epochs. [Losses](losses.md#measured) has all of it.
 
 {noted(self.reports)}{self.table()}
 """
