@@ -56,7 +56,7 @@ def any_case(draw: Any) -> Case:
     options["shuffle"] = draw(st.booleans())
     epochs = 1 if options["shuffle"] else draw(st.integers(1, 3))
     l2 = draw(st.sampled_from([0.0, 0.02]))
-    frozen = epochs == 1 and l2 == 0 and draw(st.booleans())
+    frozen = epochs == 1 and l2 == 0 and options["l1"] == 0 and draw(st.booleans())
     return random_case(
         draw(st.integers(0, 2**31)),
         sampling=sampling,

@@ -165,13 +165,14 @@ def test_plans_just_inside_the_limits_pass() -> None:
 
 def test_a_plan_that_cools_down() -> None:
     packed = pack(np.random.default_rng(0).uniform(-1, 1, (96, 3)), np.arange(96.0), bits=4)
-    plan = make_plan(packed, epochs=9, step=0.1, schedule="constant", l2=0.01)
+    plan = make_plan(packed, epochs=9, step=0.1, schedule="constant", l2=0.01, l1=0.02)
     cooled = plan.cooled(3, 7)
     factors = np.array([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 1, 1])
     assert np.allclose(cooled.step, 0.1 * factors)
     assert np.array_equal(cooled.steps, np.rint(plan.steps * factors))
     assert np.array_equal(cooled.negative_steps, np.rint(plan.negative_steps * factors))
     assert np.array_equal(cooled.decays, np.rint(plan.decays * factors))
+    assert np.array_equal(cooled.thresholds, np.rint(plan.thresholds * factors))
     # the registers of a plan that is made with these steps
     made = make_plan(packed, epochs=9, step=0.1 * factors, l2=0.01)
     assert np.abs(made.steps.astype(int) - cooled.steps.astype(int)).max() <= 1

@@ -149,13 +149,14 @@ class Plan:
         def fewer(registers: NDArray[np.uint32], least: int) -> NDArray[np.uint32]:
             return np.maximum(np.rint(registers * factors), least).astype(np.uint32)
 
-        negative = self.negative_steps
+        negative, thresholds = self.negative_steps, self.thresholds
         return replace(
             self,
             step=self.step * factors,
             steps=fewer(self.steps, 1),
             negative_steps=None if negative is None else fewer(negative, 1),
             decays=fewer(self.decays, 0),
+            thresholds=None if thresholds is None else fewer(thresholds, 0),
         )
 
     def corrected(self, gradient: ArrayLike) -> Plan:
