@@ -3,6 +3,8 @@
 | module | what is decided there |
 |---|---|
 | ``plan``, ``make_plan`` | a run's plan, and its defaults |
+| ``defaults`` | what estimators and ``driver.train`` have in common |
+| ``refinement``, ``exact_rows`` | refinement, and the exact rows that it asks |
 | ``losses`` | losses and their derivatives on chip |
 | ``step`` | the step |
 | ``ranges`` | the ranges of a quantized model and gradient |

@@ -242,10 +242,7 @@ def make_plan(
         orders=_orders(layout.blocks, int(epochs), int(seed)) if shuffle else None,
     )
     plan.check(layout)
-    if isinstance(delay, str):
-        choice("delay", delay, ("auto",), "allowed are an integer or")
-        chosen = choose_delay(layout, plan.bits, plan.sampling, plan.batch, plan.degree)
-        plan = replace(plan, delay=chosen)
+    plan = _with_delay(plan, layout, delay)
     if feature_shifts is not None:
         plan = replace(plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan, fresh))
         plan.check(layout)
@@ -264,6 +261,15 @@ def make_plan(
         model_shift=_model_shift(model_bits, widest),
         gradient_shifts=_gradient_shifts(layout, gradient_bits, ranges, sizes),
     )
+
+
+def _with_delay(plan: Plan, layout: Layout, delay: int | str) -> Plan:
+    """A plan with the delay that "auto" is."""
+    if not isinstance(delay, str):
+        return plan
+    choice("delay", delay, ("auto",), "allowed are an integer or")
+    chosen = choose_delay(layout, plan.bits, plan.sampling, plan.batch, plan.degree)
+    return replace(plan, delay=chosen)
 
 
 def _threshold_registers(step: NDArray[np.float64], l1: float) -> NDArray[np.uint32]:
