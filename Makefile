@@ -7,11 +7,11 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
-	sw_emu/simulation/*.h tests/fuzz/*.cpp)
+	sw_emu/simulation/*.h tests/fuzz/*.cpp benchmarks/*.cpp)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
-	study-end-to-end study-defaults study-deep study-deep-quick \
+	study-paper study-end-to-end study-defaults study-deep study-deep-quick \
 	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
 demo: $(VENV)/.built
@@ -272,6 +272,13 @@ study-mnist: $(VENV)/.built-test
 
 study-nonlinear: $(VENV)/.built-test
 	$(BIN)/python -m studies.nonlinear
+
+# Every figure of the paper, or one: make study-paper-refetching.
+study-paper: $(VENV)/.built-test
+	$(BIN)/python -m studies.paper
+
+study-paper-%: $(VENV)/.built-test
+	$(BIN)/python -m studies.paper $*
 
 study-end-to-end: $(VENV)/.built-test
 	$(BIN)/python -m studies.end_to_end

@@ -72,7 +72,7 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
     if not floats:  # the float32 kernel takes none (Corrects in config.hpp)
         found["corrections"] = found["model, update side"]
     if plane_by_plane:
-        found["polynomials"] = (2, CONFIG.max_batch, 32)
+        found["polynomials"] = (1, CONFIG.max_batch, 3 * 32)
     if value_format == "refetch":
         found["samples in doubt"] = (1, CONFIG.max_batch, 1)
     if levels:
@@ -310,6 +310,9 @@ class Kernel:
         decayed = total(multiply(32, CONFIG.decay_bits + 1, self.wide), add(56))
         widest = 51
         scaled = total(shift(widest, CONFIG.max_feature_shift), add(widest - 1))
+        # the threshold of the l1 norm, shifted, and an entry's size less it, or 0
+        by = CONFIG.threshold_bits + CONFIG.max_feature_shift
+        shrunk = total(shift(by, CONFIG.max_feature_shift), signed(32), add(by), signed(32))
         update = total(
             *(
                 decayed,
@@ -317,6 +320,7 @@ class Kernel:
                 scaled,
                 add(widest),
                 saturate(widest),
+                shrunk,
             ),
             *(compare(16), times(2, mux(32))),
         )
@@ -371,7 +375,9 @@ class Kernel:
         }
         if self.plane_by_plane:
             # NextTerm, and PolynomialCoefficients with a Coefficient of its own
-            next_term = times(2, total(multiply(32, 32, wide), add(64), saturate(64)))
+            next_term = total(
+                times(2, total(multiply(32, 32, wide), add(64), saturate(64))), add(64)
+            )
             margin = total(add(dot), saturate(dot), signed(32))
             found["polynomials"] = total(next_term, margin, coefficient(wide))
         if self.refetches:

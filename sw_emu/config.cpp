@@ -59,6 +59,7 @@ ZipmlConfig zipml_config(void) {
   c.coefficient_fraction_bits = kCoefficientFractionBits;
   c.decay_fraction_bits = kDecayFractionBits;
   c.decay_bits = kDecayBits;
+  c.threshold_bits = kThresholdBits;
   c.level_fraction_bits = kLevelFractionBits;
   c.float_fraction_bits = kFloatFractionBits;
   c.max_chunks = 1 << MaxChunksLog2(kBitPlanes);

@@ -11,6 +11,7 @@ typedef struct {
   int32_t coefficient_fraction_bits;
   int32_t decay_fraction_bits;
   int32_t decay_bits;
+  int32_t threshold_bits;
   int32_t level_fraction_bits;
   int32_t float_fraction_bits;
   int32_t max_chunks;

@@ -301,8 +301,10 @@ class Trainer {
   void Update() {
     Batch &batch = BatchOf(updated_++);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
+    const uint32_t threshold = row_[kThreshold];
     const bool exact = a_.model_bits == 0 && ordered_.empty() && !frozen_;
-    if (batch.is_short && a_.gradient_bits == 0 && ShortStep(batch, decay, exact)) {
+    const bool plain = a_.gradient_bits == 0 && threshold == 0;
+    if (batch.is_short && plain && ShortStep(batch, decay, exact)) {
       if (!exact && !frozen_) See(update_);
       ++update_;
       return;
@@ -334,6 +336,9 @@ class Trainer {
       saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay,
                                   has_steps_ ? shifts + at : nullptr,
                                   has_steps_ ? corrections + at : nullptr, 1, model_.data() + at);
+    }
+    if (threshold != 0) {
+      ShrinkModel(threshold, shifts, static_cast<uint32_t>(values_.size()), model_.data());
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
     if (!frozen_) See(update_);

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "clones.h"
+#include "levels_greedy.hpp"
+#include "levels_problem.hpp"
 
 extern "C" {
 #include "levels.h"
@@ -35,47 +37,8 @@ constexpr int kRangeExponent = 400;
 /// The multiplier is first looked for with so many candidates, and so many for each level.
 constexpr int64_t kCoarse = 4096;
 constexpr int64_t kCoarsePerLevel = 64;
-
-/// Moments of the data between two candidates: all sums of terms that are not negative, and so are
-/// the sums that combine them. That keeps costs accurate to rounding wherever the data lie.
-struct Gap {
-  double weight;  // sum of w
-  double left;    // sum of w (v - left end)
-  double right;   // sum of w (right end - v)
-  double inner;   // sum of w (right end - v)(v - left end): the cost of one interval
-};
-
-/// The gap from x[a] to x[c] out of the two that meet at x[b].
-inline Gap Join(const Gap &lower, const Gap &upper, double lower_width, double upper_width) {
-  return {lower.weight + upper.weight, lower.left + (upper.left + lower_width * upper.weight),
-          upper.right + (lower.right + upper_width * lower.weight),
-          lower.inner + upper.inner + (upper_width * lower.left + lower_width * upper.right)};
-}
-
-/// Candidates for levels, ascending, and what lies between them. A value on a candidate belongs to
-/// the gap above it.
-struct Problem {
-  std::vector<double> x;
-  std::vector<double> weight;  // of each candidate's own value, where the gaps are empty otherwise
-  std::vector<Gap> gaps;       // else: x.size() - 1
-
-  int64_t Gaps() const { return static_cast<int64_t>(x.size()) - 1; }
-};
-
-template <bool kPoints>
-inline Gap GapAt(const Problem &problem, int64_t i) {
-  if (!kPoints) return problem.gaps[i];
-  const double weight = problem.weight[i];
-  return {weight, 0.0, weight * (problem.x[i + 1] - problem.x[i]), 0.0};
-}
-
-/// A choice of levels: indices of candidates, both ends included.
-struct Path {
-  std::vector<int64_t> at;
-  double cost = 0;
-
-  int64_t Links() const { return static_cast<int64_t>(at.size()) - 1; }
-};
+/// Intervals that merging leaves for each one that the exact search behind it may keep.
+constexpr int64_t kMergedPerLink = 4;
 
 /// Index of the first smallest base[i] + x * slope[i] + e * offset[i].
 ZIPML_BODY int64_t CheapestBody(const double *base, const double *slope, const double *offset,
@@ -461,61 +424,17 @@ Problem Points(const double *values, const double *weights, int64_t n,
   return problem;
 }
 
-/// Greedy merging (docs/levels.md): ends at `links` intervals.
-Path Merge(const Problem &problem, int64_t links) {
-  const size_t wanted = static_cast<size_t>(links);
-  std::vector<Gap> gaps;
-  Path path;
-  gaps.reserve(problem.x.size());
-  for (int64_t i = 0; i < problem.Gaps(); ++i) gaps.push_back(GapAt<true>(problem, i));
-  path.at.resize(problem.x.size());
-  std::iota(path.at.begin(), path.at.end(), int64_t{0});
-  const size_t kept = (wanted - 1) / 2;
-  std::vector<Gap> pairs;
-  std::vector<double> costs;
-  pairs.reserve(gaps.size() / 2);
-  costs.reserve(gaps.size() / 2);
-  while (gaps.size() > wanted) {
-    const size_t count = gaps.size() / 2;
-    pairs.clear();
-    costs.clear();
-    for (size_t p = 0; p < count; ++p) {
-      const double low = problem.x[path.at[2 * p]], middle = problem.x[path.at[2 * p + 1]],
-                   high = problem.x[path.at[2 * p + 2]];
-      pairs.push_back(Join(gaps[2 * p], gaps[2 * p + 1], middle - low, high - middle));
-      costs.push_back(pairs.back().inner);
-    }
-    const size_t merges = std::min(count - kept, gaps.size() - wanted);
-    const auto limit = costs.begin() + static_cast<int64_t>(merges) - 1;
-    std::nth_element(costs.begin(), limit, costs.end());
-    const double threshold = *limit;
-    size_t ties = merges;
-    for (const Gap &pair : pairs) ties -= pair.inner < threshold;
-    size_t out = 0;
-    for (size_t p = 0; p < count; ++p) {
-      bool merge = pairs[p].inner < threshold;
-      if (pairs[p].inner == threshold && ties > 0) {
-        merge = true;
-        --ties;
-      }
-      // writes never overtake reads: at most two gaps come from two
-      const Gap lower = gaps[2 * p], upper = gaps[2 * p + 1];
-      const int64_t low = path.at[2 * p], middle = path.at[2 * p + 1];
-      path.at[out] = low;
-      gaps[out++] = merge ? pairs[p] : lower;
-      if (!merge) {
-        path.at[out] = middle;
-        gaps[out++] = upper;
-      }
-    }
-    if (gaps.size() % 2 != 0) {
-      path.at[out] = path.at[2 * count];
-      gaps[out++] = gaps.back();
-    }
-    path.at[out] = problem.Gaps();
-    path.at.resize(out + 1);
-    gaps.resize(out);
-  }
+Path Greedy(const Problem &problem, int64_t links) { return Merge(problem, links).path; }
+
+/// The best of the levels that merging to kMergedPerLink times as many intervals leaves.
+Path GreedyThenExact(const Problem &problem, int64_t links) {
+  if (problem.Gaps() <= kMergedPerLink * links) return Solve<true>(problem, links);
+  const Merged merged = Merge(problem, kMergedPerLink * links);
+  Problem left;
+  left.gaps = merged.gaps;
+  for (int64_t at : merged.path.at) left.x.push_back(problem.x[static_cast<size_t>(at)]);
+  Path path = Solve<false>(left, links);
+  for (int64_t &at : path.at) at = merged.path.at[static_cast<size_t>(at)];
   return path;
 }
 
@@ -568,7 +487,12 @@ int32_t zipml_levels_exact(const double *values, const double *weights, int64_t 
 
 int32_t zipml_levels_greedy(const double *values, const double *weights, int64_t n, int64_t k,
                             double *levels) {
-  return Levels(values, weights, n, k, levels, Merge);
+  return Levels(values, weights, n, k, levels, Greedy);
+}
+
+int32_t zipml_levels_greedy_exact(const double *values, const double *weights, int64_t n, int64_t k,
+                                  double *levels) {
+  return Levels(values, weights, n, k, levels, GreedyThenExact);
 }
 
 int64_t zipml_histogram_add(const void *values, uint32_t x_bytes, const double *weights, int64_t n,

@@ -7,12 +7,15 @@
 enum { ZIPML_LEVELS_NO_MEMORY = 1 };
 
 /* Levels (k of them, ascending) for ascending finite `values` (n). `weights` (n, not negative) may
-   be null: 1 each. The smallest objective there is (exact), or within 2 of the smallest with fewer
-   levels (greedy). Sizes are not checked here: n >= 1, n < 2^32, k >= 2. */
+   be null: 1 each. The smallest objective there is (exact), within 2 of the smallest with fewer
+   levels (greedy), or the smallest among the levels that merging leaves (greedy_exact). Sizes are
+   not checked here: n >= 1, n < 2^32, k >= 2. */
 int32_t zipml_levels_exact(const double *values, const double *weights, int64_t n, int64_t k,
                            double *levels);
 int32_t zipml_levels_greedy(const double *values, const double *weights, int64_t n, int64_t k,
                             double *levels);
+int32_t zipml_levels_greedy_exact(const double *values, const double *weights, int64_t n, int64_t k,
+                                  double *levels);
 
 /* Adds n values to a histogram of `bins` equal bins of [low, high], low < high. `sums` (bins x 4)
    holds weight, offset, offset * (1 - offset) and nothing, offsets being counted in bins from the

@@ -118,8 +118,8 @@ struct FeatureSteps {
 
 /// What a decay adds to each gradient: x * decay, rounded, in the gradient's unit. Of what is
 /// shifted, the lower 32 bits are right for both signs.
-ZIPML_CLONES static void AddDecays(const int32_t *model, int32_t decay, int shift,
-                                   const int32_t *fixed, uint32_t size, int32_t *halves) {
+ZIPML_BODY void AddDecaysBody(const int32_t *model, int32_t decay, int shift, const int32_t *fixed,
+                              uint32_t size, int32_t *halves) {
   const uint64_t half = uint64_t{1} << (shift - 1);
   for (uint32_t j = 0; j < size; ++j) {
     const int64_t product = static_cast<int64_t>(model[j]) * decay;
@@ -128,6 +128,7 @@ ZIPML_CLONES static void AddDecays(const int32_t *model, int32_t decay, int shif
         static_cast<int32_t>(static_cast<uint32_t>(fixed[j]) + static_cast<uint32_t>(shrink));
   }
 }
+ZIPML_CLONES(AddDecays)
 
 /// Of the largest entry, which is symmetric.
 ZIPML_BODY uint32_t LargestMagnitudeBody(const int32_t *model, uint32_t size) {

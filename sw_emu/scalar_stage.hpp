@@ -86,6 +86,17 @@ ZIPML_BODY uint32_t UpdateModelBody(ValueFormat format, const int64_t *sums, int
 }
 ZIPML_CLONES(UpdateModel)
 
+/// The proximal step of the l1 norm for `size` entries.
+/// \param shifts  null: none
+ZIPML_BODY void ShrinkModelBody(uint32_t threshold, const int32_t *shifts, uint32_t size,
+                                int32_t *model) {
+  for (uint32_t j = 0; j < size; ++j) {
+    model[j] =
+        Shrink(model[j], threshold, shifts == nullptr ? 0 : static_cast<uint32_t>(shifts[j]));
+  }
+}
+ZIPML_CLONES(ShrinkModel)
+
 /// As many groups as are drawn for at once, a vector of the compiler's.
 typedef uint32_t Groups __attribute__((vector_size(64)));
 constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);
@@ -182,7 +193,7 @@ class Scalars {
     const int32_t label = a_.labels[weighted ? 2 * sample : sample];
     const int32_t weight = weighted ? a_.labels[2 * sample + 1] : 1 << kWeightFractionBits;
     if (a_.loss == kPolynomial) {
-      Polynomial polynomial = {0, 0};
+      Polynomial polynomial = {0, 0, 0};
       for (uint32_t term = 1; term <= a_.degree; ++term) {
         const int32_t margin = Margin(s_.format, dot(term - 1), label, saturations);
         polynomial =

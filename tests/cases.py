@@ -378,6 +378,7 @@ def run_segments(
             step=plan.step[epoch : epoch + 1],
             negative_steps=_row(plan.negative_steps, epoch),
             gradient_shifts=_row(plan.gradient_shifts, epoch),
+            thresholds=_row(plan.thresholds, epoch),
         )
         held = np.zeros((0, plan.batch, 2), dtype=np.int32)
         done = 0  # blocks

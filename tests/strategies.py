@@ -32,6 +32,7 @@ def any_options(draw: Any, value_format: str) -> dict[str, Any]:
         options["range_log2"] = draw(st.integers(0, 2))
     elif loss == "logistic":
         options["range_log2"] = draw(st.integers(0, CONFIG.max_range_log2))
+    options["l1"] = draw(st.sampled_from([0.0, 0.0, 1e-3, 0.2]))
     for name, ranges in (("model", (0.25, 1.0, 4.0)), ("gradient", (0.01, 1.0))):
         bits = draw(st.sampled_from([0, CONFIG.min_quantized_bits, 5, CONFIG.max_quantized_bits]))
         if bits:
@@ -55,7 +56,7 @@ def any_case(draw: Any) -> Case:
     options["shuffle"] = draw(st.booleans())
     epochs = 1 if options["shuffle"] else draw(st.integers(1, 3))
     l2 = draw(st.sampled_from([0.0, 0.02]))
-    frozen = epochs == 1 and l2 == 0 and draw(st.booleans())
+    frozen = epochs == 1 and l2 == 0 and options["l1"] == 0 and draw(st.booleans())
     return random_case(
         draw(st.integers(0, 2**31)),
         sampling=sampling,

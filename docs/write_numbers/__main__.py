@@ -22,6 +22,7 @@ from docs.write_numbers.of_studies import (
     deep_table,
 )
 from studies import end_to_end, nonlinear, room, schedule, schedules, step
+from studies.paper import table as paper
 
 BEGIN, END = "<!-- docs/write_numbers writes this table -->\n", "<!-- to here -->\n"
 INTRODUCTION = """# Numbers
@@ -78,6 +79,7 @@ def tables() -> dict[str, list[str]]:
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],
         "docs/losses.md": ["\n".join(losses) + "\n"],
+        "docs/paper.md": [paper.table()],
         "docs/schedule.md": [schedule.table() + "\n"],
         "docs/speed.md": [Loops().table()],
         "docs/step.md": [

@@ -6,6 +6,7 @@
 
 #include "formats.hpp"
 #include "pragmas.hpp"
+#include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
 
 /// Whether the device has UltraRAM, for the deep memories; overlay/<board>/board.mk says so.
@@ -65,7 +66,7 @@ template <class Format>
 using WordEntry = Watched<typename Format::word_t, kNotShared>;
 using ModelEntry = Watched<int32_t, ZIPML_UPDATE_LATENCY>;
 using CoefficientEntry = Watched<int32_t, ZIPML_RESIDUAL_LATENCY>;
-using PolynomialEntry = Watched<int32_t, ZIPML_POLYNOMIAL_DISTANCE>;
+using PolynomialEntry = Watched<Polynomial, ZIPML_POLYNOMIAL_DISTANCE>;
 /// Shifts of the features of one turn, side by side: one narrow memory for all its lanes.
 constexpr int kShiftBits = 4;
 template <class Format>

@@ -14,6 +14,7 @@ struct Position {
   uint32_t step_negative;
   uint32_t decay;
   uint32_t gradient_shift;
+  uint32_t threshold;
   uint32_t slot;         // slots since the start of the epoch
   uint32_t dotted;       // batches of this block that are dotted
   uint32_t dot_ring;     // place in the ring of the batch that is dotted next
@@ -32,7 +33,7 @@ struct Position {
 /// \param clipped  entries that were clamped already
 inline Position StartPosition(const Registers &r, uint32_t clipped) {
   #pragma HLS INLINE
-  const Position position = {r.first_block,  0, 0, 0,       0, 0, 0, 0, 0, 0, 0, 0, 0,
+  const Position position = {r.first_block,  0, 0, 0,       0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                              r.first_update, 0, 0, clipped, 0};
   return position;
 }
@@ -45,6 +46,7 @@ inline void BeginEpoch(const uint32_t *schedule, uint32_t epoch, Position &posit
   position.step_negative = schedule[row + kStepNegative];
   position.decay = schedule[row + kDecay];
   position.gradient_shift = schedule[row + kGradientShift];
+  position.threshold = schedule[row + kThreshold];
   position.slot = 0;
   position.dot_ring = 0;
   position.update_ring = 0;

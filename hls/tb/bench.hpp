@@ -112,7 +112,7 @@ class Guarded {
 struct Case {
   uint32_t samples, features, batch, block_batches, bits, sampling, epochs, delay;
   uint32_t extra_planes;  // stored between base and dithers, so that a block takes two bursts
-  double step, l2;
+  double step, l2, l1;
   uint32_t label_range;  // labels lie within +-label_range / 2^24
   bool own_tables;       // a table of levels for each feature instead of one for all
   bool own_steps;        // a step for each feature

@@ -40,7 +40,7 @@ struct Data {
         history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
         derivative(derivatives, kDepthDerivative),
         levels(static_cast<size_t>(tables) * level_count, kDepthLevels),
-        schedule(4 * c.epochs, kDepthSchedule) {}
+        schedule(zipml::kScheduleColumns * c.epochs, kDepthSchedule) {}
 
   bool intact() const {
     return planes.intact() && full.intact() && labels.intact() && model.intact() &&
@@ -164,10 +164,12 @@ void Fill(const Case &c, Data &d) {
   }
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
     const double step = c.step / (1 + epoch);
-    d.schedule[4 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
-    d.schedule[4 * epoch + 1] = static_cast<uint32_t>(0.6 * step / c.batch * 1073741824.0);
-    d.schedule[4 * epoch + 2] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
-    d.schedule[4 * epoch + 3] = c.gradient_shift;
+    uint32_t *row = &d.schedule[zipml::kScheduleColumns * epoch];
+    row[0] = static_cast<uint32_t>(step / c.batch * 1073741824.0);
+    row[1] = static_cast<uint32_t>(0.6 * step / c.batch * 1073741824.0);
+    row[2] = static_cast<uint32_t>(step * c.l2 * 268435456.0);
+    row[3] = c.gradient_shift;
+    row[4] = static_cast<uint32_t>(step * c.l1 * 16777216.0);
   }
 }
 

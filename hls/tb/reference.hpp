@@ -156,13 +156,15 @@ class Reference {
   }
 
   int64_t PolynomialDerivative(uint32_t s) {
-    int64_t product = 0, sum = truth_.derivative[0];
+    int64_t latest = 0, previous = 1 << 24, sum = truth_.derivative[0];
     for (uint32_t k = 1; k <= c_.degree; ++k) {
       const int64_t margin = MarginOf(Dot(truth_.values[k - 1], s, false), s);
       if (std::abs(margin) > static_cast<int64_t>(1) << (24 + c_.range_log2)) ++outside;
       const int64_t t = c_.range_log2 == 0 ? margin : Round(margin, c_.range_log2);
-      product = k == 1 ? t : Clamp(Round(product * t, 24), saturations);
-      sum = Clamp(sum + Round(truth_.derivative[k] * product, 24), saturations);
+      const int64_t before = k == 1 ? previous : latest;
+      latest = k == 1 ? t : Clamp(Round(latest * t, 23) - previous, saturations);
+      previous = before;
+      sum = Clamp(sum + Round(truth_.derivative[k] * latest, 24), saturations);
     }
     return truth_.labels[s] < 0 ? sum : -sum;
   }
@@ -220,10 +222,11 @@ class Reference {
     return g;
   }
 
+  int ShiftOf(uint32_t feature) const { return truth_.shifts.empty() ? 0 : truth_.shifts[feature]; }
+
   /// What a gradient with its decay and correction changes the model by.
   int64_t Change(int64_t sum, uint32_t feature) const {
-    const int shift = truth_.shifts.empty() ? 0 : truth_.shifts[feature];
-    const int distance = kGradientBits - 24 - shift;
+    const int distance = kGradientBits - 24 - ShiftOf(feature);
     return distance < 0 ? sum * (1 << -distance) : Round(sum, distance);
   }
 
@@ -237,6 +240,8 @@ class Reference {
           truth_.corrections.empty() ? 0 : truth_.corrections[j] * (1 << (kGradientBits - 32));
       const int64_t sum = gradient + shrink + correction;
       model[j] = Clamp(model[j] - Change(sum, j), saturations);
+      const int64_t threshold = static_cast<int64_t>(schedule[4]) * (1 << ShiftOf(j));
+      model[j] -= std::min(std::max(model[j], -threshold), threshold);
     }
     if (!c_.frozen) See(update_);
     ++update_;

@@ -178,7 +178,7 @@ void RunCase(const Case &c) {
   EXPECT(o.version == zipml::kInterfaceVersion, "%s: version %x", name, o.version);
   EXPECT(d.intact(), "%s: guard words", name);
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
-    reference.Epoch(&d.schedule[4 * epoch]);
+    reference.Epoch(&d.schedule[zipml::kScheduleColumns * epoch]);
     uint32_t wrong = 0;
     for (uint32_t i = 0; i < d.entries; ++i) {
       const int64_t expected = i < c.features ? reference.model[i] : 0;
@@ -493,6 +493,7 @@ Case Plain(uint32_t features, uint32_t batch, uint32_t bits, uint32_t sampling, 
   c.delay = delay;
   c.step = 0.05;
   c.l2 = 0.01;
+  c.l1 = 0.0;
   c.label_range = 16777216;
   c.loss = kRefetches ? zipml::kHinge : zipml::kLeastSquares;
   c.block_step = 1;
@@ -505,6 +506,7 @@ void AddOptions(int number, Case &c) {
   c.range_log2 = number % 3;
   c.weights = number % 2 == 1;
   c.own_steps = number % 5 < 3;
+  c.l1 = number % 4 == 2 ? 0.002 : 0.0;
   c.corrected = number % 7 < 4 && !kFloat;
   c.frozen = number % 6 == 2;
   c.model_bits = number % 3 == 0 ? 8 : 0;
@@ -564,8 +566,10 @@ int main() {
       }
     }
   }
-  for (uint32_t degree = 1; degree <= 7 && format_t::kPlaneByPlane && !kRefetches; ++degree) {
-    Case c = Plain(kLanes + 1, 16, 1 + degree, zipml::kIndependent, degree % 4);
+  // all up to 7, and 11 and 15
+  for (uint32_t degree = 1; degree <= zipml::kMaxDegree && format_t::kPlaneByPlane && !kRefetches;
+       degree += degree < 7 ? 1 : 4) {
+    Case c = Plain(kLanes + 1, 16, 1 + degree % 8, zipml::kIndependent, degree % 4);
     c.loss = zipml::kPolynomial;
     c.degree = degree;
     c.range_log2 = degree % 3;

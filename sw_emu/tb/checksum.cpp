@@ -168,8 +168,8 @@ Data Pack(const Case &c, const Sizes &sizes, uint64_t seed, Random &random) {
 bool Train(const Case &c, const Sizes &sizes, const Data &data, bool hold, Random &random,
            Hash *hash) {
   const uint32_t entries = sizes.chunks * sizes.lanes;
-  const std::vector<uint32_t> schedule = {1u << 23, 3u << 21, 1u << 12, 24,
-                                          1u << 22, 1u << 21, 0,        23};
+  const std::vector<uint32_t> schedule = {1u << 23, 3u << 21, 1u << 12, 24, 0,
+                                          1u << 22, 1u << 21, 0,        23, 1u << 9};
   const bool own_steps = c.turn % 7 < 4;
   const bool corrected = c.turn % 5 < 2 && zipml::Corrects(c.format);
   const uint32_t shifts = own_steps ? entries : 0;

@@ -4,6 +4,7 @@ from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.accelerator.run import Training
 from zipml_pynq.accelerator.segments import streamed_layout
 from zipml_pynq.errors import ArgumentError, OutOfDeviceMemoryError
+from zipml_pynq.training.plan import SCHEDULE_COLUMNS
 
 
 def engines():
@@ -50,7 +51,7 @@ def prepared(driver, case):
         "labels": driver.allocate(case.packed.labels.shape, "i4"),
         "model": driver.allocate(row, "i4"),
         "history": driver.allocate((case.plan.epochs, row), "i4"),
-        "schedule": driver.allocate((case.plan.epochs, 4), "u4"),
+        "schedule": driver.allocate((case.plan.epochs, SCHEDULE_COLUMNS), "u4"),
     }
     buffers["planes"][:] = case.packed.planes
     buffers["labels"][:] = case.packed.labels

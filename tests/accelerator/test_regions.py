@@ -12,7 +12,7 @@ def test_regions_of_a_run():
         "labels": 3 * 16 * 4,
         "model": 128 * 4,
         "history": 128 * 4,
-        "schedule": 16,
+        "schedule": 20,
         "derivative": 0,
     }
 

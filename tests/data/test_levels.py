@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -149,7 +151,7 @@ def test_exact_on_large_data_is_stationary_and_better_than_the_rest(kind):
         variance = rounding_variance(values, levels)
         assert variance < before
         before = variance
-        for method in ("greedy", "histogram"):
+        for method in ("greedy", "greedy-exact", "histogram"):
             other = rounding_variance(values, optimal_levels(values, k, method))
             assert variance <= other * (1 + RELATIVE)
         at = np.searchsorted(values, levels)
@@ -211,7 +213,7 @@ def test_degenerate_data(method):
     assert narrow.tolist() == [0.0, 5e-324, 1e-323]
 
 
-@pytest.mark.parametrize("method", ["exact", "greedy"])
+@pytest.mark.parametrize("method", ["exact", "greedy", "greedy-exact"])
 def test_fewer_values_than_levels(method):
     assert optimal_levels([2, 1, 2, 3], 6, method).tolist() == [1, 2, 3, 3, 3, 3]
     found = optimal_levels([1, 2, 3, 4], 4, method, weights=[0, 0, 1, 0])
@@ -222,7 +224,7 @@ def test_order_and_type_of_values_do_not_matter():
     values = np.random.default_rng(5).normal(size=1000).astype(np.float32)
     weights = np.arange(1000)
     order = np.argsort(values)
-    for method in ("exact", "greedy"):
+    for method in ("exact", "greedy", "greedy-exact"):
         a = optimal_levels(values, 9, method, weights)
         b = optimal_levels(values[order].astype(float), 9, method, weights[order])
         assert np.array_equal(a, b)
@@ -255,6 +257,61 @@ def test_greedy_guarantee(kind):
             limit = ratio * smallest_variance(values, breaks + 2)
             assert found <= limit * (1 + RELATIVE) + 5e-324
         assert found <= 2 * smallest_variance(values, (k - 2) // 4 + 2) * (1 + RELATIVE)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_greedy_then_exact_guarantee(kind):
+    """Against every optimum with at most half as many inner levels, and against merging alone."""
+    rng = np.random.default_rng(11)
+    above = []
+    for _ in range(30):
+        k = int(rng.integers(2, 8))
+        values = MAKERS[kind](rng, int(rng.integers(5 * k, 12 * k)))
+        levels = optimal_levels(values, k, "greedy-exact")
+        assert levels.shape == (k,)
+        assert np.isin(levels, values).all()
+        found, kept = rounding_variance(values, levels), 2 * k - 3
+        for breaks in range((k - 2) // 2 + 1):
+            limit = (1 + breaks / (kept - breaks)) * smallest_variance(values, breaks + 2)
+            assert found <= limit * (1 + RELATIVE) + 5e-324
+        best = rounding_variance(values, optimal_levels(values, k))
+        merged = rounding_variance(values, optimal_levels(values, k, "greedy"))
+        assert best <= found * (1 + RELATIVE)
+        above.append([found / best if best else 1.0, merged / best if best else 1.0])
+    near, far = np.mean(above, axis=0)
+    assert near <= 1 + (far - 1) / 2  # what the second search is for
+
+
+def test_greedy_then_exact_has_the_ends_of_merged_intervals_for_candidates():
+    """The same choice by merging in Python and brute force over what it leaves."""
+    rng = np.random.default_rng(12)
+    for _ in range(20):
+        values, k = np.sort(rng.normal(size=int(rng.integers(30, 60)))), int(rng.integers(3, 5))
+        intervals = list(pairwise(range(values.size)))
+        kept = (4 * (k - 1) - 1) // 2
+        while len(intervals) > 4 * (k - 1):
+            pairs = [
+                (intervals[2 * i][0], intervals[2 * i + 1][1]) for i in range(len(intervals) // 2)
+            ]
+            odd = intervals[2 * len(pairs) :]
+            costs = [
+                ((values[j] - values[i : j + 1]) * (values[i : j + 1] - values[i])).sum()
+                for i, j in pairs
+            ]
+            merges = min(len(pairs) - kept, len(intervals) - 4 * (k - 1))
+            merged = set(np.argsort(costs, kind="stable")[:merges].tolist())
+            halves = [
+                [pair] if i in merged else intervals[2 * i : 2 * i + 2]
+                for i, pair in enumerate(pairs)
+            ]
+            intervals = [interval for half in halves for interval in half] + odd
+        left = values[[low for low, _ in intervals] + [values.size - 1]]
+        best = min(
+            rounding_variance(values, [left[0], *inner, left[-1]])
+            for inner in combinations(left[1:-1], k - 2)
+        )
+        found = rounding_variance(values, optimal_levels(values, k, "greedy-exact"))
+        assert found == pytest.approx(best, rel=RELATIVE)
 
 
 def histogram_bound(values, k, bins):

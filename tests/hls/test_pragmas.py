@@ -106,10 +106,11 @@ MISTAKES = [
     (CONFIG, "#define ZIPML_POLYNOMIAL_DISTANCE", "#define ZIPML_POLYNOMIALS",
      "distance was 'ZIPML_POLYNOMIAL_DISTANCE'"),
     (CONFIG, "ZIPML_MEMORY_LATENCY 64", "ZIPML_MEMORY_LATENCY 64u", "latency was '64u'"),
-    (TRAIN, "(product, ZIPML_POLYNOMIAL_DISTANCE)", "(product, kPolynomialDistance)",
+    (TRAIN, "(polynomials, ZIPML_POLYNOMIAL_DISTANCE)", "(polynomials, kPolynomialDistance)",
      "distance was 'kPolynomialDistance'"),
-    (TRAIN, "ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)",
-     "ZIPML_PRAGMA_TEXT(HLS DEPENDENCE variable=sum distance=ZIPML_DOT_DISTANCE dependent=true)",
+    (TRAIN, "ZIPML_READ_BEHIND_WRITE(polynomials, ZIPML_POLYNOMIAL_DISTANCE)",
+     "ZIPML_PRAGMA_TEXT(HLS DEPENDENCE variable=polynomials distance=ZIPML_DOT_DISTANCE "
+     "dependent=true)",
      "distance was 'ZIPML_DOT_DISTANCE'"),
     # variables
     (TRAIN, "variable = gradient", "variable = gradients", "gradients is not declared"),

@@ -80,6 +80,37 @@ def gradient(outer: Array, sizes: Array, y: Array) -> Array:
     return -np.einsum("...sj,...s->...j", outer, y * sizes) / SAMPLES
 
 
+def recurrence(p: Array, t: Array) -> Array:
+    """Sum of p_k T_k, with a new t in every T_k = 2 t_k T_{k-1} - T_{k-2}."""
+    previous, latest = np.ones_like(t[0]), t[0]
+    total = p[0] + p[1] * latest
+    for coefficient, factor in zip(p[2:], t[1:], strict=True):
+        previous, latest = latest, 2 * factor * latest - previous
+        total = total + coefficient * latest
+    return total
+
+
+def second_moment(p: Array, u: Array, v: Array) -> Array:
+    """E (sum p_k T_k)^2, for factors of mean u and variance v (docs/losses.md).
+
+    The state (T_k, T_{k-1}, sum) is a linear map of the one before, with a coefficient that is
+    random and new: so is the mean of its products of two.
+    """
+    result = []
+    for mean, variance in zip(u, v, strict=True):
+        state = np.array([mean, 1.0, p[0] + p[1] * mean])
+        noise = np.array([1.0, 0.0, p[1]])
+        moments = np.outer(state, state) + variance * np.outer(noise, noise)
+        for coefficient in p[2:]:
+            steady = np.array(
+                [[2 * mean, -1, 0], [1, 0, 0], [2 * mean * coefficient, -coefficient, 1]]
+            )
+            random = np.array([[2, 0, 0], [0, 0, 0], [2 * coefficient, 0, 0]])
+            moments = steady @ moments @ steady.T + variance * random @ moments @ random.T
+        result.append(moments[2, 2])
+    return np.array(result)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("name", ["hinge", "logistic"])
 def test_polynomial_gradient_is_unbiased(name: str, bits: int) -> None:
@@ -89,21 +120,14 @@ def test_polynomial_gradient_is_unbiased(name: str, bits: int) -> None:
     found = derivative_of(name, "chebyshev", DEGREE, 1)
     p = found.numbers / 2.0**CONFIG.derivative_fraction_bits
     t = y * (q[:DEGREE] @ x) / 2  # (degree, copies, samples)
-    powers = np.concatenate([np.ones_like(t[:1]), np.cumprod(t, axis=0)])
-    sizes = np.einsum("k,kcs->cs", p, powers)
-    exact = np.polynomial.polynomial.polyval(y * (V @ x) / 2, p)
+    sizes = recurrence(p, t)
+    exact = np.polynomial.chebyshev.chebval(y * (V @ x) / 2, p)
     draws = gradient(q[DEGREE], sizes, y)
     assert not mean_differs(draws, gradient(V, exact, y))
     if bits >= 3:  # the test has power
         assert mean_differs(draws, gradient(V, 1.02 * exact, y))
-    # E[prod_j prod_k] = (t^2 + v)^min t^|j - k|, v the variance of one factor
     u = y * (V @ x) / 2
-    second = u**2 + sample_variance(V, bits) @ x**2 / 4
-    k = np.arange(DEGREE + 1)
-    least, apart = np.minimum.outer(k, k), np.abs(np.subtract.outer(k, k))
-    square = np.einsum(
-        "j,k,sjk->s", p, p, second[:, None, None] ** least * u[:, None, None] ** apart
-    )
+    square = second_moment(p, u, sample_variance(V, bits) @ x**2 / 4)
     squares = sizes**2
     error = squares.std(axis=0, ddof=1) / np.sqrt(COPIES)
     z = (squares.mean(axis=0) - square) / error
@@ -167,7 +191,7 @@ def test_engine_steps_along_the_polynomial_gradient(name: str) -> None:
     labels = np.tile(y, count)
     t = labels * (q[:DEGREE] @ (start / MODEL_ONE)) / 2
     p = plan.derivative.numbers / MODEL_ONE
-    sizes = p[0] + np.einsum("k,kr->r", p[1:], np.cumprod(t, axis=0))
+    sizes = recurrence(p, t)
     expected = -((labels * sizes) @ q[DEGREE]) / len(labels)
     np.testing.assert_allclose(moved, expected, atol=5e-6)
 

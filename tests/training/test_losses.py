@@ -13,7 +13,14 @@ from tests.cases import MARGIN_LOSSES
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training import reference
-from zipml_pynq.training.losses import LOSSES, chebyshev, derivative_of, objective, tabulated
+from zipml_pynq.training.losses import (
+    LOSSES,
+    chebyshev,
+    derivative_of,
+    objective,
+    stepped,
+    tabulated,
+)
 
 Array = NDArray[np.float64]
 
@@ -87,10 +94,13 @@ def integer_polynomial(numbers: NDArray[np.int32], margins: Array, range_log2: i
     """What the kernel makes of a polynomial and equal exact samples, from its formulas."""
     m = np.rint(margins * MODEL_ONE).astype(np.int64)
     t = reference.round_shift(2 * m, range_log2 + 1)
-    product, total = np.full_like(m, MODEL_ONE), np.full_like(m, int(numbers[0]))
-    for p in numbers[1:].astype(np.int64):
-        product = reference.round_shift(product * t, CONFIG.model_fraction_bits)
-        total = total + reference.round_shift(p * product, CONFIG.derivative_fraction_bits)
+    previous, latest = np.full_like(m, MODEL_ONE), t
+    total = np.full_like(m, int(numbers[0]))
+    for k, p in enumerate(numbers[1:].astype(np.int64)):
+        if k > 0:
+            doubled = reference.round_shift(latest * t, CONFIG.model_fraction_bits - 1)
+            previous, latest = latest, doubled - previous
+        total = total + reference.round_shift(p * latest, CONFIG.derivative_fraction_bits)
     return total / MODEL_ONE
 
 
@@ -107,8 +117,8 @@ def test_polynomial_meets_the_derivative_in_the_chebyshev_points(name: str, degr
         degree + 1,
     )
     nodes = np.cos((2 * np.arange(degree + 1) + 1) * np.pi / (2 * degree + 2))
-    # each power's rounding adds half a unit or so: coefficients, t, products
-    slack = (degree + 1) * (1 + np.abs(found.numbers / MODEL_ONE).sum()) / MODEL_ONE
+    # what a term is rounded by grows with the terms behind it, by at most as many times (U_k)
+    slack = (degree + 1) ** 2 * (1 + np.abs(found.numbers / MODEL_ONE).sum()) / MODEL_ONE
     at_nodes = integer_polynomial(found.numbers, edge * nodes, range_log2)
     np.testing.assert_allclose(at_nodes, size(edge * nodes), atol=slack)
     # the error by another way: Lagrange's form on the nodes
@@ -138,9 +148,53 @@ def test_polynomial_of_the_sigmoid_is_within_its_bound() -> None:
 
 def test_a_step_is_no_polynomial() -> None:
     """Of the hinge's derivative no polynomial comes nearer than 1/2: that is its jump."""
+    size = LOSSES["hinge"].size
+    assert size is not None
     for degree in range(1, CONFIG.max_degree + 1):
         for range_log2 in (1, 2, 3):
-            assert derivative_of("hinge", "chebyshev", degree, range_log2).error >= 0.499
+            assert chebyshev(size, degree, range_log2).error >= 0.499
+
+
+@pytest.mark.parametrize("degree", [1, 4, 9, 15])
+@pytest.mark.parametrize(("range_log2", "gap"), [(0, 0.3), (2, 0.25), (3, 0.5)])
+def test_polynomial_of_a_step_with_a_gap_is_the_best(
+    degree: int, range_log2: int, gap: float
+) -> None:
+    """Its error alternates in degree + 2 points, which proves that no other has a smaller one."""
+    found = derivative_of("hinge", "chebyshev", degree, range_log2, gap)
+    assert (found.degree, found.gap) == (degree, gap)
+    edge = 2.0**range_log2
+    m = np.concatenate(
+        [np.linspace(-edge, 1 - gap, 20_001)]
+        + ([np.linspace(1 + gap, edge, 20_001)] if edge > 1 + gap else [])
+    )
+    p = found.numbers / 2.0**CONFIG.derivative_fraction_bits
+    error = np.polynomial.chebyshev.chebval(m / edge, p) - (m < 1)
+    largest = np.abs(error).max()
+    assert found.error == pytest.approx(largest, rel=0.01, abs=1e-5)
+    extreme = np.flatnonzero(np.abs(error) > 0.98 * largest - 1e-6)
+    signs = np.sign(error[extreme])
+    alternations = 1 + np.count_nonzero(signs[1:] != signs[:-1])
+    if edge > 1 + gap:
+        assert alternations >= degree + 2
+        inside = np.polynomial.chebyshev.chebval(np.linspace(1 - gap, 1 + gap, 999) / edge, p)
+        assert inside.min() > -1.02 * largest
+        assert inside.max() < 1 + 1.02 * largest
+    else:  # all that remains is constant
+        assert largest < 1e-6
+
+
+def test_error_of_a_step_falls_with_degree_and_gap() -> None:
+    """By about exp(-degree gap / R): degree R / gap log(1 / error) is what the paper asks for."""
+    errors = [derivative_of("hinge", "chebyshev", d, 2, 0.5).error for d in range(1, 16, 2)]
+    assert errors == sorted(errors, reverse=True)
+    slope = np.polyfit(range(1, 16, 2), np.log(errors), 1)[0]
+    assert -1.6 < slope * 4 / 0.5 < -0.8
+    for gap in (0.0, 5.0, np.nan):
+        with pytest.raises(ArgumentError, match="gap was"):
+            derivative_of("hinge", "chebyshev", 5, 2, gap)
+    with pytest.raises(ArgumentError, match="degree was 16"):
+        stepped(lambda m: m < 1, 1.0, 16, 2, 0.5)
 
 
 def test_coefficients_have_a_limit() -> None:
@@ -167,7 +221,9 @@ def test_coefficients_have_a_limit() -> None:
         ({"loss": "logistic", "range_log2": 7}, "range_log2 was 7"),
         ({"loss": "logistic", "range_log2": -1}, "range_log2 was -1"),
         ({"loss": "logistic", "approximation": "chebyshev", "degree": 0}, "degree was 0"),
-        ({"loss": "logistic", "approximation": "chebyshev", "degree": 8}, "degree was 8"),
+        ({"loss": "logistic", "approximation": "chebyshev", "degree": 16}, "degree was 16"),
+        ({"loss": "logistic", "approximation": "chebyshev", "gap": 0.5}, "gap was 0.5"),
+        ({"loss": "hinge", "gap": 0.5}, "gap was 0.5"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], told: str) -> None:

@@ -40,9 +40,9 @@ def test_registers_are_those_of_the_interface_and_run() -> None:
     assert registers["sampling"] == CONFIG.sampling_plain
     table = plan.schedule_table()
     assert table.dtype == np.uint32
-    assert table.shape == (3, 4)
-    assert table[0].tolist() == [2**30 // 16, 2**30 // 16, 2**28 // 32, 0]
-    assert table[1].tolist() == [2**30 // 32, 2**30 // 32, 2**28 // 64, 0]
+    assert table.shape == (3, 5)
+    assert table[0].tolist() == [2**30 // 16, 2**30 // 16, 2**28 // 32, 0, 0]
+    assert table[1].tolist() == [2**30 // 32, 2**30 // 32, 2**28 // 64, 0, 0]
     outcome = run_build(load_build("engine"), packed, plan)
     assert outcome.registers["status"] == CONFIG.status_ok
 
@@ -96,6 +96,9 @@ def test_a_step_for_every_epoch() -> None:
         ({"l2": float("inf")}, "l2 was inf"),
         ({"l2": 1.0}, "l2 was 1 at step 0.1; .*l2 < 0.625 at this step, or step < 0.0625"),
         ({"l2": 1e-9}, "l2 was 1e-09 .* below which"),
+        ({"l1": -1.0}, "l1 was -1"),
+        ({"l1": 20.0}, "l1 was 20 at step 0.1; .*l1 < 10 at this step, or step < 0.05"),
+        ({"l1": 1e-8}, "l1 was 1e-08 .* below which"),
         ({"feature_shifts": [1, 2]}, r"feature_shifts had shape \(2,\); allowed is \(20,\)"),
         ({"feature_shifts": 3}, r"feature_shifts had shape \(\); allowed is \(20,\)"),
         ({"feature_shifts": [14] * 20}, r"feature_shifts held 14; allowed are 0\.\.13"),
@@ -162,13 +165,14 @@ def test_plans_just_inside_the_limits_pass() -> None:
 
 def test_a_plan_that_cools_down() -> None:
     packed = pack(np.random.default_rng(0).uniform(-1, 1, (96, 3)), np.arange(96.0), bits=4)
-    plan = make_plan(packed, epochs=9, step=0.1, schedule="constant", l2=0.01)
+    plan = make_plan(packed, epochs=9, step=0.1, schedule="constant", l2=0.01, l1=0.02)
     cooled = plan.cooled(3, 7)
     factors = np.array([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 1, 1])
     assert np.allclose(cooled.step, 0.1 * factors)
     assert np.array_equal(cooled.steps, np.rint(plan.steps * factors))
     assert np.array_equal(cooled.negative_steps, np.rint(plan.negative_steps * factors))
     assert np.array_equal(cooled.decays, np.rint(plan.decays * factors))
+    assert np.array_equal(cooled.thresholds, np.rint(plan.thresholds * factors))
     # the registers of a plan that is made with these steps
     made = make_plan(packed, epochs=9, step=0.1 * factors, l2=0.01)
     assert np.abs(made.steps.astype(int) - cooled.steps.astype(int)).max() <= 1

@@ -80,6 +80,9 @@ def exact_training(case: Case) -> tuple[list[int], int]:
             moved = half_up(factor * (gradient[j] * unit + shrink) / unit * one)
             x[j], clamped = clamp(x[j] - moved)
             saturations += clamped
+            if plan.thresholds is not None:
+                nearer = max(abs(x[j]) - factor * int(plan.thresholds[0]), 0)
+                x[j] = nearer if x[j] > 0 else -nearer
     return x, saturations
 
 
@@ -103,6 +106,7 @@ def test_training_is_the_formulas_in_fractions(
         step=0.1,
         model_scale=scale,
         label_scale=scale,
+        options={"l1": 0.01 * (bits % 2)},
         largest_shift=largest_shift,
     )
     result = reference.train(case.packed, case.plan, case.model)

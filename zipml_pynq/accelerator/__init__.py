@@ -11,6 +11,7 @@
 | ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
 | ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
+| ``refine`` | a run that is refined |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |
 | ``power`` | energy of a training, from a board's sensors |
 | ``needs_pynq`` | pynq, or how to install it |

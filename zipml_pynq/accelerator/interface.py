@@ -124,7 +124,7 @@ _POINTERS: tuple[Argument, ...] = (
         "const uint32_t *",
         "read",
         VECTORS_BUNDLE,
-        "steps / batch, decay and unit of the gradient of every epoch",
+        "steps / batch, decay, unit of the gradient and threshold of every epoch",
     ),
     _pointer(
         "derivative",

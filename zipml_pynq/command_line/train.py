@@ -44,7 +44,7 @@ from zipml_pynq.training.make_plan import SCHEDULES
     show_default=True,
 )
 @click.option("--approximation", type=click.Choice(APPROXIMATIONS), default="direct")
-@click.option("--degree", type=int, help="Of --approximation chebyshev, 1 to 7.")
+@click.option("--degree", type=int, help="Of --approximation chebyshev, 1 to 15.")
 @click.option("--epochs", type=int, default=1000, show_default=True, help="At most.")
 @click.option(
     "--tol",

@@ -12,7 +12,8 @@
 | ``values`` | what planes stand for, read back |
 | ``streams``, ``tables``, ``row_arrays`` | files of samples: text, tables, arrays |
 | ``names``, ``missing`` | what columns are called, and numbers that are not there |
-| ``datasets`` | data to try |
+| ``counts`` | many samples of a value, as a count |
+| ``datasets``, ``downloads``, ``stand_ins`` | data to try, to fetch, and made up |
 | ``files`` | where files are written and read: links, pipes, devices |
 | ``rows``, ``alignment``, ``compiled`` | rows and calls as compiled code takes them |
 """

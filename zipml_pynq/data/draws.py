@@ -79,7 +79,7 @@ def dithers(
     levels : ndarray, int16, optional
         See :func:`interval`.
     count : int
-        Of "independent": how many, 2 to 8; the first two are those of "double".
+        Of "independent": how many, 2 to 16; the first two are those of "double".
 
     Returns
     -------

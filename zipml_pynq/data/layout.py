@@ -63,7 +63,7 @@ class Layout:
     level_tables : int
         Tables of levels: 1 or one a feature for the format "levels", 0 for the others.
     independent : int
-        Dithers of each precision with the sampling "independent", 2 to 8; 0 with the others.
+        Dithers of each precision with the sampling "independent", 2 to 16; 0 with the others.
 
     Raises
     ------

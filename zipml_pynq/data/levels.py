@@ -21,7 +21,7 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.rows import available_cores, dense
 from zipml_pynq.errors import ArgumentError
 
-METHODS: tuple[str, ...] = ("exact", "histogram", "greedy")
+METHODS: tuple[str, ...] = ("exact", "histogram", "greedy", "greedy-exact")
 FIT_METHODS: tuple[str, ...] = ("auto", "exact", "histogram")
 #: Bins of a histogram by default.
 BINS = 8192
@@ -89,6 +89,9 @@ def optimal_levels(
         values; see :class:`LevelHistogram`. "exact" where the range is beyond float64.
         "greedy": merging of neighbours (ZipML's ADAPTIVEQUANT): at most twice the variance of the
         best ``(k - 2) // 4 + 2`` levels.
+        "greedy-exact": merging to ``4 (k - 1)`` intervals, then the best k of the levels that are
+        left (ZipML's dynamic program behind ADAPTIVEQUANT): at most 4/3 of the variance of the best
+        ``k // 2 + 1`` levels.
     weights : array_like, (N,), optional
         Not negative; 1 each by default.
 
@@ -124,7 +127,11 @@ def optimal_levels(
             order = np.argsort(v, kind="stable")
             v, w = v[order], w[order]
     levels = np.empty(k)
-    solve = lib.zipml_levels_exact if method == "exact" else lib.zipml_levels_greedy
+    solve = {
+        "exact": lib.zipml_levels_exact,
+        "greedy": lib.zipml_levels_greedy,
+        "greedy-exact": lib.zipml_levels_greedy_exact,
+    }[method]
     _check_status(
         solve(
             _buffer("double[]", v),

@@ -229,7 +229,7 @@ def pack(
         "uniform" allows one precision; values outside the ends of a table are clipped like those
         outside the range.
     dithers : int, optional
-        With the sampling "independent": how many, 2 to 8; by default 6, for a degree of 5.
+        With the sampling "independent": how many, 2 to 16; by default 6, for a degree of 5.
     sample_weight : array_like, (N,), optional
         Weights of the samples' losses, from 0 to below 2^15.
     names : Names, optional

@@ -22,7 +22,14 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.learn.distance import left_to_gain
 from zipml_pynq.learn.model_files import ModelFiles
-from zipml_pynq.learn.objective import Course, Rows, Stopper, constant_objective, stretches
+from zipml_pynq.learn.objective import (
+    Course,
+    Rows,
+    Stopper,
+    constant_objective,
+    penalties_of,
+    stretches,
+)
 from zipml_pynq.learn.problem import Data, Problem, Run, is_packed, mean_curve
 from zipml_pynq.learn.side_by_side import Each, Trainee, in_turn, threads
 from zipml_pynq.learn.sklearn import (
@@ -78,14 +85,15 @@ class ZipMLEstimator(ModelFiles):
         self, packed: PackedDataset, data: Data, epochs: int, seed: int, first: int
     ) -> dict[int, Plan]:
         """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
-        alpha = self._alpha(data)
+        l2, l1 = self._penalties(self._alpha(data))
 
         def plan(bits: int, epochs: int, step: Any) -> Plan:
             return self._plan(
                 packed,
                 bits,
                 epochs=epochs,
-                l2=alpha,
+                l2=l2,
+                l1=l1,
                 step=step,
                 schedule=self._schedule,
                 fresh=fresh,
@@ -127,13 +135,15 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
 
-        of = (labels, weights, self.loss, self._alpha(data))
+        l2, l1 = self._penalties(self._alpha(data))
+        of = (labels, weights, self.loss, l2)
 
         def objectives(rows: Rows, models: NDArray[np.float64]) -> NDArray[np.float64]:
-            return rows.objectives(models, *of)
+            return rows.objectives(models, *of, l1)
 
-        def left(rows: Rows, model: NDArray[np.float64]) -> float:
-            return left_to_gain(rows, model, *of)
+        def left(rows: Rows, model: NDArray[np.float64]) -> float | None:
+            # what tells it needs a gradient
+            return None if l1 else left_to_gain(rows, model, *of)
 
         stopper = None
         size = constant_objective(labels, weights, self.loss)
@@ -233,7 +243,8 @@ class ZipMLEstimator(ModelFiles):
     def _judge(self, run: Run, alpha: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
         saturations = sum(result.saturations for result in run.results)
-        loss = run.objective - alpha / 2 * float(((run.model / MODEL_ONE) ** 2).sum())
+        model = run.model[None] / MODEL_ONE
+        loss = run.objective - float(penalties_of(model, *self._penalties(alpha))[0])
         if not loss <= DIVERGED * run.useless:
             error = DivergenceError(
                 f"training diverged: the loss ended at {loss:g}, a model that is 0 "
@@ -296,6 +307,11 @@ class ZipMLEstimator(ModelFiles):
             self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done, self._alpha(data))
         return self
+
+    def _penalties(self, alpha: float) -> tuple[float, float]:
+        """Weights of ``|x|^2 / 2`` and of ``|x|_1``."""
+        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        return alpha * (1 - share), alpha * share
 
     def _alpha(self, data: Data) -> float:
         """Weight of the squared model in the objective of this data."""

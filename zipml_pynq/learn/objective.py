@@ -82,11 +82,13 @@ class Rows:
         weights: NDArray[np.float64] | None,
         loss: str,
         l2: float,
+        l1: float = 0.0,
     ) -> NDArray[np.float64]:
-        """Mean weighted loss and ``l2 / 2 |x|^2`` of every model, shape (models,)."""
+        """Mean weighted loss, ``l2 / 2 |x|^2`` and ``l1 |x|_1`` of every model, (models,)."""
         step = max(1, _PRODUCTS // len(self.index))
         parts = (models[i : i + step] for i in range(0, len(models), step))
-        return np.concatenate([self._some(part, labels, weights, loss, l2) for part in parts])
+        found = [self._some(part, labels, weights, loss) for part in parts]
+        return np.concatenate(found) + penalties_of(models, l2, l1)
 
     def _some(
         self,
@@ -94,7 +96,6 @@ class Rows:
         labels: NDArray[np.float64],
         weights: NDArray[np.float64] | None,
         loss: str,
-        l2: float,
     ) -> NDArray[np.float64]:
         y = labels[self.index, None]
         found = LOSSES[loss]
@@ -110,7 +111,12 @@ class Rows:
             losses = (z1 - y) * (z2 - y) / 2
         if weights is not None:
             losses = losses * weights[self.index, None]
-        return np.asarray(losses.mean(axis=0) + l2 / 2 * (models**2).sum(axis=1))
+        return np.asarray(losses.mean(axis=0))
+
+
+def penalties_of(models: NDArray[np.float64], l2: float, l1: float) -> NDArray[np.float64]:
+    """``l2 / 2 |x|^2 + l1 |x|_1`` of every row, shape (models,)."""
+    return np.asarray(l2 / 2 * (models**2).sum(axis=1) + l1 * np.abs(models).sum(axis=1))
 
 
 def spread(rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:

@@ -44,7 +44,7 @@ PARAMETERS = """\
     approximation : {"direct", "chebyshev"}, default="direct"
         See :func:`zipml_pynq.training.losses.derivative_of`.
     degree : int, optional
-        Of the polynomial, 1 to 7; 5 by default.
+        Of the polynomial, 1 to 15; 5 by default.
     refetch : bool, default=False
         Read samples whose hinge is in doubt again at full precision.
     model_bits, gradient_bits : int, default=0
@@ -52,10 +52,16 @@ PARAMETERS = """\
     model_range, gradient_range : "auto" or float, default="auto"
         What these bits are spread over, see :func:`zipml_pynq.training.make_plan.make_plan`. "auto"
         depends on the number of epochs, so a warm start goes on exactly only with numbers.
+    penalty : {"l2", "l1", "elasticnet"}, default="l2"
+        What ``alpha`` weighs: ``||x||^2 / 2``, ``|x|_1``, or ``l1_ratio`` of this and the rest of
+        that. What the l1 norm makes 0 stays 0 in a mean of models only where it is 0 in each of
+        them: ``average=False`` has more zeros.
     alpha : float or "auto", default="auto"
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
         "auto": the mean second moment of the columns over the number of samples, which is what
         ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized columns.
+    l1_ratio : float, default=0.15
+        Of ``penalty="elasticnet"``.
     fit_intercept : bool, default=True
     max_iter : int, default=1000
         Most epochs.
@@ -129,6 +135,9 @@ ATTRIBUTES = """\
         Where the columns had names.
 """
 
+#: What alpha weighs.
+PENALTIES = ("l2", "l1", "elasticnet")
+
 
 class Parameters(BaseEstimator):
     """The parameters that regressor and classifier share."""
@@ -149,7 +158,9 @@ class Parameters(BaseEstimator):
         gradient_bits: int = 0,
         model_range: float | str = "auto",
         gradient_range: float | str = "auto",
+        penalty: str = "l2",
         alpha: float | str = "auto",
+        l1_ratio: float = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -180,7 +191,9 @@ class Parameters(BaseEstimator):
         self.gradient_bits = gradient_bits
         self.model_range = model_range
         self.gradient_range = gradient_range
+        self.penalty = penalty
         self.alpha = alpha
+        self.l1_ratio = l1_ratio
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
         self.tol = tol
@@ -233,6 +246,14 @@ class Parameters(BaseEstimator):
         for name in ("redraw", "average"):
             if getattr(self, name) != "auto":
                 check_flag(name, getattr(self, name))
+        check_choice("penalty", self.penalty, PENALTIES)
+        if not 0 <= check_positive("l1_ratio", self.l1_ratio, zero=True) <= 1:
+            raise ArgumentError(f"l1_ratio was {self.l1_ratio!r}; allowed is 0 to 1")
+        if self.alpha == "auto" and self.penalty != "l2":
+            raise ArgumentError(
+                f"alpha was 'auto' with penalty {self.penalty!r}; allowed are numbers, and 'auto' "
+                "with 'l2'"
+            )
         if self.alpha != "auto":
             check_positive("alpha", self.alpha, zero=True)
         if self.eta0 != "auto":

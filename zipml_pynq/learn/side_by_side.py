@@ -72,7 +72,7 @@ class Trainee:
     packed: PackedDataset
     plans: dict[int, Plan]
     objectives: Callable[[Rows, NDArray[np.float64]], NDArray[np.float64]]
-    left: Callable[[Rows, NDArray[np.float64]], float]
+    left: Callable[[Rows, NDArray[np.float64]], float | None]
     size: float
     course: Course
     model: NDArray[np.int32] | None

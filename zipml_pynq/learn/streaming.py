@@ -81,7 +81,8 @@ class StreamingEstimator(ZipMLEstimator):
             model = model + share * (result.model - model)
             fixed = np.rint(model * MODEL_ONE).astype(np.int32)
             z = normalization.transform_labels(_labels(problem))
-            curve = rows.objectives(model[None], z, problem.weights, self.loss, alpha)
+            penalties = self._penalties(alpha)
+            curve = rows.objectives(model[None], z, problem.weights, self.loss, *penalties)
             runs.append(Run(fixed, normalization, curve, None, True, [result]))
         self._keep(runs, calls, alpha)
         self._last = np.stack(ends)
@@ -139,15 +140,16 @@ class StreamingEstimator(ZipMLEstimator):
         side of the means so far: where columns begin to vary.
         """
         bits, batch = self._bits_of(calls), self._batch(packed)
+        l2, l1 = self._penalties(alpha)
         sizes = stream.squared_size(packed.normalization)
-        shifts = shifts_of(np.where(sizes > 0, sizes + alpha, 0.0))
+        shifts = shifts_of(np.where(sizes > 0, sizes + l2, 0.0))
         if not self.feature_steps:
             shifts[:] = 0
         step: Any = self.eta0
         if step == "auto":
             # the variance of values that lie anywhere between two levels
             noise = 0.0 if packed.layout.value_format == FLOAT32 else 4.0 ** (2 - bits) / 6
-            size = float((np.exp2(shifts) * (sizes + noise + alpha)).sum())
+            size = float((np.exp2(shifts) * (sizes + noise + l2)).sum())
             largest = 1.0
             if packed.weights is not None:
                 largest = max(1.0, packed.weights.max() / 2.0**CONFIG.weight_fraction_bits)
@@ -161,7 +163,7 @@ class StreamingEstimator(ZipMLEstimator):
                 samples=len(own),
                 batch=batch,
                 delay=DELAY,
-                l2=alpha * 2.0 ** int(shifts.max()),
+                l2=l2 * 2.0 ** int(shifts.max()),
                 curvature=bend,
             )
             step = min(batch * STEP_SHARE / (bend * size), stable)
@@ -172,7 +174,8 @@ class StreamingEstimator(ZipMLEstimator):
             packed,
             bits,
             epochs=passes,
-            l2=alpha,
+            l2=l2,
+            l1=l1,
             step=float(step),
             schedule="constant",
             fresh=True,

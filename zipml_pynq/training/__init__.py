@@ -3,6 +3,8 @@
 | module | what is decided there |
 |---|---|
 | ``plan``, ``make_plan`` | a run's plan, and its defaults |
+| ``defaults`` | what estimators and ``driver.train`` have in common |
+| ``refinement``, ``exact_rows`` | refinement, and the exact rows that it asks |
 | ``losses`` | losses and their derivatives on chip |
 | ``step`` | the step |
 | ``ranges`` | the ranges of a quantized model and gradient |
@@ -10,5 +12,6 @@
 | ``divergence`` | whether a run went wrong |
 | ``variance`` | how much noise quantization adds, and bits that keep it small |
 | ``result`` | what a run begins with and hands back |
+| ``host``, ``row_scaling``, ``proximal``, ``sketch`` | methods of the paper that run on the host |
 | ``reference``, ``baseline`` | the bits from the formulas, and full precision |
 """

@@ -129,12 +129,14 @@ def make_plan(
     step: float | str | Sequence[float] = "auto",
     schedule: str | Callable[[int], float] = "inverse",
     l2: float | str = 0.0,
+    l1: float = 0.0,
     delay: int | str = "auto",
     fresh: bool = False,
     loss: str = "least_squares",
     approximation: str = "direct",
     degree: int | None = None,
     range_log2: int | None = None,
+    gap: float | None = None,
     class_costs: tuple[float, float] = (1.0, 1.0),
     model_bits: int = 0,
     model_range: float | str = "auto",
@@ -168,6 +170,8 @@ def make_plan(
     l2 : float or "auto"
         Weight of ``l2 / 2 * ||x||^2`` in the objective; "auto" is
         :func:`zipml_pynq.training.defaults.penalty_of` the columns.
+    l1 : float
+        Weight of ``l1 * |x|_1``, of the intercept's entry too: closed by a proximal step.
     delay : "auto" or int
         Batches by which the model lags; "auto" is
         :func:`zipml_pynq.training.schedule.choose_delay`.
@@ -177,7 +181,7 @@ def make_plan(
     loss : str
         "least_squares" (the LS-SVM with labels of two classes), "hinge", "squared_hinge" or
         "logistic".
-    approximation, degree, range_log2
+    approximation, degree, range_log2, gap
         See :func:`zipml_pynq.training.losses.derivative_of`; "chebyshev" needs independent samples.
     class_costs : tuple of float
         Factors of the loss of samples with negative labels, and of the others.
@@ -209,7 +213,7 @@ def make_plan(
     if bits is None:
         bits = max(layout.bits)
     choice("bits", bits, layout.bits, "the data set stores")
-    derivative = derivative_of(loss, approximation, degree, range_log2)
+    derivative = derivative_of(loss, approximation, degree, range_log2, gap)
     if sampling is None:
         sampling = "independent" if derivative.degree else _default_sampling(layout)
     if batch is None:
@@ -229,6 +233,7 @@ def make_plan(
         decays=nothing.astype(np.uint32),
         step=nothing,
         l2=check_positive("l2", l2, zero=True),
+        l1=check_positive("l1", l1, zero=True),
         loss=loss,
         derivative=derivative,
         model_bits=model_bits,
@@ -237,10 +242,7 @@ def make_plan(
         orders=_orders(layout.blocks, int(epochs), int(seed)) if shuffle else None,
     )
     plan.check(layout)
-    if isinstance(delay, str):
-        choice("delay", delay, ("auto",), "allowed are an integer or")
-        chosen = choose_delay(layout, plan.bits, plan.sampling, plan.batch, plan.degree)
-        plan = replace(plan, delay=chosen)
+    plan = _with_delay(plan, layout, delay)
     if feature_shifts is not None:
         plan = replace(plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan, fresh))
         plan.check(layout)
@@ -254,10 +256,37 @@ def make_plan(
         steps=_step_registers(sizes, costs[1], plan.batch),
         negative_steps=_step_registers(sizes, costs[0], plan.batch),
         decays=_decay_registers(sizes, plan.l2, small_l2),
+        thresholds=_threshold_registers(sizes, plan.l1) if plan.l1 else None,
         step=sizes,
         model_shift=_model_shift(model_bits, widest),
         gradient_shifts=_gradient_shifts(layout, gradient_bits, ranges, sizes),
     )
+
+
+def _with_delay(plan: Plan, layout: Layout, delay: int | str) -> Plan:
+    """A plan with the delay that "auto" is."""
+    if not isinstance(delay, str):
+        return plan
+    choice("delay", delay, ("auto",), "allowed are an integer or")
+    chosen = choose_delay(layout, plan.bits, plan.sampling, plan.batch, plan.degree)
+    return replace(plan, delay=chosen)
+
+
+def _threshold_registers(step: NDArray[np.float64], l1: float) -> NDArray[np.uint32]:
+    one = 2.0**CONFIG.model_fraction_bits
+    exact = np.rint(step * l1 * one)
+    limit = 2.0**CONFIG.threshold_bits
+    if np.any(exact >= limit):
+        raise ArgumentError(
+            f"l1 was {l1:g} at step {step.max():g}; allowed is step * l1 < {limit / one:g}: "
+            f"l1 < {limit / one / step.max():g} at this step, or step < {limit / one / l1:g}"
+        )
+    if exact[0] < 1:
+        raise ArgumentError(
+            f"l1 was {l1:g} at step {step[0]:g}; allowed are 0 and l1 >= {0.5 / one / step[0]:g} "
+            "at this step, below which the accelerator holds step * l1 as 0"
+        )
+    return exact.astype(np.uint32)
 
 
 def _first_step(

@@ -72,6 +72,11 @@ class Plan:
     feature_shifts : ndarray of uint8, shape (features,), optional
         Log2 of the step of each feature over ``step``, 0..``CONFIG.max_feature_shift``; its decay
         is as many times as strong, too. By default all features have the same step.
+    l1 : float
+        Weight of ``l1 * |x|_1`` in the objective.
+    thresholds : ndarray of uint32, shape (epochs,), optional
+        ``step * l1`` with ``CONFIG.model_fraction_bits`` fraction bits, what an update takes from
+        the size of every entry; a feature's own step has one as many times as large. 0 by default.
     correction : ndarray of int32, shape (features,), optional
         What every update adds to each feature's gradient, step included, with
         ``CONFIG.correction_fraction_bits`` fraction bits; see :meth:`corrected`. By default
@@ -103,6 +108,8 @@ class Plan:
     seed: int = 0
     orders: NDArray[np.uint32] | None = None
     feature_shifts: NDArray[np.uint8] | None = None
+    l1: float = 0.0
+    thresholds: NDArray[np.uint32] | None = None
     correction: NDArray[np.int32] | None = None
     frozen: bool = False
     first_epoch: int = 0
@@ -115,7 +122,8 @@ class Plan:
         """
         check_int("first", first, 0, self.epochs - 1)
         check_int("stop", stop, first + 1, self.epochs)
-        names = ("steps", "decays", "step", "negative_steps", "gradient_shifts", "orders")
+        registers = ("steps", "decays", "negative_steps", "gradient_shifts", "thresholds")
+        names = (*registers, "step", "orders")
         columns = {name: getattr(self, name) for name in names}
         return replace(
             self,
@@ -141,13 +149,14 @@ class Plan:
         def fewer(registers: NDArray[np.uint32], least: int) -> NDArray[np.uint32]:
             return np.maximum(np.rint(registers * factors), least).astype(np.uint32)
 
-        negative = self.negative_steps
+        negative, thresholds = self.negative_steps, self.thresholds
         return replace(
             self,
             step=self.step * factors,
             steps=fewer(self.steps, 1),
             negative_steps=None if negative is None else fewer(negative, 1),
             decays=fewer(self.decays, 0),
+            thresholds=None if thresholds is None else fewer(thresholds, 0),
         )
 
     def corrected(self, gradient: ArrayLike) -> Plan:
@@ -220,6 +229,8 @@ class Plan:
             raise ArgumentError(f"epochs was {epochs}; a frozen model allows 1")
         if self.frozen and self.l2 != 0:
             raise ArgumentError(f"l2 was {self.l2:g}; a frozen model allows 0: l2 * x is known")
+        if self.frozen and self.l1 != 0:
+            raise ArgumentError(f"l1 was {self.l1:g}; a frozen model allows 0: it would shrink")
         limits = LIMITS[layout.value_format]
         self._check_loss(layout)
         over = passes(layout, self.bits, self.sampling, self.degree)
@@ -236,7 +247,7 @@ class Plan:
                 f"delay was {self.delay}: batches of {cells} words exceed the {limits.ring_words} "
                 "kept on chip; allowed is a smaller delay or batch"
             )
-        for name in ("steps", "decays", "negative_steps", "gradient_shifts"):
+        for name in ("steps", "decays", "negative_steps", "gradient_shifts", "thresholds"):
             column = getattr(self, name)
             if column is not None and column.shape != (epochs,):
                 raise ArgumentError(f"{name} had shape {column.shape}; allowed is ({epochs},)")
@@ -368,15 +379,15 @@ class Plan:
         return self.orders is None or bool((self.orders == self.orders[0]).all())
 
     def schedule_table(self) -> NDArray[np.uint32]:
-        """What the ``schedule`` port reads: uint32, shape (epochs, 4).
+        """What the ``schedule`` port reads: uint32, shape (epochs, 5).
 
-        Rows of step, step of negative labels, decay, and the gradient's shift.
+        Rows of step, step of negative labels, decay, the gradient's shift, and the threshold.
         """
         negative = self.steps if self.negative_steps is None else self.negative_steps
         shifts = np.zeros_like(self.steps) if self.gradient_shifts is None else self.gradient_shifts
-        return np.ascontiguousarray(
-            np.stack([self.steps, negative, self.decays, shifts], axis=1), dtype=np.uint32
-        )
+        thresholds = np.zeros_like(self.steps) if self.thresholds is None else self.thresholds
+        columns = [self.steps, negative, self.decays, shifts, thresholds]
+        return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.uint32)
 
 
 def choice(name: str, value: Any, allowed: Sequence[Any], why: str) -> Any:
@@ -392,5 +403,6 @@ def samplings(layout: Layout) -> tuple[str, ...]:
 
 #: Magnitude of a correction's word.
 LARGEST_CORRECTION = (1 << 31) - 1
-#: Words of an epoch in the schedule: step, step of negative labels, decay, gradient's shift.
-SCHEDULE_COLUMNS = 4
+#: Words of an epoch in the schedule: step, step of negative labels, decay, gradient's shift,
+#: threshold.
+SCHEDULE_COLUMNS = 5

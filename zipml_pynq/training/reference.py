@@ -209,21 +209,26 @@ class _Run:
         return np.where(labels < 0, size, -size)
 
     def polynomials(self, rows: slice, x: IntArray, labels: IntArray) -> IntArray:
-        """Derivatives as polynomials of independent samples."""
+        """Derivatives as polynomials of independent samples, by Chebyshev's recurrence."""
         p = self.plan.derivative.numbers.astype(np.int64)
-        product, total = np.zeros_like(labels), np.full_like(labels, p[0])
+        previous, latest = np.full_like(labels, self.one), np.zeros_like(labels)
+        total = np.full_like(labels, p[0])
         for k in range(1, self.plan.degree + 1):
             m = self.margins(self.dot(self.q[k - 1], rows, x, False), labels)
             self.count_outside(m)
             t = round_shift(2 * m, self.plan.derivative.range_log2 + 1)
             fraction = CONFIG.model_fraction_bits
-            product = t if k == 1 else self.saturate(round_shift(product * t, fraction))
-            added = round_shift(p[k] * product, CONFIG.derivative_fraction_bits)
+            if k == 1:
+                latest = t
+            else:
+                doubled = round_shift(latest * t, fraction - 1)
+                previous, latest = latest, self.saturate(doubled - previous)
+            added = round_shift(p[k] * latest, CONFIG.derivative_fraction_bits)
             total = self.saturate(total + added)
         return np.where(labels < 0, total, -total)
 
     def coefficients(self, derivatives: IntArray, rows: slice, epoch: int) -> IntArray:
-        step, negative, _, _ = (int(v) for v in self.plan.schedule_table()[epoch])
+        step, negative, *_ = (int(v) for v in self.plan.schedule_table()[epoch])
         exact = derivatives * self.weights[rows]
         weighted = self.saturate(round_shift(exact, CONFIG.weight_fraction_bits))
         shift = (
@@ -270,7 +275,7 @@ class _Run:
         return 2 * (c[0] @ outer[rows])
 
     def updated(self, x: IntArray, gradient: IntArray, epoch: int, update: int) -> IntArray:
-        _, _, decay, unit = (int(v) for v in self.plan.schedule_table()[epoch])
+        _, _, decay, unit, threshold = (int(v) for v in self.plan.schedule_table()[epoch])
         bits = self.plan.gradient_bits
         if bits:
             random = lane_random(self.plan.seed, update, len(x), GRADIENT_STREAM)
@@ -287,7 +292,9 @@ class _Run:
         if self.plan.correction is not None:
             more = self.gradient_bits - CONFIG.correction_fraction_bits
             change = change + (self.plan.correction.astype(np.int64) << more)
-        return self.saturate(x - round_scaled(change, shift, up))
+        x = self.saturate(x - round_scaled(change, shift, up))
+        # the proximal step of the l1 norm
+        return np.sign(x) * np.maximum(np.abs(x) - (threshold << up), 0)
 
     def seen(self, x: IntArray, update: int, before: IntArray | None = None) -> IntArray:
         """The model as dot products see it after an update; ``before`` if it is frozen."""

@@ -225,6 +225,11 @@ def check_refinable(plan: Plan, value_format: str) -> None:
         raise ArgumentError(
             "refine was given for float32 samples, which are exact; leave it out, or pack bits"
         )
+    if plan.l1:
+        raise ArgumentError(
+            f"refine was given with l1 {plan.l1:g}, and what is left to gain is told by gradients; "
+            "allowed is 0"
+        )
     if plan.loss == "hinge":
         raise ArgumentError(
             "refine was given with loss 'hinge', which has no second derivative to refine by; "

@@ -100,15 +100,18 @@ inline int32_t LossDerivative(ValueFormat format, uint32_t loss, uint32_t range_
   return label < 0 ? size : -size;
 }
 
-/// A polynomial of independent margins while their planes arrive: sum_k p_k t_1 .. t_k.
+/// A polynomial of independent margins while their planes arrive: sum_k p_k T_k, where T_0 = 1,
+/// T_1 = t_1 and T_k = 2 t_k T_{k-1} - T_{k-2}. Every t is new to what it multiplies, so the mean
+/// of T_k is the Chebyshev polynomial of the mean.
 struct Polynomial {
-  int32_t product;  // t_1 .. t_k
+  int32_t latest;    // T_k
+  int32_t previous;  // T_{k-1}
   int32_t sum;
 };
 
 /// The polynomial with its next factor, t = margin / R.
 /// \param term          from 1 to the degree
-/// \param coefficients  of the powers of t, kDerivativeFractionBits fraction bits
+/// \param coefficients  of the Chebyshev polynomials, kDerivativeFractionBits fraction bits
 inline Polynomial NextTerm(Polynomial before, uint32_t term, int32_t margin, uint32_t range_log2,
                            const int32_t coefficients[kMaxDegree + 1], uint32_t &saturations,
                            uint32_t &outside) {
@@ -117,11 +120,13 @@ inline Polynomial NextTerm(Polynomial before, uint32_t term, int32_t margin, uin
   // twice the margin first, so that the shift is never 0
   const int64_t t = RoundShift(static_cast<int64_t>(margin) * 2, static_cast<int>(range_log2) + 1);
   Polynomial after;
-  after.product = term == 1
-                      ? static_cast<int32_t>(t)
-                      : Saturate(RoundShift(before.product * t, kModelFractionBits), saturations);
+  // a shift by one bit less doubles
+  const int64_t doubled = term == 1 ? 0 : RoundShift(before.latest * t, kModelFractionBits - 1);
+  after.latest =
+      term == 1 ? static_cast<int32_t>(t) : Saturate(doubled - before.previous, saturations);
+  after.previous = term == 1 ? 1 << kModelFractionBits : before.latest;
   const int64_t sum = term == 1 ? coefficients[0] : before.sum;
-  const int64_t added = static_cast<int64_t>(coefficients[term]) * after.product;
+  const int64_t added = static_cast<int64_t>(coefficients[term]) * after.latest;
   after.sum = Saturate(sum + RoundShift(added, kDerivativeFractionBits), saturations);
   return after;
 }
@@ -261,6 +266,18 @@ inline int32_t UpdateEntry(ValueFormat format, int32_t x, int64_t gradient, uint
   const int64_t shrink = RoundShift(static_cast<int64_t>(x) * factor, decay_shift);
   const int64_t sum = gradient + shrink + CorrectionTerm(format, correction);
   return Saturate(x - RoundChange(format, sum, feature_shift), saturations);
+}
+
+/// The proximal step of the l1 norm: an entry nearer to 0 by 2^feature_shift thresholds, or 0.
+/// \param threshold      step * l1, kModelFractionBits fraction bits; the lowest kThresholdBits
+///                       bits count, which the host guarantees to be all
+/// \param feature_shift  0 to kMaxFeatureShift
+inline int32_t Shrink(int32_t x, uint32_t threshold, uint32_t feature_shift) {
+  const int64_t by = static_cast<int64_t>(threshold & ((1u << kThresholdBits) - 1))
+                     << feature_shift;
+  const int64_t size = static_cast<int64_t>(Magnitude(x)) - by;
+  if (size <= 0) return 0;
+  return static_cast<int32_t>(x < 0 ? -size : size);
 }
 
 /// A float32 sample as fixed point with kFloatFractionBits fraction bits, clamped to [-1, 1]:

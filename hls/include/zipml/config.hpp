@@ -24,6 +24,8 @@ constexpr int kCoefficientFractionBits = 28;
 /// DSPs.
 constexpr int kDecayFractionBits = 28;
 constexpr int kDecayBits = 24;
+/// Width of what an update takes from the size of every entry, step * l1, in an entry's unit.
+constexpr int kThresholdBits = 24;
 /// Fraction bits of a correction, what every update adds to a feature's gradient, step included
 /// (signed, 32 bits wide, so below 1/2).
 constexpr int kCorrectionFractionBits = 32;
@@ -91,7 +93,7 @@ constexpr int kDerivativeTableLog2 = 10;
 /// Largest log2 of the range R: a derivative is tabulated, or approximated, on [-R, R].
 constexpr int kMaxRangeLog2 = 6;
 /// Dither planes that a block may stream: one for each independent sample of a value.
-constexpr int kMaxDithers = 8;
+constexpr int kMaxDithers = 16;
 /// Largest degree of a polynomial; each factor needs a sample of its own, the gradient one more.
 constexpr int kMaxDegree = kMaxDithers - 1;
 /// Largest log2 of a feature's step over the run's, where features have steps of their own.
@@ -186,6 +188,7 @@ enum ScheduleColumn {
   kStepNegative,  // of the others: class costs are in the steps
   kDecay,
   kGradientShift,  // log2 of the unit of a quantized gradient, in 2^-GradientFractionBits
+  kThreshold,      // step * l1
   kScheduleColumns
 };
 

@@ -149,8 +149,8 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
                  const LabelEntry block_weights[kBufferSamples],
                  const int32_t derivative_first[kDerivativeEntries],
                  const int32_t derivative_second[kDerivativeEntries],
-                 const int32_t powers[kMaxDegree + 1], uint64_t norm,
-                 PolynomialEntry product[kMaxBatch], PolynomialEntry sum[kMaxBatch],
+                 const int32_t terms[kMaxDegree + 1], uint64_t norm,
+                 PolynomialEntry polynomials[kMaxBatch],
                  CoefficientEntry coefficient_first[kCoefficientEntries],
                  CoefficientEntry coefficient_second[kCoefficientEntries], bool in_doubt[kMaxBatch],
                  Counts &counts) {
@@ -162,14 +162,12 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
   const bool real = block_sample + row < r.samples;
   const uint32_t row_place = (dot.half << kBlockSamplesLog2) + row;
   const int32_t label = block_labels[row_place];
-  const Polynomial before = {product[dot.sample], sum[dot.sample]};
+  const Polynomial before = polynomials[dot.sample];
   if (polynomial && !plane.base && !last && real && !carried) {
     const int32_t margin =
         Margin(Format::kFormat, dots.latest.to_int64(), label, counts.saturations);
-    const Polynomial after = NextTerm(before, plane.dither + 1, margin, r.range_log2, powers,
-                                      counts.saturations, counts.outside);
-    product[dot.sample] = after.product;
-    sum[dot.sample] = after.sum;
+    polynomials[dot.sample] = NextTerm(before, plane.dither + 1, margin, r.range_log2, terms,
+                                       counts.saturations, counts.outside);
   }
   if (last && !carried) {
     const int32_t weight = block_weights[row_place];
@@ -226,13 +224,13 @@ void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Fo
              const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
              const int32_t derivative_first[kDerivativeEntries],
              const int32_t derivative_second[kDerivativeEntries],
-             const int32_t powers[kMaxDegree + 1], uint64_t norm,
+             const int32_t terms[kMaxDegree + 1], uint64_t norm,
              RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
              CoefficientEntry coefficient_first[kCoefficientEntries],
              CoefficientEntry coefficient_second[kCoefficientEntries],
              DotEntry<Format> dot_base[kMaxBatch], DotEntry<Format> dot_first[kMaxBatch],
-             PolynomialEntry product[kMaxBatch], PolynomialEntry sum[kMaxBatch],
-             bool in_doubt[kMaxBatch], DotSide<Format> &dot, Counts &counts) {
+             PolynomialEntry polynomials[kMaxBatch], bool in_doubt[kMaxBatch], DotSide<Format> &dot,
+             Counts &counts) {
   #pragma HLS INLINE
   const typename Format::cell_t cell = Format::Fetch(words, dot.address, dot.part);
   ring[dot.ring_address] = cell;
@@ -241,8 +239,8 @@ void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Fo
     const Plane plane = PlaneOf<Format>(r, g, dot.pass);
     const DotProducts<Format> dots = CompleteRow<Format>(r, g, plane, dot_base, dot_first, dot);
     CompleteDot<Format>(r, g, losses, slot, dot, plane, dots, block_sample, block_labels,
-                        block_weights, derivative_first, derivative_second, powers, norm, product,
-                        sum, coefficient_first, coefficient_second, in_doubt, counts);
+                        block_weights, derivative_first, derivative_second, terms, norm,
+                        polynomials, coefficient_first, coefficient_second, in_doubt, counts);
   }
   NextDotCell(r, g, dot);
 }

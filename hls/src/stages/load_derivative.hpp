@@ -10,7 +10,7 @@ namespace zipml {
 inline void LoadDerivative(const int32_t *memory, uint32_t count,
                            int32_t derivative_first[kDerivativeEntries],
                            int32_t derivative_second[kDerivativeEntries],
-                           int32_t powers[kMaxDegree + 1]) {
+                           int32_t terms[kMaxDegree + 1]) {
   #pragma HLS INLINE off
   Spend(count + kMemoryLatency);
 LOAD_DERIVATIVE:
@@ -20,7 +20,7 @@ LOAD_DERIVATIVE:
     const int32_t entry = memory[i];
     derivative_first[i] = entry;
     derivative_second[i] = entry;
-    if (i <= kMaxDegree) powers[i] = entry;
+    if (i <= kMaxDegree) terms[i] = entry;
   }
 }
 

@@ -28,7 +28,7 @@ TrainCycles TrainBlock(
     const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
     const int32_t derivative_first[kDerivativeEntries],
-    const int32_t derivative_second[kDerivativeEntries], const int32_t powers[kMaxDegree + 1],
+    const int32_t derivative_second[kDerivativeEntries], const int32_t terms[kMaxDegree + 1],
     uint64_t norms[kModelVersions], FillSide &fill, Position &position) {
   #pragma HLS INLINE
   bool in_doubt[kMaxBatch];
@@ -36,8 +36,8 @@ TrainCycles TrainBlock(
   if (!Format::kRefetches) {
     TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, slots, model,
                        master, ring, coefficient_first, coefficient_second, shifts, corrections,
-                       dot_levels, update_levels, derivative_first, derivative_second, powers,
-                       norms, in_doubt, fill, position);
+                       dot_levels, update_levels, derivative_first, derivative_second, terms, norms,
+                       in_doubt, fill, position);
   } else {
     const uint32_t first_row = FirstRow(r, position.block);
   SLOTS:
@@ -48,7 +48,7 @@ TrainCycles TrainBlock(
       const uint32_t ring_place = position.dot_ring;
       TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, 1, model,
                          master, ring, coefficient_first, coefficient_second, shifts, corrections,
-                         dot_levels, update_levels, derivative_first, derivative_second, powers,
+                         dot_levels, update_levels, derivative_first, derivative_second, terms,
                          norms, in_doubt, fill, position);
       // a slot of its own is a pipeline's fill and drain of its own
       if (i != 0) cycles.passes += Turns<Format>();

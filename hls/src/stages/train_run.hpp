@@ -36,7 +36,7 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const i
                  int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                  int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                  int32_t derivative_first[kDerivativeEntries],
-                 int32_t derivative_second[kDerivativeEntries], int32_t powers[kMaxDegree + 1],
+                 int32_t derivative_second[kDerivativeEntries], int32_t terms[kMaxDegree + 1],
                  uint64_t norms[kModelVersions]) {
   #pragma HLS INLINE
   const uint32_t derivatives = DerivativeCount(r);
@@ -52,7 +52,7 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const i
                 coefficient_second);
   }
   if (derivatives != 0) {
-    LoadDerivative(derivative, derivatives, derivative_first, derivative_second, powers);
+    LoadDerivative(derivative, derivatives, derivative_first, derivative_second, terms);
   }
   if (Format::kTableLog2 != 0) {
     LoadLevels<Format>(levels, r.level_tables, LevelCount(r.bits), dot_levels, update_levels);
@@ -80,7 +80,7 @@ void TrainBlocks(hls::stream<typename Format::word_t> &words_in, hls::stream<int
                  const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                  const int32_t derivative_first[kDerivativeEntries],
                  const int32_t derivative_second[kDerivativeEntries],
-                 const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
+                 const int32_t terms[kMaxDegree + 1], uint64_t norms[kModelVersions],
                  Position &position, Outputs &out) {
   #pragma HLS INLINE
   FillSide fill = FillSideOf(r, g, 0, true);
@@ -105,7 +105,7 @@ EPOCHS:
       TrainCycles cycles = TrainBlock<Format>(
           words_in, labels_in, words, block_labels, block_weights, full, r, g, slots, model, master,
           ring, coefficient_first, coefficient_second, shifts, corrections, dot_levels,
-          update_levels, derivative_first, derivative_second, powers, norms, fill, position);
+          update_levels, derivative_first, derivative_second, terms, norms, fill, position);
       if (closes && (r.flags & kFlagHold) == 0) {
         StoreModel<Format>(master, r.features, g.entries, history,
                            static_cast<uint64_t>(epoch) * g.entries);
@@ -202,19 +202,19 @@ void TrainRun(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_
   int32_t derivative_second[kDerivativeEntries];
   #pragma HLS BIND_STORAGE variable = derivative_second type = ram_t2p impl = bram
   // a polynomial reads its first coefficient and one more at once
-  int32_t powers[kMaxDegree + 1];
-  #pragma HLS ARRAY_PARTITION variable = powers type = complete dim = 1
+  int32_t terms[kMaxDegree + 1];
+  #pragma HLS ARRAY_PARTITION variable = terms type = complete dim = 1
   uint64_t norms[kModelVersions];
   #pragma HLS ARRAY_PARTITION variable = norms type = complete dim = 1
 
   Position position =
       LoadRun<Format>(model_memory, derivative, levels, r, g, model, master, coefficient_first,
                       coefficient_second, shifts, corrections, dot_levels, update_levels,
-                      derivative_first, derivative_second, powers, norms);
+                      derivative_first, derivative_second, terms, norms);
   TrainBlocks<Format>(words_in, labels_in, words, block_labels, block_weights, schedule, history,
                       full, r, g, model, master, ring, coefficient_first, coefficient_second,
                       shifts, corrections, dot_levels, update_levels, derivative_first,
-                      derivative_second, powers, norms, position, out);
+                      derivative_second, terms, norms, position, out);
   StoreRun<Format>(r, g, model, master, coefficient_first, coefficient_second, position,
                    model_memory);
   MarkCycle(marks, true);

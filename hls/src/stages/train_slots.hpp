@@ -87,12 +87,12 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
                 const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int32_t derivative_first[kDerivativeEntries],
                 const int32_t derivative_second[kDerivativeEntries],
-                const int32_t powers[kMaxDegree + 1], uint64_t norms[kModelVersions],
+                const int32_t terms[kMaxDegree + 1], uint64_t norms[kModelVersions],
                 bool in_doubt[kMaxBatch], FillSide &filling, Position &position) {
   #pragma HLS INLINE off
   FillSide fill = filling;
   DotEntry<Format> dot_base[kMaxBatch], dot_first[kMaxBatch];
-  PolynomialEntry product[kMaxBatch], sum[kMaxBatch];
+  PolynomialEntry polynomials[kMaxBatch];
   typename Format::gradient_t gradient[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   typename Format::gradient_t closing[Format::kLanes];
@@ -122,8 +122,7 @@ TRAIN:
     ZIPML_NO_READ_OF_OWN_WRITE(coefficient_first) ZIPML_NO_READ_OF_OWN_WRITE(coefficient_second)
     ZIPML_READ_BEHIND_WRITE(dot_base, ZIPML_DOT_DISTANCE)
     ZIPML_READ_BEHIND_WRITE(dot_first, ZIPML_DOT_DISTANCE)
-    ZIPML_READ_BEHIND_WRITE(product, ZIPML_POLYNOMIAL_DISTANCE)
-    ZIPML_READ_BEHIND_WRITE(sum, ZIPML_POLYNOMIAL_DISTANCE)
+    ZIPML_READ_BEHIND_WRITE(polynomials, ZIPML_POLYNOMIAL_DISTANCE)
         // clang-format on
         BeginPass();
     FillStep<Format>(r, g, words_in, labels_in, words, block_labels, block_weights, fill);
@@ -132,13 +131,13 @@ TRAIN:
     if (pass.runs) dot.version = ReadVersion(g, slot);
     if (pass.dots && slot.cycle < g.slot_cells) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
-                      dot_levels, derivative_first, derivative_second, powers, norm, ring,
-                      coefficient_first, coefficient_second, dot_base, dot_first, product, sum,
+                      dot_levels, derivative_first, derivative_second, terms, norm, ring,
+                      coefficient_first, coefficient_second, dot_base, dot_first, polynomials,
                       in_doubt, dot, counted);
     }
     if (turn.next != Turns<Format>()) {
-      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, corrections,
-                        model, master, norms, turn, counted);
+      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, position.threshold, closing,
+                        shifts, corrections, model, master, norms, turn, counted);
     }
     if (pass.updates && update.cell != g.cells) {
       UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,

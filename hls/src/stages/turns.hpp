@@ -33,7 +33,7 @@ Turn NoTurn() {
 /// \param corrections  what every update adds to the gradient, if it does
 template <class Format>
 void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t gradient_shift,
-               const typename Format::gradient_t closing[Format::kLanes],
+               uint32_t threshold, const typename Format::gradient_t closing[Format::kLanes],
                const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
                const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
@@ -69,6 +69,7 @@ TURN_LANES:
       const int32_t correction = HasCorrection<Format>(r) ? int32_t(corrections[row][k]) : 0;
       new_master =
           UpdateEntry(Format::kFormat, master[row][k], rounded, decay, correction, shift, clamped);
+      new_master = Shrink(new_master, threshold, shift);
       new_model = static_cast<int32_t>(
           Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut_model));
     }
