@@ -21,6 +21,14 @@ class ModelFileError(ZipmlError, OSError):
     """A model on disk is truncated, altered, of another version or no model."""
 
 
+class CheckpointError(ZipmlError, OSError):
+    """A checkpoint of a distributed training is truncated, altered, or of another training."""
+
+
+class WorkersLostError(ZipmlError, ConnectionError):
+    """No worker is left that could train, or the scheduler is gone; a checkpoint goes on."""
+
+
 class DownloadError(ZipmlError, ConnectionError):
     """A data set is neither in the cache nor to be had over the network."""
 

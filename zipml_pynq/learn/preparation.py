@@ -33,7 +33,7 @@ from zipml_pynq.devices import bitstreams
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.parameters import Parameters
-from zipml_pynq.learn.problem import Data, Draws, head, is_packed
+from zipml_pynq.learn.problem import Data, Draws, is_packed
 from zipml_pynq.learn.sklearn import (
     RegressorMixin,
     _check_sample_weight,
@@ -334,7 +334,7 @@ class Preparation(Parameters):
                     f"{blocks} block(s), of which whole ones are held out: none is left to train on"
                 )
         sampling = "symmetric" if sampling == "double" else sampling
-        first = head(packed, train)
+        first = packed.part(0, train)
         return Data(
             packed,
             first,
