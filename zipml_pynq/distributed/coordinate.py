@@ -20,9 +20,9 @@ from zipml_pynq.distributed.rounds import COUNTERS, Answer, Rounds, Span
 from zipml_pynq.errors import ArgumentError, ZipmlWarning
 from zipml_pynq.training.plan import Plan
 
-#: Seconds a sample, as a multiple of the median worker's, from which a worker is slow; and the
-#: rounds that it has to be so for.
-SLOW, SLOW_ROUNDS = 2.0, 3
+#: Seconds a sample, as a multiple of the median worker's, from which a worker is slow; the rounds
+#: one after the other that it has to be so in; and seconds of a round below which nothing is told.
+SLOW, SLOW_ROUNDS, SLOW_SECONDS = 2.0, 5, 0.05
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ShardFacts:
     def of(cls, models: Sequence[PackedDataset]) -> ShardFacts:
         first = models[0]
         norm = first.normalization
-        same = fingerprint(norm.mid, norm.half, norm.intercept, np.asarray(first.levels))
+        same = fingerprint(norm.mid, norm.half, norm.intercept, first.levels)
         own = (first.labels, first.seed, first.draw, len(models), [m.labels.sum() for m in models])
         return cls(first.layout, len(models), fingerprint(repr(first.layout), *own, same), same)
 
@@ -84,29 +84,35 @@ def check_shards(facts: Sequence[ShardFacts], plan: Plan, pieces: int) -> None:
 
 @dataclass
 class _Pace:
-    """Seconds a sample that workers took, and who was told of."""
+    """Seconds, and seconds a sample, that workers took for their parts of rounds; and which of them
+    were told to be slow."""
 
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    seen: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     slow: list[str] = field(default_factory=list)
 
-    def take(self, worker: str, seconds: float) -> None:
-        if worker:
-            self.seconds.setdefault(worker, []).append(seconds)
+    def take(self, answer: Answer, samples: int) -> None:
+        if answer.worker and samples:
+            parts = self.seen.setdefault(answer.worker, [])
+            parts.append((answer.seconds, answer.seconds / samples))
+            del parts[:-SLOW_ROUNDS]
 
     def tell(self) -> None:
         """Warn, once, of each worker that is slower than the others."""
-        seen = {w: s[-SLOW_ROUNDS:] for w, s in self.seconds.items() if len(s) >= SLOW_ROUNDS}
-        if len(seen) < 2:
-            return
-        medians = sorted(float(np.median(times)) for times in seen.values())
-        usual = medians[(len(medians) - 1) // 2]
-        for worker, times in seen.items():
-            if min(times) > SLOW * usual and worker not in self.slow:
+        pace = {
+            worker: np.array(parts)
+            for worker, parts in self.seen.items()
+            if len(parts) == SLOW_ROUNDS
+        }
+        medians = sorted(float(np.median(parts[:, 1])) for parts in pace.values())
+        for worker, parts in pace.items():
+            usual = medians[(len(medians) - 1) // 2]
+            seconds, each = parts.min(axis=0)
+            if seconds > SLOW_SECONDS and each > SLOW * usual and worker not in self.slow:
                 self.slow.append(worker)
                 warnings.warn(
-                    f"worker {worker} takes {np.median(times) / usual:.1f} times as long a sample "
-                    "as the median one, and every round waits for it: give it a smaller shard, or "
-                    "none",
+                    f"worker {worker} takes {np.median(parts[:, 1]) / usual:.1f} times as long a "
+                    "sample as the median one, and every round waits for it: give it smaller "
+                    "shards, or none",
                     ZipmlWarning,
                     stacklevel=4,
                 )
@@ -133,7 +139,8 @@ def run_rounds(
     progress : callable or tqdm, optional
         Called with (rounds done, rounds), or its ``update(1)``.
     until : callable, optional
-        Called with the models after every round; true ends the training there.
+        Called after every round with the models after all rounds so far, (rounds, models,
+        features); true ends the training there.
     checkpoint : Checkpoint, optional
         Where models are left, and gone on from.
     """
@@ -146,11 +153,12 @@ def run_rounds(
         done = min(len(found[0]), len(rounds))
         history[:done] = found[0][:done]
         counts.update(zip(names, found[1], strict=True))
-        for number in range(done):
-            report(progress, number + 1, len(rounds))
+    ended = False
+    for number in range(1, done + 1):
+        report(progress, number, len(rounds))
+        ended = ended or (until is not None and until(history[:number]))
     model = history[done - 1] if done else start
     pace = _Pace()
-    ended = False
     while done < len(rounds) and not ended:
         span = rounds.at(done)
         samples = [span.samples(f.layout.samples, f.layout.block_samples) for f in facts]
@@ -162,15 +170,15 @@ def run_rounds(
                 counts[name] += answer.counters[name]
             counts["bytes_sent"] += answer.change.nbytes
             counts["bytes_received"] += model.nbytes
-            pace.take(answer.worker, answer.seconds / max(1, samples[answer.shard]))
+            pace.take(answer, samples[answer.shard])
         model, clamped = mean.result()
         counts["saturations"] += clamped
         history[done] = model
         done += 1
         pace.tell()
         report(progress, done, len(rounds))
-        ended = until is not None and until(model)
-        if checkpoint is not None and (done % checkpoint.every == 0 or done == len(rounds)):
+        ended = until is not None and until(history[:done])
+        if checkpoint is not None and (done % checkpoint.every == 0 or done == len(rounds) or ended):
             checkpoint.write(history[:done], counts.values())
     sent, received = counts.pop("bytes_sent"), counts.pop("bytes_received")
     return Outcome(

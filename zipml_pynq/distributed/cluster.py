@@ -1,0 +1,410 @@
+"""Training on the workers of a Dask cluster: rounds as tasks, and what is done when one is late."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zipml_pynq.constants import MODEL_ONE
+from zipml_pynq.data.checks import check_int, check_positive
+from zipml_pynq.distributed.averaging import check_change_bits
+from zipml_pynq.distributed.checkpoint import Checkpoint, fingerprint
+from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, run_rounds
+from zipml_pynq.distributed.devices import accelerators
+from zipml_pynq.distributed.result import DistributedResult, Outcome
+from zipml_pynq.distributed.rounds import (
+    Answer,
+    Rounds,
+    Span,
+    check_length,
+    choose_length,
+    train_shard,
+)
+from zipml_pynq.distributed.shards import check_source, opened
+from zipml_pynq.errors import DeviceError, WorkersLostError, ZipmlWarning
+from zipml_pynq.training.divergence import judge_losses, row_losses
+from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.result import fixed_model
+
+#: What a worker calls its accelerators, ``--resources zipml=4``.
+RESOURCE = "zipml"
+#: A round is late after so many seconds, and so many times the longest round before it.
+LATE_SECONDS, LATE_FACTOR = 30.0, 10.0
+#: Times that a round may be late, or one device fail, before training gives up.
+ATTEMPTS = 4
+#: Messages there and back that are measured.
+TRIPS_MEASURED = 3
+
+
+# ---- What workers do ---------------------------------------------------------------------------
+
+
+def _facts(source: Any) -> ShardFacts:
+    return ShardFacts.of(opened(source))
+
+
+def _train(
+    source: Any, plans: Sequence[Plan], span: Span, shard: int, model: NDArray[np.int32], bits: int
+) -> Answer:
+    """A shard's part of a round, on one of this worker's accelerators."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    models = opened(source)
+    layout = models[0].layout
+    with accelerators(worker.state.nthreads).one() as accelerator:
+        try:
+            driver = accelerator.driver(layout.word_bits, layout.value_format)
+            return train_shard(driver, models, plans, span, shard, model, bits, worker.address)
+        except DeviceError as error:
+            error.worker = worker.address  # type: ignore[attr-defined]
+            raise
+
+
+def _losses(source: Any, plan: Plan, models: list[NDArray[np.float64]]) -> list[NDArray]:
+    return row_losses(opened(source)[0], plan, models)
+
+
+def _echo(message: Any, _: int) -> Any:
+    return message
+
+
+def _same(source: Any) -> Any:
+    return source
+
+
+async def _remove(dask_scheduler: Any, addresses: Sequence[str]) -> None:
+    for address in addresses:
+        await dask_scheduler.remove_worker(address, stimulus_id="zipml-late", expected=True)
+
+
+# ---- What the client does ----------------------------------------------------------------------
+
+
+class Cluster:
+    """The shards on a cluster's workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    sources : sequence
+        See :func:`zipml_pynq.distributed.shards.opened`; also Futures and Delayed.
+    plans : sequence of Plan, one a model
+    bits : int
+        Of the changes that are sent.
+    timeout : float or None
+        Seconds after which a round is late; None: from the rounds before.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        sources: Sequence[Any],
+        plans: Sequence[Plan],
+        bits: int,
+        timeout: float | None,
+    ) -> None:
+        self.client, self.plans, self.bits = client, plans, bits
+        self.redone = 0
+        self._kind = "round"
+        self._timeout = timeout
+        self._token = uuid.uuid4().hex[:8]
+        declared = any(RESOURCE in worker["resources"] for worker in self._workers().values())
+        self._resources = {RESOURCE: 1} if declared else None
+        self._longest = 0.0
+        began = time.monotonic()
+        self.sources = [self._held(source) for source in sources]
+        futures = [self._submit(_facts, s, name=("zipml-shards", n)) for n, s in self._numbered()]
+        self.facts: list[ShardFacts] = client.gather(futures)
+        self._preparing = time.monotonic() - began
+
+    def _numbered(self) -> Iterator[tuple[int, Any]]:
+        return enumerate(self.sources)
+
+    def _held(self, source: Any) -> Any:
+        """A shard as an argument of tasks, which a worker that lost it can have again."""
+        from dask.delayed import Delayed
+        from distributed import Future
+
+        check_source(source)
+        if isinstance(source, Future | str):
+            return source
+        if isinstance(source, Delayed):
+            return self.client.compute(source)
+        return self.client.submit(_same, source, pure=False)
+
+    def _submit(self, work: Any, *arguments: Any, name: tuple[str, int], **options: Any) -> Any:
+        """A task on a worker with a free accelerator, where workers say how many they have."""
+        options.setdefault("resources", self._resources)
+        key = (f"{name[0]}-{self._token}", *name[1:])
+        return self.client.submit(work, *arguments, key=key, pure=False, **options)
+
+    def _workers(self) -> dict[str, Any]:
+        """What the scheduler knows of all workers, by address."""
+        return dict(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    # ---- rounds
+
+    def _part(
+        self, span: Span, shard: int, model: NDArray[np.int32], attempt: int = 0, **options: Any
+    ) -> Any:
+        # the scheduler knows tasks by their names: no two that differ may have the same
+        name = f"zipml-{self._kind}-{span.number}" + (f"-again-{attempt}" if attempt else "")
+        # a round needs no more of a plan than its own epochs
+        plans = [plan.part(span.first, span.stop) for plan in self.plans]
+        own = replace(span, first=0, stop=span.stop - span.first)
+        work = (self.sources[shard], plans, own, shard, model, self.bits)
+        return self._submit(_train, *work, name=(name, shard), **options)
+
+    def answers(self, span: Span, model: NDArray[np.int32]) -> Iterator[Answer]:
+        """See :class:`zipml_pynq.distributed.coordinate.Workers`."""
+        from distributed import as_completed
+
+        began = time.monotonic()
+        waiting = {self._part(span, s, model): s for s, _ in self._numbered()}
+        attempts = late = 0
+        while waiting:
+            limit = self._limit()
+            finished = as_completed(
+                list(waiting), with_results=True, raise_errors=False, timeout=limit
+            )
+            try:
+                for future, value in finished:
+                    shard = waiting.pop(future)
+                    if future.status == "finished":
+                        late = 0
+                        yield value
+                        continue
+                    attempts += 1
+                    again = self._after_error(future, value, span, shard, model, attempts)
+                    waiting[again] = shard
+                    finished.add(again)
+            except TimeoutError:
+                late += 1
+                self._after_timeout(waiting, span, limit, late)
+        self._longest = max(self._longest, time.monotonic() - began)
+
+    def _limit(self) -> float:
+        if self._timeout is not None:
+            return self._timeout
+        return LATE_SECONDS + LATE_FACTOR * max(self._longest, self._preparing)
+
+    def _after_error(
+        self,
+        future: Any,
+        value: Any,
+        span: Span,
+        shard: int,
+        model: NDArray[np.int32],
+        attempts: int,
+    ) -> Any:
+        """The same part of the round once more, on another worker; or what went wrong, raised."""
+        if future.status in ("cancelled", "lost"):
+            raise WorkersLostError(
+                f"round {span.number}: the scheduler gave shard {shard} up; a training with "
+                "checkpoint= goes on where it was, on this cluster or another"
+            )
+        error = value[1] if isinstance(value, tuple) else future.exception()
+        if not isinstance(error, DeviceError) or attempts > ATTEMPTS:
+            raise error
+        others = list(self._workers())
+        failed = getattr(error, "worker", None)
+        if failed in others and len(others) > 1:
+            others.remove(failed)
+        warnings.warn(
+            f"round {span.number}, shard {shard}: {error}; trained again on another worker",
+            ZipmlWarning,
+            stacklevel=5,
+        )
+        self.redone += 1
+        return self._part(span, shard, model, attempts, workers=others)
+
+    def _after_timeout(
+        self, waiting: dict[Any, int], span: Span, limit: float, late: int
+    ) -> None:
+        """Take workers that hold a round up out of the cluster: their shards go elsewhere."""
+        keys = {future.key for future in waiting}
+        try:
+            busy = self.client.processing()
+        except Exception as error:
+            raise WorkersLostError(f"round {span.number}: the scheduler is gone: {error}") from error
+        holding = [worker for worker, tasks in busy.items() if keys & set(tasks)]
+        shards = sorted(waiting.values())
+        if late > ATTEMPTS:
+            raise WorkersLostError(
+                f"round {span.number}: shards {shards} were not trained in {late} times "
+                f"{limit:.0f} s; a training with checkpoint= goes on where it was"
+            )
+        what = f"workers {', '.join(holding)} are taken out" if holding else "no worker has them"
+        warnings.warn(
+            f"round {span.number}: shards {shards} are not there after {limit:.0f} s; {what}, and "
+            "they are trained again elsewhere",
+            ZipmlWarning,
+            stacklevel=5,
+        )
+        self.redone += len(shards)
+        if holding:
+            self.client.run_on_scheduler(_remove, addresses=holding)
+
+    # ---- what is measured
+
+    def length(self, start: NDArray[np.int32], epochs: int) -> float:
+        """Epochs of a round, by a message's time there and back, and an epoch's of each shard."""
+        trips = []
+        for number in range(TRIPS_MEASURED):
+            began = time.monotonic()
+            parts = [
+                self._submit(_echo, start, s, name=(f"zipml-trip-{number}", s))
+                for s, _ in self._numbered()
+            ]
+            self.client.gather(parts)
+            trips.append(time.monotonic() - began)
+        self._kind = "trial"
+        slowest = max(answer.seconds for answer in self.answers(Span(0, 0, 1), start))
+        self._kind = "round"
+        return choose_length(statistics.median(trips), slowest, epochs)
+
+    def judge(self, outcome: Outcome, start: NDArray[np.int32], allow_divergence: bool) -> None:
+        """Raise where training diverged, as judged on rows of all shards; see ``judged``."""
+        ends = [start[0] / MODEL_ONE, outcome.result().model]
+        parts = [
+            self._submit(_losses, s, self.plans[0], ends, name=("zipml-losses", n))
+            for n, s in self._numbered()
+        ]
+        before, after = (np.concatenate(rows) for rows in zip(*self.client.gather(parts)))
+        judge_losses(outcome.result(), before, after, allow_divergence)
+
+
+def train(
+    client: Any,
+    shards: Sequence[Any],
+    plan: Plan,
+    *,
+    model: ArrayLike | None = None,
+    round_epochs: float | str = "auto",
+    change_bits: int = 8,
+    checkpoint: Any = None,
+    checkpoint_rounds: int = 10,
+    timeout: float | None = None,
+    progress: Any = None,
+    until: Any = None,
+    allow_divergence: bool = False,
+) -> DistributedResult:
+    """Train a linear model on shards of a data set, on the accelerators of a Dask cluster.
+
+    In each round every shard is trained from the same model, and the model moves by the mean of
+    their changes, weighted by samples. Changes are sent as integers, whose sum has no order: with
+    the same shards, plan, rounds and bits the result has the same bits for any number of workers,
+    whatever fails.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        None: the current one.
+    shards : sequence of PackedDataset, path of a packed file, or Future or Delayed of these
+        Packed with the same normalization, each with a seed of its own
+        (:func:`zipml_pynq.distributed.averaging.shard_seed`). A file has to be at the same path on
+        every worker. What is packed in memory goes to workers with the tasks: for more than some
+        megabytes use files, or Delayed, which are made where they are needed.
+    plan : Plan
+        As of one shard; its orders, if any, stand for orders that each shard and round draws.
+    model : array_like, shape (features,), optional
+        Start; see :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
+    round_epochs : float or "auto"
+        Epochs a round: a whole number, or 1 / k. "auto" measures how long a message takes, and an
+        epoch; the result depends on what it chose, which ``round_epochs`` of the result tells.
+    change_bits : int
+        2, 4, 8, 16, or 32: bits of an entry of the change that a shard sends.
+    checkpoint : path-like, optional
+        A file that the models are left in; where it is there, training goes on from it.
+    checkpoint_rounds : int
+        Rounds from one to the next.
+    timeout : float, optional
+        Seconds after which a round is late: workers that have not answered are taken out of the
+        cluster. By default 30, and ten times the longest round so far.
+    progress : callable or tqdm, optional
+        Called with (rounds done, rounds), or its ``update(1)``.
+    until : callable, optional
+        Called with the model after every round, in normalized units; true ends the training.
+    allow_divergence : bool
+        Warn about a model that ended far out instead of raising.
+
+    Returns
+    -------
+    DistributedResult
+
+    Raises
+    ------
+    ArgumentError
+        Shards that are not packed alike, a plan that does not fit them, or a bad option.
+    CheckpointError
+        ``checkpoint`` is of another training.
+    WorkersLostError
+        No worker is left, or the scheduler is gone.
+    DivergenceError
+        See :func:`zipml_pynq.training.divergence.judged`.
+    """
+    client = current_client(client)
+    check_change_bits(change_bits)
+    check_int("checkpoint_rounds", checkpoint_rounds, 1, 1 << 31)
+    if timeout is not None:
+        check_positive("timeout", timeout)
+    length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
+    cluster = Cluster(client, shards, [plan], change_bits, timeout)
+    check_shards(cluster.facts, plan, 1)
+    start = fixed_model(model, cluster.facts[0].layout.features)[None]
+    if isinstance(length, str):
+        length = cluster.length(start, plan.epochs)
+    outcome = run_cluster(
+        cluster,
+        start,
+        length,
+        checkpoint=checkpoint,
+        checkpoint_rounds=checkpoint_rounds,
+        progress=progress,
+        until=None if until is None else lambda history: until(history[-1, 0] / MODEL_ONE),
+    )
+    cluster.judge(outcome, start, allow_divergence)
+    return outcome.result()
+
+
+def run_cluster(
+    cluster: Cluster,
+    start: NDArray[np.int32],
+    length: float,
+    *,
+    checkpoint: Any = None,
+    checkpoint_rounds: int = 10,
+    **options: Any,
+) -> Outcome:
+    """Train the plans of a cluster's shards in rounds of so many epochs."""
+    plan = cluster.plans[0]
+    rounds = Rounds(plan.epochs, length, plan.first_epoch)
+    check_shards(cluster.facts, plan, rounds.pieces)
+    kept = None
+    if checkpoint is not None:
+        digests = [facts.digest for facts in cluster.facts]
+        training = fingerprint(start, list(cluster.plans), length, cluster.bits, digests)
+        kept = Checkpoint(checkpoint, checkpoint_rounds, training)
+    return run_rounds(cluster, cluster.facts, rounds, start, checkpoint=kept, **options)
+
+
+def current_client(client: Any) -> Any:
+    """``client``, or the current one.
+
+    Raises
+    ------
+    ValueError
+        There is none; distributed's own message.
+    """
+    from distributed import get_client
+
+    return get_client() if client is None else client
