@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 import uuid
@@ -28,7 +29,7 @@ from zipml_pynq.distributed.rounds import (
     choose_length,
     train_shard,
 )
-from zipml_pynq.distributed.shards import check_source, opened
+from zipml_pynq.distributed.shards import PackedClasses, check_source, opened
 from zipml_pynq.errors import DeviceError, WorkersLostError, ZipmlWarning
 from zipml_pynq.training.divergence import judge_losses, row_losses
 from zipml_pynq.training.plan import Plan
@@ -73,7 +74,7 @@ def _losses(source: Any, plan: Plan, models: list[NDArray[np.float64]]) -> list[
     return row_losses(opened(source)[0], plan, models)
 
 
-def _echo(message: Any, _: int) -> Any:
+def _echo(_: Any, message: Any) -> Any:
     return message
 
 
@@ -97,24 +98,31 @@ class Cluster:
     client : distributed.Client
     sources : sequence
         See :func:`zipml_pynq.distributed.shards.opened`; also Futures and Delayed.
-    plans : sequence of Plan, one a model
     bits : int
         Of the changes that are sent.
     timeout : float or None
         Seconds after which a round is late; None: from the rounds before.
+
+    Attributes
+    ----------
+    facts : list of ShardFacts
+    plans : sequence of Plan, one a model
+        Set before rounds are trained.
     """
+
+    plans: Sequence[Plan]
 
     def __init__(
         self,
         client: Any,
         sources: Sequence[Any],
-        plans: Sequence[Plan],
         bits: int,
         timeout: float | None,
     ) -> None:
-        self.client, self.plans, self.bits = client, plans, bits
+        self.client, self.bits = client, bits
         self.redone = 0
         self._kind = "round"
+        self._names = itertools.count()
         self._timeout = timeout
         self._token = uuid.uuid4().hex[:8]
         declared = any(RESOURCE in worker["resources"] for worker in self._workers().values())
@@ -122,8 +130,7 @@ class Cluster:
         self._longest = 0.0
         began = time.monotonic()
         self.sources = [self._held(source) for source in sources]
-        futures = [self._submit(_facts, s, name=("zipml-shards", n)) for n, s in self._numbered()]
-        self.facts: list[ShardFacts] = client.gather(futures)
+        self.facts: list[ShardFacts] = self.each(_facts)
         self._preparing = time.monotonic() - began
 
     def _numbered(self) -> Iterator[tuple[int, Any]]:
@@ -135,7 +142,7 @@ class Cluster:
         from distributed import Future
 
         check_source(source)
-        if isinstance(source, Future | str):
+        if isinstance(source, Future | str | PackedClasses):
             return source
         if isinstance(source, Delayed):
             return self.client.compute(source)
@@ -151,12 +158,28 @@ class Cluster:
         """What the scheduler knows of all workers, by address."""
         return dict(self.client.scheduler_info(n_workers=-1)["workers"])
 
+    def each(self, work: Any, *arguments: Any) -> list[Any]:
+        """``work(shard, *arguments)`` of every shard, in their order."""
+        parts = [
+            self._submit(work, source, *arguments, name=(self._new_name(work), number))
+            for number, source in self._numbered()
+        ]
+        return list(self.client.gather(parts))
+
+    def first(self, work: Any, *arguments: Any) -> Any:
+        """``work(shard, *arguments)`` of shard 0."""
+        name = (self._new_name(work), 0)
+        return self._submit(work, self.sources[0], *arguments, name=name).result()
+
+    def _new_name(self, work: Any) -> str:
+        # the scheduler knows tasks by their names: no two that differ may have the same
+        return f"zipml{work.__name__.replace('_', '-')}-{next(self._names)}"
+
     # ---- rounds
 
     def _part(
         self, span: Span, shard: int, model: NDArray[np.int32], attempt: int = 0, **options: Any
     ) -> Any:
-        # the scheduler knows tasks by their names: no two that differ may have the same
         name = f"zipml-{self._kind}-{span.number}" + (f"-again-{attempt}" if attempt else "")
         # a round needs no more of a plan than its own epochs
         plans = [plan.part(span.first, span.stop) for plan in self.plans]
@@ -227,15 +250,15 @@ class Cluster:
         self.redone += 1
         return self._part(span, shard, model, attempts, workers=others)
 
-    def _after_timeout(
-        self, waiting: dict[Any, int], span: Span, limit: float, late: int
-    ) -> None:
+    def _after_timeout(self, waiting: dict[Any, int], span: Span, limit: float, late: int) -> None:
         """Take workers that hold a round up out of the cluster: their shards go elsewhere."""
         keys = {future.key for future in waiting}
         try:
             busy = self.client.processing()
         except Exception as error:
-            raise WorkersLostError(f"round {span.number}: the scheduler is gone: {error}") from error
+            raise WorkersLostError(
+                f"round {span.number}: the scheduler is gone: {error}"
+            ) from error
         holding = [worker for worker, tasks in busy.items() if keys & set(tasks)]
         shards = sorted(waiting.values())
         if late > ATTEMPTS:
@@ -259,13 +282,9 @@ class Cluster:
     def length(self, start: NDArray[np.int32], epochs: int) -> float:
         """Epochs of a round, by a message's time there and back, and an epoch's of each shard."""
         trips = []
-        for number in range(TRIPS_MEASURED):
+        for _ in range(TRIPS_MEASURED):
             began = time.monotonic()
-            parts = [
-                self._submit(_echo, start, s, name=(f"zipml-trip-{number}", s))
-                for s, _ in self._numbered()
-            ]
-            self.client.gather(parts)
+            self.each(_echo, start)
             trips.append(time.monotonic() - began)
         self._kind = "trial"
         slowest = max(answer.seconds for answer in self.answers(Span(0, 0, 1), start))
@@ -275,11 +294,8 @@ class Cluster:
     def judge(self, outcome: Outcome, start: NDArray[np.int32], allow_divergence: bool) -> None:
         """Raise where training diverged, as judged on rows of all shards; see ``judged``."""
         ends = [start[0] / MODEL_ONE, outcome.result().model]
-        parts = [
-            self._submit(_losses, s, self.plans[0], ends, name=("zipml-losses", n))
-            for n, s in self._numbered()
-        ]
-        before, after = (np.concatenate(rows) for rows in zip(*self.client.gather(parts)))
+        rows = self.each(_losses, self.plans[0], ends)
+        before, after = (np.concatenate(own) for own in zip(*rows, strict=True))
         judge_losses(outcome.result(), before, after, allow_divergence)
 
 
@@ -358,7 +374,8 @@ def train(
     if timeout is not None:
         check_positive("timeout", timeout)
     length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
-    cluster = Cluster(client, shards, [plan], change_bits, timeout)
+    cluster = Cluster(client, shards, change_bits, timeout)
+    cluster.plans = [plan]
     check_shards(cluster.facts, plan, 1)
     start = fixed_model(model, cluster.facts[0].layout.features)[None]
     if isinstance(length, str):

@@ -178,7 +178,9 @@ def run_rounds(
         pace.tell()
         report(progress, done, len(rounds))
         ended = until is not None and until(history[:done])
-        if checkpoint is not None and (done % checkpoint.every == 0 or done == len(rounds) or ended):
+        if checkpoint is not None and (
+            done % checkpoint.every == 0 or done == len(rounds) or ended
+        ):
             checkpoint.write(history[:done], counts.values())
     sent, received = counts.pop("bytes_sent"), counts.pop("bytes_received")
     return Outcome(

@@ -69,9 +69,9 @@ class Outcome:
         """The models at the end, int32 (models, features)."""
         return self.history[-1]
 
-    def result(self) -> DistributedResult:
-        """That of the only model."""
-        history = self.history[:, 0]
+    def result(self, model: int = 0) -> DistributedResult:
+        """That of one model; counters are those of all."""
+        history = self.history[:, model]
         return DistributedResult(
             model=history[-1] / MODEL_ONE,
             model_fixed=history[-1].copy(),

@@ -16,6 +16,7 @@ from zipml_pynq.data.values import block_values
 from zipml_pynq.errors import ArgumentError
 
 FloatArray = NDArray[np.float32]
+FloatArray64 = NDArray[np.float64]
 #: Share of the step at which a window of batches may stop contracting.
 SAFETY = 0.8
 #: Exponent to which an error may grow, over a run, along a direction in which one draw of the data
@@ -263,6 +264,14 @@ def auto_shifts(
     ndarray of uint8, shape (features,)
         0..``CONFIG.max_feature_shift``.
     """
+    return shifts_from(*second_moments(packed, bits, sampling), l2=l2, fresh=fresh)
+
+
+def second_moments(
+    packed: PackedDataset, bits: int, sampling: str
+) -> tuple[FloatArray64, FloatArray64, int]:
+    """Second moments of features over some rows: of the values, without the noise of quantization
+    where two draws are known, and of single draws; float64 (features,) each; and the rows."""
     layout = packed.layout
     blocks, stretches = _sampled(layout, 1)
     rows = sum(stretches)
@@ -275,7 +284,13 @@ def auto_shifts(
         seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
         for draw in q:
             noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
-    seen, noisy = seen / rows, noisy / rows
+    return seen / rows, noisy / rows, rows
+
+
+def shifts_from(
+    seen: FloatArray64, noisy: FloatArray64, rows: int = 1, *, l2: float = 0.0, fresh: bool = False
+) -> NDArray[np.uint8]:
+    """:func:`auto_shifts` from :func:`second_moments`, which may be the mean of several sets'."""
     if fresh:
         return shifts_of(np.where(seen > 0, seen + l2, 0.0))
     # noise that every epoch has alike: a step that falls by the share of it
