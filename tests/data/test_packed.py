@@ -86,11 +86,8 @@ def test_a_part_shares_what_it_is_a_part_of():
     X, y = data(100, 5)
     packed = pack(X, y, batch=8, block_samples=16, sample_weight=np.linspace(0.5, 1.5, 100))
     part = packed.part(2, 5)
-    for name, rows in (
-        ("planes", slice(2, 5)),
-        ("labels", slice(32, 80)),
-        ("weights", slice(32, 80)),
-    ):
+    blocks, samples = slice(2, 5), slice(32, 80)
+    for name, rows in (("planes", blocks), ("labels", samples), ("weights", samples)):
         whole = getattr(packed, name)
         assert np.shares_memory(getattr(part, name), whole)
         assert np.array_equal(getattr(part, name), whole[rows])

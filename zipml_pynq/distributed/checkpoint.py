@@ -74,7 +74,8 @@ class Checkpoint:
 
     def write(self, history: NDArray[np.int32], counts: Iterable[int]) -> None:
         """The models after each round so far, (rounds, models, features), and what was counted."""
-        tensors = {"history": history, "counts": np.array(list(counts), dtype=np.int64)}
+        counted = np.array(list(counts), dtype=np.int64)
+        tensors: dict[str, NDArray] = {"history": history, "counts": counted}
         write_tensors(self.path, FILE_KIND, tensors, {"training": self.training})
 
     def read(self) -> tuple[NDArray[np.int32], list[int]] | None:

@@ -12,9 +12,8 @@ from zipml_pynq.errors import ArgumentError
 
 def is_packed_list(X: Any) -> bool:
     """Whether ``X`` is a list of packed files."""
-    return (
-        isinstance(X, list | tuple) and bool(X) and all(isinstance(x, str | os.PathLike) for x in X)
-    )
+    listed = isinstance(X, list | tuple) and len(X) > 0
+    return listed and all(isinstance(x, str | os.PathLike) for x in X)
 
 
 def is_collection(X: Any) -> bool:

@@ -256,9 +256,8 @@ class Cluster:
         try:
             busy = self.client.processing()
         except Exception as error:
-            raise WorkersLostError(
-                f"round {span.number}: the scheduler is gone: {error}"
-            ) from error
+            told = f"round {span.number}: the scheduler is gone: {error}"
+            raise WorkersLostError(told) from error
         holding = [worker for worker, tasks in busy.items() if keys & set(tasks)]
         shards = sorted(waiting.values())
         if late > ATTEMPTS:

@@ -178,9 +178,8 @@ def run_rounds(
         pace.tell()
         report(progress, done, len(rounds))
         ended = until is not None and until(history[:done])
-        if checkpoint is not None and (
-            done % checkpoint.every == 0 or done == len(rounds) or ended
-        ):
+        last = ended or done == len(rounds)
+        if checkpoint is not None and (last or done % checkpoint.every == 0):
             checkpoint.write(history[:done], counts.values())
     sent, received = counts.pop("bytes_sent"), counts.pop("bytes_received")
     return Outcome(

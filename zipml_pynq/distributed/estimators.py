@@ -1,4 +1,4 @@
-"""Estimators for Dask's arrays and data frames and for lists of packed files, as Dask-ML has them."""
+"""Estimators for Dask's arrays and data frames, and for lists of packed files."""
 
 from __future__ import annotations
 

@@ -63,10 +63,9 @@ def prepare_chunks(
 
     pairs = chunks(X, y)
     token = uuid.uuid4().hex[:8]
+    summary = delayed(Summary.of, pure=False)
     summaries = [
-        delayed(Summary.of, pure=False)(
-            rows, labels, classify, dask_key_name=f"zipml-columns-{token}-{n}"
-        )
+        summary(rows, labels, classify, dask_key_name=f"zipml-columns-{token}-{n}")
         for n, (rows, labels) in enumerate(pairs)
     ]
     found = client.gather(client.compute(summaries))

@@ -80,7 +80,7 @@ class Rounds:
 def check_length(length: Any) -> float:
     """``round_epochs``, checked: epochs of a round."""
     if isinstance(length, int | float | np.number) and not isinstance(length, bool) and length > 0:
-        whole = length if length >= 1 else 1 / length
+        whole = float(length) if length >= 1 else 1 / float(length)
         if np.isfinite(whole) and abs(whole - round(whole)) < 1e-9:
             return float(length)
     raise ArgumentError(

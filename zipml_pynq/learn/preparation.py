@@ -203,7 +203,7 @@ class Preparation(Parameters):
         grows: bool = False,
     ) -> PackedDataset:
         """Raw samples packed as the parameters say, for the device's words; ``grows`` as below."""
-        options = self._pack_options(*X.shape, grows)
+        options = self._pack_options(X.shape[0], X.shape[1], grows)
         if issparse(X):
             self._check_room(X, options)
         return pack(
@@ -368,7 +368,7 @@ class Preparation(Parameters):
         return (train, held) if self.shuffle else (np.sort(train), np.sort(held))
 
     def _check_room(self, X: Any, options: dict[str, Any]) -> None:
-        """Refuse sparse samples whose dense form, packed with these options, does not fit memory."""
+        """Refuse sparse samples whose dense form, packed so, does not fit memory."""
         samples, features = X.shape[0], X.shape[1] + int(self.fit_intercept)
         floats = "bits" not in options
         layout = plan_layout(
