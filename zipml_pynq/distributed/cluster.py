@@ -8,17 +8,17 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import MODEL_ONE
-from zipml_pynq.data.checks import check_int, check_positive
+from zipml_pynq.data.checks import check_positive
 from zipml_pynq.distributed.averaging import check_change_bits
-from zipml_pynq.distributed.checkpoint import Checkpoint, fingerprint
-from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, run_rounds
+from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, kept_in, run_rounds
 from zipml_pynq.distributed.devices import accelerators
 from zipml_pynq.distributed.result import DistributedResult, Outcome
 from zipml_pynq.distributed.rounds import (
@@ -48,6 +48,14 @@ TRIPS_MEASURED = 3
 # ---- What workers do ---------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A part of a round whose device failed, where, and why."""
+
+    worker: str
+    why: str
+
+
 def _facts(source: Any) -> ShardFacts:
     return ShardFacts.of(opened(source))
 
@@ -62,12 +70,18 @@ def _train(
     models = opened(source)
     layout = models[0].layout
     with accelerators(worker.state.nthreads).one() as accelerator:
-        try:
-            driver = accelerator.driver(layout.word_bits, layout.value_format)
-            return train_shard(driver, models, plans, span, shard, model, bits, worker.address)
-        except DeviceError as error:
-            error.worker = worker.address  # type: ignore[attr-defined]
-            raise
+        driver = accelerator.driver(layout.word_bits, layout.value_format)
+        return train_shard(driver, models, plans, span, shard, model, bits, worker.address)
+
+
+def _train_or_tell(*work: Any) -> Answer | Failed:
+    """:func:`_train`, or why its device failed: what broke in gRPC or pynq does not travel."""
+    from distributed import get_worker
+
+    try:
+        return _train(*work)
+    except DeviceError as error:
+        return Failed(get_worker().address, str(error))
 
 
 def _losses(source: Any, plan: Plan, models: list[NDArray[np.float64]]) -> list[NDArray]:
@@ -80,6 +94,30 @@ def _echo(_: Any, message: Any) -> Any:
 
 def _same(source: Any) -> Any:
     return source
+
+
+@contextmanager
+def _scheduler(span: Span) -> Iterator[None]:
+    """Errors of the client's connection become ours."""
+    try:
+        yield
+    except Exception as error:
+        raise _lost(span, f"the scheduler does not answer ({error})") from error
+
+
+def _lost(span: Span, what: str) -> WorkersLostError:
+    return WorkersLostError(
+        f"round {span.number}: {what}; a training with checkpoint= goes on where it was, on this "
+        "cluster or another"
+    )
+
+
+def _error(future: Any, value: Any, span: Span, shard: int) -> BaseException:
+    """What a part of a round ended with that is neither an answer nor a device's failure."""
+    if future.status in ("cancelled", "lost"):
+        return _lost(span, f"the scheduler gave shard {shard} up")
+    found = value[1] if isinstance(value, tuple) else value
+    return found if isinstance(found, BaseException) else _lost(span, f"shard {shard}: {found}")
 
 
 async def _remove(dask_scheduler: Any, addresses: Sequence[str]) -> None:
@@ -185,15 +223,16 @@ class Cluster:
         plans = [plan.part(span.first, span.stop) for plan in self.plans]
         own = replace(span, first=0, stop=span.stop - span.first)
         work = (self.sources[shard], plans, own, shard, model, self.bits)
-        return self._submit(_train, *work, name=(name, shard), **options)
+        return self._submit(_train_or_tell, *work, name=(name, shard), **options)
 
     def answers(self, span: Span, model: NDArray[np.int32]) -> Iterator[Answer]:
         """See :class:`zipml_pynq.distributed.coordinate.Workers`."""
         from distributed import as_completed
 
         began = time.monotonic()
-        waiting = {self._part(span, s, model): s for s, _ in self._numbered()}
         attempts = late = 0
+        with _scheduler(span):
+            waiting = {self._part(span, s, model): s for s, _ in self._numbered()}
         while waiting:
             limit = self._limit()
             finished = as_completed(
@@ -202,12 +241,17 @@ class Cluster:
             try:
                 for future, value in finished:
                     shard = waiting.pop(future)
-                    if future.status == "finished":
+                    if future.status != "finished":
+                        raise _error(future, value, span, shard)
+                    if not isinstance(value, Failed):
                         late = 0
                         yield value
                         continue
                     attempts += 1
-                    again = self._after_error(future, value, span, shard, model, attempts)
+                    if attempts > ATTEMPTS:
+                        raise DeviceError(f"{value.worker}, shard {shard}: {value.why}")
+                    with _scheduler(span):
+                        again = self._elsewhere(value, span, shard, model, attempts)
                     waiting[again] = shard
                     finished.add(again)
             except TimeoutError:
@@ -220,51 +264,29 @@ class Cluster:
             return self._timeout
         return LATE_SECONDS + LATE_FACTOR * max(self._longest, self._preparing)
 
-    def _after_error(
-        self,
-        future: Any,
-        value: Any,
-        span: Span,
-        shard: int,
-        model: NDArray[np.int32],
-        attempts: int,
+    def _elsewhere(
+        self, failed: Failed, span: Span, shard: int, model: NDArray[np.int32], attempts: int
     ) -> Any:
-        """The same part of the round once more, on another worker; or what went wrong, raised."""
-        if future.status in ("cancelled", "lost"):
-            raise WorkersLostError(
-                f"round {span.number}: the scheduler gave shard {shard} up; a training with "
-                "checkpoint= goes on where it was, on this cluster or another"
-            )
-        error = value[1] if isinstance(value, tuple) else future.exception()
-        if not isinstance(error, DeviceError) or attempts > ATTEMPTS:
-            raise error
-        others = list(self._workers())
-        failed = getattr(error, "worker", None)
-        if failed in others and len(others) > 1:
-            others.remove(failed)
+        """The same part of a round once more, on another worker if there is one."""
+        others = [worker for worker in self._workers() if worker != failed.worker]
         warnings.warn(
-            f"round {span.number}, shard {shard}: {error}; trained again on another worker",
+            f"round {span.number}, shard {shard}: the device of {failed.worker} failed "
+            f"({failed.why}); trained again elsewhere",
             ZipmlWarning,
             stacklevel=5,
         )
         self.redone += 1
-        return self._part(span, shard, model, attempts, workers=others)
+        return self._part(span, shard, model, attempts, workers=others or None)
 
     def _after_timeout(self, waiting: dict[Any, int], span: Span, limit: float, late: int) -> None:
         """Take workers that hold a round up out of the cluster: their shards go elsewhere."""
         keys = {future.key for future in waiting}
-        try:
+        with _scheduler(span):
             busy = self.client.processing()
-        except Exception as error:
-            told = f"round {span.number}: the scheduler is gone: {error}"
-            raise WorkersLostError(told) from error
         holding = [worker for worker, tasks in busy.items() if keys & set(tasks)]
         shards = sorted(waiting.values())
         if late > ATTEMPTS:
-            raise WorkersLostError(
-                f"round {span.number}: shards {shards} were not trained in {late} times "
-                f"{limit:.0f} s; a training with checkpoint= goes on where it was"
-            )
+            raise _lost(span, f"shards {shards} were not trained in {late} times {limit:.0f} s")
         what = f"workers {', '.join(holding)} are taken out" if holding else "no worker has them"
         warnings.warn(
             f"round {span.number}: shards {shards} are not there after {limit:.0f} s; {what}, and "
@@ -288,7 +310,8 @@ class Cluster:
         self._kind = "trial"
         slowest = max(answer.seconds for answer in self.answers(Span(0, 0, 1), start))
         self._kind = "round"
-        return choose_length(statistics.median(trips), slowest, epochs)
+        blocks = min(facts.layout.blocks for facts in self.facts)
+        return choose_length(statistics.median(trips), slowest, epochs, blocks)
 
     def judge(self, outcome: Outcome, start: NDArray[np.int32], allow_divergence: bool) -> None:
         """Raise where training diverged, as judged on rows of all shards; see ``judged``."""
@@ -369,7 +392,6 @@ def train(
     """
     client = current_client(client)
     check_change_bits(change_bits)
-    check_int("checkpoint_rounds", checkpoint_rounds, 1, 1 << 31)
     if timeout is not None:
         check_positive("timeout", timeout)
     length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
@@ -405,11 +427,9 @@ def run_cluster(
     plan = cluster.plans[0]
     rounds = Rounds(plan.epochs, length, plan.first_epoch)
     check_shards(cluster.facts, plan, rounds.pieces)
-    kept = None
-    if checkpoint is not None:
-        digests = [facts.digest for facts in cluster.facts]
-        training = fingerprint(start, list(cluster.plans), length, cluster.bits, digests)
-        kept = Checkpoint(checkpoint, checkpoint_rounds, training)
+    kept = kept_in(
+        checkpoint, checkpoint_rounds, cluster.facts, cluster.plans, rounds, start, cluster.bits
+    )
     return run_rounds(cluster, cluster.facts, rounds, start, checkpoint=kept, **options)
 
 

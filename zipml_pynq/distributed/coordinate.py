@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.accelerator.contract import report
+from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import Layout
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.distributed.averaging import Mean, weights_of
@@ -116,6 +117,24 @@ class _Pace:
                     ZipmlWarning,
                     stacklevel=4,
                 )
+
+
+def kept_in(
+    path: Any,
+    every: int,
+    facts: Sequence[ShardFacts],
+    plans: Sequence[Plan],
+    rounds: Rounds,
+    start: NDArray[np.int32],
+    bits: int,
+) -> Checkpoint | None:
+    """The checkpoint of a training at a path, if there is one to be."""
+    check_int("checkpoint_rounds", every, 1, 1 << 31)
+    if path is None:
+        return None
+    digests = [own.digest for own in facts]
+    training = fingerprint(start, list(plans), rounds.length, bits, digests)
+    return Checkpoint(path, every, training)
 
 
 def run_rounds(

@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.errors import ArgumentError, DeviceError
@@ -41,10 +41,9 @@ class Accelerator:
         Overlays of this process by source, so that kernels of one overlay share it.
     """
 
-    def __init__(self, name: str, overlays: dict[Any, Any]) -> None:
+    def __init__(self, name: str, overlays: dict[str, Any]) -> None:
         self.name = name
         self._overlays = overlays
-        self._drivers: dict[tuple[int, str], Any] = {}
 
     def driver(self, word_bits: int, value_format: str) -> Any:
         """The driver for data sets of that width and format.
@@ -57,39 +56,58 @@ class Accelerator:
         kind, _, rest = self.name.partition(":")
         if kind == "host":
             return HostDriver(word_bits, value_format, int(rest or 1))
+        # only here does anything need pynq
+        from zipml_pynq.devices.overlay import find_driver
+
+        source, _, kernel = self.name.partition("#")
         with _loading:
-            if (word_bits, value_format) not in self._drivers:
-                self._drivers[word_bits, value_format] = self._load(word_bits, value_format)
-            return self._drivers[word_bits, value_format]
+            if self.name == "emulated":  # several are devices of their own
+                source = f"emulated {id(self)}"
+            found = self._overlays.get(source)
+            if found is None or found.kind not in (None, (word_bits, value_format)):
+                device = None if found is None else found.device
+                found = _load(source, word_bits, value_format, kernel or None, device)
+                self._overlays[source] = found
+            return find_driver(found.overlay, kernel) if kernel else found.driver
 
     def forget(self) -> None:
         """Load anew the next time, after an error of the device."""
         with _loading:
-            self._drivers.clear()
             self._overlays.clear()
 
-    def _load(self, word_bits: int, value_format: str) -> Any:
-        # only here does anything need pynq
-        from zipml_pynq.devices.overlay import find_driver, load_overlay
 
-        _event_loop()
-        if self.name == "emulated":
-            return load_overlay("emulated", word_bits=word_bits, value_format=value_format).driver
-        source, _, kernel = self.name.removeprefix(REMOTE).partition("#")
-        key = (source, value_format)
-        if key not in self._overlays:
-            options: dict[str, Any] = {"value_format": value_format}
-            if self.name.startswith(REMOTE):
-                address, _, source = source.partition("/")
-                options["device"] = _remote_device(address)
-                source = source or "served"
-            if source == "served":
-                options["word_bits"] = word_bits
-            elif source.endswith((".bit", ".xclbin")):
-                del options["value_format"]
-            self._overlays[key] = load_overlay(source, name=kernel or None, **options)
-        loaded = self._overlays[key]
-        return find_driver(loaded.overlay, kernel) if kernel else loaded.driver
+class _Loaded(NamedTuple):
+    """What a device has on it: an overlay, its driver, and for which width and format; None where
+    it is one for all that come."""
+
+    overlay: Any
+    driver: Any
+    device: Any
+    kind: tuple[int, str] | None
+
+
+def _load(
+    source: str, word_bits: int, value_format: str, kernel: str | None, device: Any
+) -> _Loaded:
+    """Load an overlay, on a device that is there already or one to be found."""
+    from zipml_pynq.devices.overlay import load_overlay
+
+    _event_loop()
+    kind = (word_bits, value_format)
+    if source.startswith("emulated"):
+        overlay, driver = load_overlay("emulated", word_bits=word_bits, value_format=value_format)
+        return _Loaded(overlay, driver, None, kind)
+    options: dict[str, Any] = {"value_format": value_format}
+    if source.startswith(REMOTE):
+        address, _, source = source.removeprefix(REMOTE).partition("/")
+        device = _remote_device(address) if device is None else device
+        source = source or "served"
+    if source == "served":
+        options["word_bits"] = word_bits
+    elif source.endswith((".bit", ".xclbin")):
+        options, kind = {}, None  # the only one that this device has
+    overlay, driver = load_overlay(source, device=device, name=kernel, **options)
+    return _Loaded(overlay, driver, device, kind)
 
 
 def _event_loop() -> None:
@@ -124,7 +142,7 @@ class Accelerators:
 
     def __init__(self, names: Sequence[str]) -> None:
         check_devices(names)
-        overlays: dict[Any, Any] = {}
+        overlays: dict[str, Any] = {}
         self.names = tuple(names)
         self._free: queue.Queue[Accelerator] = queue.Queue()
         for name in names:

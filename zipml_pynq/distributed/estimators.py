@@ -415,10 +415,7 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         timeout: float | None = None,
         client: Any = None,
     ) -> None:
-        given = {
-            name: value for name, value in locals().items() if name not in ("self", "__class__")
-        }
-        super().__init__(**given)
+        self._set(locals())
 
 
 class ZipMLClassifier(_Distributed, PlainClassifier):
@@ -475,12 +472,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         timeout: float | None = None,
         client: Any = None,
     ) -> None:
-        given = {
-            name: value for name, value in locals().items() if name not in ("self", "__class__")
-        }
-        del given["class_weight"]
-        super().__init__(**given)
-        self.class_weight = class_weight
+        self._set(locals())
 
     def _costs(self, classes: dict[Any, int]) -> list[tuple[float, float]] | None:
         if self.class_weight is None:

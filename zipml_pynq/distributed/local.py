@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.distributed.averaging import check_change_bits
-from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, run_rounds
+from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, kept_in, run_rounds
 from zipml_pynq.distributed.result import DistributedResult
 from zipml_pynq.distributed.rounds import Answer, Rounds, Span, train_shard
 from zipml_pynq.errors import ArgumentError
@@ -62,6 +62,8 @@ def train_on(
     model: ArrayLike | None = None,
     round_epochs: float = 1,
     change_bits: int = 8,
+    checkpoint: Any = None,
+    checkpoint_rounds: int = 10,
     progress: Any = None,
 ) -> DistributedResult:
     """Train one model on several accelerators of this process, each on shards of the data.
@@ -76,12 +78,12 @@ def train_on(
         be more or fewer than shards.
     shards : sequence of PackedDataset
         Parts of a data set, packed with the same normalization, each with a seed of its own.
-    plan, model, round_epochs, change_bits, progress
+    plan, model, round_epochs, change_bits, checkpoint, checkpoint_rounds, progress
         As for ``train``; ``round_epochs`` is a number.
 
     Raises
     ------
-    ArgumentError
+    ArgumentError, CheckpointError
         As ``train``.
     """
     if not drivers:
@@ -91,6 +93,9 @@ def train_on(
     facts = [ShardFacts.of([shard]) for shard in shards]
     check_shards(facts, plan, rounds.pieces)
     start = fixed_model(model, facts[0].layout.features)[None]
+    kept = kept_in(checkpoint, checkpoint_rounds, facts, [plan], rounds, start, bits)
     with ThreadPoolExecutor(len(drivers)) as pool:
         workers = _Threads(drivers, shards, plan, bits, pool)
-        return run_rounds(workers, facts, rounds, start, progress=progress).result()
+        return run_rounds(
+            workers, facts, rounds, start, progress=progress, checkpoint=kept
+        ).result()

@@ -112,12 +112,21 @@ class Span:
         return min(samples, stop * block_samples) - first * block_samples
 
 
-def choose_length(trip: float, epoch: float, epochs: int) -> float:
-    """Epochs of a round where a message takes ``trip`` seconds and the slowest shard's epoch
-    ``epoch``: the shortest of :data:`LENGTHS` in which messages are a small part."""
+def choose_length(trip: float, epoch: float, epochs: int, blocks: int) -> float:
+    """Epochs of a round: the shortest of :data:`LENGTHS` in which messages are a small part.
+
+    Parameters
+    ----------
+    trip, epoch : float
+        Seconds of a message there and back, and of the slowest shard's epoch.
+    epochs : int
+        Of the plan.
+    blocks : int
+        Of the smallest shard, of which every round needs one.
+    """
     wanted = max(SHORTEST, TRIPS * trip)
     for length in LENGTHS:
-        if length * epoch >= wanted:
+        if length * epoch >= wanted and length * blocks >= 1:
             return float(min(length, epochs))
     return float(min(LENGTHS[-1], epochs))
 

@@ -1,0 +1,251 @@
+"""Training on workers in processes of their own, each with a served board where pynq is there."""
+# ruff: noqa: E402 (where Dask is not installed, there is nothing to test)
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+
+import dask.array as da
+import dask.dataframe as dd
+import pandas as pd
+from dask import delayed
+from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+
+from tests.distributed.data import plan_of, rows, shards_of
+from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.distributed import ZipMLClassifier, ZipMLRegressor, train, train_on
+from zipml_pynq.distributed.devices import Accelerators, accelerators
+from zipml_pynq.errors import ArgumentError, WorkersLostError, ZipmlWarning
+from zipml_pynq.learn.classifier import ZipMLClassifier as PlainClassifier
+from zipml_pynq.learn.regressor import ZipMLRegressor as PlainRegressor
+
+X, Y = rows()
+WORKERS = 4
+# what Dask logs and warns of when workers die is not what is tested
+pytestmark = pytest.mark.filterwarnings("ignore:Sending large graph", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def board():
+    """What the workers' accelerators are called: a board in the network where one can be served."""
+    try:
+        from zipml_pynq.devices.served.server import BoardServer
+    except ImportError:
+        yield "host"
+        return
+    with BoardServer(port=0, clients=4 * WORKERS, memory_bytes=1 << 22) as server:
+        yield f"remote://127.0.0.1:{server.port}"
+
+
+@pytest.fixture(scope="module")
+def client(board):
+    options = {
+        "nthreads": 1,
+        "resources": {"zipml": 1},
+        "env": {"DASK_ZIPML__DEVICES": board},
+        "death_timeout": 60,
+        "silence_logs": 50,
+    }
+    workers = {n: {"cls": Nanny, "options": options} for n in range(WORKERS)}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False}}
+    with (
+        SpecCluster(workers, scheduler=scheduler, silence_logs=50) as cluster,
+        Client(cluster) as connected,
+    ):
+        yield connected
+
+
+def processes(client):
+    return list(client.run(os.getpid).values())
+
+
+def test_the_workers_train_on_their_boards(client, board):
+    found = client.run(lambda: accelerators().names)
+    assert len(found) == WORKERS
+    assert set(found.values()) == {(board,)}
+
+
+@pytest.mark.parametrize(
+    ("number", "length", "bits"), [(1, 1, 8), (2, 0.25, 2), (4, 2, 4), (8, 1, 8)]
+)
+def test_workers_and_their_order_do_not_change_a_bit(client, number, length, bits):
+    shards = shards_of(X, Y, number)
+    plan = plan_of(shards, epochs=2)
+    start = np.linspace(-0.1, 0.1, 10)
+    options = {"model": start, "round_epochs": length, "change_bits": bits}
+    reference = train_on([HostDriver()], shards, plan, **options)
+    told = []
+    sources = [delayed(shard) if n % 2 else shard for n, shard in enumerate(shards)]
+    found = train(client, sources, plan, progress=lambda *at: told.append(at), **options)
+    assert np.array_equal(found.history_fixed, reference.history_fixed)
+    for name in ("words", "bytes_streamed", "bytes_sent", "bytes_received", "rounds"):
+        assert getattr(found, name) == getattr(reference, name)
+    assert told == [(n + 1, found.rounds) for n in range(found.rounds)]
+    assert found.redone == 0
+
+
+def test_the_length_of_rounds_is_measured_and_told(client):
+    shards = shards_of(X, Y, 2)
+    plan = plan_of(shards, epochs=4)
+    found = train(client, shards, plan)
+    again = train_on([HostDriver()], shards, plan, round_epochs=found.round_epochs)
+    assert np.array_equal(found.history_fixed, again.history_fixed)
+
+
+def test_a_worker_is_killed_while_it_trains(client):
+    """And replaced by its nanny, so that one joins late, too."""
+    shards = shards_of(X, Y, 4)
+    plan = plan_of(shards, epochs=12)
+    reference = train_on([HostDriver()], shards, plan)
+    victims = processes(client)[:2]
+
+    def kill(done, _):
+        if done in (3, 6):
+            # in a round's middle, wherever that is
+            threading.Timer(0.02, os.kill, (victims[done // 3 - 1], signal.SIGKILL)).start()
+
+    found = train(client, shards, plan, round_epochs=1, progress=kill, timeout=60)
+    assert np.array_equal(found.history_fixed, reference.history_fixed)
+    client.wait_for_workers(WORKERS, timeout=60)
+    assert not set(victims) & set(processes(client))
+
+
+def test_a_worker_hangs_longer_than_the_time_out(client):
+    shards = shards_of(X, Y, 4)
+    plan = plan_of(shards, epochs=8)
+    reference = train_on([HostDriver()], shards, plan)
+    victim = processes(client)[0]
+
+    def stop(done, _):
+        if done == 2:
+            os.kill(victim, signal.SIGSTOP)
+
+    try:
+        with pytest.warns(ZipmlWarning, match=r"are not there after 3 s; workers tcp.* taken out"):
+            found = train(client, shards, plan, round_epochs=1, progress=stop, timeout=3)
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    assert np.array_equal(found.history_fixed, reference.history_fixed)
+    assert found.redone >= 1
+    # the one that was late is not asked again
+    assert len(processes(client)) == WORKERS - 1
+
+
+def test_the_scheduler_dies_and_training_goes_on_elsewhere(client, tmp_path):
+    shards = shards_of(X, Y, 3)
+    plan = plan_of(shards, epochs=8)
+    options = {"round_epochs": 1, "checkpoint": tmp_path / "kept", "checkpoint_rounds": 2}
+    reference = train_on([HostDriver()], shards, plan)
+    with (
+        LocalCluster(
+            n_workers=2, processes=False, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        Client(cluster, set_as_default=False) as other,
+    ):
+
+        def dies(done, _):
+            if done == 5:
+                cluster.close()
+
+        with pytest.raises(WorkersLostError, match="goes on where it was"):
+            train(other, shards, plan, progress=dies, timeout=5, **options)
+    seen = []
+    found = train(client, shards, plan, progress=lambda done, _: seen.append(done), **options)
+    assert np.array_equal(found.history_fixed, reference.history_fixed)
+    assert found.words == reference.words
+
+
+# ---- Estimators --------------------------------------------------------------------------------
+
+
+def test_regression_on_arrays_and_frames(client, tmp_path):
+    array, labels = da.from_array(X, chunks=(150, 4)), da.from_array(Y, chunks=400)
+    options = {"random_state": 1, "shards": 3, "round_epochs": 1, "bits": 4}
+    model = ZipMLRegressor(**options, client=client).fit(array, labels)
+    plain = PlainRegressor(bits=4, random_state=1, redraw=False).fit(X, Y)
+    assert model.score(X, Y) > plain.score(X, Y) - 0.01
+    assert model.normalization_ == Normalization.fit(X, Y)
+    predicted = model.predict(array)
+    assert isinstance(predicted, da.Array)
+    assert np.allclose(predicted.compute(), model.predict(X))
+    assert model.score(array, labels) == pytest.approx(model.score(X, Y))
+    assert len(model.loss_curve_) == len(model.outcome_.history)
+    assert model.loss_curve_[-1] <= model.loss_curve_[0]
+    assert model.bytes_streamed_ > 0
+    # the same rows in frames, whose chunks are dealt out to shards alike
+    frame = dd.from_pandas(pd.DataFrame(X, columns=list("abcdefghi")), npartitions=8)
+    again = ZipMLRegressor(**options).fit(frame, dd.from_pandas(pd.Series(Y), npartitions=8))
+    assert np.array_equal(again.model_, model.model_)
+    assert list(again.feature_names_in_) == list("abcdefghi")
+    assert np.allclose(again.predict(frame).compute(), model.predict(X))
+    again.save(tmp_path / "model")
+    loaded = ZipMLRegressor.load(tmp_path / "model")
+    assert type(loaded) is PlainRegressor
+    assert np.array_equal(loaded.model_, model.model_)
+
+
+def test_classes_on_arrays_and_packed_files(client, tmp_path):
+    rng = np.random.default_rng(5)
+    names = np.array(["blue", "green", "red"])
+    kinds = rng.integers(0, 3, 900)
+    samples = rng.standard_normal((900, 6)) + 2 * np.eye(3, 6)[kinds]
+    array = da.from_array(samples, chunks=(300, 6))
+    labels = da.from_array(names[kinds], chunks=300)
+    options = {"random_state": 2, "max_iter": 10, "tol": None, "client": client}
+    model = ZipMLClassifier("logistic", shards=3, class_weight="balanced", **options)
+    model.fit(array, labels)
+    plain = PlainClassifier("logistic", random_state=2, redraw=False).fit(samples, names[kinds])
+    assert model.score(array, labels) > plain.score(samples, names[kinds]) - 0.02
+    assert list(model.classes_) == list(names)
+    assert np.allclose(model.predict_proba(array).compute(), model.predict_proba(samples))
+    assert model.decision_function(array).shape == (900, 3)
+
+    files = []
+    for number, shard in enumerate(shards_of(samples, kinds.astype(float), 3)):
+        files.append(tmp_path / f"shard-{number}")
+        shard.save(files[-1])
+    packed = ZipMLClassifier("logistic", **options).fit(files)
+    assert list(packed.classes_) == [0, 1, 2]
+    assert np.mean(packed.predict(samples) == kinds) > plain.score(samples, names[kinds]) - 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shards": 9}, r"shards was 9; X has 4 chunk\(s\)"),
+        ({"bits": (4, 2)}, "allowed is one precision here"),
+        ({"change_bits": 7}, "change_bits was 7"),
+        ({"round_epochs": 0.3}, "round_epochs was 0.3"),
+        ({"X": X}, "X was ndarray; allowed are arrays and data frames of Dask's"),
+        ({"y": da.zeros(7, chunks=7)}, "X had 1200 rows, y 7"),
+        ({"X": da.full((1200, 2), np.nan, chunks=(300, 2))}, "X was nan in row 0"),
+    ],
+)
+def test_what_fit_refuses(client, change, message):
+    given = {"X": da.from_array(X, chunks=(300, 9)), "y": da.from_array(Y, chunks=300), **change}
+    data = {name: given.pop(name) for name in ("X", "y")}
+    with pytest.raises(ArgumentError, match=message):
+        ZipMLRegressor(**given).fit(**data)
+
+
+def test_devices_that_no_worker_can_have():
+    for names, message in (
+        (["remote://a:1", "host"], "one board in the network"),
+        (["host:0"], "allowed are 'host' and 'host:4'"),
+        ([], "zipml.devices was empty"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            Accelerators(names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Accelerators(["host:2"]).one() as one:
+            assert one.driver(128, "levels") == HostDriver(128, "levels", 2)
