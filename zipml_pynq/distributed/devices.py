@@ -93,7 +93,7 @@ def _load(
     from zipml_pynq.devices.overlay import load_overlay
 
     _event_loop()
-    kind = (word_bits, value_format)
+    kind: tuple[int, str] | None = (word_bits, value_format)
     if source.startswith("emulated"):
         overlay, driver = load_overlay("emulated", word_bits=word_bits, value_format=value_format)
         return _Loaded(overlay, driver, None, kind)
