@@ -236,7 +236,11 @@ class Cluster:
         while waiting:
             limit = self._limit()
             finished = as_completed(
-                list(waiting), with_results=True, raise_errors=False, timeout=limit
+                list(waiting),
+                loop=self.client.loop,
+                with_results=True,
+                raise_errors=False,
+                timeout=limit,
             )
             try:
                 for future, value in finished:
