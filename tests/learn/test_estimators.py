@@ -36,6 +36,7 @@ X, Y = REGRESSION.X_train, REGRESSION.y_train
 THREE = np.array(["low", "middle", "up"])[np.digitize(Y, np.quantile(Y, [0.33, 0.66]))]
 #: The last model of the run's own step and schedule: what the driver does by default.
 AS_THE_DRIVER = {
+    "alpha": 0.0,
     "average": False,
     "feature_steps": False,
     "learning_rate": "inverse",
@@ -148,7 +149,7 @@ def test_scikit_learn_is_needed_for_them_alone():
 def test_regressor_is_the_driver(driver):
     packed = pack(X, Y, bits=4, seed=SEED)
     result = driver.train(packed, epochs=5, step=0.05, l2=0.01, delay=1)
-    model = ZipMLRegressor(**EXACT, max_iter=5, alpha=0.01).fit(X, Y)
+    model = ZipMLRegressor(**{**EXACT, "alpha": 0.01}, max_iter=5).fit(X, Y)
     assert np.array_equal(model.model_[0], result.model_fixed)
     assert (model.bytes_streamed_, model.n_iter_) == (result.bytes_streamed, 5)
     coefficients, intercept = packed.normalization.to_raw_model(result.model)

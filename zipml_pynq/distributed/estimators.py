@@ -17,7 +17,12 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.distributed.averaging import check_change_bits
 from zipml_pynq.distributed.chunks import by_chunk, is_collection, is_packed_list
 from zipml_pynq.distributed.cluster import Cluster, current_client, run_cluster
-from zipml_pynq.distributed.measures import common_plans, constant_objectives, objectives_of
+from zipml_pynq.distributed.measures import (
+    common_plans,
+    constant_objectives,
+    objectives_of,
+    row_moments,
+)
 from zipml_pynq.distributed.prepare import Prepared, prepare_chunks, prepare_packed
 from zipml_pynq.distributed.result import Outcome
 from zipml_pynq.distributed.rounds import Rounds, check_length
@@ -61,7 +66,7 @@ ATTRIBUTES = """\
         Objective after every round, in normalized units, on rows of all shards.
     outcome_ : Outcome
         Rounds, bytes sent and received, slow workers.
-    normalization_, model_, n_features_in_, feature_names_in_, bytes_streamed_, saturated_
+    alpha_, normalization_, model_, n_features_in_, feature_names_in_, bytes_streamed_, saturated_
         As of the estimators of ``zipml_pynq``.
 """
 #: Parameters that the estimators of one machine do not have.
@@ -210,8 +215,10 @@ class _Distributed(ZipMLEstimator):
             epochs = min(epochs, HORIZON)
         layout = cluster.facts[0].layout
         batch = self._wanted_batch or math.gcd(layout.block_samples, 16)
+        alpha = self._alpha_of(*row_moments(cluster, self._stored_bits()[0]))
         options = {
             **self._plan_options(self._stored_bits()[0]),
+            "l2": alpha,
             "batch": batch,
             "epochs": epochs,
             "step": self.eta0,
@@ -241,7 +248,7 @@ class _Distributed(ZipMLEstimator):
                 progress=bar,
                 until=watch if self.tol is not None else None,
             )
-        self._take(outcome, rounds, watch, objectives, sizes, found.normalization)
+        self._take(outcome, rounds, watch, objectives, sizes, found.normalization, alpha)
 
     def _take(
         self,
@@ -251,6 +258,7 @@ class _Distributed(ZipMLEstimator):
         objectives: Any,
         sizes: NDArray[np.float64],
         normalization: Normalization,
+        alpha: float,
     ) -> None:
         """Judge what came out, and set fitted attributes."""
         history = outcome.history
@@ -275,7 +283,7 @@ class _Distributed(ZipMLEstimator):
             for number in range(len(courses))
         ]
         for run in runs:
-            self._judge(run)
+            self._judge(run, alpha)
             run.results = [result] if run is runs[0] else []
         done = rounds.at(len(history) - 1).stop
         if self.tol is not None and not watch.stopped:
@@ -286,7 +294,7 @@ class _Distributed(ZipMLEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self._keep(runs, 0)
+        self._keep(runs, 0, alpha)
         self.n_iter_ = self.t_ = done
         self.outcome_ = outcome
 
@@ -394,7 +402,7 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         bits: int = 4,
         sampling: str = "auto",
         levels: str = "auto",
-        alpha: float = 0.0,
+        alpha: float | str = "auto",
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -450,7 +458,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         bits: int = 4,
         sampling: str = "auto",
         levels: str = "auto",
-        alpha: float = 0.0,
+        alpha: float | str = "auto",
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,

@@ -50,15 +50,25 @@ def _label_sums(source: Any) -> NDArray[np.float64]:
     return np.array(sums)
 
 
+def _rows(source: Any, bits: int) -> Rows:
+    """Rows of a shard that objectives are taken on: values, or of packed files draws of them."""
+    if isinstance(source, Shard) and source.rows is not None:
+        return source.rows
+    packed = opened(source)[0]
+    sampling = "symmetric" if packed.layout.sampling == "double" else packed.layout.sampling
+    return Rows.drawn(packed, bits, sampling, 0, packed.layout.blocks)
+
+
+def _row_moments(source: Any, bits: int) -> tuple[int, NDArray[np.float64]]:
+    return opened(source)[0].layout.samples, _rows(source, bits).second_moments
+
+
 def _objectives(
     source: Any, models: NDArray[np.float64], plan: Plan
 ) -> tuple[int, NDArray[np.float64]]:
     """Samples, and the objective on rows of a shard of each of (count, models, features)."""
     sets = opened(source)
-    rows = source.rows if isinstance(source, Shard) else None
-    if rows is None:
-        packed = sets[0]
-        rows = Rows.drawn(packed, plan.bits, plan.sampling, 0, packed.layout.blocks)
+    rows = _rows(source, plan.bits)
     found = [
         rows.objectives(models[:, number], *_labels(packed), plan.loss, plan.l2)
         for number, packed in enumerate(sets)
@@ -94,6 +104,14 @@ def common_plans(
             own["step"] = min(float(plan.step[0]) for plan in cluster.each(_plan, model, trial))
         plans.append(cluster.first(_plan, model, own))
     return plans
+
+
+def row_moments(cluster: Cluster, bits: int) -> tuple[NDArray[np.float64], int]:
+    """Second moments of the features' values over all shards, and the samples."""
+    found = cluster.each(_row_moments, bits)
+    samples = np.array([count for count, _ in found])
+    shares = samples / samples.sum()
+    return np.tensordot(shares, np.stack([own for _, own in found]), 1), int(samples.sum())
 
 
 def objectives_of(cluster: Cluster, plan: Plan) -> Callable[..., NDArray[np.float64]]:

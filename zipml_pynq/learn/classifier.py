@@ -75,7 +75,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         gradient_bits: int = 0,
         model_range: float | str = "auto",
         gradient_range: float | str = "auto",
-        alpha: float = 0.0,
+        alpha: float | str = "auto",
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,

@@ -64,7 +64,6 @@ class ZipMLEstimator(ModelFiles):
         return {
             "bits": bits,
             "sampling": self._sampling()[1],
-            "l2": float(self.alpha),
             "delay": DELAY,
             "loss": self.loss,
             "approximation": self.approximation,
@@ -79,12 +78,14 @@ class ZipMLEstimator(ModelFiles):
         self, packed: PackedDataset, data: Data, epochs: int, seed: int, first: int
     ) -> dict[int, Plan]:
         """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
+        alpha = self._alpha(data)
 
         def plan(bits: int, epochs: int, step: Any) -> Plan:
             return self._plan(
                 packed,
                 bits,
                 epochs=epochs,
+                l2=alpha,
                 step=step,
                 schedule=self._schedule,
                 fresh=fresh,
@@ -126,7 +127,7 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
 
-        of = (labels, weights, self.loss, float(self.alpha))
+        of = (labels, weights, self.loss, self._alpha(data))
 
         def objectives(rows: Rows, models: NDArray[np.float64]) -> NDArray[np.float64]:
             return rows.objectives(models, *of)
@@ -218,12 +219,13 @@ class ZipMLEstimator(ModelFiles):
         chosen = self.eta0 == "auto" and self._schedule == "constant"
         return once and chosen and epochs.start < HORIZON
 
-    def _judge(self, run: Run) -> None:
+    def _judge(self, run: Run, alpha: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
         saturations = sum(result.saturations for result in run.results)
-        if not run.objective <= DIVERGED * run.useless:
+        loss = run.objective - alpha / 2 * float(((run.model / MODEL_ONE) ** 2).sum())
+        if not loss <= DIVERGED * run.useless:
             error = DivergenceError(
-                f"training diverged: the objective ended at {run.objective:g}, a model that is 0 "
+                f"training diverged: the loss ended at {loss:g}, a model that is 0 "
                 f"has {run.useless:g}; a smaller step (eta0), more bits or redraw=True help"
             )
             error.result = run.results[-1]
@@ -278,11 +280,23 @@ class ZipMLEstimator(ModelFiles):
             span = range(done, min(span.stop, HORIZON))
         runs = self._train_all(data, problems, like, span, seed, go_on)
         for run in runs:
-            self._judge(run)
+            self._judge(run, self._alpha(data))
         if self.tol is not None:
             self._tell_distance(runs, epochs, self.tol)
-        self._keep(runs, done)
+        self._keep(runs, done, self._alpha(data))
         return self
+
+    def _alpha(self, data: Data) -> float:
+        """Weight of the squared model in the objective of this data."""
+        return self._alpha_of(data.train.second_moments, data.packed.layout.samples)
+
+    def _alpha_of(self, second_moments: NDArray[np.float64], samples: int) -> float:
+        """The same from the features' second moments, and the samples that count."""
+        if self.alpha != "auto":
+            return float(self.alpha)
+        columns = second_moments[: len(second_moments) - int(self.fit_intercept)]
+        live = columns[columns > 0]  # of draws, a column of zeros may be below
+        return float(live.mean()) / samples if live.size else 0.0
 
     def _train_all(
         self,
@@ -412,8 +426,9 @@ class ZipMLEstimator(ModelFiles):
 
         return tqdm(total=total, desc=type(self).__name__, unit="epoch")
 
-    def _keep(self, runs: list[Run], done: int) -> None:
+    def _keep(self, runs: list[Run], done: int, alpha: float) -> None:
         """Fitted attributes."""
+        self.alpha_ = alpha
         results = [result for run in runs for result in run.results]
         # a warm start goes on from where training was, and not from its mean
         self._courses = {}

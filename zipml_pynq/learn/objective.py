@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ class Rows:
     def exact(self) -> bool:
         """Whether they are values, and not draws of them."""
         return self.q2 is self.q1
+
+    @cached_property
+    def second_moments(self) -> NDArray[np.float64]:
+        """Of every feature, shape (features,); of draws, the mean product of both."""
+        squares = np.einsum("ij,ij->j", self.q1, self.q2, dtype=np.float64)
+        return np.asarray(squares / len(self.index))
 
     @classmethod
     def of_values(cls, X: Any, rows: NDArray[np.intp], normalization: Normalization) -> Rows:

@@ -51,8 +51,10 @@ PARAMETERS = """\
     model_range, gradient_range : "auto" or float, default="auto"
         What these bits are spread over, see :func:`zipml_pynq.training.make_plan.make_plan`. "auto"
         depends on the number of epochs, so a warm start goes on exactly only with numbers.
-    alpha : float, default=0.0
+    alpha : float or "auto", default="auto"
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
+        "auto": the mean second moment of the columns over the number of samples, which is what
+        ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized columns.
     fit_intercept : bool, default=True
     max_iter : int, default=1000
         Most epochs.
@@ -101,6 +103,8 @@ PARAMETERS = """\
         A progress bar if not 0.
 """
 ATTRIBUTES = """\
+    alpha_ : float
+        The weight of the last fit.
     n_iter_ : int
         Epochs of the last fit; of several models, the most.
     t_ : int
@@ -142,7 +146,7 @@ class Parameters(BaseEstimator):
         gradient_bits: int = 0,
         model_range: float | str = "auto",
         gradient_range: float | str = "auto",
-        alpha: float = 0.0,
+        alpha: float | str = "auto",
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -226,7 +230,8 @@ class Parameters(BaseEstimator):
             )
         if self.redraw != "auto":
             check_flag("redraw", self.redraw)
-        check_positive("alpha", self.alpha, zero=True)
+        if self.alpha != "auto":
+            check_positive("alpha", self.alpha, zero=True)
         if self.eta0 != "auto":
             check_positive("eta0", self.eta0)
         if not callable(self.learning_rate):
