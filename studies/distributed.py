@@ -306,7 +306,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", ZipmlWarning)
     chosen = [p for p in problems() if not options.only or options.only in p.name]
-    report = {"averaging": [averaging(problem) for problem in chosen], "scale": scale()}
+    report = {"scale": scale(), "averaging": [averaging(problem) for problem in chosen]}
     publish(options.output, "distributed", report, markdown(report))
 
 
