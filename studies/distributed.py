@@ -34,7 +34,7 @@ from zipml_pynq.learn.objective import Course
 from zipml_pynq.learn.problem import SIGNS
 from zipml_pynq.training.losses import objective
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.schedule import BOARDS, epoch_schedule, modelled_seconds
+from zipml_pynq.training.schedule import BOARDS, Mode, epoch_schedule, modelled_seconds
 
 BITS, BATCH, DELAY = 4, 16, 1
 SHARDS = 4
@@ -198,7 +198,7 @@ def averaging(problem: Problem) -> dict[str, Any]:
 def round_seconds(shards: int, packed: PackedDataset, sent: int) -> tuple[float, float]:
     """Seconds of an epoch's training on a board, and of a round's messages, both modelled."""
     layout = packed.layout
-    epoch = modelled_seconds(epoch_schedule(layout, BITS, "symmetric", BATCH, delay=DELAY), BOARD)
+    epoch = modelled_seconds(epoch_schedule(layout, Mode(BITS, "symmetric", BATCH, DELAY)), BOARD)
     moved = shards * (sent + 4 * layout.features + 2 * ENVELOPE)
     return epoch, TRIP + moved / BANDWIDTH + shards * TASK_SECONDS
 
