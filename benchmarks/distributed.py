@@ -185,8 +185,8 @@ def markdown(report: dict[str, Any]) -> str:
     cost = report["tasks"]
     return (
         "# A Dask cluster of this machine\n\n"
-        f"Measured: {about['cpu']}, {about['cores']} cores that {about['load']:.0f} processes shared; {report['rows']:,} x {COLUMNS} float32 "
-        f"({report['gigabytes']:g} GB) in {FILES} files, {SHARDS} shards, rounds of an epoch, 8 "
+        f"Measured: {about['cpu']}, {about['cores']} cores that {about['load']:.0f} processes "
+        f"shared; {report['rows']:,} x {COLUMNS} float32 ({report['gigabytes']:g} GB) in {FILES} files, {SHARDS} shards, rounds of an epoch, 8 "
         f"bits a change; Dask {report['dask']}.\n\n{table(head, rows)}\n\n"
         f"A round of tasks that do nothing takes {1e3 * cost['trip']:.1f} ms and "
         f"{1e3 * cost['task']:.2f} ms a task.\n"

@@ -39,6 +39,8 @@ from zipml_pynq.training.schedule import BOARDS, Mode, epoch_schedule, modelled_
 BITS, BATCH, DELAY = 4, 16, 1
 SHARDS = 4
 LENGTHS, CHANGES = (0.25, 1, 4), (EXACT, 8, 4, 2)
+#: Training rows that losses are taken on, at most.
+SEEN = 20_000
 #: Shards of the second part, its rows and features, and passes over them.
 SCALE, ROWS, FEATURES, PASSES = (1, 4, 16, 64, 256, 1000), 400_000, 100, 40
 #: What a round costs beside training: a network of 1 Gbit/s at the coordinator; seconds of the
@@ -109,7 +111,9 @@ class Study:
             )
             for number, rows in enumerate(self.rows)
         ]
-        self.values = self.normalization.transform(problem.X)
+        # float64, so that taking an objective converts nothing
+        self.seen = order[:SEEN]
+        self.values = self.normalization.transform(problem.X[self.seen]).astype(np.float64)
 
     def _block(self, rows: int) -> int:
         """Samples of a block: eight blocks a shard, or more, and what fits on chip."""
@@ -153,8 +157,8 @@ class Study:
 
     def labels(self, model: int) -> NDArray[np.float64]:
         if self.problem.loss == "least_squares":
-            return self.normalization.transform_labels(self.problem.labels[0])
-        return self.problem.labels[model]
+            return self.normalization.transform_labels(self.problem.labels[0][self.seen])
+        return self.problem.labels[model][self.seen]
 
     def histories(self, **options: Any) -> tuple[list[NDArray[np.int32]], int]:
         """Models after every round, of each model, and bytes sent."""
