@@ -165,6 +165,11 @@ def _shard(number: int) -> Any:
 
 
 def markdown(report: dict[str, Any]) -> str:
+    return f"# A Dask cluster of this machine\n\n{text(report)}"
+
+
+def text(report: dict[str, Any]) -> str:
+    """What was measured, and its conditions."""
     about = report["machine"]
     rows = [
         [
@@ -184,10 +189,10 @@ def markdown(report: dict[str, Any]) -> str:
     head = ["", "fit, s", "of it before the first round", "a pass", "test R2", "bytes of changes"]
     cost = report["tasks"]
     return (
-        "# A Dask cluster of this machine\n\n"
         f"Measured: {about['cpu']}, {about['cores']} cores that {about['load']:.0f} processes "
-        f"shared; {report['rows']:,} x {COLUMNS} float32 ({report['gigabytes']:g} GB) in {FILES} files, {SHARDS} shards, rounds of an epoch, 8 "
-        f"bits a change; Dask {report['dask']}.\n\n{table(head, rows)}\n\n"
+        f"shared; {report['rows']:,} x {COLUMNS} float32 ({report['gigabytes']:g} GB) in "
+        f"{FILES} files, {SHARDS} shards, rounds of an epoch, 8 bits a change; "
+        f"Dask {report['dask']}.\n\n{table(head, rows)}\n\n"
         f"A round of tasks that do nothing takes {1e3 * cost['trip']:.1f} ms and "
         f"{1e3 * cost['task']:.2f} ms a task.\n"
     )
