@@ -57,6 +57,7 @@ class Accelerator:
         if kind == "host":
             return HostDriver(word_bits, value_format, int(rest or 1))
         # only here does anything need pynq
+        from zipml_pynq.accelerator.held import HoldingDriver
         from zipml_pynq.devices.overlay import find_driver
 
         source, _, kernel = self.name.partition("#")
@@ -65,10 +66,16 @@ class Accelerator:
                 source = f"emulated {id(self)}"
             found = self._overlays.get(source)
             if found is None or found.kind not in (None, (word_bits, value_format)):
-                device = None if found is None else found.device
+                device = None
+                if found is not None:
+                    device = found.device
+                    found.free()
                 found = _load(source, word_bits, value_format, kernel or None, device)
                 self._overlays[source] = found
-            return find_driver(found.overlay, kernel) if kernel else found.driver
+            name = kernel or None
+            if name not in found.drivers:
+                found.drivers[name] = HoldingDriver(find_driver(found.overlay, name))
+            return found.drivers[name]
 
     def forget(self) -> None:
         """Load anew the next time, after an error of the device."""
@@ -77,13 +84,18 @@ class Accelerator:
 
 
 class _Loaded(NamedTuple):
-    """What a device has on it: an overlay, its driver, and for which width and format; None where
-    it is one for all that come."""
+    """What a device has on it: an overlay, drivers of its kernels by name, and for which width and
+    format; None where it is one for all that come."""
 
     overlay: Any
-    driver: Any
     device: Any
     kind: tuple[int, str] | None
+    drivers: dict[str | None, Any]
+
+    def free(self) -> None:
+        """Give back what drivers hold of the device's memory."""
+        for driver in self.drivers.values():
+            driver.free()
 
 
 def _load(
@@ -95,8 +107,8 @@ def _load(
     _event_loop()
     kind: tuple[int, str] | None = (word_bits, value_format)
     if source.startswith("emulated"):
-        overlay, driver = load_overlay("emulated", word_bits=word_bits, value_format=value_format)
-        return _Loaded(overlay, driver, None, kind)
+        overlay, _ = load_overlay("emulated", word_bits=word_bits, value_format=value_format)
+        return _Loaded(overlay, None, kind, {})
     options: dict[str, Any] = {"value_format": value_format}
     if source.startswith(REMOTE):
         address, _, source = source.removeprefix(REMOTE).partition("/")
@@ -106,8 +118,8 @@ def _load(
         options["word_bits"] = word_bits
     elif source.endswith((".bit", ".xclbin")):
         options, kind = {}, None  # the only one that this device has
-    overlay, driver = load_overlay(source, device=device, name=kernel, **options)
-    return _Loaded(overlay, driver, device, kind)
+    overlay, _ = load_overlay(source, device=device, name=kernel, **options)
+    return _Loaded(overlay, device, kind, {})
 
 
 def _event_loop() -> None:
