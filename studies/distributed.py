@@ -150,7 +150,7 @@ class Study:
         """Objective, mean over models, of the mean of the later half of so many first rounds."""
         losses = []
         for model, history in enumerate(histories):
-            mean = Course(True, [history]).models([number or len(history)])[0] / MODEL_ONE
+            mean = Course(True, history=[history]).models([number or len(history)])[0] / MODEL_ONE
             z = self.labels(model)
             losses.append(objective(self.problem.loss, self.values, z, mean))
         return float(np.mean(losses))

@@ -69,6 +69,8 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
         # the lanes of a turn side by side
         "steps of features": (1, turns * cells, lanes // turns * SHIFT_BITS),
     }
+    if not floats:  # the float32 kernel takes none (Corrects in config.hpp)
+        found["corrections"] = found["model, update side"]
     if plane_by_plane:
         found["polynomials"] = (2, CONFIG.max_batch, 32)
     if value_format == "refetch":
@@ -303,13 +305,19 @@ class Kernel:
     def entries(self) -> dict[str, Cost]:
         """What makes new entries of the model, once a batch, and keeps them."""
         lanes, closing, gradient = self.lanes, self.closing, self.gradient
-        # x - round(2^shift (gradient + round(decay x))), saturated, or nothing where the lane is
-        # padding: sums are shifted right alone, from where the largest step has them
+        # x - round(2^shift (gradient + round(decay x) + correction)), saturated, or nothing where
+        # the lane is padding: sums are shifted right alone, from where the largest step has them
         decayed = total(multiply(32, CONFIG.decay_bits + 1, self.wide), add(56))
         widest = 51
         scaled = total(shift(widest, CONFIG.max_feature_shift), add(widest - 1))
         update = total(
-            *(decayed, add(gradient), scaled, add(widest), saturate(widest)),
+            *(
+                decayed,
+                times(1 if self.floats else 2, add(gradient)),
+                scaled,
+                add(widest),
+                saturate(widest),
+            ),
             *(compare(16), times(2, mux(32))),
         )
         # counts of what was clamped: each lane has one of saturations and two of quantization
@@ -326,6 +334,7 @@ class Kernel:
             # for a turn, and for the start model
             "random numbers": total(threefry(), threefry_by_rounds()),
             "model, update side": times(closing, master),
+            "corrections": NONE if self.floats else times(closing, master),
             "shared ports of the models": times(lanes + closing, ports),
             # StoreModel is there twice, for the history and for the end
             "a model's way to memory": total(times(2, mux(32, closing)), mux(32, lanes)),

@@ -8,7 +8,7 @@ typedef struct {
   const uint64_t *planes;    /* words, each word_bits / 64 little-endian uint64 */
   const int32_t *labels;     /* blocks * block_samples, or pairs with weights behind the labels */
   int32_t *model;            /* chunks * lanes entries, shifts of as many features with the flag,
-                                then the pending coefficients */
+                                as many corrections with theirs, then the pending coefficients */
   int32_t *history;          /* epochs rows of chunks * lanes entries */
   const uint32_t *schedule;  /* epochs rows: steps / batch, decay, gradient's shift */
   const int32_t *derivative; /* table or coefficients of the loss, null for other losses */

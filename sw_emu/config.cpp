@@ -38,6 +38,8 @@ void AddCodes(ZipmlConfig &c) {
   c.flag_hold = kFlagHold;
   c.flag_weights = kFlagWeights;
   c.flag_feature_steps = kFlagFeatureSteps;
+  c.flag_correction = kFlagCorrection;
+  c.flag_frozen = kFlagFrozen;
   c.format_bit_planes = kBitPlanes;
   c.format_float32 = kFloat32;
   c.format_levels = kLevels;
@@ -83,6 +85,7 @@ ZipmlConfig zipml_config(void) {
   c.max_degree = kMaxDegree;
   c.max_dithers = kMaxDithers;
   c.max_feature_shift = kMaxFeatureShift;
+  c.correction_fraction_bits = kCorrectionFractionBits;
   c.polynomial_distance = kPolynomialDistance;
   c.min_quantized_bits = kMinQuantizedBits;
   c.max_quantized_bits = kMaxQuantizedBits;

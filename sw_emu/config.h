@@ -37,6 +37,7 @@ typedef struct {
   int32_t max_degree;
   int32_t max_dithers;
   int32_t max_feature_shift;
+  int32_t correction_fraction_bits;
   int32_t polynomial_distance;
   int32_t min_quantized_bits;
   int32_t max_quantized_bits;
@@ -76,6 +77,8 @@ typedef struct {
   uint32_t flag_hold;
   uint32_t flag_weights;
   uint32_t flag_feature_steps;
+  uint32_t flag_correction;
+  uint32_t flag_frozen;
   uint32_t format_bit_planes;
   uint32_t format_float32;
   uint32_t format_levels;

@@ -54,9 +54,10 @@ class Trainer {
         values_(word_bits, a, s, share),
         scalars_(word_bits, a, s),
         model_(values_.size()),
-        seen_(a.model_bits != 0 ? values_.size() : 0),
+        seen_(a.model_bits != 0 || (a.flags & kFlagFrozen) != 0 ? values_.size() : 0),
         ordered_(s.format == kRefetch ? a.features : 0),
-        has_steps_(ShiftsOf(a, s) != nullptr),
+        has_steps_(VectorsBehind(a, s) != 0),
+        frozen_((a.flags & kFlagFrozen) != 0),
         steps_(has_steps_ ? values_.size() : 0),
         dots_(share.slots(),
               std::vector<int64_t>(static_cast<size_t>(DotsOf(s)) * values_.tile())) {
@@ -71,12 +72,15 @@ class Trainer {
     const uint32_t entries = EntriesOf(s_);
     int32_t *held = PendingOf(a_, s_);
     const int32_t *shifts = ShiftsOf(a_, s_);
+    const int32_t *corrections = CorrectionsOf(a_, s_);
     const int distance = GradientFractionBits(s_.format) - kModelFractionBits;
     for (uint32_t j = 0; j < share_.features(); ++j) {
       model_.data()[values_.PositionOf(j)] = a_.model[share_.first + j];
       if (!has_steps_) continue;
-      const uint32_t shift = FeatureShiftOf(shifts[share_.first + j]);
-      steps_.Set(values_.PositionOf(j), shift, distance - static_cast<int>(shift));
+      const uint32_t shift = shifts == nullptr ? 0 : FeatureShiftOf(shifts[share_.first + j]);
+      const int32_t correction = corrections == nullptr ? 0 : corrections[share_.first + j];
+      steps_.Set(values_.PositionOf(j), shift, correction, CorrectionTerm(s_.format, correction),
+                 distance - static_cast<int>(shift));
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
     update_ = a_.first_update;
@@ -266,6 +270,9 @@ class Trainer {
       clipped_ += QuantizeModel(a_, update, share_.first >> kDrawFeaturesLog2, places,
                                 values_.size(), model_.data(), seen_.data());
       seen = seen_.data();
+    } else if (frozen_) {
+      std::copy(model_.data(), model_.data() + values_.size(), seen_.data());
+      seen = seen_.data();
     }
     values_.SetModel(seen);
     if (ordered_.empty()) return;
@@ -286,9 +293,9 @@ class Trainer {
   void Update() {
     Batch &batch = BatchOf(updated_++);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
-    const bool exact = a_.model_bits == 0 && ordered_.empty();
+    const bool exact = a_.model_bits == 0 && ordered_.empty() && !frozen_;
     if (batch.is_short && a_.gradient_bits == 0 && decay == 0 && ShortStep(batch, exact)) {
-      if (!exact) See(update_);
+      if (!exact && !frozen_) See(update_);
       ++update_;
       return;
     }
@@ -311,15 +318,17 @@ class Trainer {
     // positions behind the last feature, all in the last group, are to stay 0
     const uint32_t whole = share_.features() / kGroup * kGroup;
     const int32_t *shifts = has_steps_ ? steps_.shifts.data() : nullptr;
-    saturations_ += UpdateModel(s_.format, batch.sums.data(), scale, offset, decay, shifts, whole,
-                                model_.data());
+    const int32_t *corrections = has_steps_ ? steps_.corrections.data() : nullptr;
+    saturations_ += UpdateModel(s_.format, batch.sums.data(), scale, offset, decay, shifts,
+                                corrections, whole, model_.data());
     for (uint32_t j = whole; j < share_.features(); ++j) {
       const uint32_t at = values_.PositionOf(j);
       saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay,
-                                  has_steps_ ? shifts + at : nullptr, 1, model_.data() + at);
+                                  has_steps_ ? shifts + at : nullptr,
+                                  has_steps_ ? corrections + at : nullptr, 1, model_.data() + at);
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
-    See(update_);
+    if (!frozen_) See(update_);
     ++update_;
   }
 
@@ -354,9 +363,10 @@ class Trainer {
   Scalars scalars_;
   const uint32_t *row_ = nullptr;  // of the schedule
   Aligned<int32_t> model_;         // in the order of the values' positions
-  Aligned<int32_t> seen_;          // the same as dot products see it, if quantized
+  Aligned<int32_t> seen_;          // the same as dot products see it, if quantized or frozen
   std::vector<int32_t> ordered_;   // what they see, in the order of the features
-  const bool has_steps_;           // of the features
+  const bool has_steps_;           // or corrections of the features
+  const bool frozen_;              // dot products read the start model throughout
   FeatureSteps steps_;
   std::vector<Batch> ring_;
   std::vector<std::vector<int64_t>> dots_;  // of each slot: all Q1, then all Q2, and so on

@@ -90,20 +90,27 @@ struct DigitModel {
   int64_t sum = 0;
 };
 
-/// Steps of the features, by their positions: how far a step in 32 bits shifts each one's gradient
-/// to the right, half of the unit that is left, and how far to the left instead. Zeros where a
-/// share has none.
+/// What features have of their own, by their positions: the shift of the step, and what is added to
+/// the gradient before it; in 32 bits, how far a gradient goes to the right, what comes to it
+/// before, half of the unit that is left included, and how far it goes to the left instead. Zeros
+/// where a share has none.
 struct FeatureSteps {
-  explicit FeatureSteps(size_t size) : shifts(size), rights(size), halves(size), lefts(size) {}
-  void Set(uint32_t at, uint32_t shift, int distance) {
+  explicit FeatureSteps(size_t size)
+      : shifts(size), corrections(size), rights(size), halves(size), lefts(size) {}
+  /// \param term  the correction, in the gradient's unit
+  void Set(uint32_t at, uint32_t shift, int32_t correction, int64_t term, int distance) {
     shifts.data()[at] = static_cast<int32_t>(shift);
+    corrections.data()[at] = correction;
+    largest_term = std::max(largest_term, term < 0 ? -term : term);
     rights.data()[at] = std::max(distance, 0);
-    halves.data()[at] = distance > 0 ? 1 << (distance - 1) : 0;
+    const int64_t half = distance > 0 ? 1 << (distance - 1) : 0;
+    halves.data()[at] = static_cast<int32_t>(static_cast<uint64_t>(term + half));
     lefts.data()[at] = std::max(-distance, 0);
     left = std::max(left, -distance);
   }
-  Aligned<int32_t> shifts, rights, halves, lefts;
-  int left = 0;  // the farthest
+  Aligned<int32_t> shifts, corrections, rights, halves, lefts;
+  int left = 0;              // the farthest
+  int64_t largest_term = 0;  // magnitude of a correction
 };
 
 /// Of the largest entry, which is symmetric.

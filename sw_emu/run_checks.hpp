@@ -38,13 +38,16 @@ Status ValidateLoss(const ZipmlArguments &a, const Shape &s) {
 
 /// Which blocks a run takes and where it begins and ends.
 Status ValidateRange(const ZipmlArguments &a, const Shape &s) {
-  const uint32_t flags = kFlagHold | kFlagWeights | kFlagFeatureSteps;
+  const uint32_t flags =
+      kFlagHold | kFlagWeights | kFlagFeatureSteps | kFlagCorrection | kFlagFrozen;
   if (a.first_block >= s.blocks || a.block_step < 1 || a.block_step > s.blocks) {
     return kStatusOrder;
   }
   if ((a.flags & ~flags) != 0) return kStatusPartial;
+  if (!Corrects(s.format) && (a.flags & kFlagCorrection) != 0) return kStatusPartial;
   const bool partial = (a.flags & kFlagHold) != 0 || a.pending != 0 || a.skip != 0;
   if (!partial) return kStatusOk;
+  if ((a.flags & kFlagFrozen) != 0) return kStatusPartial;
   if (a.epochs != 1 || a.pending > a.delay || a.skip >= s.batches_block || a.first_block != 0 ||
       a.block_step != 1 || (a.model_bits != 0 && a.delay > 1)) {
     return kStatusPartial;
@@ -115,9 +118,20 @@ const int32_t *ShiftsOf(const ZipmlArguments &a, const Shape &s) {
   return (a.flags & kFlagFeatureSteps) != 0 ? a.model + EntriesOf(s) : nullptr;
 }
 
+/// Corrections of the gradient in the model's memory, behind these; null where there are none.
+const int32_t *CorrectionsOf(const ZipmlArguments &a, const Shape &s) {
+  if ((a.flags & kFlagCorrection) == 0) return nullptr;
+  return a.model + (ShiftsOf(a, s) == nullptr ? 1 : 2) * static_cast<size_t>(EntriesOf(s));
+}
+
+/// Vectors of as many entries as the model's that lie behind it.
+uint32_t VectorsBehind(const ZipmlArguments &a, const Shape &s) {
+  return (ShiftsOf(a, s) != nullptr ? 1 : 0) + (CorrectionsOf(a, s) != nullptr ? 1 : 0);
+}
+
 /// Pending coefficients in the model's memory.
 int32_t *PendingOf(const ZipmlArguments &a, const Shape &s) {
-  return a.model + (ShiftsOf(a, s) == nullptr ? 1 : 2) * static_cast<size_t>(EntriesOf(s));
+  return a.model + (1 + VectorsBehind(a, s)) * static_cast<size_t>(EntriesOf(s));
 }
 
 /// Cycles of the schedule (docs/schedule.md), for want of a clock the measured ones too.
@@ -163,7 +177,7 @@ void ModelCycles(const ZipmlArguments &a, const Shape &s, const std::vector<uint
     waits += std::max(next, passes + others) - (passes + others);
     run += std::max(next, passes + others);
   }
-  if (ShiftsOf(a, s) != nullptr) run += entries + kMemoryLatency;
+  run += VectorsBehind(a, s) * (entries + kMemoryLatency);
   if (a.pending != 0) run += 2ull * a.pending * a.batch + kMemoryLatency;
   if (s.format == kLevels) run += a.level_tables * s.levels + kMemoryLatency;
   if (a.loss == kTable) run += (1u << kDerivativeTableLog2) + 1 + kMemoryLatency;

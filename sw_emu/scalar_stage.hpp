@@ -51,35 +51,33 @@ ZIPML_CLONES uint32_t ScalarStage(ValueFormat format, const int64_t *dots, const
 
 /// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
 /// saturated. Without decay a multiplication is left out; without shifts all round alike.
-/// \param shifts  of these entries' features, 0 to kMaxFeatureShift
-template <bool kDecays, bool kShifts>
+/// \param shifts, corrections  of these entries' features, both or none
+template <bool kDecays, bool kEach>
 inline uint32_t UpdateLoop(ValueFormat format, const int64_t *sums, int scale, int64_t offset,
-                           uint32_t decay, const int32_t *shifts, uint32_t size, int32_t *model) {
+                           uint32_t decay, const int32_t *shifts, const int32_t *corrections,
+                           uint32_t size, int32_t *model) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int shift = GradientFractionBits(format) - kModelFractionBits;
   int64_t saturations = 0;
   for (uint32_t j = 0; j < size; ++j) {
     int64_t gradient = ShiftLeft(sums[j], scale) - offset;
     if (kDecays) gradient += RoundShift(static_cast<int64_t>(model[j]) * decay, decay_shift);
-    const int64_t change = kShifts ? RoundChange(format, gradient, static_cast<uint32_t>(shifts[j]))
-                                   : RoundShift(gradient, shift);
+    if (kEach) gradient += CorrectionTerm(format, corrections[j]);
+    const int64_t change = kEach ? RoundChange(format, gradient, static_cast<uint32_t>(shifts[j]))
+                                 : RoundShift(gradient, shift);
     model[j] = static_cast<int32_t>(Clamp(model[j] - change, saturations));
   }
   return static_cast<uint32_t>(saturations);
 }
 
-/// \param shifts  null: none
+/// \param shifts, corrections  null: none
 ZIPML_CLONES uint32_t UpdateModel(ValueFormat format, const int64_t *sums, int scale,
                                   int64_t offset, uint32_t decay, const int32_t *shifts,
-                                  uint32_t size, int32_t *model) {
-  if (shifts != nullptr) {
-    return decay == 0
-               ? UpdateLoop<false, true>(format, sums, scale, offset, 0, shifts, size, model)
-               : UpdateLoop<true, true>(format, sums, scale, offset, decay, shifts, size, model);
-  }
-  return decay == 0
-             ? UpdateLoop<false, false>(format, sums, scale, offset, 0, nullptr, size, model)
-             : UpdateLoop<true, false>(format, sums, scale, offset, decay, nullptr, size, model);
+                                  const int32_t *corrections, uint32_t size, int32_t *model) {
+  const auto update = shifts != nullptr
+                          ? (decay == 0 ? UpdateLoop<false, true> : UpdateLoop<true, true>)
+                          : (decay == 0 ? UpdateLoop<false, false> : UpdateLoop<true, false>);
+  return update(format, sums, scale, offset, decay, shifts, corrections, size, model);
 }
 
 /// As many groups as are drawn for at once, a vector of the compiler's.

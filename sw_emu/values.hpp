@@ -211,12 +211,13 @@ class PlaneValues {
     return true;
   }
 
-  /// The same with steps of the features, if no change leaves 32 bits; what a feature's gradient is
-  /// shifted to the right does not. Saturates, and counts that.
+  /// The same with steps and corrections of the features, if no change leaves 32 bits; what a
+  /// feature's gradient is shifted to the right does not. Saturates, and counts that.
   bool StepEach(const int32_t *sums, int64_t total, int64_t magnitude, bool set,
                 const FeatureSteps &steps, int32_t *model, uint32_t &largest,
                 uint32_t &saturations) {
-    if (!IsShort(magnitude << steps.left)) return false;
+    const int64_t gradient = (magnitude << ValueFractionBits(kBitPlanes)) + steps.largest_term;
+    if (gradient + (int64_t{1} << (kStepShift - 1)) > 0x7fffffff >> steps.left) return false;
     const uint32_t offset = static_cast<uint32_t>(OffsetOf(total));
     largest =
         codes_.loops().step_each(sums, scale(), static_cast<int32_t>(offset), steps, features_,

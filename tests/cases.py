@@ -23,7 +23,7 @@ from zipml_pynq.devices.design import PAGE
 from zipml_pynq.training import reference
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan
-from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.plan import LARGEST_CORRECTION, Plan
 from zipml_pynq.training.schedule import run_cycles
 
 #: Chance that a correct program meets a seed that fails a statistical test of a mean or a count.
@@ -174,6 +174,8 @@ def random_case(
     model_scale: float = 0.5,
     value_format: str = "bitplanes",
     largest_shift: int = 0,
+    correction: float = 0.0,
+    frozen: bool = False,
     options: dict[str, Any] | None = None,
     **dataset: Any,
 ) -> Case:
@@ -191,6 +193,10 @@ def random_case(
         Step of the first epoch. With ``model_scale`` large enough, this saturates.
     largest_shift : int
         Features have steps of their own, up to 2^largest_shift times the run's; 0 for none.
+    correction : float
+        Size of what is added to every update; 0 for none.
+    frozen : bool
+        Dot products read the start model throughout.
     options : dict, optional
         Further arguments of make_plan: losses, quantization of model and gradient, orders.
     **dataset
@@ -227,6 +233,14 @@ def random_case(
         delay=delay,
         **options,
     )
+    if correction:
+        draws = np.random.default_rng([seed, 2])
+        size = correction * 2.0**CONFIG.correction_fraction_bits
+        words = np.rint(draws.normal(0, size, packed.layout.features))
+        words = np.clip(words, -LARGEST_CORRECTION, LARGEST_CORRECTION)
+        plan = replace(plan, correction=words.astype(np.int32))
+    plan = replace(plan, frozen=frozen)
+    plan.check(packed.layout)
     model = np.rint(rng.normal(0, model_scale * MODEL_ONE, packed.layout.features))
     return Case(packed, plan, np.clip(model, -(2**31) + 1, 2**31 - 1).astype(np.int32))
 
@@ -259,7 +273,7 @@ def run_build(
     """
     layout = packed.layout
     row = layout.chunks * layout.lanes
-    shifts = 0 if plan.feature_shifts is None else row
+    shifts = row * len(plan.vectors_behind)
     pending = 0 if held is None else len(held)
     batches = -(-layout.samples // plan.batch)
     out_pending = min(plan.delay, batches - skip) if hold else 0
@@ -268,8 +282,8 @@ def run_build(
     buffer[: row + shifts] = 0
     if model is not None:
         buffer[: layout.features] = model
-    if plan.feature_shifts is not None:
-        buffer[row : row + layout.features] = plan.feature_shifts
+    for number, vector in enumerate(plan.vectors_behind, 1):
+        buffer[number * row :][: layout.features] = vector
     behind = row + shifts
     if held is not None:
         buffer[behind : behind + held.size] = held.ravel()
@@ -437,7 +451,7 @@ def run_options(case):
     return {
         "weighted": case.packed.weights is not None,
         "derivatives": len(case.plan.derivative.numbers),
-        "feature_steps": case.plan.feature_shifts is not None,
+        "vectors": len(case.plan.vectors_behind),
     }
 
 
@@ -482,5 +496,8 @@ CASES += [
     {"options": {"loss": "squared_hinge", "class_costs": (0.5, 2.0)}, "sampling": "plain"},
     {"options": {"model_bits": 8, "gradient_bits": 8, "seed": 5}, "delay": 1},
     {"largest_shift": 2, "bits": 4, "delay": 3},
+    {"correction": 1e-3, "bits": 3, "delay": 2},
+    {"correction": 1e-3, "largest_shift": 2, "value_format": "levels", "bits": 3, "delay": 1},
+    {"correction": 1e-3, "value_format": "refetch", "bits": 3, "delay": 2},
     {"largest_shift": 2, "value_format": "levels", "delay": 1, "weighted": True},
 ]

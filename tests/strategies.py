@@ -15,6 +15,8 @@ COUNTERS = ("words", "modelled_cycles", "saturations", "outside", "clipped", "re
 
 #: Largest shifts of steps of features; 0: all have the run's.
 SHIFTS = (0, 0, 1, 4, CONFIG.max_feature_shift)
+#: Sizes of corrections: none, small, and up to what their words hold.
+CORRECTIONS = (0.0, 1e-6, 0.3)
 
 
 @st.composite
@@ -52,13 +54,15 @@ def any_case(draw: Any) -> Case:
     # one call runs one order
     options["shuffle"] = draw(st.booleans())
     epochs = 1 if options["shuffle"] else draw(st.integers(1, 3))
+    l2 = draw(st.sampled_from([0.0, 0.02]))
+    frozen = epochs == 1 and l2 == 0 and draw(st.booleans())
     return random_case(
         draw(st.integers(0, 2**31)),
         sampling=sampling,
         bits=draw(st.integers(1, 8)),
         epochs=epochs,
         step=draw(st.sampled_from([0.01, 0.3, 1.2])),
-        l2=draw(st.sampled_from([0.0, 0.02])),
+        l2=l2,
         delay=draw(st.integers(0, CONFIG.max_delay)),
         model_scale=draw(st.sampled_from([0.0, 0.1, 1.0, 50.0])),
         value_format=value_format,
@@ -70,6 +74,8 @@ def any_case(draw: Any) -> Case:
         blocks=draw(st.integers(1, 5)),
         own_tables=draw(st.booleans()),
         largest_shift=draw(st.sampled_from(SHIFTS)),
+        correction=0.0 if value_format == "float32" else draw(st.sampled_from(CORRECTIONS)),
+        frozen=frozen,
         weighted=draw(st.booleans()),
     )
 
@@ -99,6 +105,7 @@ def segmented_case(draw: Any) -> tuple[Case, int]:
         batch=8 if independent else draw(st.sampled_from([4, 8])),
         blocks=5,
         largest_shift=draw(st.sampled_from(SHIFTS)),
+        correction=0.0 if value_format == "float32" else draw(st.sampled_from(CORRECTIONS)),
         weighted=draw(st.booleans()),
     )
     return case, draw(st.integers(1, 3))

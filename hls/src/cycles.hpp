@@ -55,6 +55,7 @@ uint64_t CyclesBesideBlocks(const Registers &r, const Geometry &g) {
   const uint32_t derivatives = DerivativeCount(r);
   uint64_t cycles = StartCycles(g.entries) + g.entries + kMemoryLatency;
   if (HasFeatureSteps(r)) cycles += g.entries + kMemoryLatency;
+  if (HasCorrection<Format>(r)) cycles += g.entries + kMemoryLatency;
   if (r.pending != 0) cycles += 2 * r.pending * r.batch + kMemoryLatency;
   if (held != 0) cycles += 2 * held * r.batch + kMemoryLatency;
   if (derivatives != 0) cycles += derivatives + kMemoryLatency;

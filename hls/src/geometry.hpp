@@ -100,9 +100,24 @@ inline uint32_t LabelWords(const Registers &r) { return LabelColumns(r) * r.bloc
 /// Whether features have steps of their own.
 inline bool HasFeatureSteps(const Registers &r) { return (r.flags & kFlagFeatureSteps) != 0; }
 
-/// Where pending coefficients are in the model's memory: behind its entries and their shifts.
-inline uint32_t PendingPlace(const Registers &r, const Geometry &g) {
+/// Whether updates add corrections to the gradient.
+template <class Format>
+bool HasCorrection(const Registers &r) {
+  return Corrects(Format::kFormat) && (r.flags & kFlagCorrection) != 0;
+}
+
+/// Whether dot products read the start model throughout.
+inline bool IsFrozen(const Registers &r) { return (r.flags & kFlagFrozen) != 0; }
+
+/// Where corrections are in the model's memory: behind its entries and their shifts.
+inline uint32_t CorrectionPlace(const Registers &r, const Geometry &g) {
   return HasFeatureSteps(r) ? 2 * g.entries : g.entries;
+}
+
+/// And pending coefficients: behind these.
+template <class Format>
+uint32_t PendingPlace(const Registers &r, const Geometry &g) {
+  return CorrectionPlace(r, g) + (HasCorrection<Format>(r) ? g.entries : 0);
 }
 
 /// Numbers that a loss reads from memory.

@@ -76,9 +76,13 @@ uint32_t CheckRegisters(const Registers &r) {
   const uint32_t blocks = (r.samples - 1) / r.block_samples + 1;
   if (r.first_block >= blocks || r.block_step == 0 || r.block_step > blocks) return kStatusOrder;
   const bool hold = (r.flags & kFlagHold) != 0;
-  const uint32_t flags = kFlagHold | kFlagWeights | kFlagFeatureSteps;
+  const uint32_t flags =
+      kFlagHold | kFlagWeights | kFlagFeatureSteps | kFlagCorrection | kFlagFrozen;
   if ((r.flags & ~flags) != 0) return kStatusPartial;
+  if (!Corrects(Format::kFormat) && (r.flags & kFlagCorrection) != 0) return kStatusPartial;
   if (hold || r.skip != 0 || r.pending != 0) {
+    // a frozen model is not what a run hands on
+    if ((r.flags & kFlagFrozen) != 0) return kStatusPartial;
     if (r.epochs != 1 || r.pending > r.delay) return kStatusPartial;
     // blocks in their order; and a quantized model is handed on as it is only where it is the
     // latest

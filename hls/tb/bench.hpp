@@ -116,6 +116,8 @@ struct Case {
   uint32_t label_range;  // labels lie within +-label_range / 2^24
   bool own_tables;       // a table of levels for each feature instead of one for all
   bool own_steps;        // a step for each feature
+  bool corrected;        // corrections of the gradient
+  bool frozen;           // dot products read the start model
   uint32_t loss, degree, range_log2;
   bool weights;
   uint32_t model_bits, model_shift, gradient_bits, gradient_shift;
@@ -135,6 +137,8 @@ uint32_t Dithers(const Case &c) {
 }
 uint32_t Stored(const Case &c) { return Base(c) + c.extra_planes + Dithers(c); }
 uint32_t Batches(const Case &c) { return (c.samples + c.batch - 1) / c.batch; }
+/// Vectors of as many entries as the model's that lie behind it.
+uint32_t VectorsBehind(const Case &c) { return (c.own_steps ? 1 : 0) + (c.corrected ? 1 : 0); }
 uint32_t Blocks(const Case &c) { return (Batches(c) + c.block_batches - 1) / c.block_batches; }
 
 }  // namespace

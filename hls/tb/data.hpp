@@ -36,7 +36,7 @@ struct Data {
         planes(static_cast<size_t>(blocks) * block_stride, kDepthPlanes),
         full(static_cast<size_t>(blocks) * block_samples * full_words, kDepthFull),
         labels(static_cast<size_t>(blocks) * block_samples * (c.weights ? 2 : 1), kDepthLabels),
-        model(entries * (c.own_steps ? 2 : 1) + pending_entries, kDepthModel),
+        model(entries * (1 + VectorsBehind(c)) + pending_entries, kDepthModel),
         history(static_cast<size_t>(c.epochs) * entries, kDepthHistory),
         derivative(derivatives, kDepthDerivative),
         levels(static_cast<size_t>(tables) * level_count, kDepthLevels),
@@ -154,6 +154,14 @@ void Fill(const Case &c, Data &d) {
     d.truth.shifts.push_back(std::min(static_cast<int>(word % 16), 13));
   }
   for (uint32_t i = c.features; i < d.entries && c.own_steps; ++i) d.model[d.entries + i] = 0;
+  // small ones, and ones of any size
+  const uint32_t place = d.entries * (c.own_steps ? 2 : 1);
+  for (uint32_t i = 0; i < d.entries && c.corrected; ++i) {
+    const int32_t small = static_cast<int32_t>(random() % 65536u) - 32768;
+    const bool real = i < c.features;
+    d.model[place + i] = !real ? 0 : random() % 4 == 0 ? static_cast<int32_t>(random()) : small;
+    if (real) d.truth.corrections.push_back(d.model[place + i]);
+  }
   for (uint32_t epoch = 0; epoch < c.epochs; ++epoch) {
     const double step = c.step / (1 + epoch);
     d.schedule[4 * epoch] = static_cast<uint32_t>(step / c.batch * 1073741824.0);

@@ -34,7 +34,8 @@ struct Truth {
   std::vector<std::vector<int64_t> > values;  // of each independent sample: samples x features
   std::vector<int64_t> full;                  // float32 samples, 23 fraction bits
   std::vector<int32_t> labels, weights, derivative;
-  std::vector<int> shifts;  // log2 of the features' steps over the run's; empty: all 0
+  std::vector<int> shifts;           // log2 of the features' steps over the run's; empty: all 0
+  std::vector<int64_t> corrections;  // of the gradient, 32 fraction bits; empty: all 0
 };
 
 /// A run by the formulas.
@@ -219,7 +220,7 @@ class Reference {
     return g;
   }
 
-  /// What a gradient with its decay changes the model by.
+  /// What a gradient with its decay and correction changes the model by.
   int64_t Change(int64_t sum, uint32_t feature) const {
     const int shift = truth_.shifts.empty() ? 0 : truth_.shifts[feature];
     const int distance = kGradientBits - 24 - shift;
@@ -232,9 +233,13 @@ class Reference {
           StochasticRound(g[j], std::min(schedule[3], 56 - c_.gradient_bits), c_.gradient_bits,
                           Number(DrawsOf(update_, j).gradient, j % 64));
       const int64_t shrink = Round(model[j] * schedule[2], 24 + 28 - kGradientBits);
-      model[j] = Clamp(model[j] - Change(gradient + shrink, j), saturations);
+      const int64_t correction =
+          truth_.corrections.empty() ? 0 : truth_.corrections[j] * (1 << (kGradientBits - 32));
+      const int64_t sum = gradient + shrink + correction;
+      model[j] = Clamp(model[j] - Change(sum, j), saturations);
     }
-    See(update_++);
+    if (!c_.frozen) See(update_);
+    ++update_;
   }
 
   const Case c_;

@@ -64,7 +64,8 @@ void Top(ZIPML_PORTS(format_t::word_t), const int32_t *levels, const format_t::w
 
 /// The flags of a whole run.
 uint32_t FlagsOf(const Case &c) {
-  return (c.weights ? zipml::kFlagWeights : 0u) | (c.own_steps ? zipml::kFlagFeatureSteps : 0u);
+  return (c.weights ? zipml::kFlagWeights : 0u) | (c.own_steps ? zipml::kFlagFeatureSteps : 0u) |
+         (c.corrected ? zipml::kFlagCorrection : 0u) | (c.frozen ? zipml::kFlagFrozen : 0u);
 }
 
 /// One start on blocks `block` and up, `samples` samples in them.
@@ -102,7 +103,7 @@ ExpectedCycles Expect(const Case &c, const Data &d, const Reference &reference) 
   uint64_t waits = take;
   uint64_t run = take + 2 * (d.entries + 64) + (d.entries + 63) / 64 * (64 + 64);
   if (d.derivatives != 0) run += d.derivatives + 64;
-  if (c.own_steps) run += d.entries + 64;
+  run += VectorsBehind(c) * (d.entries + 64);
   if (kLevels) run += static_cast<uint64_t>(d.tables) * d.level_count + 64;
   uint32_t before = 0;
   for (uint32_t i = 0; i < c.epochs * d.blocks; ++i) {
@@ -398,16 +399,18 @@ std::vector<Fault> Faults() {
       {"one model bit", kStatusQuantize, &Registers::model_bits, 1, &Registers::block_samples, 0},
       {"gradient bits", kStatusQuantize, &Registers::gradient_bits, 17, &Registers::block_samples,
        0},
-      {"block 0", kStatusBlock, &Registers::block_samples, 0, &Registers::flags, 8},
-      {"block no multiple", kStatusBlock, &Registers::block_samples, 6, &Registers::flags, 8},
+      {"block 0", kStatusBlock, &Registers::block_samples, 0, &Registers::flags, 32},
+      {"block no multiple", kStatusBlock, &Registers::block_samples, 6, &Registers::flags, 32},
       {"block samples", kStatusBlock, &Registers::block_samples, kBlockSamples + 4,
-       &Registers::flags, 8},
+       &Registers::flags, 32},
       {"block words", kStatusBlock, &Registers::features, limit, &Registers::block_samples,
        kBlockSamples},
-      {"first block", kStatusOrder, &Registers::first_block, 10, &Registers::flags, 8},
-      {"block step 0", kStatusOrder, &Registers::block_step, 0, &Registers::flags, 8},
-      {"block step", kStatusOrder, &Registers::block_step, 11, &Registers::flags, 8},
-      {"unknown flag", kStatusPartial, &Registers::flags, 8, &Registers::flags, 8},
+      {"first block", kStatusOrder, &Registers::first_block, 10, &Registers::flags, 32},
+      {"block step 0", kStatusOrder, &Registers::block_step, 0, &Registers::flags, 32},
+      {"block step", kStatusOrder, &Registers::block_step, 11, &Registers::flags, 32},
+      {"unknown flag", kStatusPartial, &Registers::flags, 32, &Registers::flags, 32},
+      {"hold of a frozen model", kStatusPartial, &Registers::flags, kFlagFrozen | kFlagHold,
+       &Registers::delay, 1},
       {"hold over epochs", kStatusPartial, &Registers::flags, kFlagHold, &Registers::epochs, 2},
       {"pending over delay", kStatusPartial, &Registers::pending, 2, &Registers::delay, 1},
       {"skip over block", kStatusPartial, &Registers::skip, 2, &Registers::delay, 1},
@@ -434,6 +437,11 @@ void RunAllInvalid() {
   r.delay = 2;
   r.flags = kFlagHold;
   RunInvalid("a quantized model held at a delay of 2", kStatusPartial, r);
+  if (kFloat) {
+    r = valid;
+    r.flags = kFlagCorrection;
+    RunInvalid("a correction of float32 values", kStatusPartial, r);
+  }
   const uint32_t planes = kFloat || kLevels ? 1 : 4;
   const uint32_t room = 1u << BlockWordsLog2(format_t::kFormat);
   const uint32_t samples = room / planes / (limit / kLanes);
@@ -497,6 +505,8 @@ void AddOptions(int number, Case &c) {
   c.range_log2 = number % 3;
   c.weights = number % 2 == 1;
   c.own_steps = number % 5 < 3;
+  c.corrected = number % 7 < 4 && !kFloat;
+  c.frozen = number % 6 == 2;
   c.model_bits = number % 3 == 0 ? 8 : 0;
   c.model_shift = 18;
   c.gradient_bits = number % 4 == 1 ? 6 : 0;
@@ -531,11 +541,13 @@ int main() {
           c.extra_planes = kFloat ? 0 : cases % 3;
           c.own_tables = kLevels && cases % 2 == 0;
           c.own_steps = cases % 4 == 3;
+          c.corrected = cases % 5 == 2 && !kFloat;
           RunCase(c);
           if (cases % 3 == 0) {
             Case segmented = c;
             segmented.weights = cases % 2 == 0;
             segmented.own_steps = cases % 4 < 2;
+            segmented.corrected = cases % 8 < 4 && !kFloat;
             if (c.delay <= 1) segmented.model_bits = 8;
             segmented.model_shift = 18;
             segmented.gradient_bits = 8;
@@ -560,6 +572,7 @@ int main() {
     c.weights = degree % 2 == 0;
     c.extra_planes = degree % 2;
     c.own_steps = degree % 3 == 0;
+    c.corrected = degree % 4 == 1;
     RunCase(c);
     RunSegments(c);
     ++cases;

@@ -171,11 +171,16 @@ bool Train(const Case &c, const Sizes &sizes, const Data &data, bool hold, Rando
   const std::vector<uint32_t> schedule = {1u << 23, 3u << 21, 1u << 12, 24,
                                           1u << 22, 1u << 21, 0,        23};
   const bool own_steps = c.turn % 7 < 4;
+  const bool corrected = c.turn % 5 < 2 && zipml::Corrects(c.format);
   const uint32_t shifts = own_steps ? entries : 0;
-  std::vector<int32_t> model(entries + shifts + 2 * c.delay * sizes.batch);
+  const uint32_t corrections = corrected ? entries : 0;
+  std::vector<int32_t> model(entries + shifts + corrections + 2 * c.delay * sizes.batch);
   std::vector<int32_t> history(sizes.epochs * entries);
   for (uint32_t j = 0; j < shifts; ++j) model[entries + j] = j % (zipml::kMaxFeatureShift + 1);
   for (uint32_t j = 0; j < sizes.features; ++j) model[j] = Fixed(random, zipml::kModelFractionBits);
+  for (uint32_t j = 0; j < corrections; ++j) {
+    model[entries + shifts + j] = Fixed(random, zipml::kModelFractionBits);
+  }
   ZipmlArguments arguments = {};
   arguments.planes = data.words.data();
   arguments.labels = data.labels.data();
@@ -193,7 +198,11 @@ bool Train(const Case &c, const Sizes &sizes, const Data &data, bool hold, Rando
   arguments.sampling = c.sampling;
   arguments.epochs = hold ? 1 : sizes.epochs;
   arguments.delay = c.delay;
-  arguments.flags = (hold ? zipml::kFlagHold : 0u) | (own_steps ? zipml::kFlagFeatureSteps : 0u);
+  arguments.flags = (hold              ? +zipml::kFlagHold
+                     : c.turn % 6 == 5 ? +zipml::kFlagFrozen
+                                       : 0u) |
+                    (own_steps ? zipml::kFlagFeatureSteps : 0u) |
+                    (corrected ? zipml::kFlagCorrection : 0u);
   arguments.level_tables = c.format == zipml::kLevels ? sizes.features : 0;
   arguments.loss = c.turn % 4;
   arguments.range_log2 = c.turn % 3;

@@ -259,7 +259,7 @@ def test_a_bus_without_a_kernel(board, monkeypatch, word):
 @pytest.mark.parametrize(
     ("register", "value", "why"),
     [
-        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0004"),
+        ("version", 0x5A4D0001, "0x5a4d0001, this package 0x5a4d0005"),
         ("version", 0, "0x00000000"),
         ("capability", 0x01_07_0C_0D_0D_07_06_06, "max_batch 128, this package needs 256"),
         ("capability", 0x01_03_0C_0D_0D_08_06_06, "max_delay 3, this package needs 7"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import LOOPS, Case, force_loops, random_case, run_build, run_segments
-from tests.strategies import COUNTERS, SHIFTS, any_case, segmented_case
+from tests.strategies import CORRECTIONS, COUNTERS, SHIFTS, any_case, segmented_case
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.training import reference
@@ -210,6 +210,7 @@ def test_engine_is_exact_at_the_largest_sums_of_levels() -> None:
     l2=st.sampled_from([0.0, 0.03]),
     model_scale=st.sampled_from([0.0, 1.0, 100.0]),
     largest_shift=st.sampled_from(SHIFTS),
+    correction=st.sampled_from(CORRECTIONS),
 )
 @settings(max_examples=150, deadline=None)
 def test_engine_matches_reference_on_anything(**parameters: Any) -> None:
@@ -235,6 +236,7 @@ def test_segments_give_the_bits_of_one_piece(
         epochs=2,
         l2=0.1,
         value_format=value_format,
+        correction=1e-3 * (delay % 2),
     )
     whole = run_build(ENGINE, case.packed, case.plan, case.model)
     model, history, saturations = run_segments(ENGINE, case.packed, case.plan, case.model, blocks)
@@ -307,8 +309,9 @@ def test_updates_of_every_size_have_the_references_bits(
 ) -> None:
     """Small updates are made in 32 bits and others in 64: steps lead from one to the other.
 
-    Coefficients of a batch add up to 2^-34 and more, past the bound (2^-6) and past what
-    saturates; start models lie within, at and beyond what the narrow way allows.
+    Every other one has corrections that are as large. Coefficients of a batch add up to 2^-34 and
+    more, past the bound (2^-6) and past what saturates; start models lie within, at and beyond what
+    the narrow way allows.
     """
     for exponent in range(-20, 5, 2):
         case = random_case(
@@ -322,6 +325,7 @@ def test_updates_of_every_size_have_the_references_bits(
             step=2.0**exponent,
             model_scale=scale,
             largest_shift=largest_shift,
+            correction=2.0 ** min(exponent, -1) if exponent % 4 else 0.0,
         )
         check(case)
 
@@ -347,5 +351,6 @@ def test_every_step_of_a_feature_in_32_and_64_bits(
             step=2.0**exponent,
             model_scale=127.0,
             options={"feature_shifts": shifts},
+            correction=2.0 ** (exponent - bits) if bits < 8 else 0.0,
         )
         check(case)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import Case, random_case, run_build, run_segments
-from tests.strategies import COUNTERS, any_case, segmented_case
+from tests.strategies import CORRECTIONS, COUNTERS, any_case, segmented_case
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
@@ -62,6 +62,7 @@ def agree_at(boundaries, word_bits: int, bits: int, sampling: str, **options) ->
                 delay=delays[(turn + i) % 5],
                 l2=0.01 * (i % 2),
                 largest_shift=(0, 4, 0, CONFIG.max_feature_shift)[(turn + i) % 4],
+                correction=CORRECTIONS[(turn + i) % 3],
                 **{key: v(i) if callable(v) else v for key, v in options.items()},
             )
         )
@@ -201,6 +202,7 @@ def test_segments_equal_one_piece(delay: int, value_format: str) -> None:
         delay=delay,
         value_format=value_format,
         largest_shift=delay % 3,
+        correction=1e-3 * (delay % 2),
     )
     whole = run_build(KERNEL, case.packed, case.plan, case.model)
     for blocks in (1, 2, 4):

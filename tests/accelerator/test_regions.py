@@ -36,6 +36,13 @@ def test_regions_with_steps_of_features():
     assert held["model"] == (2 * 128 + 2 * 2 * 8) * 4
 
 
+def test_regions_with_corrections():
+    sizes = regions({**VALID, "flags": 8, "skip": 0, "pending": 0}, 64, "bitplanes")
+    assert sizes["model"] == 2 * 128 * 4
+    held = regions({**VALID, "flags": 13}, 64, "bitplanes")
+    assert held["model"] == (3 * 128 + 2 * 2 * 8) * 4
+
+
 def test_regions_of_float32():
     values = {**VALID, "bits": 32, "sampling": 0, "skip": 0, "pending": 0, "flags": 0}
     values |= {"block_stride": 16 * 25, "dither_offset": 0}

@@ -64,7 +64,7 @@ def edges(name):
         "delay": [0, 1, 3, 7, 8],
         "skip": [0, 2, 4, 5, 4095, (1 << 32) - 1],
         "pending": [0, 2, 3, 7, 8],
-        "flags": [0, 2, 3, 4, 5, 7, 8, 1 << 31],
+        "flags": [0, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 1 << 31],
         "loss": [0, 1, 2, 3, 4, 5],
         "degree": [0, 1, 7, 8, (1 << 32) - 1],
         "range_log2": [0, 6, 7],
@@ -89,7 +89,7 @@ def registers(draw):
     if draw(st.booleans()):  # independent samples and a polynomial go together
         values |= {"sampling": 3, "loss": 4, "degree": draw(st.sampled_from(edges("degree")))}
     if draw(st.booleans()):  # nothing that holds back rules other registers out
-        values |= {"flags": values["flags"] & 6, "skip": 0, "pending": 0}
+        values |= {"flags": values["flags"] & 30, "skip": 0, "pending": 0}
     if draw(st.booleans()):  # one table a feature, whatever number of them
         values["level_tables"] = values["features"]
     return values

@@ -64,6 +64,26 @@ def sums(lanes: int) -> str:
     return "\n".join([*lines, "endmodule"])
 
 
+def corrected(lanes: int) -> str:
+    """A sum of 48 bits, with its decay of 39 and then its correction of 32 bits."""
+    lines = [
+        f"module unit(input clk, input [{48 * lanes - 1}:0] sums,",
+        f"            input [{39 * lanes - 1}:0] decays,",
+        f"            input [{32 * lanes - 1}:0] corrections, output [{48 * lanes - 1}:0] all);",
+    ]
+    for i in range(lanes):
+        lines += [
+            f"  wire signed [47:0] a{i} = sums[{48 * i + 47}:{48 * i}];",
+            f"  wire signed [38:0] b{i} = decays[{39 * i + 38}:{39 * i}];",
+            f"  wire signed [31:0] c{i} = corrections[{32 * i + 31}:{32 * i}];",
+            f"  reg signed [47:0] d{i}, e{i}; reg signed [31:0] f{i};",
+            f"  assign all[{48 * i + 47}:{48 * i}] = e{i};",
+            f"  always @(posedge clk) begin d{i} <= a{i} + b{i}; f{i} <= c{i};",
+            f"    e{i} <= d{i} + (f{i} <<< 4); end",
+        ]
+    return "\n".join([*lines, "endmodule"])
+
+
 def product(a: int, b: int) -> str:
     return (
         f"module unit(input clk, input signed [{a - 1}:0] a, input signed [{b - 1}:0] b,\n"
@@ -91,6 +111,8 @@ def synthesized(source: str, folder: Path) -> Cost:
     [
         (dot_products, total(times(LANES, signed(32)), tree(LANES, 33), add(55))),
         (sums, times(LANES, total(mux(41), add(48), mux(48)))),
+        # and a register of the correction's, which waits for the decay
+        (corrected, times(LANES, total(times(2, add(48)), Cost(0, 32)))),
     ],
 )  # fmt: skip
 def test_lanes_are_as_large_as_counted(

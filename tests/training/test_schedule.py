@@ -148,7 +148,7 @@ def test_cycles_of_a_segment_are_the_engines(
         load_build("engine"), case.packed, case.plan, case.model, skip=skip, hold=hold
     )
     expected = run_cycles(
-        case.packed.layout, case.plan, 1, skip=skip, hold=hold, feature_steps=own_steps
+        case.packed.layout, case.plan, 1, skip=skip, hold=hold, vectors=int(own_steps)
     )
     assert outcome.registers["modelled_cycles"] == expected
 
@@ -170,7 +170,7 @@ def test_timeline_ends_with_the_engine(
         epochs=epochs,
         largest_shift=int(own_steps),
     )
-    spans = timeline(case.packed.layout, case.plan, epochs, feature_steps=own_steps)
+    spans = timeline(case.packed.layout, case.plan, epochs, vectors=int(own_steps))
     outcome = run_build(load_build("engine"), case.packed, case.plan, case.model)
     assert spans[-1].end == outcome.registers["modelled_cycles"]
     reads = [span for span in spans if span.what == "read"]

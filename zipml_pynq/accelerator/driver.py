@@ -44,6 +44,7 @@ from zipml_pynq.accelerator.interface import (
 from zipml_pynq.accelerator.loaded import Loaded, replaced_unseen
 from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.power import PowerMeter
+from zipml_pynq.accelerator.refine import refined
 from zipml_pynq.accelerator.regions import regions
 from zipml_pynq.accelerator.remote import (
     DEVICE_ERRORS,
@@ -488,6 +489,7 @@ class SgdDriver(pynq.DefaultIP):
         until: Callable[[NDArray[np.float64]], bool] | None = None,
         allow_divergence: bool = False,
         judge: bool = True,
+        refine: Any = None,
         **options: Any,
     ) -> TrainResult:
         """Train a linear model on the device.
@@ -502,7 +504,9 @@ class SgdDriver(pynq.DefaultIP):
         packed : PackedDataset
             The samples, packed for the width and format of the overlay's kernel.
         plan : Plan, optional
-            From :func:`zipml_pynq.training.make_plan.make_plan`; by default made from ``options``.
+            From :func:`zipml_pynq.training.make_plan.make_plan`; by default made from ``options``,
+            with the defaults that the estimators have (:mod:`zipml_pynq.training.defaults`): a
+            step that falls linearly, steps of features, a penalty.
         model : array_like, shape (features,), optional
             Start: floats in normalized units, or int32 fixed point. By default 0.
         timeout : float, optional
@@ -522,9 +526,15 @@ class SgdDriver(pynq.DefaultIP):
             Warn about a model that ended far out instead of raising.
         judge : bool
             False: hand back whatever comes out. For parts of a training that are judged together.
+        refine : True, array_like or Refine, optional
+            Go on from the model of the plan to the optimum of the values themselves, in rounds of
+            the plan's bits (docs/refinement.md): by the raw samples that are given, or, if True, by
+            the planes of the most bits that are stored.
+            :class:`zipml_pynq.training.refinement.Refine` has more to choose. The model and its
+            history in ``result`` are those of the whole.
         **options
             What :func:`zipml_pynq.training.make_plan.make_plan` takes: epochs, bits, sampling,
-            batch, step, schedule, l2, delay.
+            batch, step, schedule, l2, delay, feature_shifts.
 
         Returns
         -------
@@ -570,4 +580,12 @@ class SgdDriver(pynq.DefaultIP):
         finally:
             self.release(buffers)
             self._in_use = []
+        if refine is not None and refine is not False:
+
+            def again(
+                packed: PackedDataset, plan: Plan, model: NDArray[np.int32] | None
+            ) -> TrainResult:
+                return self.train(packed, plan, model=model, timeout=timeout, judge=False)
+
+            result = refined(again, packed, plan, result, refine)
         return judged(result, packed, plan, start, allow_divergence) if judge else result

@@ -137,5 +137,5 @@ def _key(packed: PackedDataset, plan: Plan) -> Hashable:
     return (
         *(None if array is None else (array.ctypes.data, array.shape) for array in arrays),
         *(plan.bits, plan.sampling, plan.batch, plan.delay, plan.derivative.numbers.tobytes()),
-        *(plan.feature_shifts is None, plan.orders is None),
+        *(plan.feature_shifts is None, plan.correction is None, plan.orders is None, plan.frozen),
     )

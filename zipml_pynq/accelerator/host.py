@@ -23,6 +23,7 @@ from zipml_pynq.accelerator.contract import (
     report,
 )
 from zipml_pynq.accelerator.interface import check_build
+from zipml_pynq.accelerator.refine import refined
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.layout import FORMAT_CODES
 from zipml_pynq.data.packed import PackedDataset
@@ -78,6 +79,7 @@ class HostDriver:
         until: Callable[[NDArray[np.float64]], bool] | None = None,
         allow_divergence: bool = False,
         judge: bool = True,
+        refine: Any = None,
         **options: Any,
     ) -> TrainResult:
         """Train a linear model; see :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
@@ -122,6 +124,14 @@ class HostDriver:
             if until is not None and until(run.history[epoch - 1] / MODEL_ONE):
                 break
         result = run.result(epoch)
+        if refine is not None and refine is not False:
+
+            def again(
+                packed: PackedDataset, plan: Plan, model: NDArray[np.int32] | None
+            ) -> TrainResult:
+                return self.train(packed, plan, model=model, judge=False)
+
+            result = refined(again, packed, plan, result, refine)
         return judged(result, packed, plan, start, allow_divergence) if judge else result
 
     def train_drawn(
@@ -217,11 +227,11 @@ class _HostRun:
         layout = packed.layout
         self.driver, self.plan, self.layout = driver, plan, layout
         self.entries = layout.chunks * layout.lanes
-        shifts = 0 if plan.feature_shifts is None else self.entries
-        self.model = np.zeros(self.entries + shifts, dtype=np.int32)
+        behind = plan.vectors_behind
+        self.model = np.zeros((1 + len(behind)) * self.entries, dtype=np.int32)
         self.model[: layout.features] = start
-        if plan.feature_shifts is not None:
-            self.model[self.entries : self.entries + layout.features] = plan.feature_shifts
+        for number, vector in enumerate(behind, 1):
+            self.model[number * self.entries :][: layout.features] = vector
         self.padded = np.empty((plan.epochs, self.entries), dtype=np.int32)
         self.schedule = plan.schedule_table()
         # kept here for as long as the engine may read them

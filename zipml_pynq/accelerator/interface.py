@@ -113,7 +113,8 @@ _POINTERS: tuple[Argument, ...] = (
         "int32_t *",
         "read-write",
         VECTORS_BUNDLE,
-        "chunks * lanes entries, with a flag as many shifts, then pending coefficients",
+        "chunks * lanes entries, with flags as many shifts and corrections, then pending "
+        "coefficients",
     ),
     _pointer(
         "history", "int32_t *", "write", VECTORS_BUNDLE, "the model after every epoch, one row each"
@@ -162,7 +163,9 @@ _SCALARS: tuple[Argument, ...] = (
         "flags",
         "bit 0, hold: leave the last `delay` batches pending for the next call; bit 1, weights: "
         "labels come in pairs with weights; bit 2, feature steps: behind the model's entries are "
-        "log2 of each feature's step over the run's",
+        "log2 of each feature's step over the run's; bit 3, correction: behind these is what every "
+        "update adds to each feature's gradient; bit 4, frozen: dot products read the start model "
+        "throughout",
     ),
     _scalar(
         "loss",

@@ -24,7 +24,7 @@ def regions(registers: Mapping[str, int], word_bits: int, value_format: str) -> 
     sizes = {
         "planes": ((e.blocks - 1) * r["block_stride"] + block) * (word_bits // 8),
         "labels": e.blocks * r["block_samples"] * 4 * label_columns(r["flags"]),
-        "model": (e.entries + e.shifts + 2 * max(r["pending"], e.held) * r["batch"]) * 4,
+        "model": ((1 + e.vectors) * e.entries + 2 * max(r["pending"], e.held) * r["batch"]) * 4,
         "history": 0 if hold else r["epochs"] * e.entries * 4,
         "schedule": r["epochs"] * 4 * SCHEDULE_COLUMNS,
         "derivative": e.derivatives * 4,

@@ -16,7 +16,7 @@ from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError, OutOfDeviceMemoryError
 from zipml_pynq.training.plan import SCHEDULE_COLUMNS, Plan
-from zipml_pynq.training.result import TrainResult
+from zipml_pynq.training.result import LARGEST, TrainResult
 from zipml_pynq.training.schedule import full_bytes
 
 #: A call keeps at most so many bytes of history on the device (but at least one epoch).
@@ -121,9 +121,8 @@ class Training:
         self.buffers = buffers
         self.layout = streamed_layout(packed.layout, plan)
         self.entries = self.layout.chunks * self.layout.lanes
-        shifts = 0 if plan.feature_shifts is None else self.entries
-        pairs = plan.delay * plan.batch
-        self.model = self._allocate(self.entries + shifts + 2 * pairs, "model")
+        behind = len(plan.vectors_behind) * self.entries + 2 * plan.delay * plan.batch
+        self.model = self._allocate(self.entries + behind, "model")
         group = max(1, min(plan.epochs, HISTORY_BYTES // (4 * self.entries)))
         self.history = self._allocate((group, self.entries), "history")
         self.schedule = self._allocate((group, SCHEDULE_COLUMNS), "schedule")
@@ -146,8 +145,10 @@ class Training:
             to_device(derivative)
             self.constants["derivative"] = derivative
         self.slots, capacity = self._allocate_slots()
+        # whatever the batches before it do, a batch finds a frozen model as it was
+        delay = 0 if plan.frozen else plan.delay
         self.segments = segments(
-            self.layout.samples, self.layout.block_samples, plan.batch, plan.delay, capacity
+            self.layout.samples, self.layout.block_samples, plan.batch, delay, capacity
         )
         self._check_segments()
         if redraw is not None or progress is not None or len(self.segments) > 1:
@@ -163,6 +164,8 @@ class Training:
         # epochs of a call: one order each
         self.group = self.most if plan.one_order else 1
         self.totals = Totals()
+        self.changed: Any = 0  # of a frozen model, by the segments so far
+        self.segments_done = 0
 
     def _check_segments(self) -> None:
         """What a data set that is trained in segments rules out."""
@@ -242,7 +245,7 @@ class Training:
 
     def _start(self, call: Call, slot: Slot) -> None:
         flags = self.constants["flags"]
-        if call.segment.hold:
+        if call.segment.hold and not self.plan.frozen:
             flags |= CONFIG.flag_hold
         if self.packed.weights is not None:
             flags |= CONFIG.flag_weights
@@ -286,8 +289,8 @@ class Training:
         model = self.model.view(np.ndarray)
         model[:] = 0
         model[:features] = start
-        if self.plan.feature_shifts is not None:
-            model[self.entries : self.entries + features] = self.plan.feature_shifts
+        for number, vector in enumerate(self.plan.vectors_behind, 1):
+            model[number * self.entries :][:features] = vector
         to_device(self.model)
         history = np.empty((self.plan.epochs, features), np.int32)
         calls = self._calls()
@@ -299,9 +302,13 @@ class Training:
             upcoming = self._next(calls, number + 1)
             self.driver.wait(self.timeout)
             self._account()
+            if self.plan.frozen and len(self.segments) > 1:
+                self._add_up(start)
             if not call.segment.hold:
                 from_device(self.history)
                 rows = self.history.view(np.ndarray)[: call.epochs, :features]
+                if self.plan.frozen:
+                    rows = model[None, :features]
                 history[call.epoch : call.epoch + call.epochs] = rows
                 report(self.progress, call.epoch + call.epochs, self.plan.epochs)
                 if until is not None and until(rows[0] / MODEL_ONE):
@@ -318,6 +325,16 @@ class Training:
             fetched_bytes=totals["refetched"] * full_bytes(self.layout),
             **totals,
         )
+
+    def _add_up(self, start: NDArray[np.int32]) -> None:
+        """Put what the segments so far changed a frozen model by behind the last one, else back."""
+        from_device(self.model)
+        model = self.model.view(np.ndarray)[: len(start)]
+        self.changed += model.astype(np.int64) - start
+        self.segments_done += 1
+        done = self.segments_done == len(self.segments)
+        model[:] = np.clip(start + self.changed, -LARGEST, LARGEST) if done else start
+        to_device(self.model)
 
     def _account(self) -> None:
         results = self.driver.read_results()

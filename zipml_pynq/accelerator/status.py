@@ -8,6 +8,14 @@ from zipml_pynq.constants import CONFIG, LIMITS
 from zipml_pynq.training.extent import extent
 from zipml_pynq.training.schedule import overlap
 
+#: All that the ``flags`` register may hold.
+FLAGS = (
+    CONFIG.flag_hold
+    | CONFIG.flag_weights
+    | CONFIG.flag_feature_steps
+    | CONFIG.flag_correction
+    | CONFIG.flag_frozen
+)
 #: Meaning of the ``status`` register: the register at fault, and what is allowed.
 STATUS: dict[int, tuple[str, str]] = {
     CONFIG.status_samples: ("samples", "at least 1"),
@@ -25,8 +33,8 @@ STATUS: dict[int, tuple[str, str]] = {
     CONFIG.status_partial: (
         "flags",
         "hold, skip and pending need epochs = 1, pending <= delay, skip below the batches of a "
-        "block, a batch that is neither skipped nor pending, blocks in their order, and with a "
-        "quantized model a delay of at most 1",
+        "block, a batch that is neither skipped nor pending, blocks in their order, no frozen "
+        "model, and with a quantized one a delay of at most 1; no correction on the float32 kernel",
     ),
     CONFIG.status_loss: (
         "loss",
@@ -97,7 +105,9 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         return CONFIG.status_order
     partial = r["flags"] & CONFIG.flag_hold or r["pending"] or r["skip"]
     if (
-        r["flags"] & ~(CONFIG.flag_hold | CONFIG.flag_weights | CONFIG.flag_feature_steps)
+        r["flags"] & ~FLAGS
+        or (floats and r["flags"] & CONFIG.flag_correction)
+        or (partial and r["flags"] & CONFIG.flag_frozen)
         or (partial and (r["first_block"], r["block_step"]) != (0, 1))
         or (partial and r["model_bits"] and r["delay"] > 1)
         or (partial and r["epochs"] != 1)

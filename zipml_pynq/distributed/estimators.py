@@ -49,7 +49,8 @@ PARAMETERS = """\
         As of the estimators of ``zipml_pynq``; ``bits`` is one number, ``levels`` "auto",
         "uniform" or "optimal", from histograms.
     feature_steps, average, shuffle, n_iter_no_change, random_state, verbose
-        The same. ``shuffle`` is within shards.
+        The same. ``shuffle`` is within shards; where training stops by ``tol``, the step stays
+        constant, and the model is the mean of those after the later half of the rounds.
     shards : int or "auto", default="auto"
         Parts of the data that are trained on side by side. The model depends on it, and not on the
         number of workers; "auto" is as many as there are accelerators now, and at most as many as
@@ -341,7 +342,7 @@ class _Watch:
         objectives: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         sizes: NDArray[np.float64],
     ) -> None:
-        self._averages = bool(estimator.average)
+        self._averages = estimator._averages
         self._ends = {stop for _, stop in stretches(0, len(rounds), [])}
         self.stopped = False
 
@@ -360,7 +361,7 @@ class _Watch:
 
     def course(self, history: NDArray[np.int32], number: int) -> Course:
         """Of one model."""
-        return Course(self._averages, [history[:, number]])
+        return Course(self._averages, history=[history[:, number]])
 
     def __call__(self, history: NDArray[np.int32]) -> bool:
         if len(history) not in self._ends:
@@ -410,7 +411,7 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
-        average: bool = True,
+        average: bool | str = "auto",
         shuffle: bool = True,
         n_iter_no_change: int = 5,
         random_state: Any = None,
@@ -466,7 +467,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
-        average: bool = True,
+        average: bool | str = "auto",
         shuffle: bool = True,
         n_iter_no_change: int = 5,
         class_weight: Any = None,

@@ -24,7 +24,8 @@ from zipml_pynq.training.step import second_moments, shifts_from
 
 
 def _moments(source: Any, model: int, bits: int, sampling: str) -> Any:
-    return second_moments(opened(source)[model], bits, sampling)
+    packed = opened(source)[model]
+    return packed.layout.samples, *second_moments(packed, bits=bits, sampling=sampling)
 
 
 def _plan(source: Any, model: int, options: dict[str, Any]) -> Plan:
@@ -93,10 +94,10 @@ def common_plans(
         own = dict(options)
         if own.get("feature_shifts") == "auto":
             found = cluster.each(_moments, model, own["bits"], own["sampling"])
-            rows = np.array([r for _, _, r in found], dtype=np.float64)
+            samples = np.array([count for count, _, _ in found], dtype=np.float64)
             seen, noisy = (
-                np.tensordot(rows / rows.sum(), np.stack(parts), 1)
-                for parts in ([s for s, _, _ in found], [n for _, n, _ in found])
+                np.tensordot(samples / samples.sum(), np.stack(own_of), 1)
+                for own_of in ([s for _, s, _ in found], [n for _, _, n in found])
             )
             own["feature_shifts"] = shifts_from(seen, noisy, l2=own["l2"])
         if own["step"] == "auto":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,7 @@ class Outcome:
     def result(self, model: int = 0) -> DistributedResult:
         """That of one model; counters are those of all."""
         history = self.history[:, model]
+        counters: dict[str, Any] = self.counters
         return DistributedResult(
             model=history[-1] / MODEL_ONE,
             model_fixed=history[-1].copy(),
@@ -83,5 +85,5 @@ class Outcome:
             bytes_received=self.bytes_received,
             slow_workers=self.slow_workers,
             redone=self.redone,
-            **self.counters,
+            **counters,
         )

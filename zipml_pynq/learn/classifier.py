@@ -83,7 +83,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
-        average: bool = True,
+        average: bool | str = "auto",
         redraw: bool | str = "auto",
         shuffle: bool | str = True,
         early_stopping: bool = False,

@@ -33,6 +33,7 @@ from zipml_pynq.learn.sklearn import (
     safe_sparse_dot,
     validate_data,
 )
+from zipml_pynq.training.defaults import FEATURE_SHIFTS, latest_cooling, penalty_of
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 
@@ -68,6 +69,7 @@ class ZipMLEstimator(ModelFiles):
             "loss": self.loss,
             "approximation": self.approximation,
             "degree": self.degree,
+            "small_l2": self.alpha == "auto",
             "model_bits": self.model_bits,
             "gradient_bits": self.gradient_bits,
             "model_range": self.model_range,
@@ -91,7 +93,7 @@ class ZipMLEstimator(ModelFiles):
                 fresh=fresh,
                 shuffle=shuffle,
                 seed=seed,
-                feature_shifts="auto" if self.feature_steps else None,
+                feature_shifts=FEATURE_SHIFTS if self.feature_steps else None,
             )
 
         fresh, shuffle = data.draws.fresh, self._shuffles_blocks(data)
@@ -140,12 +142,17 @@ class ZipMLEstimator(ModelFiles):
         if self.tol is not None and len(epochs) > 1:
             watched = data.validation or data.train
             stopper = Stopper(
-                lambda models: objectives(watched, models), size, self.tol, self.n_iter_no_change
+                lambda models: objectives(watched, models),
+                size,
+                self.tol,
+                self.n_iter_no_change,
+                times=1 if self._cools else 2,
             )
         if plans is None:
             plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
         model = start if len(course) == 0 else course.history[-1][-1]
-        return Trainee(packed, plans, objectives, left, size, course, model, stopper)
+        cools = stopper is not None and self._cools
+        return Trainee(packed, plans, objectives, left, size, course, model, stopper, cools)
 
     def _train(
         self,
@@ -161,10 +168,15 @@ class ZipMLEstimator(ModelFiles):
         named = epochs[1 : max(1, len(self._stored_bits()) - epochs.start)]
         changes = [e for e in named if self._bits_of(e) != self._bits_of(e - 1)]
         active = trainees
-        for first, stop in stretches(epochs.start, epochs.stop, changes):
+        latest = None
+        if any(one.cools for one in trainees):
+            latest = max(latest_cooling(epochs.stop), *changes, epochs.start + 1)
+            latest = latest if latest < epochs.stop else None
+        for first, stop in stretches(epochs.start, epochs.stop, changes, latest):
             if first in changes:
                 for one in active:
                     one.course.precision_changes()
+            stop = min(stop, max(one.end or stop for one in active))
             bits = self._bits_of(first)
             for begin, end in data.draws.pieces(first, stop):
                 data.draws.make(begin, end, each)
@@ -177,9 +189,10 @@ class ZipMLEstimator(ModelFiles):
                     stop=end,
                     progress=progress,
                 )
-                each(train, active)
+                each(train, [one for one in active if one.end is None or one.end > begin])
             if not any(c >= stop for c in changes):
-                ended = each(Trainee.ends, active)
+                ends = partial(Trainee.ends, done=stop, latest=latest, last=epochs.stop)
+                ended = each(ends, active)
                 active = [one for one, end in zip(active, ended, strict=True) if not end]
             if not active:
                 break
@@ -294,9 +307,7 @@ class ZipMLEstimator(ModelFiles):
         """The same from the features' second moments, and the samples that count."""
         if self.alpha != "auto":
             return float(self.alpha)
-        columns = second_moments[: len(second_moments) - int(self.fit_intercept)]
-        live = columns[columns > 0]  # of draws, a column of zeros may be below
-        return float(live.mean()) / samples if live.size else 0.0
+        return penalty_of(second_moments[: len(second_moments) - int(self.fit_intercept)], samples)
 
     def _train_all(
         self,
@@ -311,7 +322,7 @@ class ZipMLEstimator(ModelFiles):
         plans: dict[int, Plan] | None = None
 
         def trainee(number: int) -> Trainee:
-            course = Course(bool(self.average))
+            course = Course(self._averages)
             if go_on:
                 course = self.__dict__.get("_courses", {}).get(number, course)
             start = self.model_[number] if go_on else None

@@ -17,6 +17,7 @@ from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.sklearn import (
     BaseEstimator,
 )
+from zipml_pynq.training.defaults import schedule_of
 from zipml_pynq.training.make_plan import SCHEDULES
 
 #: How values are drawn, and read: parameters of :func:`pack` and :func:`make_plan`.
@@ -67,15 +68,17 @@ PARAMETERS = """\
         holds no more.
     eta0 : "auto" or float, default="auto"
         Step of the first epoch in normalized units.
-    learning_rate : {"auto", "constant", "inverse", "decay"} or callable, default="auto"
-        Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`.
-        "auto" is constant; with a polynomial, which grows beyond its range, inverse.
+    learning_rate : {"auto", "constant", "linear", "inverse", "decay"} or callable, default="auto"
+        Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`. "auto" is
+        constant until little is left to gain, and then falls linearly to nothing in half as many
+        epochs more; without ``tol`` linear; constant for a warm start, ``partial_fit`` and a
+        quantized gradient; with a polynomial, which grows beyond its range, inverse.
     feature_steps : bool, default=True
         Features of smaller second moment take larger steps, by powers of two, as if columns were
         standardized: :func:`zipml_pynq.training.step.auto_shifts`.
-    average : bool, default=True
-        The model is the mean of the models at the ends of the later half of the epochs. False: that
-        of the last epoch.
+    average : bool or "auto", default="auto"
+        The model is the mean of the models at the ends of the later half of the epochs, or that of
+        the last one. "auto": the mean where the step stays constant to the end.
     redraw : bool or "auto", default="auto"
         Pack raw samples anew for every epoch, in another order and with a new draw of every value,
         so that the noise of quantization averages out; packed ones get another order alone. "auto"
@@ -154,7 +157,7 @@ class Parameters(BaseEstimator):
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
-        average: bool = True,
+        average: bool | str = "auto",
         redraw: bool | str = "auto",
         shuffle: bool | str = True,
         early_stopping: bool = False,
@@ -221,15 +224,15 @@ class Parameters(BaseEstimator):
             "early_stopping",
             "warm_start",
             "feature_steps",
-            "average",
         ):
             check_flag(name, getattr(self, name))
         if not isinstance(self.shuffle, bool | np.bool_) and self.shuffle != "epochs":
             raise ArgumentError(
                 f"shuffle was {self.shuffle!r}; allowed are True, False and 'epochs'"
             )
-        if self.redraw != "auto":
-            check_flag("redraw", self.redraw)
+        for name in ("redraw", "average"):
+            if getattr(self, name) != "auto":
+                check_flag(name, getattr(self, name))
         if self.alpha != "auto":
             check_positive("alpha", self.alpha, zero=True)
         if self.eta0 != "auto":
@@ -292,7 +295,20 @@ class Parameters(BaseEstimator):
     def _schedule(self) -> str | Callable[[int], float]:
         if self.learning_rate != "auto":
             return self.learning_rate
-        return "inverse" if self.approximation == "chebyshev" else "constant"
+        known = schedule_of(self.approximation)
+        open_ended = self.tol is not None or self.warm_start
+        return "constant" if open_ended and known == "linear" else known
+
+    @property
+    def _cools(self) -> bool:
+        """Whether the step falls to nothing at the end, when that has come."""
+        falls = self.learning_rate == "auto" and self._schedule == "constant"
+        return falls and not self.warm_start and not self.gradient_bits
+
+    @property
+    def _averages(self) -> bool:
+        """Whether the model is a mean over epochs, where the step does not fall."""
+        return self._schedule == "constant" if self.average == "auto" else bool(self.average)
 
     def _bits_of(self, epoch: int) -> int:
         bits = self._stored_bits()

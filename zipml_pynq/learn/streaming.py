@@ -165,7 +165,8 @@ class StreamingEstimator(ZipMLEstimator):
                 curvature=bend,
             )
             step = min(batch * STEP_SHARE / (bend * size), stable)
-        if self._schedule != "constant":
+        polynomial = self.approximation == "chebyshev"
+        if self.learning_rate != "auto" or polynomial:  # a stream has no end to fall to
             step = step_sizes(step, self._schedule, calls + 1)[-1]
         return self._plan(
             packed,

@@ -14,7 +14,7 @@ class Extent:
     """Sizes that follow from the scalar registers: of the data, and of every memory region.
 
     ``cells`` of a sample are what is trained on in a cycle each, in so many ``passes`` over them;
-    ``shifts`` lie behind the model's entries, as many or none.
+    ``vectors`` of as many entries as the model's lie behind it.
     """
 
     lanes: int
@@ -26,7 +26,7 @@ class Extent:
     level_count: int
     full_words: int
     derivatives: int
-    shifts: int
+    vectors: int
     blocks: int
     batches: int
     held: int
@@ -61,7 +61,9 @@ def extent(registers: Mapping[str, int], word_bits: int, value_format: str) -> E
             CONFIG.loss_table: CONFIG.derivative_table + 1,
             CONFIG.loss_polynomial: r["degree"] + 1,
         }.get(r["loss"], 0),
-        shifts=chunks * lanes if r["flags"] & CONFIG.flag_feature_steps else 0,
+        vectors=sum(
+            bool(r["flags"] & flag) for flag in (CONFIG.flag_feature_steps, CONFIG.flag_correction)
+        ),
         level_count=(1 << (r["bits"] - 1)) + 1 if value_format == "levels" else 0,
         blocks=-(-r["samples"] // r["block_samples"]),
         batches=batches,
@@ -88,5 +90,5 @@ def cycles_bound(registers: Mapping[str, int], word_bits: int, value_format: str
     if e.full_words:  # every sample may be fetched again, and every slot drains the pipeline
         epoch += r["samples"] * (e.full_words + CONFIG.memory_latency + CONFIG.residual_latency)
         epoch += slots * (CONFIG.pipeline_depth + turns)
-    vectors = e.entries + e.shifts + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
+    vectors = (1 + e.vectors) * e.entries + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
     return int(r["epochs"] * epoch + 4 * (vectors + CONFIG.draw_latency))

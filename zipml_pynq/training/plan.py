@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG, LIMITS, SAMPLING_CODES
 from zipml_pynq.data.checks import check_int
@@ -72,6 +72,13 @@ class Plan:
     feature_shifts : ndarray of uint8, shape (features,), optional
         Log2 of the step of each feature over ``step``, 0..``CONFIG.max_feature_shift``; its decay
         is as many times as strong, too. By default all features have the same step.
+    correction : ndarray of int32, shape (features,), optional
+        What every update adds to each feature's gradient, step included, with
+        ``CONFIG.correction_fraction_bits`` fraction bits; see :meth:`corrected`. By default
+        nothing.
+    frozen : bool
+        Dot products read the start model throughout, and what comes out is the start model less
+        the steps of all batches there: the gradient over the whole set.
     first_epoch : int
         Epochs that were trained before, see :meth:`part`: the random numbers on chip go on from
         there.
@@ -96,6 +103,8 @@ class Plan:
     seed: int = 0
     orders: NDArray[np.uint32] | None = None
     feature_shifts: NDArray[np.uint8] | None = None
+    correction: NDArray[np.int32] | None = None
+    frozen: bool = False
     first_epoch: int = 0
 
     def part(self, first: int, stop: int) -> Plan:
@@ -114,6 +123,64 @@ class Plan:
             first_epoch=self.first_epoch + first,
             **{name: a[first:stop] for name, a in columns.items() if a is not None},
         )
+
+    def cooled(self, first: int, stop: int) -> Plan:
+        """The same with a step that falls linearly from epoch ``first`` on, to nothing at ``stop``.
+
+        Not for a quantized gradient, whose range goes with the step.
+        """
+        check_int("first", first, 0, self.epochs - 1)
+        check_int("stop", stop, first + 1, self.epochs)
+        if self.gradient_bits:
+            raise ArgumentError(
+                f"gradient_bits was {self.gradient_bits}; a plan of another step has other ranges"
+            )
+        factors = np.ones(self.epochs)
+        factors[first:stop] = np.linspace(1, 0, stop - first + 1, endpoint=False)[1:]
+
+        def fewer(registers: NDArray[np.uint32], least: int) -> NDArray[np.uint32]:
+            return np.maximum(np.rint(registers * factors), least).astype(np.uint32)
+
+        negative = self.negative_steps
+        return replace(
+            self,
+            step=self.step * factors,
+            steps=fewer(self.steps, 1),
+            negative_steps=None if negative is None else fewer(negative, 1),
+            decays=fewer(self.decays, 0),
+        )
+
+    def corrected(self, gradient: ArrayLike) -> Plan:
+        """This plan with a vector added to the gradient of every batch.
+
+        Parameters
+        ----------
+        gradient : array_like of float, shape (features,)
+            In normalized units.
+
+        Raises
+        ------
+        ArgumentError
+            The step is not the same in every epoch, or the vector times the step does not fit.
+        """
+        if np.any(self.step != self.step[0]):
+            raise ArgumentError(
+                f"step was {self.step.min():g} to {self.step.max():g}; a correction holds for one "
+                "step: make a plan of each epoch with part"
+            )
+        one = 2.0**CONFIG.correction_fraction_bits
+        exact = np.rint(self.step[0] * np.asarray(gradient, dtype=np.float64) * one)
+        if not np.all(np.abs(exact) <= LARGEST_CORRECTION):
+            raise ArgumentError(
+                f"gradient held {np.abs(gradient).max():g} at step {self.step[0]:g}; allowed is "
+                f"gradient * step < {(LARGEST_CORRECTION + 1) / one:g}, and no NaN"
+            )
+        return replace(self, correction=exact.astype(np.int32))
+
+    @property
+    def vectors_behind(self) -> list[NDArray[np.integer]]:
+        """What lies behind the model in its memory, each (features,): shifts, corrections."""
+        return [v for v in (self.feature_shifts, self.correction) if v is not None]
 
     @property
     def degree(self) -> int:
@@ -149,6 +216,10 @@ class Plan:
             )
         check_int("epochs", epochs, 1, CONFIG.max_epochs)
         check_int("delay", self.delay, 0, CONFIG.max_delay)
+        if self.frozen and epochs != 1:
+            raise ArgumentError(f"epochs was {epochs}; a frozen model allows 1")
+        if self.frozen and self.l2 != 0:
+            raise ArgumentError(f"l2 was {self.l2:g}; a frozen model allows 0: l2 * x is known")
         limits = LIMITS[layout.value_format]
         self._check_loss(layout)
         over = passes(layout, self.bits, self.sampling, self.degree)
@@ -171,6 +242,7 @@ class Plan:
                 raise ArgumentError(f"{name} had shape {column.shape}; allowed is ({epochs},)")
         self._check_orders(layout)
         self._check_shifts(layout)
+        self._check_correction(layout)
 
     def _check_loss(self, layout: Layout) -> None:
         polynomial = self.degree > 0
@@ -233,6 +305,21 @@ class Plan:
                 f"feature_shifts held {shifts.max()}; allowed are 0..{CONFIG.max_feature_shift}"
             )
 
+    def _check_correction(self, layout: Layout) -> None:
+        correction = self.correction
+        if correction is None:
+            return
+        if layout.value_format == "float32":
+            raise ArgumentError(
+                "the plan has a correction; the float32 kernel takes none, and values at full "
+                "precision need none"
+            )
+        if correction.shape != (layout.features,) or correction.dtype != np.int32:
+            raise ArgumentError(
+                f"correction had shape {correction.shape} and type {correction.dtype}; allowed is "
+                f"({layout.features},) of int32"
+            )
+
     def registers(self, layout: Layout) -> dict[str, int]:
         """The scalar registers of a run over the whole of ``layout``."""
         floats = layout.value_format == "float32"
@@ -249,7 +336,7 @@ class Plan:
             "delay": self.delay,
             "skip": 0,
             "pending": 0,
-            "flags": 0 if self.feature_shifts is None else CONFIG.flag_feature_steps,
+            "flags": self._flags(),
             "loss": self.derivative.code,
             "degree": self.degree,
             "range_log2": self.derivative.range_log2,
@@ -264,6 +351,16 @@ class Plan:
         if layout.level_tables:
             registers["level_tables"] = layout.level_tables
         return registers
+
+    def _flags(self) -> int:
+        flags = 0
+        if self.feature_shifts is not None:
+            flags |= CONFIG.flag_feature_steps
+        if self.correction is not None:
+            flags |= CONFIG.flag_correction
+        if self.frozen:
+            flags |= CONFIG.flag_frozen
+        return flags
 
     @property
     def one_order(self) -> bool:
@@ -293,5 +390,7 @@ def samplings(layout: Layout) -> tuple[str, ...]:
     return ("single",) if layout.value_format == "float32" else SAMPLINGS[layout.sampling]
 
 
+#: Magnitude of a correction's word.
+LARGEST_CORRECTION = (1 << 31) - 1
 #: Words of an epoch in the schedule: step, step of negative labels, decay, gradient's shift.
 SCHEDULE_COLUMNS = 4

@@ -283,10 +283,16 @@ class _Run:
         up = np.zeros_like(x)
         if self.plan.feature_shifts is not None:
             up = self.plan.feature_shifts.astype(np.int64)
-        return self.saturate(x - round_scaled(gradient + shrink, shift, up))
+        change = gradient + shrink
+        if self.plan.correction is not None:
+            more = self.gradient_bits - CONFIG.correction_fraction_bits
+            change = change + (self.plan.correction.astype(np.int64) << more)
+        return self.saturate(x - round_scaled(change, shift, up))
 
-    def seen(self, x: IntArray, update: int) -> IntArray:
-        """The model as dot products see it after an update."""
+    def seen(self, x: IntArray, update: int, before: IntArray | None = None) -> IntArray:
+        """The model as dot products see it after an update; ``before`` if it is frozen."""
+        if self.plan.frozen and before is not None:
+            return before
         bits = self.plan.model_bits
         if bits == 0:
             return x
@@ -335,14 +341,14 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
                 if len(pending) > plan.delay:
                     rows, c = pending.pop(0)
                     x = run.updated(x, run.gradient(rows, c), epoch, update)
-                    seen = run.seen(x, update)
+                    seen = run.seen(x, update, seen)
                     update += 1
                 rows = slice(first, min(first + plan.batch, end))
                 pending.append((rows, run.batch(rows, seen, epoch)))
             fetched.append(run.refetched - before)
         for rows, c in pending:
             x = run.updated(x, run.gradient(rows, c), epoch, update)
-            seen = run.seen(x, update)
+            seen = run.seen(x, update, seen)
             update += 1
         history[epoch] = x
         times = epoch_schedule(layout, plan, weighted=weighted, order=order, refetched=fetched)
@@ -351,7 +357,7 @@ def train(packed: PackedDataset, plan: Plan, model: ArrayLike | None = None) -> 
         layout,
         plan,
         derivatives=len(plan.derivative.numbers),
-        feature_steps=plan.feature_shifts is not None,
+        vectors=len(plan.vectors_behind),
     )
     planes = streamed_planes(layout, plan.bits, plan.sampling, plan.degree)
     return TrainResult.from_fixed(

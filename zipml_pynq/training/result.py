@@ -11,6 +11,28 @@ from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.errors import ArgumentError
 
 
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """What refining a model did.
+
+    Parameters
+    ----------
+    left : ndarray of float64, shape (rounds,)
+        What was left to gain before each round, as the draw estimates it.
+    objective : float
+        At the end.
+    gradient_bytes : int
+        Bytes of samples that true gradients took, by the host or the accelerator.
+    converged : bool
+        Whether it ended by the tolerance.
+    """
+
+    left: NDArray[np.float64]
+    objective: float
+    gradient_bytes: int
+    converged: bool
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """Model, history and counters of one run of the accelerator.
@@ -47,6 +69,8 @@ class TrainResult:
     joules : float or None
         What the board took in that time, whole and not above idling. None without a sensor, as in
         emulation.
+    refinement : Refinement or None
+        What refining the model did, where it was refined.
     """
 
     model: NDArray[np.float64]
@@ -63,6 +87,7 @@ class TrainResult:
     waited_cycles: int | None = None
     seconds: float | None = None
     joules: float | None = None
+    refinement: Refinement | None = None
 
     @classmethod
     def from_fixed(

@@ -290,7 +290,7 @@ def fixed_cycles(
     derivatives: int = 0,
     pending: int = 0,
     held: int = 0,
-    feature_steps: bool = False,
+    vectors: int = 0,
 ) -> int:
     """Cycles of a run beside its epochs: the model's way in and out, tables, pending coefficients.
 
@@ -300,8 +300,8 @@ def fixed_cycles(
         Numbers of the loss's table or polynomial.
     pending, held : int
         Batches whose coefficients are read and written.
-    feature_steps : bool
-        Whether features have steps of their own.
+    vectors : int
+        Vectors of as many entries as the model's that lie behind it (``Plan.vectors_behind``).
     """
     entries = layout.chunks * layout.lanes
     cycles = 2 * (entries + CONFIG.memory_latency)
@@ -311,8 +311,7 @@ def fixed_cycles(
         cycles += layout.level_tables * layout.level_count + CONFIG.memory_latency
     if derivatives:
         cycles += derivatives + CONFIG.memory_latency
-    if feature_steps:
-        cycles += entries + CONFIG.memory_latency
+    cycles += vectors * (entries + CONFIG.memory_latency)
     for batches in (pending, held):
         if batches:
             cycles += 2 * batches * plan.batch + CONFIG.memory_latency
@@ -329,7 +328,7 @@ def run_cycles(
     hold: bool = False,
     weighted: bool = False,
     derivatives: int = 0,
-    feature_steps: bool = False,
+    vectors: int = 0,
 ) -> int:
     """Cycles of a whole run that fetches nothing again and takes its blocks in order."""
     epoch = epoch_schedule(layout, plan, skip=skip, hold=hold, weighted=weighted)
@@ -340,7 +339,7 @@ def run_cycles(
         derivatives=derivatives,
         pending=pending,
         held=held,
-        feature_steps=feature_steps,
+        vectors=vectors,
     )
     return epochs * epoch.cycles + epoch.once + fixed
 
@@ -348,9 +347,9 @@ def run_cycles(
 class Span(NamedTuple):
     """Something that a run does from one cycle on, for some cycles.
 
-    ``what`` is "model" (its way in, with tables, steps of features and what the first dot products
-    see, and its way out), "read" or "train"; ``block`` counts the blocks of all epochs, -1 for the
-    model.
+    ``what`` is "model" (its way in, with tables, steps and corrections of features and what
+    the first dot products see, and its way out), "read" or "train"; ``block`` counts the blocks of
+    all epochs, -1 for the model.
     """
 
     what: str
@@ -371,7 +370,7 @@ def timeline(
     *,
     weighted: bool = False,
     derivatives: int = 0,
-    feature_steps: bool = False,
+    vectors: int = 0,
 ) -> list[Span]:
     """When a run reads and trains each block: what :func:`run_cycles` adds up, laid out in time.
 
@@ -380,7 +379,7 @@ def timeline(
     """
     epoch = epoch_schedule(layout, plan, weighted=weighted)
     way_out = layout.chunks * layout.lanes + CONFIG.memory_latency
-    fixed = fixed_cycles(layout, plan, derivatives=derivatives, feature_steps=feature_steps)
+    fixed = fixed_cycles(layout, plan, derivatives=derivatives, vectors=vectors)
     now = fixed - way_out
     spans = [Span("model", -1, 0, now), Span("read", 0, now, epoch.take_cycles)]
     now += epoch.take_cycles

@@ -16,7 +16,6 @@ from zipml_pynq.data.values import block_values
 from zipml_pynq.errors import ArgumentError
 
 FloatArray = NDArray[np.float32]
-FloatArray64 = NDArray[np.float64]
 #: Share of the step at which a window of batches may stop contracting.
 SAFETY = 0.8
 #: Exponent to which an error may grow, over a run, along a direction in which one draw of the data
@@ -239,6 +238,29 @@ def _drawn(
     return (q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)
 
 
+def second_moments(
+    packed: PackedDataset, *, bits: int, sampling: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Second moments of the features, float64, shape (features,), from rows of the planes.
+
+    Those of the values, estimated without the noise of quantization where there are two draws (the
+    mean of their product, which may be below 0), and those of the draws.
+    """
+    layout = packed.layout
+    blocks, stretches = _sampled(layout, 1)
+    rows = sum(stretches)
+    seen, noisy = np.zeros(layout.features), np.zeros(layout.features)
+    step = max(1, _PART_VALUES // (layout.features * layout.block_samples))
+    for i in range(0, len(blocks), step):
+        left = rows - i * layout.block_samples
+        q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
+        # of two draws the product has no noise in its mean
+        seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
+        for draw in q:
+            noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
+    return seen / rows, noisy / rows
+
+
 def auto_shifts(
     packed: PackedDataset, *, bits: int, sampling: str, l2: float = 0.0, fresh: bool = False
 ) -> NDArray[np.uint8]:
@@ -264,31 +286,11 @@ def auto_shifts(
     ndarray of uint8, shape (features,)
         0..``CONFIG.max_feature_shift``.
     """
-    return shifts_from(*second_moments(packed, bits, sampling), l2=l2, fresh=fresh)
-
-
-def second_moments(
-    packed: PackedDataset, bits: int, sampling: str
-) -> tuple[FloatArray64, FloatArray64, int]:
-    """Second moments of features over some rows: of the values, without the noise of quantization
-    where two draws are known, and of single draws; float64 (features,) each; and the rows."""
-    layout = packed.layout
-    blocks, stretches = _sampled(layout, 1)
-    rows = sum(stretches)
-    seen, noisy = np.zeros(layout.features), np.zeros(layout.features)
-    step = max(1, _PART_VALUES // (layout.features * layout.block_samples))
-    for i in range(0, len(blocks), step):
-        left = rows - i * layout.block_samples
-        q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
-        # of two draws the product has no noise in its mean
-        seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
-        for draw in q:
-            noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
-    return seen / rows, noisy / rows, rows
+    return shifts_from(*second_moments(packed, bits=bits, sampling=sampling), l2=l2, fresh=fresh)
 
 
 def shifts_from(
-    seen: FloatArray64, noisy: FloatArray64, rows: int = 1, *, l2: float = 0.0, fresh: bool = False
+    seen: NDArray[np.float64], noisy: NDArray[np.float64], *, l2: float = 0.0, fresh: bool = False
 ) -> NDArray[np.uint8]:
     """:func:`auto_shifts` from :func:`second_moments`, which may be the mean of several sets'."""
     if fresh:

@@ -233,25 +233,34 @@ inline uint32_t FeatureShiftOf(int32_t word) {
 /// What a sum of GradientFractionBits changes a model entry by: 2^feature_shift times as much,
 /// rounded to its unit, half up. Twice that is cut to an integer, and half of that is rounded up;
 /// where the unit is no larger than the sum's, nothing is lost. Sums are below 2^48, or 2^55 with
-/// tables of levels, so a lane shifts 51 bits, right alone, and no result reaches 2^50.
+/// tables of levels, decay and correction included, so a lane shifts 51 bits, right alone, and no
+/// result reaches 2^50.
 inline int64_t RoundChange(ValueFormat format, int64_t sum, uint32_t feature_shift) {
   const int up = kMaxFeatureShift + 1 - (GradientFractionBits(format) - kModelFractionBits);
   const int64_t largest_step = up > 0 ? ShiftLeft(sum, up) : sum >> -up;
   return ((largest_step >> (kMaxFeatureShift - feature_shift)) + 1) >> 1;
 }
 
-/// New model entry: x - 2^feature_shift * (gradient + decay * x), rounded once, saturated.
+/// A correction with as many fraction bits as a sum over one batch has.
+inline int64_t CorrectionTerm(ValueFormat format, int32_t correction) {
+  return ShiftLeft(correction, GradientFractionBits(format) - kCorrectionFractionBits);
+}
+
+/// New model entry: x - 2^feature_shift * (gradient + correction + decay * x), rounded once,
+/// saturated.
 /// \param format         what values are
 /// \param gradient       GradientFractionBits fraction bits, step and batch included
 /// \param decay          step * l2, kDecayFractionBits fraction bits; the lowest kDecayBits bits
 ///                       count, which the host guarantees to be all: a lane multiplies 32 by 24
+/// \param correction     kCorrectionFractionBits fraction bits, step included
 /// \param feature_shift  0 to kMaxFeatureShift
 inline int32_t UpdateEntry(ValueFormat format, int32_t x, int64_t gradient, uint32_t decay,
-                           uint32_t feature_shift, uint32_t &saturations) {
+                           int32_t correction, uint32_t feature_shift, uint32_t &saturations) {
   const int decay_shift = kModelFractionBits + kDecayFractionBits - GradientFractionBits(format);
   const int64_t factor = decay & ((1u << kDecayBits) - 1);
   const int64_t shrink = RoundShift(static_cast<int64_t>(x) * factor, decay_shift);
-  return Saturate(x - RoundChange(format, gradient + shrink, feature_shift), saturations);
+  const int64_t sum = gradient + shrink + CorrectionTerm(format, correction);
+  return Saturate(x - RoundChange(format, sum, feature_shift), saturations);
 }
 
 /// A float32 sample as fixed point with kFloatFractionBits fraction bits, clamped to [-1, 1]:

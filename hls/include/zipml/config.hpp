@@ -24,6 +24,9 @@ constexpr int kCoefficientFractionBits = 28;
 /// DSPs.
 constexpr int kDecayFractionBits = 28;
 constexpr int kDecayBits = 24;
+/// Fraction bits of a correction, what every update adds to a feature's gradient, step included
+/// (signed, 32 bits wide, so below 1/2).
+constexpr int kCorrectionFractionBits = 32;
 /// Fraction bits of a level in a table of levels (signed, 16 bits wide, so -1 and 1 fit).
 constexpr int kLevelFractionBits = 14;
 /// Fraction bits of a sample's weight (unsigned, 31 bits wide).
@@ -46,6 +49,9 @@ enum ValueFormat : uint32_t {
 constexpr int ValueFractionBits(ValueFormat format) {
   return format == kLevels ? kLevelFractionBits : kGridBits;
 }
+/// Whether a kernel has a memory for corrections. Values at full precision need none, and their
+/// kernel has no block RAM left on the smallest board.
+constexpr bool Corrects(ValueFormat format) { return format != kFloat32; }
 /// A sum over one batch has the coefficient's fraction bits, the value's, and one more because
 /// coefficients are doubled (the symmetric estimator halves).
 constexpr int GradientFractionBits(ValueFormat format) {
@@ -126,7 +132,7 @@ constexpr int kPipelineDepth = 48;
 // ---------------------------------------------------------------------------------------
 
 /// Read back in the `version` register: 'Z' 'M', then the version of the register interface.
-constexpr uint32_t kInterfaceVersion = 0x5A4D0004u;
+constexpr uint32_t kInterfaceVersion = 0x5A4D0005u;
 
 /// The `status` register. 0 is what a dead bus reads, so it is no status.
 enum Status : uint32_t {
@@ -170,6 +176,8 @@ enum Flags : uint32_t {
   kFlagHold = 1,          // leave the last batches pending and write them behind the model instead
   kFlagWeights = 2,       // a label is followed by its sample's weight
   kFlagFeatureSteps = 4,  // behind the model: log2 of each feature's step over the run's
+  kFlagCorrection = 8,    // behind these: what every update adds to each feature's gradient
+  kFlagFrozen = 16,       // dot products read the start model throughout; updates add up
 };
 
 /// Columns of the schedule buffer, a row an epoch.

@@ -24,6 +24,7 @@ TrainCycles TrainBlock(
     CoefficientEntry coefficient_first[kCoefficientEntries],
     CoefficientEntry coefficient_second[kCoefficientEntries],
     const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
+    const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
     const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
     const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
     const int32_t derivative_first[kDerivativeEntries],
@@ -34,9 +35,9 @@ TrainCycles TrainBlock(
   TrainCycles cycles = {slots * g.slot_cycles + Turns<Format>(), kPipelineDepth};
   if (!Format::kRefetches) {
     TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, slots, model,
-                       master, ring, coefficient_first, coefficient_second, shifts, dot_levels,
-                       update_levels, derivative_first, derivative_second, powers, norms, in_doubt,
-                       fill, position);
+                       master, ring, coefficient_first, coefficient_second, shifts, corrections,
+                       dot_levels, update_levels, derivative_first, derivative_second, powers,
+                       norms, in_doubt, fill, position);
   } else {
     const uint32_t first_row = FirstRow(r, position.block);
   SLOTS:
@@ -46,9 +47,9 @@ TrainCycles TrainBlock(
       const uint32_t dotted = position.dotted;
       const uint32_t ring_place = position.dot_ring;
       TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, 1, model,
-                         master, ring, coefficient_first, coefficient_second, shifts, dot_levels,
-                         update_levels, derivative_first, derivative_second, powers, norms,
-                         in_doubt, fill, position);
+                         master, ring, coefficient_first, coefficient_second, shifts, corrections,
+                         dot_levels, update_levels, derivative_first, derivative_second, powers,
+                         norms, in_doubt, fill, position);
       // a slot of its own is a pipeline's fill and drain of its own
       if (i != 0) cycles.passes += Turns<Format>();
       if (i != 0) cycles.others += kPipelineDepth;

@@ -32,6 +32,7 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const i
                  CoefficientEntry coefficient_first[kCoefficientEntries],
                  CoefficientEntry coefficient_second[kCoefficientEntries],
                  ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
+                 ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                  int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                  int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                  int32_t derivative_first[kDerivativeEntries],
@@ -40,11 +41,14 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const i
   #pragma HLS INLINE
   const uint32_t derivatives = DerivativeCount(r);
   uint32_t clipped = 0;
-  LoadModel<Format>(model_memory, g.entries, master);
+  LoadEntries<Format>(model_memory, 0, g.entries, master);
   SeeModel<Format>(master, g.entries, r, model, norms, clipped);
   if (HasFeatureSteps(r)) LoadShifts<Format>(model_memory, g.entries, g.entries, shifts);
+  if (HasCorrection<Format>(r)) {
+    LoadEntries<Format>(model_memory, CorrectionPlace(r, g), g.entries, corrections);
+  }
   if (r.pending != 0) {
-    LoadPending(model_memory, PendingPlace(r, g), r.pending * r.batch, coefficient_first,
+    LoadPending(model_memory, PendingPlace<Format>(r, g), r.pending * r.batch, coefficient_first,
                 coefficient_second);
   }
   if (derivatives != 0) {
@@ -71,6 +75,7 @@ void TrainBlocks(hls::stream<typename Format::word_t> &words_in, hls::stream<int
                  CoefficientEntry coefficient_first[kCoefficientEntries],
                  CoefficientEntry coefficient_second[kCoefficientEntries],
                  const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
+                 const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                  const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                  const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                  const int32_t derivative_first[kDerivativeEntries],
@@ -99,8 +104,8 @@ EPOCHS:
       const uint32_t slots = BlockSlots(r, g, position.block, closes);
       TrainCycles cycles = TrainBlock<Format>(
           words_in, labels_in, words, block_labels, block_weights, full, r, g, slots, model, master,
-          ring, coefficient_first, coefficient_second, shifts, dot_levels, update_levels,
-          derivative_first, derivative_second, powers, norms, fill, position);
+          ring, coefficient_first, coefficient_second, shifts, corrections, dot_levels,
+          update_levels, derivative_first, derivative_second, powers, norms, fill, position);
       if (closes && (r.flags & kFlagHold) == 0) {
         StoreModel<Format>(master, r.features, g.entries, history,
                            static_cast<uint64_t>(epoch) * g.entries);
@@ -139,7 +144,7 @@ void StoreRun(const Registers &r, const Geometry &g,
   const uint32_t held = HeldBatches(r, g);
   if (held != 0) {
     StorePending(coefficient_first, coefficient_second, RingPlaceBefore(g, position.dot_ring, held),
-                 g.overlap.ring_batches, r.batch, held, model_memory, PendingPlace(r, g));
+                 g.overlap.ring_batches, r.batch, held, model_memory, PendingPlace<Format>(r, g));
   }
 }
 
@@ -180,6 +185,10 @@ void TrainRun(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_
   // left as it is, and not read, where features have no steps of their own
   ShiftEntry<Format> shifts[1 << MasterLog2<Format>()];
   #pragma HLS BIND_STORAGE variable = shifts type = ram_s2p impl = bram
+  // the same, where updates add no corrections
+  ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()];
+  #pragma HLS ARRAY_PARTITION variable = corrections type = complete dim = 2
+  #pragma HLS BIND_STORAGE variable = corrections type = ram_s2p
   // a lane looks up two samples a cycle on either side, which is what a memory's two ports give
   int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2];
   #pragma HLS ARRAY_PARTITION variable = dot_levels type = complete dim = 1
@@ -198,13 +207,14 @@ void TrainRun(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_
   uint64_t norms[kModelVersions];
   #pragma HLS ARRAY_PARTITION variable = norms type = complete dim = 1
 
-  Position position = LoadRun<Format>(
-      model_memory, derivative, levels, r, g, model, master, coefficient_first, coefficient_second,
-      shifts, dot_levels, update_levels, derivative_first, derivative_second, powers, norms);
+  Position position =
+      LoadRun<Format>(model_memory, derivative, levels, r, g, model, master, coefficient_first,
+                      coefficient_second, shifts, corrections, dot_levels, update_levels,
+                      derivative_first, derivative_second, powers, norms);
   TrainBlocks<Format>(words_in, labels_in, words, block_labels, block_weights, schedule, history,
                       full, r, g, model, master, ring, coefficient_first, coefficient_second,
-                      shifts, dot_levels, update_levels, derivative_first, derivative_second,
-                      powers, norms, position, out);
+                      shifts, corrections, dot_levels, update_levels, derivative_first,
+                      derivative_second, powers, norms, position, out);
   StoreRun<Format>(r, g, model, master, coefficient_first, coefficient_second, position,
                    model_memory);
   MarkCycle(marks, true);

@@ -34,7 +34,7 @@ void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot
   ++slot.number;
   slot.previous = slot.current;
   if (pass.updates) {
-    slot.current = written;
+    if (!IsFrozen(r)) slot.current = written;
     ++slot.update;
     update.ring = NextInRing(g, update.ring);
     update.ring_cell = NextRingCell(g, update.ring, update.ring_cell);
@@ -82,6 +82,7 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
                 CoefficientEntry coefficient_first[kCoefficientEntries],
                 CoefficientEntry coefficient_second[kCoefficientEntries],
                 const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
+                const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                 const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
                 const int32_t derivative_first[kDerivativeEntries],
@@ -96,7 +97,6 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   typename Format::gradient_t closing[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = closing type = complete dim = 1
-  constexpr uint32_t kTurns = Turns<Format>();
   const uint32_t cycles = slots * g.slot_cycles, block_sample = position.block * r.block_samples;
   const LossRegisters losses = LossRegistersAt(r, position);
   Slot slot = SlotAt(r, g, position);
@@ -107,7 +107,7 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   Counts counts = CountsAt(position);
 
 TRAIN:
-  for (uint32_t i = 0; i < cycles + kTurns; ++i) {
+  for (uint32_t i = 0; i < cycles + Turns<Format>(); ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192
     // clang-format off: one pragma a line
@@ -136,9 +136,9 @@ TRAIN:
                       coefficient_first, coefficient_second, dot_base, dot_first, product, sum,
                       in_doubt, dot, counted);
     }
-    if (turn.next != kTurns) {
-      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, model,
-                        master, norms, turn, counted);
+    if (turn.next != Turns<Format>()) {
+      CloseTurn<Format>(r, g, position.decay, position.gradient_shift, closing, shifts, corrections,
+                        model, master, norms, turn, counted);
     }
     if (pass.updates && update.cell != g.cells) {
       UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,

@@ -28,12 +28,14 @@ Turn NoTurn() {
 
 /// One turn: new entries of a few lanes, in the update side's copy of the model, and, quantized if
 /// the model is to be, in the version that dot products see.
-/// \param closing  the cell's sums
-/// \param shifts   log2 of the features' steps over the run's, if they have their own
+/// \param closing      the cell's sums
+/// \param shifts       log2 of the features' steps over the run's, if they have their own
+/// \param corrections  what every update adds to the gradient, if it does
 template <class Format>
 void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t gradient_shift,
                const typename Format::gradient_t closing[Format::kLanes],
                const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
+               const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                uint64_t norms[kModelVersions], Turn &turn, Counts &counts) {
@@ -52,7 +54,7 @@ void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t g
   const uint32_t model_number = NumberOf(to_model, to_model.words[0], first_lane);
   ShiftEntry<Format> row_shifts = 0;
   if (HasFeatureSteps(r)) row_shifts = shifts[row];
-  uint32_t clamped = 0, cut = 0;
+  uint32_t clamped = 0, cut = 0, cut_model = 0;
   uint64_t sizes = 0;
 TURN_LANES:
   for (int k = 0; k < kTurnLanes; ++k) {
@@ -64,9 +66,11 @@ TURN_LANES:
                                       NumberOf(to_gradient, gradient_number, k), cut);
       const uint32_t shift = static_cast<uint32_t>(
           row_shifts.range(kShiftBits * k + kShiftBits - 1, kShiftBits * k).to_uint());
-      new_master = UpdateEntry(Format::kFormat, master[row][k], rounded, decay, shift, clamped);
+      const int32_t correction = HasCorrection<Format>(r) ? int32_t(corrections[row][k]) : 0;
+      new_master =
+          UpdateEntry(Format::kFormat, master[row][k], rounded, decay, correction, shift, clamped);
       new_model = static_cast<int32_t>(
-          Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut));
+          Rounded(to_model, new_master, NumberOf(to_model, model_number, k), cut_model));
     }
     master[row][k] = new_master;
   TURN_ENTRIES:
@@ -77,7 +81,8 @@ TURN_LANES:
     if (Format::kRefetches) sizes += Magnitude(new_model);
   }
   counts.saturations += clamped;
-  counts.clipped += cut;
+  // nothing reads the versions of a frozen model
+  counts.clipped += cut + (IsFrozen(r) ? 0 : cut_model);
   turn.norm = row == 0 ? sizes : turn.norm + sizes;
   ++turn.next;
   if (Format::kRefetches && turn.next == kTurns && turn.cell == g.cells - 1) {

@@ -1,0 +1,197 @@
+"""Refinement: few bits to the true optimum, on drivers, for every loss that has a curvature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.accelerator.refine import Rounds
+from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.values import kernel_values
+from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.errors import ArgumentError, ZipmlWarning
+from zipml_pynq.training.losses import LOSSES
+from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.refinement import Quadratic, Refine
+
+L2 = 1e-3
+
+
+def regression(bits, samples=1500, features=12, **options):
+    data = synthetic_regression(n_features=features, n_train=samples, n_test=1, seed=3)
+    return data.X_train, data.y_train, pack(data.X_train, data.y_train, bits=bits, **options)
+
+
+def host(packed):
+    return HostDriver(packed.layout.word_bits, packed.layout.value_format)
+
+
+def objective(X, packed, loss="least_squares", l2=0.0):
+    """The true objective of a model, and its least value."""
+    values = packed.normalization.transform(X).astype(float)
+    labels = packed.labels[: len(values)] / 2.0**24
+    weights = np.ones(len(values))
+    if packed.weights is not None:
+        weights = packed.weights[: len(values)] / 2.0**16
+    sign = np.where(labels < 0, -1.0, 1.0)
+
+    def at(x):
+        z = values @ x
+        each = LOSSES[loss].value(sign * z if LOSSES[loss].margin else z - labels)
+        slope = (weights * LOSSES[loss].derivative(z, labels)) @ values / len(values)
+        return (weights * each).mean() + l2 / 2 * x @ x, slope + l2 * x
+
+    options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-10}
+    found = minimize(at, np.zeros(values.shape[1]), jac=True, method="L-BFGS-B", options=options)
+    return lambda x: at(x)[0], found.fun
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_few_bits_reach_the_optimum(bits, by_rows):
+    X, _, packed = regression([bits, 8])
+    loss, least = objective(X, packed, l2=L2)
+    options = {"bits": bits, "l2": L2, "feature_shifts": "auto", "judge": False}
+    once = host(packed).train(packed, epochs=20, **options)
+    assert loss(once.model) > {1: 1.3, 2: 1.1, 3: 1.02}[bits] * least
+    result = host(packed).train(packed, epochs=1, refine=X if by_rows else True, **options)
+    # draws of 8 bits have an optimum of their own, so near that of the values
+    assert loss(result.model) < (1 + (1e-4 if by_rows else 1e-3)) * least
+    done = result.refinement
+    assert done.converged
+    assert len(done.left) <= 15
+    assert done.objective == pytest.approx(loss(result.model), rel=1e-5 if by_rows else 0.1)
+    assert len(result.history) == 1 + len(done.left) - 1  # the last round only looks
+    np.testing.assert_array_equal(result.history[-1], result.model)
+    values = X.shape[0] * packed.layout.features
+    if by_rows:
+        assert done.gradient_bytes == 4 * values * len(done.left)
+    else:
+        assert 0 < done.gradient_bytes < result.bytes_streamed
+
+
+@pytest.mark.parametrize("value_format", ["levels", "bitplanes"])
+@pytest.mark.parametrize("sampling", ["symmetric", "nearest"])
+def test_other_draws_and_weights_reach_it_too(value_format, sampling):
+    rng = np.random.default_rng(1)
+    weights = rng.uniform(0, 3, 1500)
+    stored = "nearest" if sampling == "nearest" else "double"
+    levels = {"levels": "optimal"} if value_format == "levels" else {}
+    X, _, packed = regression(2, sampling=stored, sample_weight=weights, batch=8, **levels)
+    loss, least = objective(X, packed)
+    result = host(packed).train(packed, epochs=1, refine=X, delay=2, judge=False)
+    assert loss(result.model) < (1 + 1e-4) * least
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "logistic"])
+@pytest.mark.parametrize("bits", [1, 3])
+def test_losses_of_the_margin_reach_their_optimum(loss, bits):
+    data = synthetic_classification(n_features=10, n_train=1500, n_test=1, seed=2)
+    X = data.X_train
+    packed = pack(X, data.y_train, bits=bits)
+    of, least = objective(X, packed, loss, L2)
+    result = host(packed).train(
+        packed, epochs=1, loss=loss, l2=L2, refine=Refine(rows=X, tol=1e-6), judge=False
+    )
+    assert of(result.model) < (1 + 1e-4) * least
+    assert result.refinement.objective == pytest.approx(of(result.model), rel=1e-5)
+
+
+def test_the_emulated_board_gives_the_hosts_bits():
+    X, _, packed = regression([2, 8], samples=300)
+    driver = load_overlay("emulated", word_bits=packed.layout.word_bits).driver
+    options = {"epochs": 1, "bits": 2, "judge": False}
+    for refine in (True, X):
+        expected = host(packed).train(packed, refine=refine, **options)
+        result = driver.train(packed, refine=refine, **options)
+        np.testing.assert_array_equal(result.history_fixed, expected.history_fixed)
+        assert result.words == expected.words
+        assert result.modelled_cycles == expected.modelled_cycles
+
+
+def test_a_round_solves_the_draws_problem():
+    """What docs/refinement.md derives: a change is -H_q^-1 g, so errors go times 1 - H_q^-1 H."""
+    X, _, packed = regression(2, features=4, batch=125)
+    plan = make_plan(packed, epochs=1, step=0.1, feature_shifts="auto")
+    run = host(packed).train
+    rounds = Rounds(
+        lambda *a: run(*a[:2], model=a[2], judge=False), packed, plan, Refine(epochs=60)
+    )
+    q1, q2 = (q / 128 for q in kernel_values(packed, 2, "symmetric", 0))
+    drawn = (q1.T @ q2 + q2.T @ q1) / (2 * len(q1))
+    values = packed.normalization.transform(X).astype(float)
+    true = values.T @ values / len(values)
+    error = np.random.default_rng(0).normal(size=5)
+    change = rounds(true @ error)
+    after = error + change
+    np.testing.assert_allclose(after, error - np.linalg.solve(drawn, true @ error), atol=0.03)
+    contraction = np.eye(5) - np.linalg.solve(drawn, true)
+    assert np.abs(np.linalg.eigvals(contraction)).max() < 0.5
+    assert after @ true @ after < 0.5 * error @ true @ error
+
+
+def test_the_best_combination_converges_where_changes_alone_do_not():
+    """A solver that is wrong by more than half: errors grow, and the combinations end exactly."""
+    rng = np.random.default_rng(0)
+    n = 8
+    turned, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    true = turned @ np.diag(np.logspace(-3, 0, n)) @ turned.T
+    drawn = true + 2e-2 * (lambda a: a + a.T)(rng.normal(size=(n, n))) / np.sqrt(n)
+    assert np.abs(np.linalg.eigvals(np.eye(n) - np.linalg.solve(drawn, true))).max() > 1
+    model = rng.normal(size=n)
+    course = Quadratic(model, true @ model)
+    left = model @ true @ model / 2
+    for _ in range(n):
+        change = np.linalg.solve(drawn, -course.gradient)
+        gain = course.add(change, true @ change)
+        now = course.model @ true @ course.model / 2
+        assert gain >= 0
+        assert left - now == pytest.approx(gain, abs=1e-9)
+        np.testing.assert_allclose(course.gradient, true @ course.model, atol=1e-7)
+        left = now
+    assert left < 1e-9
+
+
+def test_what_does_not_converge_in_its_rounds_is_told():
+    X, _, packed = regression([1, 8])
+    with pytest.warns(ZipmlWarning, match="refinement ended after 1 rounds with .* left to gain"):
+        host(packed).train(
+            packed, epochs=1, bits=1, refine=Refine(rows=X, rounds=1, tol=0.0), judge=False
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "refine", "message"),
+    [
+        ({}, 3, "refine was 3; allowed are True, raw samples and a Refine"),
+        ({}, np.zeros((3, 12)), r"refine had 3 row\(s\); this data set has 200 samples"),
+        ({"bits": 8}, True, "refine was without raw rows, at 8 bits"),
+        ({}, Refine(bits=4), "refine was without raw rows, at 4 bits"),
+        ({"loss": "hinge"}, True, "'hinge', which has no second derivative"),
+        ({"loss": "logistic"}, True, "without raw rows, with loss 'logistic'"),
+    ],
+)
+def test_what_cannot_be_refined(options, refine, message):
+    _, _, packed = regression([2, 8], samples=200)
+    with pytest.raises(ArgumentError, match=message):
+        host(packed).train(packed, refine=refine, **{"bits": 2, "epochs": 1, **options})
+
+
+def test_float32_has_nothing_to_refine():
+    X, _, packed = regression(2, samples=200)
+    floats = pack(X, packed.labels[:200], value_format="float32")
+    with pytest.raises(ArgumentError, match="refine was given for float32 samples"):
+        host(floats).train(floats, epochs=1, refine=X)
+
+
+@pytest.mark.parametrize("name", ["rounds", "epochs"])
+def test_options_are_checked(name):
+    with pytest.raises(ArgumentError, match=f"{name} was 0"):
+        Refine(**{name: 0})
+    with pytest.raises(ArgumentError, match="tol was -1"):
+        replace(Refine(), tol=-1.0)
