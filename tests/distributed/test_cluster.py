@@ -24,6 +24,8 @@ from zipml_pynq.errors import ArgumentError, WorkersLostError, ZipmlWarning
 
 X, Y = rows()
 WORKERS = 4
+#: Serves the workers' boards, where one does.
+BOARDS = []
 # what Dask logs and warns of when workers die is not what is tested
 pytestmark = pytest.mark.filterwarnings("ignore:Sending large graph", "ignore::ResourceWarning")
 
@@ -37,6 +39,7 @@ def board():
         yield "host"
         return
     with BoardServer(port=0, clients=4 * WORKERS, memory_bytes=1 << 22) as server:
+        BOARDS.append(server)
         yield f"remote://127.0.0.1:{server.port}"
 
 
@@ -50,7 +53,7 @@ def client(board):
         "silence_logs": 50,
     }
     workers = {n: {"cls": Nanny, "options": options} for n in range(WORKERS)}
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False}}
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
     with (
         SpecCluster(workers, scheduler=scheduler, silence_logs=50) as cluster,
         Client(cluster) as connected,
@@ -93,6 +96,23 @@ def test_the_length_of_rounds_is_measured_and_told(client):
     found = train(client, shards, plan)
     again = train_on([HostDriver()], shards, plan, round_epochs=found.round_epochs)
     assert np.array_equal(found.history_fixed, again.history_fixed)
+
+
+def test_a_device_fails(client, board):
+    if not BOARDS:
+        pytest.skip("needs served boards")
+    shards = shards_of(X, Y, 4)
+    plan = plan_of(shards, epochs=4)
+    reference = train_on([HostDriver()], shards, plan)
+
+    def switch_off(done, _):
+        if done == 2:
+            next(iter(BOARDS[0].boards.values())).device.power_off()
+
+    with pytest.warns(ZipmlWarning, match=r"the device of tcp.* failed .*; trained again"):
+        found = train(client, shards, plan, round_epochs=1, progress=switch_off)
+    assert np.array_equal(found.history_fixed, reference.history_fixed)
+    assert found.redone >= 1
 
 
 def test_a_worker_is_killed_while_it_trains(client):

@@ -69,7 +69,7 @@ def _train(
     worker = get_worker()
     models = opened(source)
     layout = models[0].layout
-    with accelerators(worker.state.nthreads).one() as accelerator:
+    with accelerators().one() as accelerator:
         driver = accelerator.driver(layout.word_bits, layout.value_format)
         return train_shard(driver, models, plans, span, shard, model, bits, worker.address)
 

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import tempfile
 import threading
@@ -60,10 +61,8 @@ class Accelerator:
         from zipml_pynq.accelerator.held import HoldingDriver
         from zipml_pynq.devices.overlay import find_driver
 
-        source, _, kernel = self.name.partition("#")
+        source, kernel = self._source, self.name.partition("#")[2]
         with _loading:
-            if self.name == "emulated":  # several are devices of their own
-                source = f"emulated {id(self)}"
             found = self._overlays.get(source)
             if found is None or found.kind not in (None, (word_bits, value_format)):
                 device = None
@@ -80,7 +79,14 @@ class Accelerator:
     def forget(self) -> None:
         """Load anew the next time, after an error of the device."""
         with _loading:
-            self._overlays.clear()
+            self._overlays.pop(self._source, None)
+
+    @property
+    def _source(self) -> str:
+        """What of overlays is its own: of several emulated boards, each has one."""
+        if self.name == "emulated":
+            return f"emulated {id(self)}"
+        return self.name.partition("#")[0]
 
 
 class _Loaded(NamedTuple):
@@ -126,7 +132,7 @@ def _event_loop() -> None:
     """Interrupts of pynq belong to the event loop of their thread, and threads of workers have
     none."""
     try:
-        asyncio.get_event_loop_policy().get_event_loop()
+        asyncio.get_event_loop()
     except RuntimeError:
         asyncio.set_event_loop(asyncio.new_event_loop())
 
@@ -193,14 +199,14 @@ _here: Accelerators | None = None
 _making = threading.Lock()
 
 
-def accelerators(threads: int = 1) -> Accelerators:
-    """Those of this process, by Dask's configuration; else the engine on so many threads."""
+def accelerators() -> Accelerators:
+    """Those of this process, by Dask's configuration; else its engine, once for each core."""
     global _here
     import dask
 
     with _making:
         if _here is None:
-            names = dask.config.get("zipml.devices", None) or ["host"] * threads
+            names = dask.config.get("zipml.devices", None) or ["host"] * (os.cpu_count() or 1)
             if isinstance(names, str):
                 names = [name.strip() for name in names.split(",")]
             _here = Accelerators(names)
