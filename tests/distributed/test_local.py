@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from tests import ROOT
 from tests.distributed.data import plan_of, rows, shards_of
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.data.normalization import Normalization
@@ -115,3 +119,18 @@ def test_shards_of_different_data_sets_are_refused():
     wider = shards_of(X, Y, 3, bits=5)
     with pytest.raises(ArgumentError, match="shard 1 was packed as"):
         train_on([HostDriver()], [shards[0], wider[1]], plan)
+
+
+def test_only_the_cluster_needs_dask():
+    code = """
+import sys
+sys.modules["dask"] = sys.modules["distributed"] = None  # as if they were not there
+from zipml_pynq.distributed import train_on
+for name in ("train", "ZipMLRegressor"):
+    try:
+        getattr(__import__("zipml_pynq.distributed").distributed, name)
+    except ImportError as error:
+        print("pip install 'zipml_pynq[distributed]'" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["True", "True"], done.stderr

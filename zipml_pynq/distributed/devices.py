@@ -2,14 +2,18 @@
 
 ``zipml.devices`` is a list, or text with commas between (``DASK_ZIPML__DEVICES=..``):
 
-| name | accelerator |
-|---|---|
-| ``host``, ``host:4`` | the engine of the worker's process, on one thread, or on four |
-| ``emulated`` | the emulated board |
-| ``remote://HOST:PORT`` | an emulated board that ``zipml board`` serves |
-| ``remote://HOST:PORT/SOURCE`` | a board in the network, with the overlay SOURCE |
-| ``SOURCE`` | a board's name, a folder or a bitstream, as ``load_overlay`` takes them |
-| ``SOURCE#NAME`` | the kernel NAME of an overlay that has several |
+``host``, ``host:4``
+    The engine of the worker's process, on one thread, or on four.
+``emulated``
+    The emulated board.
+``remote://HOST:PORT``
+    An emulated board that ``zipml board`` serves.
+``remote://HOST:PORT/SOURCE``
+    A board in the network, with the overlay SOURCE.
+``SOURCE``
+    A board's name, a folder or a bitstream, as ``load_overlay`` takes them.
+``SOURCE#NAME``
+    The kernel NAME of an overlay that has several.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ class Accelerator:
     Parameters
     ----------
     name : str
-        See the module's table.
+        See above.
     overlays : dict
         Overlays of this process by source, so that kernels of one overlay share it.
     """
