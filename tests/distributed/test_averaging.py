@@ -16,8 +16,10 @@ from zipml_pynq.distributed.averaging import (
     EXACT,
     GROUP,
     Mean,
+    carried_on,
     change_of,
     check_change_bits,
+    check_momentum,
     run_seed,
     shard_seed,
     weights_of,
@@ -120,6 +122,20 @@ def test_sums_hold_as_many_samples_as_there_are():
     for shard, weight in enumerate(weights):
         mean.add(change_of(before, after, 2, 0, 0, shard), weight)
     assert (mean.result()[0] == LARGEST).all()
+
+
+def test_momentum_is_that_of_the_formula():
+    model, now = models(6)
+    before, _ = models(7)
+    now[0, 0], before[0, 0], model[0, 0] = LARGEST, -LARGEST, LARGEST
+    moved, clamped = carried_on(model, now, before, 0.75)
+    assert (clamped, moved[0, 0]) == (1, LARGEST)
+    for at in ((0, 1), (1, 149)):
+        step = floor(Fraction(3, 4) * (int(now[at]) - int(before[at])) + Fraction(1, 2))
+        assert moved[at] == model[at] + step
+    for wrong in (1, -0.1, "0.5", True, float("nan")):
+        with pytest.raises(ArgumentError, match="momentum was"):
+            check_momentum(wrong)
 
 
 @pytest.mark.parametrize("bits", [0, 3, 64, "8", True])

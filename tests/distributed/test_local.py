@@ -65,8 +65,10 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     shards = shards_of(X, Y, 3)
     plan = plan_of(shards)
     path = tmp_path / "checkpoint.safetensors"
-    options = {"round_epochs": 0.5, "checkpoint": path, "checkpoint_rounds": 3}
-    whole = train_on([HostDriver()], shards, plan, round_epochs=0.5)
+    options = {"round_epochs": 0.5, "momentum": 0.5, "checkpoint": path, "checkpoint_rounds": 3}
+    whole = train_on([HostDriver()], shards, plan, round_epochs=0.5, momentum=0.5)
+    plain = train_on([HostDriver()], shards, plan, round_epochs=0.5)
+    assert not np.array_equal(whole.model_fixed, plain.model_fixed)
 
     class Dies(RuntimeError):
         pass

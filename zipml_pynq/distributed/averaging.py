@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +166,48 @@ def weights_of(samples: Sequence[int]) -> list[int]:
     sum needs more than 30 bits."""
     shift = max(0, int(sum(samples)).bit_length() - _WEIGHT_BITS)
     return [int(count) >> shift for count in samples]
+
+
+#: Fraction bits of the momentum.
+_MOMENTUM_BITS = 16
+
+
+def check_momentum(momentum: Any) -> float:
+    """``momentum``, checked: 0 to below 1."""
+    if isinstance(momentum, bool) or not isinstance(momentum, int | float | np.number):
+        raise ArgumentError(f"momentum was {momentum!r}; allowed are numbers from 0 to below 1")
+    if not 0 <= momentum < 1:
+        raise ArgumentError(f"momentum was {momentum!r}; allowed are numbers from 0 to below 1")
+    return float(momentum)
+
+
+def carried_on(
+    model: NDArray[np.int32],
+    now: NDArray[np.int32],
+    before: NDArray[np.int32],
+    momentum: float,
+) -> tuple[NDArray[np.int32], int]:
+    """A round's mean ``model`` moved by what the round before it moved, times ``momentum``.
+
+    The heavy ball over rounds (SlowMo: Wang, Tantia, Ballas and Rabbat, ICLR 2020), in integers:
+    ``momentum`` counts in units of 2^-16, halves are rounded up.
+
+    Parameters
+    ----------
+    model : ndarray of int32, shape (models, features)
+        What the round's :class:`Mean` is.
+    now, before : ndarray of int32, shape (models, features)
+        What this round, and the one before it, began with.
+
+    Returns
+    -------
+    The next model, and how many of its entries were clamped.
+    """
+    factor = round(momentum * (1 << _MOMENTUM_BITS))
+    moved = factor * (now.astype(np.int64) - before) + (1 << (_MOMENTUM_BITS - 1))
+    exact = model + (moved >> _MOMENTUM_BITS)
+    clamped = np.clip(exact, -LARGEST, LARGEST)
+    return clamped.astype(np.int32), int((clamped != exact).sum())
 
 
 class Mean:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.checks import check_positive
-from zipml_pynq.distributed.averaging import check_change_bits
+from zipml_pynq.distributed.averaging import check_change_bits, check_momentum
 from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, kept_in, run_rounds
 from zipml_pynq.distributed.devices import accelerators
 from zipml_pynq.distributed.result import DistributedResult, Outcome
@@ -333,6 +333,7 @@ def train(
     model: ArrayLike | None = None,
     round_epochs: float | str = "auto",
     change_bits: int = 8,
+    momentum: float = 0.0,
     checkpoint: Any = None,
     checkpoint_rounds: int = 10,
     timeout: float | None = None,
@@ -365,6 +366,10 @@ def train(
         epoch; the result depends on what it chose, which ``round_epochs`` of the result tells.
     change_bits : int
         2, 4, 8, 16, or 32: bits of an entry of the change that a shard sends.
+    momentum : float
+        0 to below 1: each round moves the model by so much of what the round before did, too. S
+        shards take 1/S as many steps a pass; 1 - 1/S, up to about 3/4, makes up for it where passes
+        are what training waits for.
     checkpoint : path-like, optional
         A file that the models are left in; where it is there, training goes on from it.
     checkpoint_rounds : int
@@ -396,6 +401,7 @@ def train(
     """
     client = current_client(client)
     check_change_bits(change_bits)
+    check_momentum(momentum)
     if timeout is not None:
         check_positive("timeout", timeout)
     length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
@@ -409,6 +415,7 @@ def train(
         cluster,
         start,
         length,
+        momentum=momentum,
         checkpoint=checkpoint,
         checkpoint_rounds=checkpoint_rounds,
         progress=progress,
@@ -423,6 +430,7 @@ def run_cluster(
     start: NDArray[np.int32],
     length: float,
     *,
+    momentum: float = 0.0,
     checkpoint: Any = None,
     checkpoint_rounds: int = 10,
     **options: Any,
@@ -431,10 +439,9 @@ def run_cluster(
     plan = cluster.plans[0]
     rounds = Rounds(plan.epochs, length, plan.first_epoch)
     check_shards(cluster.facts, plan, rounds.pieces)
-    kept = kept_in(
-        checkpoint, checkpoint_rounds, cluster.facts, cluster.plans, rounds, start, cluster.bits
-    )
-    return run_rounds(cluster, cluster.facts, rounds, start, checkpoint=kept, **options)
+    own = (cluster.facts, cluster.plans, rounds, start, cluster.bits, momentum)
+    options.update(momentum=momentum, checkpoint=kept_in(checkpoint, checkpoint_rounds, *own))
+    return run_rounds(cluster, cluster.facts, rounds, start, **options)
 
 
 def current_client(client: Any) -> Any:

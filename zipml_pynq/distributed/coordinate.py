@@ -14,7 +14,7 @@ from zipml_pynq.accelerator.contract import report
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import Layout
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.distributed.averaging import Mean, weights_of
+from zipml_pynq.distributed.averaging import Mean, carried_on, weights_of
 from zipml_pynq.distributed.checkpoint import Checkpoint, fingerprint
 from zipml_pynq.distributed.result import Outcome
 from zipml_pynq.distributed.rounds import COUNTERS, Answer, Rounds, Span
@@ -127,13 +127,14 @@ def kept_in(
     rounds: Rounds,
     start: NDArray[np.int32],
     bits: int,
+    momentum: float,
 ) -> Checkpoint | None:
     """The checkpoint of a training at a path, if there is one to be."""
     check_int("checkpoint_rounds", every, 1, 1 << 31)
     if path is None:
         return None
     digests = [own.digest for own in facts]
-    training = fingerprint(start, list(plans), rounds.length, bits, digests)
+    training = fingerprint(start, list(plans), rounds.length, bits, momentum, digests)
     return Checkpoint(path, every, training)
 
 
@@ -143,6 +144,7 @@ def run_rounds(
     rounds: Rounds,
     start: NDArray[np.int32],
     *,
+    momentum: float = 0.0,
     progress: Any = None,
     until: Callable[[NDArray[np.int32]], bool] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -155,6 +157,8 @@ def run_rounds(
     facts : sequence of ShardFacts, one a shard
     rounds : Rounds
     start : ndarray of int32, shape (models, features)
+    momentum : float
+        See :func:`zipml_pynq.distributed.averaging.carried_on`.
     progress : callable or tqdm, optional
         Called with (rounds done, rounds), or its ``update(1)``.
     until : callable, optional
@@ -177,6 +181,7 @@ def run_rounds(
         report(progress, number, len(rounds))
         ended = ended or (until is not None and until(history[:number]))
     model = history[done - 1] if done else start
+    before = history[done - 2] if done > 1 else start
     pace = _Pace()
     while done < len(rounds) and not ended:
         span = rounds.at(done)
@@ -190,8 +195,13 @@ def run_rounds(
             counts["bytes_sent"] += answer.change.nbytes
             counts["bytes_received"] += model.nbytes
             pace.take(answer, samples[answer.shard])
+        now = model
         model, clamped = mean.result()
         counts["saturations"] += clamped
+        if momentum:
+            model, clamped = carried_on(model, now, before, momentum)
+            counts["saturations"] += clamped
+        before = now
         history[done] = model
         done += 1
         pace.tell()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.checks import check_int, check_positive
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.distributed.averaging import check_change_bits
+from zipml_pynq.distributed.averaging import check_change_bits, check_momentum
 from zipml_pynq.distributed.chunks import by_chunk, is_collection, is_packed_list
 from zipml_pynq.distributed.cluster import Cluster, current_client, run_cluster
 from zipml_pynq.distributed.measures import (
@@ -55,7 +55,7 @@ PARAMETERS = """\
         Parts of the data that are trained on side by side. The model depends on it, and not on the
         number of workers; "auto" is as many as there are accelerators now, and at most as many as
         chunks.
-    round_epochs, change_bits, checkpoint, checkpoint_rounds, timeout
+    round_epochs, change_bits, momentum, checkpoint, checkpoint_rounds, timeout
         See :func:`zipml_pynq.distributed.cluster.train`.
     client : distributed.Client, optional
         By default the current one.
@@ -75,6 +75,7 @@ OWN = (
     "shards",
     "round_epochs",
     "change_bits",
+    "momentum",
     "checkpoint",
     "checkpoint_rounds",
     "timeout",
@@ -142,6 +143,7 @@ class _Distributed(ZipMLEstimator):
         if self.sampling == "independent":
             raise ArgumentError("sampling was 'independent', which goes with a polynomial")
         check_change_bits(self.change_bits)
+        check_momentum(self.momentum)
         if self.round_epochs != "auto":
             check_length(self.round_epochs)
         if self.shards != "auto":
@@ -244,6 +246,7 @@ class _Distributed(ZipMLEstimator):
                 cluster,
                 start,
                 rounds.length,
+                momentum=self.momentum,
                 checkpoint=self.checkpoint,
                 checkpoint_rounds=self.checkpoint_rounds,
                 progress=bar,
@@ -419,6 +422,7 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         shards: int | str = "auto",
         round_epochs: float | str = "auto",
         change_bits: int = 8,
+        momentum: float = 0.0,
         checkpoint: Any = None,
         checkpoint_rounds: int = 10,
         timeout: float | None = None,
@@ -476,6 +480,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         shards: int | str = "auto",
         round_epochs: float | str = "auto",
         change_bits: int = 8,
+        momentum: float = 0.0,
         checkpoint: Any = None,
         checkpoint_rounds: int = 10,
         timeout: float | None = None,

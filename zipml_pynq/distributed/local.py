@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.distributed.averaging import check_change_bits
+from zipml_pynq.distributed.averaging import check_change_bits, check_momentum
 from zipml_pynq.distributed.coordinate import ShardFacts, check_shards, kept_in, run_rounds
 from zipml_pynq.distributed.result import DistributedResult
 from zipml_pynq.distributed.rounds import Answer, Rounds, Span, train_shard
@@ -62,6 +62,7 @@ def train_on(
     model: ArrayLike | None = None,
     round_epochs: float = 1,
     change_bits: int = 8,
+    momentum: float = 0.0,
     checkpoint: Any = None,
     checkpoint_rounds: int = 10,
     progress: Any = None,
@@ -78,7 +79,7 @@ def train_on(
         be more or fewer than shards.
     shards : sequence of PackedDataset
         Parts of a data set, packed with the same normalization, each with a seed of its own.
-    plan, model, round_epochs, change_bits, checkpoint, checkpoint_rounds, progress
+    plan, model, round_epochs, change_bits, momentum, checkpoint, checkpoint_rounds, progress
         As for ``train``; ``round_epochs`` is a number.
 
     Raises
@@ -88,14 +89,14 @@ def train_on(
     """
     if not drivers:
         raise ArgumentError("drivers was empty; allowed is at least one")
-    bits = check_change_bits(change_bits)
+    bits, momentum = check_change_bits(change_bits), check_momentum(momentum)
     rounds = Rounds(plan.epochs, round_epochs, plan.first_epoch)
     facts = [ShardFacts.of([shard]) for shard in shards]
     check_shards(facts, plan, rounds.pieces)
     start = fixed_model(model, facts[0].layout.features)[None]
-    kept = kept_in(checkpoint, checkpoint_rounds, facts, [plan], rounds, start, bits)
+    kept = kept_in(checkpoint, checkpoint_rounds, facts, [plan], rounds, start, bits, momentum)
     with ThreadPoolExecutor(len(drivers)) as pool:
         workers = _Threads(drivers, shards, plan, bits, pool)
         return run_rounds(
-            workers, facts, rounds, start, progress=progress, checkpoint=kept
+            workers, facts, rounds, start, momentum=momentum, progress=progress, checkpoint=kept
         ).result()
