@@ -11,7 +11,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
-	study-paper study-end-to-end study-defaults study-deep study-deep-quick \
+	study-paper study-end-to-end study-distributed study-defaults study-deep study-deep-quick \
 	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
 demo: $(VENV)/.built
@@ -263,6 +263,7 @@ bench: $(VENV)/.built-test
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.fits
 	$(BIN)/python -m benchmarks.wheel
+	$(BIN)/python -m benchmarks.distributed
 
 study-levels: $(VENV)/.built-test
 	$(BIN)/python -m studies.levels
@@ -282,6 +283,9 @@ study-paper-%: $(VENV)/.built-test
 
 study-end-to-end: $(VENV)/.built-test
 	$(BIN)/python -m studies.end_to_end
+
+study-distributed: $(VENV)/.built-test
+	$(BIN)/python -m studies.distributed
 
 study-defaults: $(VENV)/.built-study
 	$(BIN)/python -m studies.defaults

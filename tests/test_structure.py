@@ -18,7 +18,7 @@ from tests import ROOT
 
 PACKAGE = ROOT / "zipml_pynq"
 #: Rooms whose docstring has a table of their modules.
-ROOMS = ("data", "training", "accelerator", "devices", "learn")
+ROOMS = ("data", "training", "accelerator", "devices", "learn", "distributed")
 #: What stands above the rooms uses the package as its users do.
 USERS = ("__init__.py", "demo.py", "command_line", "deep")
 

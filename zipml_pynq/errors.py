@@ -8,6 +8,11 @@ from typing import Any
 class ZipmlError(Exception):
     """Base class: catch this to catch all of them."""
 
+    def __reduce__(self) -> Any:
+        # said here, and not left to the built-in bases, of which some have two: what carries errors
+        # from process to process (tblib) would make such ones by the constructor of one of them
+        return type(self), self.args, self.__dict__
+
 
 class ArgumentError(ZipmlError, ValueError):
     """An argument is outside what is allowed; the message names it, its value and the range."""
@@ -19,6 +24,14 @@ class PackedFileError(ZipmlError, OSError):
 
 class ModelFileError(ZipmlError, OSError):
     """A model on disk is truncated, altered, of another version or no model."""
+
+
+class CheckpointError(ZipmlError, OSError):
+    """A checkpoint of a distributed training is truncated, altered, or of another training."""
+
+
+class WorkersLostError(ZipmlError, ConnectionError):
+    """No worker is left that could train, or the scheduler is gone; a checkpoint goes on."""
 
 
 class DownloadError(ZipmlError, ConnectionError):

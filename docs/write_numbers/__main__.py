@@ -7,6 +7,8 @@ import sys
 from difflib import unified_diff
 from pathlib import Path
 
+import benchmarks.distributed
+import studies.distributed
 from benchmarks.common import ROOT
 from docs.write_numbers import __doc__ as about
 from docs.write_numbers.markdown import report, table
@@ -14,6 +16,7 @@ from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Fits, Loops, Pa
 from docs.write_numbers.of_studies import (
     Convergence,
     Defaults,
+    Distributed,
     EndToEnd,
     Levels,
     Losses,
@@ -38,7 +41,7 @@ state of the code. Nothing was measured on a board. All rows, settings and curve
 def headline() -> list[list[str]]:
     """What each study and benchmark found, in few rows."""
     kinds = (
-        *(Convergence, Defaults, Mnist, Losses, EndToEnd, Levels),
+        *(Convergence, Defaults, Mnist, Losses, EndToEnd, Levels, Distributed),
         *(Modelled, Epoch, Search, Packing, CommandLine),
     )
     return [[*row[:4], f"`{row[4]}`"] for kind in kinds for row in kind().headline()]
@@ -60,10 +63,18 @@ def numbers() -> str:
     """docs/numbers.md, which is all numbers."""
     kinds = (
         *(Convergence, Defaults, Modelled, Epoch, Mnist, Levels),
-        *(Losses, EndToEnd, Search, Packing, CommandLine),
+        *(Losses, EndToEnd, Distributed, Search, Packing, CommandLine),
     )
     first = f"## At a glance\n\n{at_a_glance(headline())}"
     return "\n".join([INTRODUCTION, first, *(kind().section() for kind in kinds)])
+
+
+def distributed_tables() -> list[str]:
+    """Those of docs/distributed.md: averaging, scale, and what was measured here."""
+    study = report("studies/results/distributed")
+    measured = benchmarks.distributed.text(report("benchmarks/results/distributed"))
+    averaging = studies.distributed.averaging_table(study["averaging"])
+    return [averaging + "\n", studies.distributed.scale_table(study["scale"]) + "\n", measured]
 
 
 def tables() -> dict[str, list[str]]:
@@ -75,6 +86,7 @@ def tables() -> dict[str, list[str]]:
         "README.md": [readme()],
         "docs/boards.md": room.tables(),
         "docs/deep.md": [deep_table()],
+        "docs/distributed.md": distributed_tables(),
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],

@@ -10,7 +10,15 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from docs.write_numbers.markdown import Row, before, milliseconds, percent, report, table
-from studies import deep_report, defaults_report, end_to_end, levels, nonlinear, schedule
+from studies import (
+    deep_report,
+    defaults_report,
+    distributed,
+    end_to_end,
+    levels,
+    nonlinear,
+    schedule,
+)
 from zipml_pynq.training.schedule import (
     BOARDS,
     Mode,
@@ -455,6 +463,43 @@ float32's, best step of each. 8/8/8 ends at most {fourth} above on four of the f
 above on the fifth. [End to end](end_to_end.md#measured) has all of it.
 
 {noted(self.reports)}{self.table()}
+"""
+
+
+class Distributed:
+    """Shards' models averaged, beside one machine (``make study-distributed``)."""
+
+    def __init__(self) -> None:
+        self.report = report("studies/results/distributed")
+
+    def gaps(self, bits: int, length: float = 1) -> list[float]:
+        return sorted(
+            row["loss"] / own["one"] - 1
+            for own in self.report["averaging"]
+            for row in own["rows"]
+            if (row["round_epochs"], row["bits"]) == (length, bits)
+        )
+
+    def headline(self) -> list[Row]:
+        worst, names = self.gaps(8)[-1], len(self.report["averaging"])
+        return [
+            (
+                f"Four shards averaged every epoch at 8 bits: loss above one machine's, worst of "
+                f"{names} sets",
+                percent(worst, 2),
+                f"at 2 bits {percent(self.gaps(2)[-1], 2)}",
+                "emulated",
+                "make study-distributed",
+            )
+        ]
+
+    def section(self) -> str:
+        return f"""## Many machines
+
+Emulated, `make study-distributed`: {distributed.SHARDS} shards, losses above one machine's after as
+many passes. [Many machines](distributed.md#what-averaging-costs) has more shards, too.
+
+{distributed.averaging_table(self.report["averaging"])}
 """
 
 

@@ -82,19 +82,21 @@ def test_redraw_keeps_base_planes_and_draws_new_dithers():
         plain.redraw(other, 1)
 
 
-def test_block_range_gives_views():
+def test_a_part_shares_what_it_is_a_part_of():
     X, y = data(100, 5)
-    packed = pack(X, y, batch=8, block_samples=16)
-    planes, labels = packed.block_range(2, 5)
-    assert planes.base is not None
-    assert np.shares_memory(planes, packed.planes)
-    assert np.shares_memory(labels, packed.labels)
-    assert np.array_equal(planes, packed.planes[2:5])
-    assert np.array_equal(labels, packed.labels[32:80])
-    with pytest.raises(ArgumentError, match=r"last was 8; allowed is 1\.\.7"):
-        packed.block_range(0, 8)
+    packed = pack(X, y, batch=8, block_samples=16, sample_weight=np.linspace(0.5, 1.5, 100))
+    part = packed.part(2, 5)
+    blocks, samples = slice(2, 5), slice(32, 80)
+    for name, rows in (("planes", blocks), ("labels", samples), ("weights", samples)):
+        whole = getattr(packed, name)
+        assert np.shares_memory(getattr(part, name), whole)
+        assert np.array_equal(getattr(part, name), whole[rows])
+    assert (part.layout.samples, packed.part(6, 7).layout.samples) == (48, 4)
+    assert packed.part(0, 7) is packed
+    with pytest.raises(ArgumentError, match=r"stop was 8; allowed is 1\.\.7"):
+        packed.part(0, 8)
     with pytest.raises(ArgumentError, match=r"first was 7; allowed is 0\.\.6"):
-        packed.block_range(7, 8)
+        packed.part(7, 8)
 
 
 def test_packed_data_are_read_only():

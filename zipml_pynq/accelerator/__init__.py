@@ -9,6 +9,7 @@
 | ``host`` | the same in this process, without a device |
 | ``contract`` | what every training holds to: arguments, draws, outputs |
 | ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
+| ``held`` | samples that stay on a device from one training to the next |
 | ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
 | ``refine`` | a run that is refined |

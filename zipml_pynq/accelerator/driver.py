@@ -154,7 +154,7 @@ class SgdDriver(pynq.DefaultIP):
         """
         self._require_loaded()
         if self._known is None:
-            self._require_idle()
+            self.require_idle()
             for name in self._scalars:
                 self._write_words(name, 0)
             self._scalars = dict.fromkeys(self._scalars, 0)
@@ -280,7 +280,7 @@ class SgdDriver(pynq.DefaultIP):
                 f"{size} bytes of device memory were asked for: {error}"
             ) from error
 
-    def _release(self, buffers: list[Any]) -> None:
+    def release(self, buffers: list[Any]) -> None:
         """Free buffers, but keep them back while the kernel may still write to them."""
         if not buffers:
             return
@@ -334,7 +334,8 @@ class SgdDriver(pynq.DefaultIP):
         control = self._control()
         return bool(control & AP_IDLE) and not control & AP_START
 
-    def _require_idle(self) -> None:
+    def require_idle(self) -> None:
+        """Raise DeviceError if the kernel still runs; free what was kept back from it if not."""
         self.reclaim()
         if not self._is_idle():
             raise DeviceError(
@@ -362,7 +363,7 @@ class SgdDriver(pynq.DefaultIP):
             The kernel still runs.
         """
         build = self.capability
-        self._require_idle()
+        self.require_idle()
         scalars = self._scalars
         buffers = []
         modelled = 0.0
@@ -564,7 +565,7 @@ class SgdDriver(pynq.DefaultIP):
             options=options,
         )
         start = fixed_model(model, packed.layout.features)
-        self._require_idle()
+        self.require_idle()
 
         buffers: list[Any] = []
         try:
@@ -577,7 +578,7 @@ class SgdDriver(pynq.DefaultIP):
             forget_buffers(buffers)
             raise
         finally:
-            self._release(buffers)
+            self.release(buffers)
             self._in_use = []
         if refine is not None and refine is not False:
 

@@ -153,9 +153,16 @@ class Training:
         self._check_segments()
         if redraw is not None or progress is not None or len(self.segments) > 1:
             group = 1
-        if not plan.one_order:
-            group = 1
-        self.group = group
+        self.most = group
+        self.take(plan)
+
+    def take(self, plan: Plan) -> None:
+        """Go on with a plan of the same precision, sampling, batch, delay and loss; counters
+        begin at 0."""
+        self.plan = plan
+        self.constants.update(plan.registers(self.layout))
+        # epochs of a call: one order each
+        self.group = self.most if plan.one_order else 1
         self.totals = Totals()
         self.changed: Any = 0  # of a frozen model, by the segments so far
         self.segments_done = 0

@@ -412,17 +412,46 @@ def fit_levels(
                 table[column] = _exact_row(row, k, _ends(float(row.min()), float(row.max())))
             return
         extremes = np.stack([low, high]).astype(a.dtype)
-        ranges = _normalized(extremes, normalization, columns)
-        histograms = [LevelHistogram(*_ends(*row), _FIT_BINS) for row in ranges.tolist()]
-        rows = max(1, _PIECE // 16 // columns.size)
-        for start in range(0, a.shape[0], rows):
-            values = _normalized(a[start : start + rows], normalization, columns)
-            for histogram, row in zip(histograms, values, strict=True):
-                histogram._add(row, None)
-        for column, histogram in zip(columns, histograms, strict=True):
+        for column, histogram in zip(
+            columns, column_histograms(a, normalization, columns, extremes), strict=True
+        ):
             table[column] = _to_fixed(histogram.levels(k))
 
     _run(fit, strips, threads)
+    return table
+
+
+def column_histograms(
+    a: NDArray[np.floating],
+    normalization: Normalization,
+    columns: NDArray[np.intp],
+    extremes: NDArray[np.floating],
+) -> list[LevelHistogram]:
+    """A histogram of the normalized values of each of some columns that vary.
+
+    ``extremes`` (2, all columns) are the ends of their ranges, in rows that ``a`` may be a part of.
+    """
+    ranges = _normalized(extremes, normalization, columns)
+    histograms = [LevelHistogram(*_ends(*row), _FIT_BINS) for row in ranges.tolist()]
+    rows = max(1, _PIECE // 16 // columns.size)
+    for start in range(0, a.shape[0], rows):
+        values = _normalized(a[start : start + rows], normalization, columns)
+        for histogram, row in zip(histograms, values, strict=True):
+            histogram._add(row, None)
+    return histograms
+
+
+def levels_table(
+    histograms: list[LevelHistogram], normalization: Normalization, bits: int
+) -> NDArray[np.int16]:
+    """The table of :func:`fit_levels` from :func:`column_histograms` of all columns that vary."""
+    k = (1 << (check_bits(bits) - 1)) + 1
+    varying = np.flatnonzero(normalization.half > 0)
+    table = np.zeros((normalization.features, k), dtype=np.int16)
+    if normalization.intercept:
+        table[-1] = 1 << CONFIG.level_fraction_bits
+    for column, histogram in zip(varying, histograms, strict=True):
+        table[column] = _to_fixed(histogram.levels(k))
     return table
 
 

@@ -108,12 +108,28 @@ class PackedDataset:
                 f"batch was {self.batch}; it must divide block_samples, {layout.block_samples}"
             )
 
-    def block_range(self, first: int, last: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-        """Planes and labels of the blocks ``first`` .. ``last - 1``, as views."""
-        check_int("first", first, 0, self.layout.blocks - 1)
-        check_int("last", last, first + 1, self.layout.blocks)
-        size = self.layout.block_samples
-        return self.planes[first:last], self.labels[first * size : last * size]
+    def part(self, first: int, stop: int) -> PackedDataset:
+        """The blocks ``first`` to ``stop - 1`` as a data set; everything is shared.
+
+        Raises
+        ------
+        ArgumentError
+            There are no such blocks.
+        """
+        layout, size = self.layout, self.layout.block_samples
+        check_int("first", first, 0, layout.blocks - 1)
+        check_int("stop", stop, first + 1, layout.blocks)
+        if (first, stop) == (0, layout.blocks):
+            return self
+        rows = slice(first * size, stop * size)
+        return replace(
+            self,
+            planes=self.planes[first:stop],
+            labels=self.labels[rows],
+            layout=replace(layout, samples=min(layout.samples, stop * size) - first * size),
+            full=None if self.full is None else self.full[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
 
     def unpack(
         self, bits: int | None = None, sampling: str | None = None

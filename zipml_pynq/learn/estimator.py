@@ -64,22 +64,24 @@ class ZipMLEstimator(ModelFiles):
 
     def _plan(self, packed: PackedDataset, bits: int, **options: Any) -> Plan:
         """A plan with the parameters of this estimator; ``options`` are those of one training."""
-        return make_plan(
-            packed,
-            bits=bits,
-            sampling=self._sampling()[1],
-            batch=self._batch(packed),
-            delay=DELAY,
-            loss=self.loss,
-            approximation=self.approximation,
-            degree=self.degree,
-            small_l2=self.alpha == "auto",
-            model_bits=self.model_bits,
-            gradient_bits=self.gradient_bits,
-            model_range=self.model_range,
-            gradient_range=self.gradient_range,
-            **options,
-        )
+        own = self._plan_options(bits)
+        return make_plan(packed, batch=self._batch(packed), **own, **options)
+
+    def _plan_options(self, bits: int) -> dict[str, Any]:
+        """What :func:`make_plan` is told whatever the samples."""
+        return {
+            "bits": bits,
+            "sampling": self._sampling()[1],
+            "delay": DELAY,
+            "loss": self.loss,
+            "approximation": self.approximation,
+            "degree": self.degree,
+            "small_l2": self.alpha == "auto",
+            "model_bits": self.model_bits,
+            "gradient_bits": self.gradient_bits,
+            "model_range": self.model_range,
+            "gradient_range": self.gradient_range,
+        }
 
     def _problem_plans(
         self, packed: PackedDataset, data: Data, epochs: int, seed: int, first: int

@@ -38,6 +38,12 @@ def _plain(value: Any) -> Any:
 class ModelFiles(Preparation):
     """``to_model``, ``save`` and ``load``."""
 
+    def _kept_parameters(self) -> dict[str, Any]:
+        """Parameters that a model file tells of."""
+        parameters = self.get_params(deep=False)
+        del parameters["device"]
+        return parameters
+
     def to_model(self) -> LinearModel:
         """The fitted model by itself, which predicts without scikit-learn and exports to ONNX.
 
@@ -45,8 +51,7 @@ class ModelFiles(Preparation):
         that are functions or random states are left out, with a ZipmlWarning; ``device`` always is.
         """
         check_is_fitted(self)
-        parameters = self.get_params(deep=False)
-        del parameters["device"]
+        parameters = self._kept_parameters()
         if isinstance(parameters.get("class_weight"), dict):
             pairs = parameters["class_weight"].items()
             # keys of JSON are text

@@ -33,7 +33,7 @@ from zipml_pynq.devices import bitstreams
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.parameters import Parameters
-from zipml_pynq.learn.problem import Data, Draws, head, is_packed
+from zipml_pynq.learn.problem import Data, Draws, is_packed
 from zipml_pynq.learn.sklearn import (
     RegressorMixin,
     _check_sample_weight,
@@ -202,14 +202,29 @@ class Preparation(Parameters):
         draw: int = 0,
         grows: bool = False,
     ) -> PackedDataset:
-        """Raw samples packed as the parameters say, for the device's words.
+        """Raw samples packed as the parameters say, for the device's words; ``grows`` as below."""
+        options = self._pack_options(X.shape[0], X.shape[1], grows)
+        if issparse(X):
+            self._check_room(X, options)
+        return pack(
+            X,
+            labels,
+            seed=seed,
+            draw=draw,
+            normalization=normalization,
+            sample_weight=weights,
+            **options,
+        )
+
+    def _pack_options(self, samples: int, columns: int, grows: bool = False) -> dict[str, Any]:
+        """What :func:`pack` is told of samples of that shape, but for their labels and draws.
 
         ``grows``: they are rows of a stream, whose levels the next ones should have as well.
         """
-        features = X.shape[1] + int(self.fit_intercept)
-        levels = self._chosen_levels(X.shape[0], features, grows)
+        features = columns + int(self.fit_intercept)
+        levels = self._chosen_levels(samples, features, grows)
         value_format = self._value_format(levels)
-        check_columns(X.shape[1], bool(self.fit_intercept), value_format)
+        check_columns(columns, bool(self.fit_intercept), value_format)
         options: dict[str, Any] = {}
         if value_format == FLOAT32:
             if self.sampling != "auto":
@@ -223,23 +238,15 @@ class Preparation(Parameters):
                 degree = 5 if self.degree is None else self.degree
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
         word_bits, batch = self._words_and_batch(features, levels, options)
-        if issparse(X):
-            self._check_room(X, features, word_bits, batch, options)
         if value_format in (FLOAT32, REFETCH):
             options["value_format"] = value_format
-        return pack(
-            X,
-            labels,
-            word_bits=word_bits,
-            batch=batch,
-            seed=seed,
-            draw=draw,
-            intercept=bool(self.fit_intercept),
-            normalization=normalization,
-            levels=levels,
-            sample_weight=weights,
+        return {
             **options,
-        )
+            "word_bits": word_bits,
+            "batch": batch,
+            "intercept": bool(self.fit_intercept),
+            "levels": levels,
+        }
 
     def _words_and_batch(
         self, features: int, levels: str, options: dict[str, Any]
@@ -334,7 +341,7 @@ class Preparation(Parameters):
                     f"{blocks} block(s), of which whole ones are held out: none is left to train on"
                 )
         sampling = "symmetric" if sampling == "double" else sampling
-        first = head(packed, train)
+        first = packed.part(0, train)
         return Data(
             packed,
             first,
@@ -360,22 +367,21 @@ class Preparation(Parameters):
             ) from error
         return (train, held) if self.shuffle else (np.sort(train), np.sort(held))
 
-    def _check_room(
-        self, X: Any, features: int, word_bits: int, batch: int, options: dict[str, Any]
-    ) -> None:
-        """Refuse sparse samples whose dense, packed form does not fit memory."""
-        samples, dithers = X.shape[0], options.get("dithers", 0)
+    def _check_room(self, X: Any, options: dict[str, Any]) -> None:
+        """Refuse sparse samples whose dense form, packed so, does not fit memory."""
+        samples, features = X.shape[0], X.shape[1] + int(self.fit_intercept)
+        floats = "bits" not in options
         layout = plan_layout(
             samples,
             features,
             bits=tuple(sorted(options.get("bits", {32}))),
-            sampling=options.get("sampling") or ("double" if options else "single"),
-            word_bits=word_bits,
-            batch=batch,
-            value_format=FLOAT32 if not options else BITPLANES,
-            independent=dithers,
+            sampling=options.get("sampling") or ("single" if floats else "double"),
+            word_bits=options["word_bits"],
+            batch=options["batch"],
+            value_format=FLOAT32 if floats else BITPLANES,
+            independent=options.get("dithers", 0),
         )
-        needed = layout.blocks * layout.block_stride * word_bits // 8
+        needed = layout.blocks * layout.block_stride * layout.word_bits // 8
         needed += samples * features * 4 if self.refetch else 0
         room = available_bytes()
         if needed > room:

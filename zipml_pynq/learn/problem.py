@@ -151,21 +151,6 @@ class Run:
     useless: float = 0.0
 
 
-def head(packed: PackedDataset, blocks: int) -> PackedDataset:
-    """The first blocks of a data set; everything is shared."""
-    if blocks == packed.layout.blocks:
-        return packed
-    samples = blocks * packed.layout.block_samples
-    return replace(
-        packed,
-        planes=packed.planes[:blocks],
-        labels=packed.labels[:samples],
-        layout=replace(packed.layout, samples=samples),
-        full=None if packed.full is None else packed.full[:samples],
-        weights=None if packed.weights is None else packed.weights[:samples],
-    )
-
-
 def is_packed(X: Any) -> bool:
     return isinstance(X, PackedDataset | str | os.PathLike)
 

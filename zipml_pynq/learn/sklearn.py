@@ -9,6 +9,8 @@ try:
     from sklearn.base import ClassifierMixin as ClassifierMixin
     from sklearn.base import RegressorMixin as RegressorMixin
     from sklearn.exceptions import ConvergenceWarning as ConvergenceWarning
+    from sklearn.metrics import accuracy_score as accuracy_score
+    from sklearn.metrics import r2_score as r2_score
     from sklearn.utils import check_random_state as check_random_state
     from sklearn.utils import compute_class_weight as compute_class_weight
     from sklearn.utils.extmath import safe_sparse_dot as safe_sparse_dot

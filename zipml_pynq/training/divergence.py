@@ -109,6 +109,18 @@ def judged(
         more than the start's loss.
     """
     before, after = row_losses(packed, plan, [start / MODEL_ONE, result.model])
+    judge_losses(result, before, after, allow_divergence, stacklevel=4)
+    return result
+
+
+def judge_losses(
+    result: TrainResult,
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    allow_divergence: bool,
+    stacklevel: int = 3,
+) -> None:
+    """:func:`judged` by the losses of some rows (:func:`row_losses`) at the start and the end."""
     faults = []
     if result.saturations:
         faults.append(f"{result.saturations} results were clamped")
@@ -120,7 +132,7 @@ def judged(
     if lost > 1:
         faults.append("the errors of quantized samples scatter far more than at the start")
     if not faults:
-        return result
+        return
     far = bool(np.abs(result.model).max() >= FAR)
     message = (
         f"{' and '.join(faults)}: the step is too large for this data set, precision and delay; "
@@ -131,5 +143,4 @@ def judged(
         error = DivergenceError(f"training diverged: {message}")
         error.result = result
         raise error
-    warnings.warn(message, ZipmlWarning, stacklevel=3)
-    return result
+    warnings.warn(message, ZipmlWarning, stacklevel=stacklevel)

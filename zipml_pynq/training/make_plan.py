@@ -239,7 +239,7 @@ def make_plan(
         model_bits=model_bits,
         gradient_bits=gradient_bits,
         seed=int(seed),
-        orders=_orders(layout.blocks, int(epochs), int(seed)) if shuffle else None,
+        orders=block_orders(layout.blocks, int(epochs), int(seed)) if shuffle else None,
     )
     plan.check(layout)
     plan = _with_delay(plan, layout, delay)
@@ -366,7 +366,7 @@ def _feature_shifts(
     return shifts.astype(np.uint8)
 
 
-def _orders(blocks: int, epochs: int, seed: int) -> NDArray[np.uint32]:
+def block_orders(blocks: int, epochs: int, seed: int) -> NDArray[np.uint32]:
     """First block and step of every epoch, drawn by counters: (seed, epoch)."""
     steps = [step for step in range(1, blocks + 1) if math.gcd(step, blocks) == 1]
     orders = np.empty((epochs, 2), dtype=np.uint32)

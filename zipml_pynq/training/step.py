@@ -286,7 +286,13 @@ def auto_shifts(
     ndarray of uint8, shape (features,)
         0..``CONFIG.max_feature_shift``.
     """
-    seen, noisy = second_moments(packed, bits=bits, sampling=sampling)
+    return shifts_from(*second_moments(packed, bits=bits, sampling=sampling), l2=l2, fresh=fresh)
+
+
+def shifts_from(
+    seen: NDArray[np.float64], noisy: NDArray[np.float64], *, l2: float = 0.0, fresh: bool = False
+) -> NDArray[np.uint8]:
+    """:func:`auto_shifts` from :func:`second_moments`, which may be the mean of several sets'."""
     if fresh:
         return shifts_of(np.where(seen > 0, seen + l2, 0.0))
     # noise that every epoch has alike: a step that falls by the share of it
