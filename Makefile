@@ -11,7 +11,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
-	study-end-to-end study-defaults study-deep study-deep-quick \
+	study-end-to-end study-defaults study-refinement study-deep study-deep-quick \
 	clean
 
 demo: $(VENV)/.built
@@ -238,6 +238,9 @@ study-nonlinear: $(VENV)/.built-test
 
 study-end-to-end: $(VENV)/.built-test
 	$(BIN)/python -m studies.end_to_end
+
+study-refinement: $(VENV)/.built-test
+	$(BIN)/python -m studies.refinement
 
 study-defaults: $(VENV)/.built-study
 	$(BIN)/python -m studies.defaults

@@ -20,6 +20,7 @@ from docs.write_numbers.of_studies import (
     Mnist,
     Modelled,
     deep_table,
+    refinement,
 )
 from studies import end_to_end, nonlinear, room, schedule, step
 
@@ -75,6 +76,7 @@ def tables() -> dict[str, list[str]]:
         "docs/boards.md": room.tables(),
         "docs/deep.md": [deep_table()],
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],
+        "docs/refinement.md": [refinement()],
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],
         "docs/losses.md": ["\n".join(losses) + "\n"],
