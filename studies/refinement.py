@@ -100,7 +100,7 @@ def problems() -> Iterator[Problem]:
         found = np.load(path)
         X = found["X_train"].reshape(len(found["X_train"]), -1).astype(np.float32)
         y = np.where(found["y_train"] % 2 == 0, 1.0, -1.0)
-        yield Problem("MNIST", X, y, (64,), 60)
+        yield Problem("MNIST", X, y, (64,), 40)
 
 
 def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple[str, Course]]:

@@ -9,6 +9,7 @@
 | ``host`` | the same in this process, without a device |
 | ``contract`` | what every training holds to: arguments, draws, outputs |
 | ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
+| ``refine`` | rounds of refinement, and true gradients |
 | ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |

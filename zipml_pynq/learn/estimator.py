@@ -417,7 +417,7 @@ class ZipMLEstimator(ModelFiles):
             end, more = "when it gained little any more", "more bits or a smaller eta0 help"
         elif ran < epochs:
             end = f"after {ran} epochs, the most that data drawn once allow,"
-            more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
+            more = "fit raw samples, with redraw or refine, or choose eta0 or more bits"
         else:
             end, more = f"after max_iter={epochs} epochs", "raise max_iter, eta0, bits or tol"
         warnings.warn(
