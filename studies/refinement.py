@@ -26,6 +26,7 @@ from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.training.baseline import float_sgd
+from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.make_plan import make_plan, step_sizes
 from zipml_pynq.training.refinement import Refine
 
@@ -110,11 +111,16 @@ def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple
         for share in SHARES:
             how = f"batch {batch}, {schedule}, {share:g} of the default step"
             options = {"epochs": problem.epochs, "schedule": schedule, "feature_shifts": "auto"}
-            plans = {}
+            plans, planning = {}, {}
             for bits in sorted({*SCHEDULE}):
-                step = make_plan(packed, bits=bits, **options).step[0] * share
-                plans[bits] = make_plan(packed, bits=bits, step=float(step), **options)
-            exact = plans[8]
+                began = time.perf_counter()
+                found = make_plan(packed, bits=bits, **options)
+                planning[bits] = time.perf_counter() - began
+                again = {**options, "feature_shifts": found.feature_shifts}
+                plans[bits] = make_plan(
+                    packed, bits=bits, step=float(found.step[0]) * share, **again
+                )
+            exact, fixed = plans[8], planning[8]
             began = time.perf_counter()
             history = float_sgd(
                 problem.values,
@@ -124,10 +130,12 @@ def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple
                 delay=exact.delay,
                 feature_steps=exact.feature_steps,
             )
-            yield "float32", course(problem, how, history, 32.0, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            yield "float32", course(problem, how, history, 32.0, fixed, seconds)
             began = time.perf_counter()
             result = driver.train(packed, exact, judge=False)
-            yield "8 bits", course(problem, how, result.history, 9.0, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            yield "8 bits", course(problem, how, result.history, 9.0, fixed, seconds)
             began = time.perf_counter()
             parts, model, used = [], None, []
             for epoch in range(problem.epochs):
@@ -143,28 +151,31 @@ def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple
             models = np.concatenate(parts)
             yield (
                 "schedule 2, 4, 8",
-                course(problem, how, models, np.array(used), seconds),
+                course(problem, how, models, np.array(used), sum(planning.values()), seconds),
             )
 
 
-def course(problem: Problem, how: str, history: NDArray[Any], bits: Any, seconds: float) -> Course:
+def course(
+    problem: Problem, how: str, history: NDArray[Any], bits: Any, fixed: float, seconds: float
+) -> Course:
     each = np.broadcast_to(bits, len(history))
-    return Course(how, problem.excess(history), each.cumsum(), lambda n: seconds * n / len(history))
+    return Course(
+        how,
+        problem.excess(history),
+        each.cumsum(),
+        lambda n: fixed + seconds * n / len(history),
+    )
 
 
 def refined(
     problem: Problem, packed: PackedDataset, batch: int, bits: int, by_rows: bool
 ) -> Course:
     driver = HostDriver(packed.layout.word_bits)
-    options: dict[str, Any] = {
-        "bits": bits,
-        "epochs": 1,
-        "feature_shifts": "auto",
-        "judge": False,
-    }
-    rows = problem.X if by_rows else None
+    plan = make_plan(packed, bits=bits, epochs=1, feature_shifts="auto")
+    rows = ExactRows(problem.X, packed.normalization, len(problem.y)) if by_rows else None
     rounds = problem.epochs // 2
-    result = driver.train(packed, refine=Refine(rows=rows, rounds=rounds, tol=1e-9), **options)
+    refine = Refine(rows=rows, rounds=rounds, tol=1e-9)
+    result = driver.train(packed, plan, refine=refine, judge=False)
     true = 32.0 if by_rows else 9.0
     spent = np.full(len(result.history), bits + 1.0 + true)
     spent[0] = bits + 1.0
@@ -172,15 +183,13 @@ def refined(
         spent[1] += true  # the gradient at the start
 
     def seconds(n: int) -> float:
-        """Again, with so many rounds."""
+        """Again, with so many rounds, plans included."""
         found = []
-        for _ in range(TIMES if len(problem.y) < 50_000 else 1):
+        for _ in range(TIMES):
             began = time.perf_counter()
-            if n > 1:
-                again = Refine(rows=rows, rounds=n - 1, tol=0.0)
-                driver.train(packed, refine=again, **options)
-            else:
-                driver.train(packed, **options)
+            own = make_plan(packed, bits=bits, epochs=1, feature_shifts="auto")
+            again = None if n == 1 else Refine(rows=rows, rounds=n - 1, tol=0.0)
+            driver.train(packed, own, refine=again, judge=False)
             found.append(time.perf_counter() - began)
         return min(found)
 
@@ -236,7 +245,8 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"Made by `make study-refinement` on {report['machine']['cpu']}; data drawn once, one "
         "thread. Bits a value, and seconds, to within a share of the exact optimum's loss; in "
-        "brackets times fewer than float32's. Each at its best batch, step and schedule.",
+        "brackets times fewer than float32's. Each at its best batch, step and schedule. Seconds "
+        "include the choice of steps, of which refinement has two.",
         "",
     ]
     for found in report["problems"]:

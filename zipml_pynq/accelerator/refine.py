@@ -33,6 +33,8 @@ from zipml_pynq.training.result import Refinement, TrainResult
 #: Size in normalized units that the largest entry of a change, or of the sums of a true gradient,
 #: is brought to, and shares of it that are tried when results clamp.
 SIZE, SMALLER = 16.0, 1 / 16
+#: Share of its bound that the largest entry of a change is taken to come to, for a quantized model.
+EXPECTED = 1 / 8
 #: Times that a run is tried with smaller numbers.
 _TRIES = 4
 
@@ -55,7 +57,8 @@ class Rounds:
     def __init__(self, run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> None:
         self.run = run
         self.packed = replace(packed, labels=np.zeros_like(packed.labels))
-        self.plan = round_plan(packed, plan, refine.epochs)
+        # of what bounds a change, as much as one is expected to come to
+        self.plan = round_plan(packed, plan, refine.epochs, EXPECTED * SIZE)
         self.results: list[TrainResult] = []
 
     def __call__(self, gradient: FloatArray) -> FloatArray:

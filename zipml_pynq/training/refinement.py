@@ -85,10 +85,12 @@ class Refine:
         return cls(rows=given)
 
 
-def round_plan(packed: PackedDataset, plan: Plan, epochs: int) -> Plan:
+def round_plan(packed: PackedDataset, plan: Plan, epochs: int, model_range: float) -> Plan:
     """The plan of a round: least squares at a constant step, a share of the default one.
 
-    Bits, batch, delay, sampling, l2, steps of features and seed are those of ``plan``.
+    A quantized model is the change alone, whose bits are spread over ``model_range``: bit
+    centering. A gradient is not quantized. Bits, batch, delay, sampling, l2, steps of features and
+    seed are those of ``plan``.
     """
     options: dict[str, Any] = {
         "bits": plan.bits,
@@ -108,6 +110,8 @@ def round_plan(packed: PackedDataset, plan: Plan, epochs: int) -> Plan:
         schedule="constant",
         seed=plan.seed,
         feature_shifts=plan.feature_shifts,
+        model_bits=plan.model_bits,
+        model_range=model_range,
         **options,
     )
 
