@@ -7,7 +7,7 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
-	sw_emu/simulation/*.h)
+	sw_emu/simulation/*.h tests/fuzz/*.cpp)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \

@@ -37,6 +37,14 @@ struct Counts {
   uint32_t saturations = 0, outside = 0, clipped = 0, refetched = 0;
 };
 
+/// Whether entries shrink in any epoch.
+bool Decays(const ZipmlArguments &a) {
+  for (uint32_t epoch = 0; epoch < a.epochs; ++epoch) {
+    if (a.schedule[static_cast<size_t>(epoch) * kScheduleColumns + kDecay] != 0) return true;
+  }
+  return false;
+}
+
 /// Trains one thread's share of the features. For each tile of samples the threads add up their dot
 /// products; everything else of a step is about single features, or so little that each thread does
 /// it for itself. With a delay, a thread loads the next tile before it takes the sums of this one:
@@ -56,7 +64,7 @@ class Trainer {
         model_(values_.size()),
         seen_(a.model_bits != 0 || (a.flags & kFlagFrozen) != 0 ? values_.size() : 0),
         ordered_(s.format == kRefetch ? a.features : 0),
-        has_steps_(VectorsBehind(a, s) != 0),
+        has_steps_(VectorsBehind(a, s) != 0 || (TValues::IsShort(0) && Decays(a))),
         frozen_((a.flags & kFlagFrozen) != 0),
         steps_(has_steps_ ? values_.size() : 0),
         dots_(share.slots(),
@@ -281,10 +289,10 @@ class Trainer {
   }
 
   /// The update in 32 bits, if it can be made there.
-  bool ShortStep(const Batch &batch, bool exact) {
+  bool ShortStep(const Batch &batch, uint32_t decay, bool exact) {
     if (has_steps_) {
-      return values_.StepEach(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
-                              steps_, model_.data(), largest_, saturations_);
+      return values_.StepEach(batch.short_sums.data(), batch.of.total, batch.of.magnitude, decay,
+                              exact, steps_, model_.data(), largest_, saturations_);
     }
     return values_.Step(batch.short_sums.data(), batch.of.total, batch.of.magnitude, exact,
                         model_.data(), largest_);
@@ -294,7 +302,7 @@ class Trainer {
     Batch &batch = BatchOf(updated_++);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
     const bool exact = a_.model_bits == 0 && ordered_.empty() && !frozen_;
-    if (batch.is_short && a_.gradient_bits == 0 && decay == 0 && ShortStep(batch, exact)) {
+    if (batch.is_short && a_.gradient_bits == 0 && ShortStep(batch, decay, exact)) {
       if (!exact && !frozen_) See(update_);
       ++update_;
       return;
@@ -365,7 +373,7 @@ class Trainer {
   Aligned<int32_t> model_;         // in the order of the values' positions
   Aligned<int32_t> seen_;          // the same as dot products see it, if quantized or frozen
   std::vector<int32_t> ordered_;   // what they see, in the order of the features
-  const bool has_steps_;           // or corrections of the features
+  const bool has_steps_;           // or corrections of the features, or a decay in 32 bits
   const bool frozen_;              // dot products read the start model throughout
   FeatureSteps steps_;
   std::vector<Batch> ring_;

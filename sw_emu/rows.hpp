@@ -96,7 +96,7 @@ struct DigitModel {
 /// where a share has none.
 struct FeatureSteps {
   explicit FeatureSteps(size_t size)
-      : shifts(size), corrections(size), rights(size), halves(size), lefts(size) {}
+      : shifts(size), corrections(size), rights(size), fixed(size), halves(size), lefts(size) {}
   /// \param term  the correction, in the gradient's unit
   void Set(uint32_t at, uint32_t shift, int32_t correction, int64_t term, int distance) {
     shifts.data()[at] = static_cast<int32_t>(shift);
@@ -104,14 +104,30 @@ struct FeatureSteps {
     largest_term = std::max(largest_term, term < 0 ? -term : term);
     rights.data()[at] = std::max(distance, 0);
     const int64_t half = distance > 0 ? 1 << (distance - 1) : 0;
-    halves.data()[at] = static_cast<int32_t>(static_cast<uint64_t>(term + half));
+    fixed.data()[at] = static_cast<int32_t>(static_cast<uint64_t>(term + half));
+    halves.data()[at] = fixed.data()[at];
     lefts.data()[at] = std::max(-distance, 0);
     left = std::max(left, -distance);
   }
-  Aligned<int32_t> shifts, corrections, rights, halves, lefts;
+  /// `fixed` is what of `halves` stays from update to update: without what a decay adds.
+  Aligned<int32_t> shifts, corrections, rights, fixed, halves, lefts;
   int left = 0;              // the farthest
   int64_t largest_term = 0;  // magnitude of a correction
+  bool decays = false;       // `halves` are more than `fixed`
 };
+
+/// What a decay adds to each gradient: x * decay, rounded, in the gradient's unit. Of what is
+/// shifted, the lower 32 bits are right for both signs.
+ZIPML_CLONES static void AddDecays(const int32_t *model, int32_t decay, int shift,
+                                   const int32_t *fixed, uint32_t size, int32_t *halves) {
+  const uint64_t half = uint64_t{1} << (shift - 1);
+  for (uint32_t j = 0; j < size; ++j) {
+    const int64_t product = static_cast<int64_t>(model[j]) * decay;
+    const uint64_t shrink = (static_cast<uint64_t>(product) + half) >> shift;
+    halves[j] =
+        static_cast<int32_t>(static_cast<uint32_t>(fixed[j]) + static_cast<uint32_t>(shrink));
+  }
+}
 
 /// Of the largest entry, which is symmetric.
 ZIPML_CLONES static uint32_t LargestMagnitude(const int32_t *model, uint32_t size) {

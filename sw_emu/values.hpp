@@ -154,7 +154,7 @@ class WideSums {
   static bool IsShort(int64_t) { return false; }
   void AddGradient(uint32_t, const int32_t *, const int32_t *, uint32_t, int32_t *) {}
   bool Step(const int32_t *, int64_t, int64_t, bool, int32_t *, uint32_t &) { return false; }
-  bool StepEach(const int32_t *, int64_t, int64_t, bool, const FeatureSteps &, int32_t *,
+  bool StepEach(const int32_t *, int64_t, int64_t, uint32_t, bool, FeatureSteps &, int32_t *,
                 uint32_t &, uint32_t &) {
     return false;
   }
@@ -211,13 +211,22 @@ class PlaneValues {
     return true;
   }
 
-  /// The same with steps and corrections of the features, if no change leaves 32 bits; what a
-  /// feature's gradient is shifted to the right does not. Saturates, and counts that.
-  bool StepEach(const int32_t *sums, int64_t total, int64_t magnitude, bool set,
-                const FeatureSteps &steps, int32_t *model, uint32_t &largest,
-                uint32_t &saturations) {
-    const int64_t gradient = (magnitude << ValueFractionBits(kBitPlanes)) + steps.largest_term;
+  /// The same with a decay, and steps and corrections of the features, if no change leaves 32 bits;
+  /// what a feature's gradient is shifted to the right does not. Saturates, and counts that.
+  bool StepEach(const int32_t *sums, int64_t total, int64_t magnitude, uint32_t decay, bool set,
+                FeatureSteps &steps, int32_t *model, uint32_t &largest, uint32_t &saturations) {
+    constexpr int kDecayShift =
+        kModelFractionBits + kDecayFractionBits - GradientFractionBits(kBitPlanes);
+    static_assert(kDecayShift > 0 && kDecayShift <= 32 && kDecayBits < 32, "see AddDecays");
+    const int64_t shrink = (static_cast<int64_t>(largest) * decay >> kDecayShift) + 1;
+    const int64_t gradient =
+        (magnitude << ValueFractionBits(kBitPlanes)) + steps.largest_term + shrink;
     if (gradient + (int64_t{1} << (kStepShift - 1)) > 0x7fffffff >> steps.left) return false;
+    if (decay != 0 || steps.decays) {
+      steps.decays = decay != 0;
+      AddDecays(model, static_cast<int32_t>(decay), kDecayShift, steps.fixed.data(), size(),
+                steps.halves.data());
+    }
     const uint32_t offset = static_cast<uint32_t>(OffsetOf(total));
     largest =
         codes_.loops().step_each(sums, scale(), static_cast<int32_t>(offset), steps, features_,

@@ -22,7 +22,7 @@ from docs.write_numbers.of_studies import (
     deep_table,
     refinement,
 )
-from studies import end_to_end, nonlinear, room, schedule, step
+from studies import end_to_end, nonlinear, room, schedule, schedules, step
 
 BEGIN, END = "<!-- docs/write_numbers writes this table -->\n", "<!-- to here -->\n"
 INTRODUCTION = """# Numbers
@@ -82,7 +82,10 @@ def tables() -> dict[str, list[str]]:
         "docs/losses.md": ["\n".join(losses) + "\n"],
         "docs/schedule.md": [schedule.table() + "\n"],
         "docs/speed.md": [Loops().table()],
-        "docs/step.md": [step.table() + "\n"],
+        "docs/step.md": [
+            "\n".join(schedules.rows(report("studies/results/schedules"), 20)) + "\n",
+            step.table() + "\n",
+        ],
     }
 
 

@@ -354,3 +354,27 @@ def test_every_step_of_a_feature_in_32_and_64_bits(
             correction=2.0 ** (exponent - bits) if bits < 8 else 0.0,
         )
         check(case)
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 127.0])
+def test_decays_of_every_size_in_32_and_64_bits(
+    monkeypatch: pytest.MonkeyPatch, loops: str, scale: float
+) -> None:
+    """They come and go from epoch to epoch, up to what the register holds, on large entries too."""
+    force_loops(monkeypatch, loops)
+    largest = (1 << CONFIG.decay_bits) - 1
+    for seed in range(6):
+        case = random_case(
+            seed,
+            bits=(1, 4, 8)[seed % 3],
+            features=130,
+            samples=24,
+            batch=8,
+            epochs=5,
+            step=2.0**-18 if seed % 2 else 2.0**-7,
+            model_scale=scale,
+            largest_shift=seed % 2 * CONFIG.max_feature_shift,
+        )
+        decays = np.array([1, 0, 1000, largest, 0], dtype=np.uint32)
+        check(Case(case.packed, replace(case.plan, decays=np.roll(decays, seed)), case.model))

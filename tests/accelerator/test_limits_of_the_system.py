@@ -118,8 +118,9 @@ def _run(case, threads, flag):
 @pytest.mark.parametrize(
     "run",
     [
-        "HostDriver(threads=2).train(pack(X, y), epochs=60_000, step=1e-3, schedule='constant')",
+        "HostDriver(threads=2).train(packed, epochs=60_000, step=1e-3, schedule='constant')",
         "baseline.float_sgd(X, y, np.full(60_000, 1e-9), threads=2)",
+        "pack(np.broadcast_to(X[:1], (2_000_000, 100)), np.zeros(2_000_000), bits=8, threads=2)",
     ],
 )
 def test_an_interrupt_ends_a_long_run_at_once(run):
@@ -131,23 +132,24 @@ from zipml_pynq.training import baseline
 rng = np.random.default_rng(0)
 X = rng.standard_normal((4000, 100)).astype(np.float32)
 y = X[:, 0].copy()
+packed = pack(X, y)
 def interrupt():
     global at
-    at = time.monotonic()
+    while time.process_time() < began + 0.3:  # it is at work
+        time.sleep(0.01)
+    at = time.process_time()
     os.kill(os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-threading.Timer(2, interrupt).start()
+began = time.process_time()
+threading.Thread(target=interrupt).start()
 try:
     {run}
     print("it ended by itself")
 except KeyboardInterrupt:
-    print(time.monotonic() - at)
+    print(time.process_time() - at)
 """
-    code = code.replace(
-        "    signal.raise_signal(signal.SIGINT)\n    import os\n", "    import os\n"
-    )
-    # the machine may be busy: what counts is that it is no question of the run's minutes
-    assert float(in_a_process(code)) < 1
+    # two threads for 0.2 s; the processor's seconds, for other programs may want it too
+    assert float(in_a_process(code)) < 0.4
 
 
 def test_training_goes_on_in_a_child_after_a_fork():

@@ -229,7 +229,7 @@ def test_a_loss_that_grew_is_told_without_any_clamping(board):
     packed = pack(X, X[:, 0] + 0.1 * rng.normal(size=3000), bits=8, batch=16)
     driver = board().driver
     with pytest.raises(DivergenceError, match="the loss ended at") as error:
-        driver.train(packed, step=0.3, schedule="constant", delay=7, epochs=1)
+        driver.train(packed, make_plan(packed, step=0.3, schedule="constant", delay=7, epochs=1))
     result = error.value.result
     assert result.saturations == 0
     # a good start is no reason for an alarm

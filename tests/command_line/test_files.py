@@ -302,7 +302,7 @@ def test_messages_are_in_the_words_of_the_command_line(zipml, trained):
     for arguments, message in (
         (("--epochs", 0), "--epochs was 0"),
         (("--batch", 0), "--batch was 0"),
-        (("--l2", -1), "--l2 was -1"),
+        (("--l2", -1), "'--l2': it was '-1'; allowed are 'auto', 0 and numbers above it"),
         (("--model-bits", 99), "--model-bits was 99"),
     ):
         code, _, error = zipml("train", "set", "model", *arguments)

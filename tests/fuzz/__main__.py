@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.fuzz import __doc__ as about
-from tests.fuzz import files, texts, wire
+from tests.fuzz import files, guided, texts, wire
 from zipml_pynq.accelerator.machine import machine
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -31,6 +31,7 @@ def main() -> None:
         found = {
             "tables": texts.tables(seconds, seed, folder),
             "libsvm": texts.libsvm(seconds, seed, folder),
+            "guided": guided.guided(seconds, seed, folder),
             "files": files.bytes_and_lengths(1, seed, folder),
             "headers": files.headers(seconds / 4, seed, folder),
             "wire": wire.wire(arguments.messages, arguments.connections, seed, folder),

@@ -109,32 +109,40 @@ def tables(seconds: float, seed: int, folder: Path) -> dict[str, int]:
         whole = np.c_[found[0], found[1]]
         assert np.array_equal(whole, expected.to_numpy(), equal_nan=True), text
         figures["tables"] += 1
-        content = damaged(rng, text.encode())
-        path.write_bytes(content)
-        found = _read(path, **how)
         figures["damaged tables"] += 1
-        if found is None or found[1].dtype.kind == "U":
-            continue
-        figures["of these read"] += 1
-        _beside_python(content, found, header)
+        figures["of these read"] += beside_python(damaged(rng, text.encode()), header, path)
     return figures
 
 
-def _beside_python(content: bytes, found: tuple[np.ndarray, np.ndarray], header: bool) -> None:
-    """What was read of a damaged table is what Python's csv and float make of it."""
+def beside_python(content: bytes, header: bool, path: Path) -> bool:
+    """Whether a table is read; if so, as Python reads it where it sees the same fields."""
+    path.write_bytes(content)
+    found = _read(path, header=header, missing="keep", format="csv")
+    if found is None or found[1].dtype.kind == "U":
+        return False
     text = content.decode("utf-8-sig", "surrogateescape")
     lines = [line for line in io.StringIO(text, newline=None).read().split("\n") if line.strip()]
     bare = "".join(lines[0].split('"')[::2])
     delimiter = max(",;\t|", key=bare.count)
     if delimiter not in bare:
-        return  # blanks, of which csv takes one at a time
+        return True  # blanks, of which csv takes one at a time
     rows = list(csv.reader(lines[header:], delimiter=delimiter, skipinitialspace=True))
     whole = np.c_[found[0], found[1]]
     if [len(row) for row in rows] != [whole.shape[1]] * len(whole):
-        return  # another number of quotes: csv goes on across lines
+        return True  # another number of quotes: csv goes on across lines
     for row, values in zip(rows, whole, strict=True):
         for field, value in zip(row, values, strict=True):
             assert np.isnan(value) or float(field) == value, (content, field, value)
+    return True
+
+
+def rows(rng: np.random.Generator) -> bytes:
+    """A LIBSVM file."""
+    lines = []
+    for _ in range(rng.integers(1, 7)):
+        indices = np.flatnonzero(rng.random(12) < 0.4) + 1
+        lines.append(" ".join([number(rng), *(f"{i}:{number(rng)}" for i in indices)]))
+    return "\n".join(["1 1:1", *lines]).encode() + b"\n"
 
 
 def libsvm(seconds: float, seed: int, folder: Path) -> dict[str, int]:
@@ -144,27 +152,24 @@ def libsvm(seconds: float, seed: int, folder: Path) -> dict[str, int]:
     path = folder / "t.svm"
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        lines = []
-        for _ in range(rng.integers(1, 7)):
-            indices = np.flatnonzero(rng.random(12) < 0.4) + 1
-            entries = (f"{i}:{number(rng)}" for i in indices)
-            lines.append(" ".join([number(rng), *entries]))
-        content = "\n".join(["1 1:1", *lines]).encode() + b"\n"
-        for whole in (True, False):
-            content = content if whole else damaged(rng, content)
-            path.write_bytes(content)
-            found = _read(path, format="libsvm", most=1 << 12)
-            figures["LIBSVM files" if whole else "damaged LIBSVM files"] += 1
-            try:
-                X, y = load_svmlight_file(str(path), zero_based=False)
-            except (ValueError, OverflowError, IndexError):
-                X = None
-            if whole:
-                assert found is not None, content
-                assert X is not None, content
-            if found is None or X is None or X.shape != found[0].shape:
-                continue
-            assert np.array_equal(X.toarray(), found[0]), content
-            assert np.array_equal(y, found[1]), content
-            figures["of these read alike"] += not whole
+        content = rows(rng)
+        assert beside_scikit_learn(content, path), content
+        figures["LIBSVM files"] += 1
+        figures["of these read alike"] += beside_scikit_learn(damaged(rng, content), path)
+        figures["damaged LIBSVM files"] += 1
     return figures
+
+
+def beside_scikit_learn(content: bytes, path: Path) -> bool:
+    """Whether both readers take a LIBSVM file, with as many columns; if so, with the same bits."""
+    path.write_bytes(content)
+    found = _read(path, format="libsvm", most=1 << 12)
+    try:
+        X, y = load_svmlight_file(str(path), zero_based=False)
+    except (ValueError, OverflowError, IndexError):
+        return False
+    if found is None or X.shape != found[0].shape:
+        return False
+    assert np.array_equal(X.toarray(), found[0]), content
+    assert np.array_equal(y, found[1]), content
+    return True

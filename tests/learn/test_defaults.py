@@ -6,7 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from zipml_pynq import pack
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
@@ -212,3 +214,33 @@ def test_host_and_emulated_device_learn_streams_alike():
             model.partial_fit(X[part], THREE[part], classes=np.unique(THREE))
         fits.append(model)
     assert_same_fit(*fits)
+
+
+def test_default_penalty_is_that_of_ridge_on_standardized_columns():
+    rng = np.random.default_rng(3)
+    X = rng.uniform(-1, 1, (60, 40))  # as many columns as tell without a penalty what noise is
+    y = X[:, 0] + rng.normal(size=60)
+    model = ZipMLRegressor(bits=8, tol=None, random_state=0).fit(X, y)
+    values = model.normalization_.transform(X).astype(np.float64)
+    assert np.isclose(model.alpha_, (values[:, :40] ** 2).mean() / 60, rtol=1e-6)
+    exact = {
+        alpha: make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(X, y).predict(X)
+        for alpha in (1.0, 4.0)
+    }
+    apart = {alpha: np.abs(model.predict(X) - found).mean() for alpha, found in exact.items()}
+    assert apart[1.0] < apart[4.0] / 2
+    assert ZipMLRegressor(alpha=0.0, max_iter=2, tol=None).fit(X, y).alpha_ == 0
+
+
+def test_default_penalty_of_a_stream_falls_as_samples_come():
+    rng = np.random.default_rng(4)
+    X = rng.uniform(-1, 1, (400, 3))
+    model = ZipMLRegressor(random_state=0)
+    for rows in range(100, 401, 100):
+        now = slice(rows - 100, rows)
+        model.partial_fit(X[now], X[now, 0])
+        values = model.normalization_.transform(X[:rows]).astype(np.float64)
+        assert np.isclose(model.alpha_ * rows, (values[:, :3] ** 2).mean(), rtol=0.01)
+    # columns of zeros, and drawn values, count as they are
+    packed = pack(np.c_[X, np.zeros(400)], X[:, 0], bits=2)
+    assert np.isclose(ZipMLRegressor(bits=2, max_iter=1).fit(packed).alpha_ * 400, 1 / 3, rtol=0.1)

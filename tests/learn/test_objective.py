@@ -135,7 +135,7 @@ def test_the_bits_do_not_depend_on_the_stretches(monkeypatch):
     for redraw in (False, True):
         whole = ZipMLRegressor(**options, redraw=redraw).fit(X, Y)
 
-        def one_by_one(first, stop, changes):
+        def one_by_one(first, stop, changes, latest):
             return ((e, e + 1) for e in range(first, stop))
 
         with monkeypatch.context() as patch:
@@ -163,6 +163,9 @@ def test_the_warning_comes_when_much_is_left_and_only_then():
 
 def test_averages_are_below_the_last_epoch_at_a_constant_step():
     options = {"random_state": 0, "max_iter": 30, "tol": None, "bits": 2}
-    mean = ZipMLRegressor(**options).fit(X, Y).loss_curve_[-1]
-    last = ZipMLRegressor(**options, average=False).fit(X, Y).loss_curve_[-10:]
+    constant = {**options, "learning_rate": "constant"}
+    mean = ZipMLRegressor(**constant).fit(X, Y).loss_curve_[-1]
+    last = ZipMLRegressor(**constant, average=False).fit(X, Y).loss_curve_[-10:]
     assert mean < last.min()
+    # and so is the end of a step that falls
+    assert ZipMLRegressor(**options).fit(X, Y).loss_curve_[-1] < last.min()

@@ -109,7 +109,7 @@ def test_several_targets_as_packed_samples_weights_and_warm_starts():
     for number in range(4):
         one = ZipMLRegressor(random_state=0, max_iter=8).fit(packed, TARGETS[:, number])
         assert np.array_equal(model.model_[number], one.model_[0])
-    options = {"random_state": 0, "tol": None, "eta0": 0.05}
+    options = {"random_state": 0, "tol": None, "eta0": 0.05, "learning_rate": "constant"}
     twice = ZipMLRegressor(max_iter=4, warm_start=True, **options).fit(X, TARGETS)
     twice.set_params(max_iter=3).fit(X, TARGETS)
     assert np.array_equal(

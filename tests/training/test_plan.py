@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.cases import RandomDataset, random_dataset, run_build
+from zipml_pynq import pack
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.constants import CONFIG
@@ -157,3 +158,40 @@ def test_plans_just_inside_the_limits_pass() -> None:
         assert (plan.steps >= 1).all()
         assert (plan.decays < 2**CONFIG.decay_bits).all()
     assert replace(plan, delay=3).delay == 3
+
+
+def test_a_plan_that_cools_down() -> None:
+    packed = pack(np.random.default_rng(0).uniform(-1, 1, (96, 3)), np.arange(96.0), bits=4)
+    plan = make_plan(packed, epochs=9, step=0.1, schedule="constant", l2=0.01)
+    cooled = plan.cooled(3, 7)
+    factors = np.array([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 1, 1])
+    assert np.allclose(cooled.step, 0.1 * factors)
+    assert np.array_equal(cooled.steps, np.rint(plan.steps * factors))
+    assert np.array_equal(cooled.negative_steps, np.rint(plan.negative_steps * factors))
+    assert np.array_equal(cooled.decays, np.rint(plan.decays * factors))
+    # the registers of a plan that is made with these steps
+    made = make_plan(packed, epochs=9, step=0.1 * factors, l2=0.01)
+    assert np.abs(made.steps.astype(int) - cooled.steps.astype(int)).max() <= 1
+    for first, stop in ((-1, 3), (3, 3), (3, 10)):
+        with pytest.raises(ArgumentError, match="was"):
+            plan.cooled(first, stop)
+    rough = make_plan(packed, epochs=2, step=0.1, gradient_bits=8, gradient_range=1.0)
+    with pytest.raises(ArgumentError, match="gradient_bits was 8"):
+        rough.cooled(0, 1)
+
+
+def test_penalty_of_the_columns() -> None:
+    rng = np.random.default_rng(0)
+    packed = pack(np.c_[rng.uniform(-1, 1, (960, 3)), np.zeros(960)], np.arange(960.0), bits=8)
+    plan = make_plan(packed, l2="auto")
+    assert np.isclose(plan.l2 * 960, 1 / 3, rtol=0.1)  # of columns that are not 0
+    assert plan.decays[0] == round(plan.step[0] * plan.l2 * 2**CONFIG.decay_fraction_bits)
+    # too little to be held: an error where it was asked for, 0 where it follows from the data
+    tiny = {"step": 1e-5, "l2": 1e-5}
+    with pytest.raises(ArgumentError, match="l2 was 1e-05"):
+        make_plan(packed, **tiny)
+    assert not make_plan(packed, **tiny, small_l2=True).decays.any()
+    with pytest.raises(ArgumentError, match="l2 was 'auto' with a layout alone"):
+        make_plan(packed.layout, step=0.1, l2="auto")
+    with pytest.raises(ArgumentError, match="l2 was 'much'"):
+        make_plan(packed, l2="much")

@@ -254,9 +254,11 @@ def four_bits(seed: int) -> tuple[float, float]:
     history = baseline.float_sgd(V, labels, step_sizes(0.5, "inverse", EPOCHS))
     exact = baseline.loss(V, labels, history[-1])
     with zipml_pynq.load_overlay("emulated") as (_, driver):
-        once = driver.train(packed, epochs=EPOCHS)
+        once = driver.train(packed, make_plan(packed, epochs=EPOCHS))
         fresh = driver.train(
-            packed, epochs=EPOCHS, redraw=lambda epoch: packed.redraw(data.X_train, epoch)
+            packed,
+            make_plan(packed, epochs=EPOCHS, fresh=True),
+            redraw=lambda epoch: packed.redraw(data.X_train, epoch),
         )
     return tuple(baseline.loss(V, labels, r.model) / exact - 1 for r in (once, fresh))
 

@@ -14,6 +14,7 @@ from zipml_pynq.accelerator.status import STATUS
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError, KernelStatusError, ZipmlWarning
+from zipml_pynq.training.defaults import options_of_training
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 
@@ -84,7 +85,7 @@ def checked(
     if not (progress is None or callable(progress) or hasattr(progress, "update")):
         raise ArgumentError(f"progress was {progress!r}; allowed are a function and a tqdm bar")
     if plan is None:
-        plan = make_plan(packed, fresh=redraw is not None, **options)
+        plan = make_plan(packed, fresh=redraw is not None, **options_of_training(options))
     elif options:
         raise ArgumentError(f"both a plan and {', '.join(options)} were given; allowed is one")
     layout = packed.layout

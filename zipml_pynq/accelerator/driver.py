@@ -503,7 +503,9 @@ class SgdDriver(pynq.DefaultIP):
         packed : PackedDataset
             The samples, packed for the width and format of the overlay's kernel.
         plan : Plan, optional
-            From :func:`zipml_pynq.training.make_plan.make_plan`; by default made from ``options``.
+            From :func:`zipml_pynq.training.make_plan.make_plan`; by default made from ``options``,
+            with the defaults that the estimators have (:mod:`zipml_pynq.training.defaults`): a
+            step that falls linearly, steps of features, a penalty.
         model : array_like, shape (features,), optional
             Start: floats in normalized units, or int32 fixed point. By default 0.
         timeout : float, optional
@@ -531,7 +533,7 @@ class SgdDriver(pynq.DefaultIP):
             history in ``result`` are those of the whole.
         **options
             What :func:`zipml_pynq.training.make_plan.make_plan` takes: epochs, bits, sampling,
-            batch, step, schedule, l2, delay.
+            batch, step, schedule, l2, delay, feature_shifts.
 
         Returns
         -------

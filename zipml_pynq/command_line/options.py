@@ -46,9 +46,12 @@ class Bits(click.ParamType):
 
 
 class Auto(click.ParamType):
-    """ "auto" or a number above 0."""
+    """ "auto" or a number above 0; 0 too, where `zero` is true."""
 
     name = "auto|number"
+
+    def __init__(self, zero: bool = False) -> None:
+        self.zero = zero
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
         if value == "auto" or isinstance(value, float):
@@ -56,9 +59,10 @@ class Auto(click.ParamType):
         try:
             number = float(value)
         except ValueError:
-            number = 0.0
-        if not (np.isfinite(number) and number > 0):
-            self.fail(f"it was {value!r}; allowed are 'auto' and numbers above 0")
+            number = -1.0
+        if not (np.isfinite(number) and (number > 0 or (self.zero and number == 0))):
+            allowed = "0 and numbers above it" if self.zero else "numbers above 0"
+            self.fail(f"it was {value!r}; allowed are 'auto', {allowed}")
         return number
 
 

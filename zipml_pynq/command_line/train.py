@@ -57,7 +57,13 @@ from zipml_pynq.training.make_plan import SCHEDULES
 @click.option("--batch", type=int, help="Samples a batch [what the data were packed for].")
 @click.option("--step", type=Auto(), default="auto", show_default=True, help="Of the first epoch.")
 @click.option("--schedule", type=click.Choice(("auto", *SCHEDULES)), default="auto")
-@click.option("--l2", type=float, default=0.0, show_default=True, help="Weight of |x|^2 / 2.")
+@click.option(
+    "--l2",
+    type=Auto(zero=True),
+    default="auto",
+    show_default=True,
+    help="Weight of |x|^2 / 2; auto: as Ridge has it on standardized columns.",
+)
 @click.option("--model-bits", type=int, default=0, help="Quantize the model on its way.")
 @click.option("--gradient-bits", type=int, default=0, help="Quantize the gradient on its way.")
 @click.option("--shuffle-blocks", is_flag=True, help="Take blocks in another order every epoch.")

@@ -20,6 +20,8 @@ from zipml_pynq.data.checks import check_int
 _CHUNK_VALUES = 1 << 16
 #: Values below which threads cost more than they save.
 _THREAD_VALUES = 1 << 18
+#: Values that a thread works on, for some ten milliseconds, before it looks whether it is to end.
+_PIECE_VALUES = 1 << 23
 T = TypeVar("T")
 
 
@@ -89,23 +91,42 @@ def pointer(kind: str, array: NDArray) -> Any:
 def in_threads(
     work: Callable[[int, int], T], items: int, values: int, threads: int | None
 ) -> list[T]:
-    """Results of ``work(first, last)`` over ranges that make up ``items``, one a thread.
+    """Results of ``work(first, last)`` over ranges that make up ``items``, in their order.
 
-    ``threads`` None: one for each available core, but no more than ``values`` are worth.
+    A thread has a share of them, and takes it in pieces, so that an interrupt from the keyboard
+    ends all threads soon.
+
+    Parameters
+    ----------
+    values : int
+        That all items have together.
+    threads : int or None
+        None: one for each available core, but no more than ``values`` are worth.
     """
     if threads is None:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         threads = max(1, min(available, -(-values // _THREAD_VALUES)))
     threads = min(check_int("threads", threads, 1, 1024), items)
+    step = max(1, _PIECE_VALUES * items // max(1, values))
+    ended = False
+
+    def share(first: int, last: int) -> list[T]:
+        starts = range(first, last, step)
+        return [work(at, min(at + step, last)) for at in starts if not ended]
+
     if threads == 1:
-        return [work(0, items)]
+        return share(0, items)
     bounds = [items * i // threads for i in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         try:
-            parts = [pool.submit(work, *ends) for ends in pairwise(bounds)]
-        except RuntimeError as error:
-            raise MemoryError(f"the system has no {threads} threads; fewer threads help") from error
-        return [part.result() for part in parts]
+            try:
+                shares = [pool.submit(share, *ends) for ends in pairwise(bounds)]
+            except RuntimeError as error:
+                message = f"the system has no {threads} threads; fewer threads help"
+                raise MemoryError(message) from error
+            return [part for found in shares for part in found.result()]
+        finally:
+            ended = True
 
 
 def compiled_samples(rows: NDArray[np.floating]) -> Any:

@@ -41,6 +41,7 @@ from zipml_pynq.learn.sklearn import (
     safe_sparse_dot,
     validate_data,
 )
+from zipml_pynq.training.defaults import FEATURE_SHIFTS, latest_cooling, penalty_of
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.refinement import Refine
@@ -73,11 +74,11 @@ class ZipMLEstimator(ModelFiles):
             bits=bits,
             sampling=self._sampling()[1],
             batch=self._batch(packed),
-            l2=float(self.alpha),
             delay=DELAY,
             loss=self.loss,
             approximation=self.approximation,
             degree=self.degree,
+            small_l2=self.alpha == "auto",
             model_bits=self.model_bits,
             gradient_bits=self.gradient_bits,
             model_range=self.model_range,
@@ -89,18 +90,20 @@ class ZipMLEstimator(ModelFiles):
         self, packed: PackedDataset, data: Data, epochs: int, seed: int, first: int
     ) -> dict[int, Plan]:
         """A plan of all epochs for each precision that is used from the epoch ``first`` on."""
+        alpha = self._alpha(data)
 
         def plan(bits: int, epochs: int, step: Any) -> Plan:
             return self._plan(
                 packed,
                 bits,
                 epochs=epochs,
+                l2=alpha,
                 step=step,
                 schedule=self._schedule,
                 fresh=fresh,
                 shuffle=shuffle,
                 seed=seed,
-                feature_shifts="auto" if self.feature_steps else None,
+                feature_shifts=FEATURE_SHIFTS if self.feature_steps else None,
             )
 
         fresh, shuffle = data.draws.fresh, self._shuffles_blocks(data)
@@ -136,7 +139,7 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
 
-        of = (labels, weights, self.loss, float(self.alpha))
+        of = (labels, weights, self.loss, self._alpha(data))
 
         def objectives(rows: Rows, models: NDArray[np.float64]) -> NDArray[np.float64]:
             return rows.objectives(models, *of)
@@ -149,12 +152,18 @@ class ZipMLEstimator(ModelFiles):
         if self.tol is not None and len(epochs) > 1:
             watched = data.validation or data.train
             stopper = Stopper(
-                lambda models: objectives(watched, models), size, self.tol, self.n_iter_no_change
+                lambda models: objectives(watched, models),
+                size,
+                self.tol,
+                self.n_iter_no_change,
+                times=1 if self._cools else 2,
             )
         if plans is None:
             plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
         model = start if len(course) == 0 else course.history[-1][-1]
-        return Trainee(packed, plans, objectives, left, size, course, model, stopper)
+        # rounds of refinement need no step that falls before them
+        cools = stopper is not None and self._cools and not self._refines(data)
+        return Trainee(packed, plans, objectives, left, size, course, model, stopper, cools)
 
     def _train(
         self,
@@ -170,10 +179,15 @@ class ZipMLEstimator(ModelFiles):
         named = epochs[1 : max(1, len(self._stored_bits()) - epochs.start)]
         changes = [e for e in named if self._bits_of(e) != self._bits_of(e - 1)]
         active = trainees
-        for first, stop in stretches(epochs.start, epochs.stop, changes):
+        latest = None
+        if any(one.cools for one in trainees):
+            latest = max(latest_cooling(epochs.stop), *changes, epochs.start + 1)
+            latest = latest if latest < epochs.stop else None
+        for first, stop in stretches(epochs.start, epochs.stop, changes, latest):
             if first in changes:
                 for one in active:
                     one.course.precision_changes()
+            stop = min(stop, max(one.end or stop for one in active))
             bits = self._bits_of(first)
             for begin, end in data.draws.pieces(first, stop):
                 data.draws.make(begin, end, each)
@@ -186,9 +200,10 @@ class ZipMLEstimator(ModelFiles):
                     stop=end,
                     progress=progress,
                 )
-                each(train, active)
+                each(train, [one for one in active if one.end is None or one.end > begin])
             if not any(c >= stop for c in changes):
-                ended = each(Trainee.ends, active)
+                ends = partial(Trainee.ends, done=stop, latest=latest, last=epochs.stop)
+                ended = each(ends, active)
                 active = [one for one, end in zip(active, ended, strict=True) if not end]
             if not active:
                 break
@@ -279,12 +294,13 @@ class ZipMLEstimator(ModelFiles):
         )
         return refined(run, one.packed, plan, nothing, options, tell=False)
 
-    def _judge(self, run: Run) -> None:
+    def _judge(self, run: Run, alpha: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
         saturations = sum(result.saturations for result in run.results)
-        if not run.objective <= DIVERGED * run.useless:
+        loss = run.objective - alpha / 2 * float(((run.model / MODEL_ONE) ** 2).sum())
+        if not loss <= DIVERGED * run.useless:
             error = DivergenceError(
-                f"training diverged: the objective ended at {run.objective:g}, a model that is 0 "
+                f"training diverged: the loss ended at {loss:g}, a model that is 0 "
                 f"has {run.useless:g}; a smaller step (eta0), more bits or redraw=True help"
             )
             error.result = run.results[-1]
@@ -341,11 +357,21 @@ class ZipMLEstimator(ModelFiles):
             span = range(done, min(span.stop, HORIZON))
         runs = self._train_all(data, problems, like, span, seed, go_on)
         for run in runs:
-            self._judge(run)
+            self._judge(run, self._alpha(data))
         if self.tol is not None:
             self._tell_distance(runs, epochs, self.tol)
-        self._keep(runs, done)
+        self._keep(runs, done, self._alpha(data))
         return self
+
+    def _alpha(self, data: Data) -> float:
+        """Weight of the squared model in the objective of this data."""
+        return self._alpha_of(data.train.second_moments, data.packed.layout.samples)
+
+    def _alpha_of(self, second_moments: NDArray[np.float64], samples: int) -> float:
+        """The same from the features' second moments, and the samples that count."""
+        if self.alpha != "auto":
+            return float(self.alpha)
+        return penalty_of(second_moments[: len(second_moments) - int(self.fit_intercept)], samples)
 
     def _train_all(
         self,
@@ -360,7 +386,7 @@ class ZipMLEstimator(ModelFiles):
         plans: dict[int, Plan] | None = None
 
         def trainee(number: int) -> Trainee:
-            course = Course(bool(self.average))
+            course = Course(self._averages)
             if go_on:
                 course = self.__dict__.get("_courses", {}).get(number, course)
             start = self.model_[number] if go_on else None
@@ -475,8 +501,9 @@ class ZipMLEstimator(ModelFiles):
 
         return tqdm(total=total, desc=type(self).__name__, unit="epoch")
 
-    def _keep(self, runs: list[Run], done: int) -> None:
+    def _keep(self, runs: list[Run], done: int, alpha: float) -> None:
         """Fitted attributes."""
+        self.alpha_ = alpha
         results = [result for run in runs for result in run.results]
         # a warm start goes on from where training was, and not from its mean
         self._courses = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ class Rows:
     def exact(self) -> bool:
         """Whether they are values, and not draws of them."""
         return self.q2 is self.q1
+
+    @cached_property
+    def second_moments(self) -> NDArray[np.float64]:
+        """Of every feature, shape (features,); of draws, the mean product of both."""
+        squares = np.einsum("ij,ij->j", self.q1, self.q2, dtype=np.float64)
+        return np.asarray(squares / len(self.index))
 
     @classmethod
     def of_values(cls, X: Any, rows: NDArray[np.intp], normalization: Normalization) -> Rows:
@@ -136,15 +143,19 @@ class Course:
 
     The model after t epochs is the mean of the models at the ends of the later half of them, since
     the last change of precision; the paper's Theorem 1 is about such a mean. With a constant step
-    each of them wanders about the optimum, and their mean does not.
+    each of them wanders about the optimum, and their mean does not. While the step falls to nothing
+    at the end, it is the last one.
 
     Parameters
     ----------
     averages : bool
         False: the model is that of the last epoch.
+    cooling : int, optional
+        The epoch from which on the step falls.
     """
 
     averages: bool = True
+    cooling: int | None = None
     history: list[NDArray[np.int32]] = field(default_factory=list)
     changes: list[int] = field(default_factory=list)
 
@@ -174,6 +185,8 @@ class Course:
             begins = ends // 2
             for change in self.changes:
                 begins = np.where(ends > change, np.maximum(begins, change), begins)
+            if self.cooling is not None:
+                begins = np.where(ends > self.cooling, ends - 1, begins)
         sums = np.concatenate([np.zeros((1, every.shape[1])), every.cumsum(axis=0, dtype=np.int64)])
         return np.asarray((sums[ends] - sums[begins]) / (ends - begins)[:, None])
 
@@ -196,18 +209,21 @@ class Stopper:
     tol : float
     patience : int
         Fewest epochs of the later half.
+    times : int
+        How often it is to be seen: twice where that is the end, for what noise gained or lost.
     """
 
     objective: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     size: float
     tol: float
     patience: int
+    times: int = 2
     quiet: int = 0
 
     @property
     def stopped(self) -> bool:
-        """Whether little is left to gain: so it was seen twice, for what noise gained or lost."""
-        return self.quiet >= 2
+        """Whether little is left to gain."""
+        return self.quiet >= self.times
 
     def __call__(self, course: Course) -> bool:
         epochs = len(course)
@@ -220,13 +236,19 @@ class Stopper:
         return self.stopped
 
 
-def stretches(first: int, stop: int, changes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Epochs ``first`` to ``stop - 1`` in stretches that grow, and end where precision changes."""
+def stretches(
+    first: int, stop: int, changes: Sequence[int], latest: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """Epochs ``first`` to ``stop - 1`` in stretches that grow.
+
+    They end where precision changes, and at the epoch ``latest``.
+    """
+    ends = [stop, *changes, *([] if latest is None else [latest])]
     begin = since = first
     while begin < stop:
         # each time half as many again as there were
         end = max(since + FIRST_STRETCH, begin + (begin - since + 1) // 2)
-        end = min(end, stop, *(change for change in changes if change > begin))
+        end = min(end, *(other for other in ends if other > begin))
         yield begin, end
         if end in changes:
             since = end

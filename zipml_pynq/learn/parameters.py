@@ -17,6 +17,7 @@ from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.sklearn import (
     BaseEstimator,
 )
+from zipml_pynq.training.defaults import schedule_of
 from zipml_pynq.training.make_plan import SCHEDULES
 
 #: How values are drawn, and read: parameters of :func:`pack` and :func:`make_plan`.
@@ -56,8 +57,10 @@ PARAMETERS = """\
     model_range, gradient_range : "auto" or float, default="auto"
         What these bits are spread over, see :func:`zipml_pynq.training.make_plan.make_plan`. "auto"
         depends on the number of epochs, so a warm start goes on exactly only with numbers.
-    alpha : float, default=0.0
+    alpha : float or "auto", default="auto"
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
+        "auto": the mean second moment of the columns over the number of samples, which is what
+        ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized columns.
     fit_intercept : bool, default=True
     max_iter : int, default=1000
         Most epochs.
@@ -70,15 +73,17 @@ PARAMETERS = """\
         holds no more.
     eta0 : "auto" or float, default="auto"
         Step of the first epoch in normalized units.
-    learning_rate : {"auto", "constant", "inverse", "decay"} or callable, default="auto"
-        Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`.
-        "auto" is constant; with a polynomial, which grows beyond its range, inverse.
+    learning_rate : {"auto", "constant", "linear", "inverse", "decay"} or callable, default="auto"
+        Schedule of the step, see :func:`zipml_pynq.training.make_plan.step_sizes`. "auto" is
+        constant until little is left to gain, and then falls linearly to nothing in half as many
+        epochs more; without ``tol`` linear; constant for a warm start, ``partial_fit`` and a
+        quantized gradient; with a polynomial, which grows beyond its range, inverse.
     feature_steps : bool, default=True
         Features of smaller second moment take larger steps, by powers of two, as if columns were
         standardized: :func:`zipml_pynq.training.step.auto_shifts`.
-    average : bool, default=True
-        The model is the mean of the models at the ends of the later half of the epochs. False: that
-        of the last epoch.
+    average : bool or "auto", default="auto"
+        The model is the mean of the models at the ends of the later half of the epochs, or that of
+        the last one. "auto": the mean where the step stays constant to the end.
     redraw : bool or "auto", default="auto"
         Pack raw samples anew for every epoch, in another order and with a new draw of every value,
         so that the noise of quantization averages out; packed ones get another order alone. "auto"
@@ -112,6 +117,8 @@ PARAMETERS = """\
         A progress bar if not 0.
 """
 ATTRIBUTES = """\
+    alpha_ : float
+        The weight of the last fit.
     n_iter_ : int
         Epochs of the last fit; of several models, the most.
     t_ : int
@@ -153,7 +160,7 @@ class Parameters(BaseEstimator):
         gradient_bits: int = 0,
         model_range: float | str = "auto",
         gradient_range: float | str = "auto",
-        alpha: float = 0.0,
+        alpha: float | str = "auto",
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -161,7 +168,7 @@ class Parameters(BaseEstimator):
         eta0: float | str = "auto",
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
-        average: bool = True,
+        average: bool | str = "auto",
         redraw: bool | str = "auto",
         refine: bool | str = "auto",
         shuffle: bool | str = True,
@@ -230,17 +237,17 @@ class Parameters(BaseEstimator):
             "early_stopping",
             "warm_start",
             "feature_steps",
-            "average",
         ):
             check_flag(name, getattr(self, name))
         if not isinstance(self.shuffle, bool | np.bool_) and self.shuffle != "epochs":
             raise ArgumentError(
                 f"shuffle was {self.shuffle!r}; allowed are True, False and 'epochs'"
             )
-        for name in ("redraw", "refine"):
+        for name in ("redraw", "refine", "average"):
             if getattr(self, name) != "auto":
                 check_flag(name, getattr(self, name))
-        check_positive("alpha", self.alpha, zero=True)
+        if self.alpha != "auto":
+            check_positive("alpha", self.alpha, zero=True)
         if self.eta0 != "auto":
             check_positive("eta0", self.eta0)
         if not callable(self.learning_rate):
@@ -303,7 +310,20 @@ class Parameters(BaseEstimator):
     def _schedule(self) -> str | Callable[[int], float]:
         if self.learning_rate != "auto":
             return self.learning_rate
-        return "inverse" if self.approximation == "chebyshev" else "constant"
+        known = schedule_of(self.approximation)
+        open_ended = self.tol is not None or self.warm_start
+        return "constant" if open_ended and known == "linear" else known
+
+    @property
+    def _cools(self) -> bool:
+        """Whether the step falls to nothing at the end, when that has come."""
+        falls = self.learning_rate == "auto" and self._schedule == "constant"
+        return falls and not self.warm_start and not self.gradient_bits
+
+    @property
+    def _averages(self) -> bool:
+        """Whether the model is a mean over epochs, where the step does not fall."""
+        return self._schedule == "constant" if self.average == "auto" else bool(self.average)
 
     def _bits_of(self, epoch: int) -> int:
         bits = self._stored_bits()

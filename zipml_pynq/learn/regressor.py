@@ -95,8 +95,8 @@ class ZipMLRegressor(RegressorMixin, StreamingEstimator):
         targets = ((y - self.label_ranges_[:, 0]) / self.label_ranges_[:, 1]).T
         return [Problem(target, weights) for target in targets], SIGNS
 
-    def _keep(self, runs: list[Run], done: int) -> None:
-        super()._keep(runs, done)
+    def _keep(self, runs: list[Run], done: int, alpha: float) -> None:
+        super()._keep(runs, done, alpha)
         if hasattr(self, "label_ranges_"):
             middle, half = self.label_ranges_.T
             self.coef_ = self.coef_ * half[:, None]

@@ -16,6 +16,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.learn.objective import Course, Rows, Stopper
 from zipml_pynq.learn.problem import Draws
 from zipml_pynq.learn.sklearn import effective_n_jobs
+from zipml_pynq.training.defaults import cooling_of
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.result import TrainResult
 
@@ -64,6 +65,8 @@ class Trainee:
         Where training goes on.
     stopper : Stopper, optional
         The rule that ends it.
+    cools : bool
+        Whether its step then falls to nothing, in some more epochs.
     """
 
     packed: PackedDataset
@@ -74,8 +77,10 @@ class Trainee:
     course: Course
     model: NDArray[np.int32] | None
     stopper: Stopper | None
+    cools: bool = False
     results: list[TrainResult] = field(default_factory=list)
     before: int = field(init=False)
+    end: int | None = None
 
     def __post_init__(self) -> None:
         self.before = len(self.course)
@@ -84,6 +89,7 @@ class Trainee:
         self, driver: Any, draws: Draws, bits: int, first: int, stop: int, progress: Any
     ) -> None:
         """Go on with the epochs ``first`` to ``stop - 1``, whose draws are made."""
+        stop = min(stop, self.end or stop)
         plan = self.plans[bits].part(first, stop)
         if isinstance(driver, HostDriver) and draws.changes and progress is None:
             made = [draws.made(epoch) for epoch in range(first, stop)]
@@ -101,6 +107,18 @@ class Trainee:
         self.model = result.model_fixed
         self.course.add(result.history_fixed)
 
-    def ends(self) -> bool:
-        """Whether little is left to gain."""
-        return self.stopper is not None and self.stopper(self.course)
+    def ends(self, done: int, latest: int | None, last: int) -> bool:
+        """Whether a training is at its end, after so many epochs, of ``last`` at most.
+
+        Where little is left to gain, or at the epoch ``latest``, the step begins to fall.
+        """
+        if self.end is not None:
+            return done >= self.end
+        quiet = self.stopper is not None and self.stopper(self.course)
+        if not self.cools:
+            return quiet
+        if quiet or (latest is not None and done >= latest):
+            self.end = min(done + cooling_of(done), last)
+            self.course.cooling = len(self.course)
+            self.plans = {b: plan.cooled(done, self.end) for b, plan in self.plans.items()}
+        return False

@@ -64,10 +64,11 @@ class StreamingEstimator(ZipMLEstimator):
         # the mean of all models counts the later ones more, each by the rows of its call
         share = min(1.0, 2 * X.shape[0] / stream.rows) if self.average else 1.0
         rows = Rows.of_values(X, np.arange(X.shape[0]), normalization)
+        alpha = self._alpha_of(stream.squared_size(normalization), stream.rows)
         runs, ends = [], []
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
-            plan = self._stream_plan(own, stream, rows, seed, calls, passes)
+            plan = self._stream_plan(own, stream, rows, seed, calls, passes, alpha)
             result = driver.train(
                 own,
                 plan,
@@ -80,9 +81,9 @@ class StreamingEstimator(ZipMLEstimator):
             model = model + share * (result.model - model)
             fixed = np.rint(model * MODEL_ONE).astype(np.int32)
             z = normalization.transform_labels(_labels(problem))
-            curve = rows.objectives(model[None], z, problem.weights, self.loss, float(self.alpha))
+            curve = rows.objectives(model[None], z, problem.weights, self.loss, alpha)
             runs.append(Run(fixed, normalization, curve, None, True, [result]))
-        self._keep(runs, calls)
+        self._keep(runs, calls, alpha)
         self._last = np.stack(ends)
         return self
 
@@ -130,6 +131,7 @@ class StreamingEstimator(ZipMLEstimator):
         seed: int,
         calls: int,
         passes: int,
+        alpha: float,
     ) -> Plan:
         """Passes over rows of a stream, at a step that follows from all rows so far.
 
@@ -138,14 +140,14 @@ class StreamingEstimator(ZipMLEstimator):
         """
         bits, batch = self._bits_of(calls), self._batch(packed)
         sizes = stream.squared_size(packed.normalization)
-        shifts = shifts_of(np.where(sizes > 0, sizes + self.alpha, 0.0))
+        shifts = shifts_of(np.where(sizes > 0, sizes + alpha, 0.0))
         if not self.feature_steps:
             shifts[:] = 0
         step: Any = self.eta0
         if step == "auto":
             # the variance of values that lie anywhere between two levels
             noise = 0.0 if packed.layout.value_format == FLOAT32 else 4.0 ** (2 - bits) / 6
-            size = float((np.exp2(shifts) * (sizes + noise + self.alpha)).sum())
+            size = float((np.exp2(shifts) * (sizes + noise + alpha)).sum())
             largest = 1.0
             if packed.weights is not None:
                 largest = max(1.0, packed.weights.max() / 2.0**CONFIG.weight_fraction_bits)
@@ -159,16 +161,18 @@ class StreamingEstimator(ZipMLEstimator):
                 samples=len(own),
                 batch=batch,
                 delay=DELAY,
-                l2=float(self.alpha) * 2.0 ** int(shifts.max()),
+                l2=alpha * 2.0 ** int(shifts.max()),
                 curvature=bend,
             )
             step = min(batch * STEP_SHARE / (bend * size), stable)
-        if self._schedule != "constant":
+        polynomial = self.approximation == "chebyshev"
+        if self.learning_rate != "auto" or polynomial:  # a stream has no end to fall to
             step = step_sizes(step, self._schedule, calls + 1)[-1]
         return self._plan(
             packed,
             bits,
             epochs=passes,
+            l2=alpha,
             step=float(step),
             schedule="constant",
             fresh=True,

@@ -16,21 +16,23 @@ from zipml_pynq.data.draws import philox
 from zipml_pynq.data.layout import Layout
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
+from zipml_pynq.training.defaults import penalty_of
 from zipml_pynq.training.losses import LOSSES, derivative_of
 from zipml_pynq.training.plan import Plan, choice, samplings
 from zipml_pynq.training.ranges import auto_ranges
 from zipml_pynq.training.schedule import choose_delay
-from zipml_pynq.training.step import auto_shifts, auto_step
+from zipml_pynq.training.step import auto_shifts, auto_step, second_moments
 
 #: Second half of the key that orders of blocks are drawn with.
 _ORDER_KEY = 0x4F524452
 #: Factor of the step from one epoch to the next in the schedule "decay".
 DECAY_FACTOR = 0.9
-#: Step schedules by name: factor of the step in an epoch, counted from 0.
-SCHEDULES: dict[str, Callable[[int], float]] = {
-    "inverse": lambda epoch: 1.0 / (1.0 + epoch),
-    "constant": lambda epoch: 1.0,
-    "decay": lambda epoch: DECAY_FACTOR**epoch,
+#: Step schedules by name: factor of the step in an epoch, counted from 0, of so many.
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "inverse": lambda epoch, epochs: 1.0 / (1.0 + epoch),
+    "constant": lambda epoch, epochs: 1.0,
+    "linear": lambda epoch, epochs: 1.0 - epoch / epochs,
+    "decay": lambda epoch, epochs: DECAY_FACTOR**epoch,
 }
 
 
@@ -46,8 +48,9 @@ def step_sizes(
     step : float or sequence of float
         The first epoch's step, or the step of every epoch (then ``schedule`` is not used).
     schedule : str or callable
-        "inverse" (step / (1 + epoch)), "constant", "decay" (geometric, 0.9 an epoch), or a function
-        of the epoch, counted from 0, that gives the factor of the step.
+        "inverse" (step / (1 + epoch)), "constant", "linear" (by as much after each epoch, so that
+        one more would have none), "decay" (geometric, 0.9 an epoch), or a function of the epoch,
+        counted from 0, that gives the factor of the step.
     epochs : int
         Passes over the data.
 
@@ -60,12 +63,13 @@ def step_sizes(
         raise ArgumentError(f"step was {step!r}; allowed are 'auto', a number or one an epoch")
     if isinstance(step, float | int | np.number):
         if isinstance(schedule, str):
-            factor = SCHEDULES[choice("schedule", schedule, list(SCHEDULES), "allowed are")]
+            named = SCHEDULES[choice("schedule", schedule, list(SCHEDULES), "allowed are")]
+            factors = [named(e, epochs) for e in range(epochs)]
         elif callable(schedule):
-            factor = schedule
+            factors = [schedule(e) for e in range(epochs)]
         else:
             raise ArgumentError(f"schedule was {schedule!r}; allowed are a name or a function")
-        sizes = np.array([step * factor(e) for e in range(epochs)], dtype=np.float64)
+        sizes = step * np.array(factors, dtype=np.float64)
     else:
         sizes = np.asarray(step, dtype=np.float64)
         if sizes.shape != (epochs,):
@@ -97,7 +101,7 @@ def _step_registers(step: NDArray[np.float64], cost: float, batch: int) -> NDArr
     return exact.astype(np.uint32)
 
 
-def _decay_registers(step: NDArray[np.float64], l2: float) -> NDArray[np.uint32]:
+def _decay_registers(step: NDArray[np.float64], l2: float, small: bool) -> NDArray[np.uint32]:
     one = 2.0**CONFIG.decay_fraction_bits
     exact = np.rint(step * l2 * one)
     limit = 2.0**CONFIG.decay_bits
@@ -106,7 +110,7 @@ def _decay_registers(step: NDArray[np.float64], l2: float) -> NDArray[np.uint32]
             f"l2 was {l2:g} at step {step.max():g}; allowed is step * l2 < {limit / one:g}: "
             f"l2 < {limit / one / step.max():g} at this step, or step < {limit / one / l2:g}"
         )
-    if l2 > 0 and exact[0] < 1:
+    if l2 > 0 and exact[0] < 1 and not small:
         raise ArgumentError(
             f"l2 was {l2:g} at step {step[0]:g}; allowed are 0 and "
             f"l2 >= {0.5 / one / step[0]:g} at this step, below which the accelerator holds "
@@ -124,7 +128,7 @@ def make_plan(
     epochs: int = 10,
     step: float | str | Sequence[float] = "auto",
     schedule: str | Callable[[int], float] = "inverse",
-    l2: float = 0.0,
+    l2: float | str = 0.0,
     delay: int | str = "auto",
     fresh: bool = False,
     loss: str = "least_squares",
@@ -139,6 +143,7 @@ def make_plan(
     shuffle: bool = False,
     seed: int = 0,
     feature_shifts: ArrayLike | str | None = None,
+    small_l2: bool = False,
 ) -> Plan:
     """A plan to train on ``packed``, checked completely.
 
@@ -160,8 +165,9 @@ def make_plan(
         :func:`zipml_pynq.training.step.auto_step`.
     schedule : str or callable
         See :func:`step_sizes`.
-    l2 : float
-        Weight of ``l2 / 2 * ||x||^2`` in the objective.
+    l2 : float or "auto"
+        Weight of ``l2 / 2 * ||x||^2`` in the objective; "auto" is
+        :func:`zipml_pynq.training.defaults.penalty_of` the columns.
     delay : "auto" or int
         Batches by which the model lags; "auto" is
         :func:`zipml_pynq.training.schedule.choose_delay`.
@@ -190,6 +196,9 @@ def make_plan(
     feature_shifts : "auto" or array_like of int, shape (features,), optional
         Log2 of the step of each feature over ``step``, 0..13; by default all have the same. "auto"
         is :func:`zipml_pynq.training.step.auto_shifts`.
+    small_l2 : bool
+        Whether an ``l2`` that is so small that the accelerator holds it as 0 is no error; that of
+        "auto" never is.
 
     Raises
     ------
@@ -207,6 +216,9 @@ def make_plan(
         batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
     check_int("seed", seed, 0, (1 << 32) - 1)
     nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
+    if isinstance(l2, str):
+        choice("l2", l2, ("auto",), "allowed are a number or")
+        l2, small_l2 = _penalty(packed, bits, sampling), True
     plan = Plan(
         bits=int(bits),
         sampling=sampling,
@@ -241,7 +253,7 @@ def make_plan(
         plan,
         steps=_step_registers(sizes, costs[1], plan.batch),
         negative_steps=_step_registers(sizes, costs[0], plan.batch),
-        decays=_decay_registers(sizes, plan.l2),
+        decays=_decay_registers(sizes, plan.l2, small_l2),
         step=sizes,
         model_shift=_model_shift(model_bits, widest),
         gradient_shifts=_gradient_shifts(layout, gradient_bits, ranges, sizes),
@@ -273,6 +285,14 @@ def _first_step(
     )
     # what the registers hold, costs included
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
+
+
+def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str) -> float:
+    if isinstance(packed, Layout):
+        raise ArgumentError("l2 was 'auto' with a layout alone; allowed is a number")
+    values = second_moments(packed, bits=bits, sampling=sampling)[0]
+    intercept = packed.normalization is not None and packed.normalization.intercept
+    return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples)
 
 
 def _default_sampling(layout: Layout) -> str:

@@ -124,6 +124,32 @@ class Plan:
             **{name: a[first:stop] for name, a in columns.items() if a is not None},
         )
 
+    def cooled(self, first: int, stop: int) -> Plan:
+        """The same with a step that falls linearly from epoch ``first`` on, to nothing at ``stop``.
+
+        Not for a quantized gradient, whose range goes with the step.
+        """
+        check_int("first", first, 0, self.epochs - 1)
+        check_int("stop", stop, first + 1, self.epochs)
+        if self.gradient_bits:
+            raise ArgumentError(
+                f"gradient_bits was {self.gradient_bits}; a plan of another step has other ranges"
+            )
+        factors = np.ones(self.epochs)
+        factors[first:stop] = np.linspace(1, 0, stop - first + 1, endpoint=False)[1:]
+
+        def fewer(registers: NDArray[np.uint32], least: int) -> NDArray[np.uint32]:
+            return np.maximum(np.rint(registers * factors), least).astype(np.uint32)
+
+        negative = self.negative_steps
+        return replace(
+            self,
+            step=self.step * factors,
+            steps=fewer(self.steps, 1),
+            negative_steps=None if negative is None else fewer(negative, 1),
+            decays=fewer(self.decays, 0),
+        )
+
     def corrected(self, gradient: ArrayLike) -> Plan:
         """This plan with a vector added to the gradient of every batch.
 

@@ -238,6 +238,29 @@ def _drawn(
     return (q1, q2) if sampling in ("plain", "symmetric", "independent") else (q1,)
 
 
+def second_moments(
+    packed: PackedDataset, *, bits: int, sampling: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Second moments of the features, float64, shape (features,), from rows of the planes.
+
+    Those of the values, estimated without the noise of quantization where there are two draws (the
+    mean of their product, which may be below 0), and those of the draws.
+    """
+    layout = packed.layout
+    blocks, stretches = _sampled(layout, 1)
+    rows = sum(stretches)
+    seen, noisy = np.zeros(layout.features), np.zeros(layout.features)
+    step = max(1, _PART_VALUES // (layout.features * layout.block_samples))
+    for i in range(0, len(blocks), step):
+        left = rows - i * layout.block_samples
+        q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
+        # of two draws the product has no noise in its mean
+        seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
+        for draw in q:
+            noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
+    return seen / rows, noisy / rows
+
+
 def auto_shifts(
     packed: PackedDataset, *, bits: int, sampling: str, l2: float = 0.0, fresh: bool = False
 ) -> NDArray[np.uint8]:
@@ -263,19 +286,7 @@ def auto_shifts(
     ndarray of uint8, shape (features,)
         0..``CONFIG.max_feature_shift``.
     """
-    layout = packed.layout
-    blocks, stretches = _sampled(layout, 1)
-    rows = sum(stretches)
-    seen, noisy = np.zeros(layout.features), np.zeros(layout.features)
-    step = max(1, _PART_VALUES // (layout.features * layout.block_samples))
-    for i in range(0, len(blocks), step):
-        left = rows - i * layout.block_samples
-        q = _drawn(packed, bits, sampling, blocks[i : i + step], left)
-        # of two draws the product has no noise in its mean
-        seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
-        for draw in q:
-            noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
-    seen, noisy = seen / rows, noisy / rows
+    seen, noisy = second_moments(packed, bits=bits, sampling=sampling)
     if fresh:
         return shifts_of(np.where(seen > 0, seen + l2, 0.0))
     # noise that every epoch has alike: a step that falls by the share of it

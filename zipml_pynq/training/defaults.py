@@ -1,0 +1,60 @@
+"""What a training does where nobody says otherwise: estimators, command line and driver alike.
+
+The step follows each feature's second moment and falls linearly to nothing, and the penalty is
+scikit-learn's (docs/step.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Steps of features, see :func:`zipml_pynq.training.step.auto_shifts`.
+FEATURE_SHIFTS = "auto"
+#: Where how many epochs it takes is not known, the step is constant until little is left to gain
+#: but noise, and then falls linearly in so many epochs for each one before, and at least so many.
+COOLING = 0.5
+LEAST_COOLING = 3
+
+
+def schedule_of(approximation: str) -> str:
+    """The schedule of the step where the number of epochs is known.
+
+    Polynomials grow beyond their range, so their step falls at once.
+    """
+    return "inverse" if approximation == "chebyshev" else "linear"
+
+
+def penalty_of(second_moments: NDArray[np.float64], samples: int) -> float:
+    """Weight of ``|x|^2 / 2`` that is that of scikit-learn's defaults on standardized columns.
+
+    ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have 1 over the number of samples there;
+    normalized columns are smaller by the root of their second moment, so here it is their mean over
+    that number. A column of zeros, or of draws whose product is none, does not count.
+
+    Parameters
+    ----------
+    second_moments : ndarray of float64
+        Of the columns, without the intercept, in normalized units.
+    samples : int
+    """
+    live = second_moments[second_moments > 0]
+    return float(live.mean()) / samples if live.size else 0.0
+
+
+def options_of_training(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a plan that is made for a training; ``options`` are those that were given."""
+    schedule = schedule_of(options.get("approximation", "direct"))
+    return {"schedule": schedule, "l2": "auto", "feature_shifts": FEATURE_SHIFTS, **options}
+
+
+def cooling_of(epochs: int) -> int:
+    """Epochs in which the step falls to nothing at the end of a training, after so many."""
+    return max(LEAST_COOLING, round(COOLING * epochs))
+
+
+def latest_cooling(epochs: int) -> int:
+    """The epoch at which a training of so many at most is to begin to cool down."""
+    return max(1, min(round(epochs / (1 + COOLING)), epochs - LEAST_COOLING))
