@@ -2,7 +2,7 @@
 
 | module | what is decided there |
 |---|---|
-| ``plan``, ``make_plan`` | a run's plan, and its defaults |
+| ``plan``, ``make_plan``, ``defaults`` | a run's plan, and its defaults |
 | ``losses`` | losses and their derivatives on chip |
 | ``step`` | the step |
 | ``ranges`` | the ranges of a quantized model and gradient |
