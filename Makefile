@@ -11,7 +11,7 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
-	study-paper study-end-to-end study-distributed study-defaults study-deep study-deep-quick \
+	study-paper study-end-to-end study-distributed study-defaults study-refinement study-deep study-deep-quick \
 	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
 demo: $(VENV)/.built
@@ -286,6 +286,9 @@ study-end-to-end: $(VENV)/.built-test
 
 study-distributed: $(VENV)/.built-test
 	$(BIN)/python -m studies.distributed
+
+study-refinement: $(VENV)/.built-test
+	$(BIN)/python -m studies.refinement
 
 study-defaults: $(VENV)/.built-study
 	$(BIN)/python -m studies.defaults

@@ -23,6 +23,7 @@ from docs.write_numbers.of_studies import (
     Mnist,
     Modelled,
     deep_table,
+    refinement,
 )
 from studies import end_to_end, nonlinear, room, schedule, schedules, step
 from studies.paper import table as paper
@@ -88,6 +89,7 @@ def tables() -> dict[str, list[str]]:
         "docs/deep.md": [deep_table()],
         "docs/distributed.md": distributed_tables(),
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],
+        "docs/refinement.md": [refinement()],
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],
         "docs/losses.md": ["\n".join(losses) + "\n"],

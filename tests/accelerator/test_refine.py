@@ -102,6 +102,18 @@ def test_losses_of_the_margin_reach_their_optimum(loss, bits):
     assert result.refinement.objective == pytest.approx(of(result.model), rel=1e-5)
 
 
+@pytest.mark.parametrize("model_bits", [4, 8])
+def test_a_quantized_change_reaches_it_where_a_quantized_model_does_not(model_bits):
+    """Bit centering: the bits are those of the change, whose noise vanishes with it."""
+    X, _, packed = regression(8)
+    loss, least = objective(X, packed)
+    options = {"model_bits": model_bits, "feature_shifts": "auto", "judge": False}
+    plain = host(packed).train(packed, epochs=20, **options)
+    assert loss(plain.model) > {4: 1.001, 8: 1.0001}[model_bits] * least
+    result = host(packed).train(packed, epochs=1, refine=X, **options)
+    assert loss(result.model) < (1 + 1e-5) * least
+
+
 def test_the_emulated_board_gives_the_hosts_bits():
     X, _, packed = regression([2, 8], samples=300)
     driver = load_overlay("emulated", word_bits=packed.layout.word_bits).driver

@@ -17,6 +17,7 @@ from zipml_pynq.training.divergence import row_losses
 from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.plan import LARGEST_CORRECTION, Plan
 from zipml_pynq.training.refinement import (
+    LATEST,
     FloatArray,
     Margins,
     Progress,
@@ -32,6 +33,8 @@ from zipml_pynq.training.result import Refinement, TrainResult
 #: Size in normalized units that the largest entry of a change, or of the sums of a true gradient,
 #: is brought to, and shares of it that are tried when results clamp.
 SIZE, SMALLER = 16.0, 1 / 16
+#: Share of its bound that the largest entry of a change is taken to come to, for a quantized model.
+EXPECTED = 1 / 8
 #: Times that a run is tried with smaller numbers.
 _TRIES = 4
 
@@ -54,7 +57,8 @@ class Rounds:
     def __init__(self, run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> None:
         self.run = run
         self.packed = replace(packed, labels=np.zeros_like(packed.labels))
-        self.plan = round_plan(packed, plan, refine.epochs)
+        # of what bounds a change, as much as one is expected to come to
+        self.plan = round_plan(packed, plan, refine.epochs, EXPECTED * SIZE)
         self.results: list[TrainResult] = []
 
     def __call__(self, gradient: FloatArray) -> FloatArray:
@@ -149,9 +153,15 @@ def _labels_and_weights(packed: PackedDataset) -> tuple[FloatArray, FloatArray |
     return labels, packed.weights[:samples] / float(1 << CONFIG.weight_fraction_bits)
 
 
+def _exact(refine: Refine, packed: PackedDataset) -> ExactRows:
+    if isinstance(refine.rows, ExactRows):
+        return refine.rows
+    return ExactRows(refine.rows, packed.normalization, packed.layout.samples)
+
+
 def _truth(run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> Truth:
     if refine.rows is not None:
-        rows = ExactRows(refine.rows, packed.normalization, packed.layout.samples)
+        rows = _exact(refine, packed)
         return ByHost(rows, *_labels_and_weights(packed))
     bits = max(packed.layout.bits) if refine.bits is None else refine.bits
     if bits <= plan.bits or bits not in packed.layout.bits:
@@ -191,25 +201,24 @@ def _margins(
     """Rounds of a loss of the margin: Newton steps whose curvatures are the samples' weights."""
     z = rows.dots(model)
     progress, models = Progress(refine.tol), []
-    size = rounds.packed.labels.size
+    padded = rounds.packed.labels.size
+    changes, along = np.empty((0, len(model))), np.empty((0, len(z)))
     for _ in range(refine.rounds):
         objective = of.value(z) + plan.l2 / 2 * float(model @ model)
         gradient = rows.sums(of.slopes(z)) + plan.l2 * model
         curvatures = of.curvatures(z)
         one = 1 << CONFIG.weight_fraction_bits
-        weights = np.zeros(size, np.int32)
+        weights = np.zeros(padded, np.int32)
         weights[: len(z)] = np.minimum(np.rint(curvatures * one), 2.0**31 - 1)
         rounds.packed = replace(rounds.packed, weights=weights)
         change = rounds(gradient)
         if progress.ends(-float(gradient @ change) / 2, objective) or not change.any():
             break
-        along = rows.dots(change)
-
-        def penalty(t: float, x: FloatArray = model, c: FloatArray = change) -> float:
-            return plan.l2 / 2 * float((x + t * c) @ (x + t * c))
-
-        step = of.best_step(z, along, penalty)
-        model, z = model + step * change, z + step * along
+        size = np.linalg.norm(change)
+        changes = np.vstack([changes, change / size])[-LATEST:]
+        along = np.vstack([along, rows.dots(change / size)])[-LATEST:]
+        steps = of.best(z, along, model, changes, plan.l2)
+        model, z = model + steps @ changes, z + steps @ along
         after = of.value(z) + plan.l2 / 2 * float(model @ model)
         progress.gains.append(objective - after)
         models.append(model)
@@ -217,7 +226,12 @@ def _margins(
 
 
 def refined(
-    run: Run, packed: PackedDataset, plan: Plan, result: TrainResult, given: Any
+    run: Run,
+    packed: PackedDataset,
+    plan: Plan,
+    result: TrainResult,
+    given: Any,
+    tell: bool = True,
 ) -> TrainResult:
     """Refine a trained model; see :class:`zipml_pynq.training.refinement.Refine`.
 
@@ -226,6 +240,8 @@ def refined(
     run : callable
         Trains on the device by a plan, from a model in fixed point, and judges nothing.
     given : True, array_like or Refine
+    tell : bool
+        Warn of an end before the tolerance.
 
     Returns
     -------
@@ -253,13 +269,13 @@ def refined(
                 f"refine was without raw rows, with loss {plan.loss!r}; allowed are raw rows, for "
                 "their curvatures are needed"
             )
-        rows = ExactRows(refine.rows, packed.normalization, packed.layout.samples)
+        rows = _exact(refine, packed)
         labels, weights = _labels_and_weights(packed)
         costs = np.where(labels < 0, *class_costs(plan)) * weights
         of = Margins(plan.loss, labels, costs)
         models, progress, objective = _margins(start, rows, of, rounds, plan, refine)
         read, others = rows.bytes_read, []
-    if not progress.converged:
+    if tell and not progress.converged:
         left = progress.left[-1]
         warnings.warn(
             f"refinement ended after {len(progress.left)} rounds with {left:.2g} left to "

@@ -14,15 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.accelerator.refine import refined
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
-from zipml_pynq.data.layout import FLOAT32
+from zipml_pynq.data.layout import FLOAT32, REFETCH
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import DivergenceError, ZipmlWarning
+from zipml_pynq.errors import ArgumentError, DivergenceError, ZipmlWarning
 from zipml_pynq.learn.distance import left_to_gain
 from zipml_pynq.learn.model_files import ModelFiles
 from zipml_pynq.learn.objective import (
+    FIRST_STRETCH,
     Course,
     Rows,
     Stopper,
@@ -43,12 +45,16 @@ from zipml_pynq.learn.sklearn import (
 from zipml_pynq.training.defaults import FEATURE_SHIFTS, latest_cooling, penalty_of
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.refinement import Refine
+from zipml_pynq.training.result import TrainResult
 
 #: Batches that the model lags behind: with more, rows of few words would stream faster, in steps
 #: that are smaller by as much.
 DELAY = 1
 #: Objective, as a multiple of the best constant model's, from which a training diverged.
 DIVERGED = 2.0
+#: Share of the tolerance that refinement ends at: it costs a round or two more.
+REFINED = 0.1
 #: Distance to the optimum, in multiples of ``tol`` times the objective of the best constant model,
 #: that is worth a warning.
 FAR = 10.0
@@ -161,7 +167,8 @@ class ZipMLEstimator(ModelFiles):
         if plans is None:
             plans = self._problem_plans(packed, data, epochs.stop, seed, epochs.start)
         model = start if len(course) == 0 else course.history[-1][-1]
-        cools = stopper is not None and self._cools
+        # rounds of refinement need no step that falls before them
+        cools = stopper is not None and self._cools and not self._refines(data)
         return Trainee(packed, plans, objectives, left, size, course, model, stopper, cools)
 
     def _train(
@@ -218,6 +225,17 @@ class ZipMLEstimator(ModelFiles):
             held = one.objectives(data.validation, models)
             best = int(np.argmin(held))
         model = np.rint(models[best] * MODEL_ONE).astype(np.int32)
+        stopped = one.stopper is None or one.stopper.stopped
+        if self._refines(data):
+            result = self._refine(one, data, model)
+            one.results.append(result)
+            assert result.refinement is not None
+            model, stopped = result.model_fixed, result.refinement.converged
+            if len(result.history):
+                one.course.precision_changes()
+                one.course.add(result.history_fixed)
+                curve = np.append(curve, one.objectives(data.train, result.history))
+                best = len(curve) - 1
         zero = float(one.objectives(data.train, np.zeros((1, len(model))))[0])
         left = None
         if one.stopper is not None and held is None and data.train.exact:
@@ -227,7 +245,7 @@ class ZipMLEstimator(ModelFiles):
             one.packed.normalization,
             curve,
             held,
-            one.stopper is None or one.stopper.stopped,
+            stopped,
             one.results,
             one.course if self.warm_start else None,
             one.size,
@@ -241,6 +259,46 @@ class ZipMLEstimator(ModelFiles):
         once = data.packed.layout.value_format != FLOAT32 and not data.draws.fresh
         chosen = self.eta0 == "auto" and self._schedule == "constant"
         return once and chosen and epochs.start < HORIZON
+
+    def _refines(self, data: Data) -> bool:
+        """Whether training goes on to the optimum of the values themselves."""
+        if self.refine is False:
+            return False
+        layout = data.packed.layout
+        curved = self.loss != "hinge" and layout.value_format not in (FLOAT32, REFETCH)
+        more = self.loss == "least_squares" and max(layout.bits) > max(self._stored_bits())
+        can = curved and self.approximation == "direct" and (data.draws.X is not None or more)
+        if self.refine == "auto":
+            return can and self._by_default and not data.draws.fresh
+        if not can:
+            raise ArgumentError(
+                f"refine was True with loss {self.loss!r} and {layout.value_format} of "
+                f"{layout.bits} bits; allowed is a loss with a second derivative, of raw samples, "
+                "or least squares of packed ones that hold more bits than are trained with"
+            )
+        return True
+
+    def _refine(self, one: Trainee, data: Data, model: NDArray[np.int32]) -> TrainResult:
+        """Rounds of refinement from a model."""
+        layout = one.packed.layout
+        plan = one.plans[self._bits_of(len(one.course) - 1)]
+        driver = self._driver(layout.value_format, layout.word_bits)
+
+        def run(packed: PackedDataset, plan: Plan, start: NDArray[np.int32] | None) -> TrainResult:
+            return driver.train(packed, plan, model=start, judge=False)
+
+        before = float(one.objectives(data.train, model[None] / MODEL_ONE)[0])
+        tol = 0.0 if self.tol is None else REFINED * self.tol * one.size
+        options = Refine(rows=data.exact, tol=tol / before if before > 0 else 0.0)
+        nothing = TrainResult.from_fixed(
+            model,
+            np.empty((0, len(model)), np.int32),
+            words=0,
+            modelled_cycles=0,
+            saturations=0,
+            word_bits=layout.word_bits,
+        )
+        return refined(run, one.packed, plan, nothing, options, tell=False)
 
     def _judge(self, run: Run, alpha: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
@@ -300,7 +358,9 @@ class ZipMLEstimator(ModelFiles):
             y if isinstance(self, ClassifierMixin) else None,
         )
         span = range(done, done + epochs)
-        if self._ends_at_horizon(data, span):
+        if self._refines(data):
+            span = range(done, min(span.stop, done + FIRST_STRETCH))
+        elif self._ends_at_horizon(data, span):
             span = range(done, min(span.stop, HORIZON))
         runs = self._train_all(data, problems, like, span, seed, go_on)
         for run in runs:
@@ -395,7 +455,7 @@ class ZipMLEstimator(ModelFiles):
             end, more = "when it gained little any more", "more bits or a smaller eta0 help"
         elif ran < epochs:
             end = f"after {ran} epochs, the most that data drawn once allow,"
-            more = "fit samples that are not packed, with redraw, or choose eta0 or more bits"
+            more = "fit raw samples, with redraw or refine, or choose eta0 or more bits"
         else:
             end, more = f"after max_iter={epochs} epochs", "raise max_iter, eta0, bits or tol"
         warnings.warn(

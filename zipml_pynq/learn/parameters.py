@@ -29,10 +29,15 @@ _SAMPLINGS = {
     "independent": ("independent", "independent"),
 }
 
+#: Bits of "auto" where a model is refined, and else.
+AUTO_BITS, DEFAULT_BITS = 2, 4
+
 PARAMETERS = """\
-    bits : int or sequence of int, default=4
-        Bits of one sample of a value, 1 to 8. A sequence is a precision schedule: the bits of every
-        epoch, the last one for all that follow. 32 trains from float32.
+    bits : int, sequence of int or "auto", default=4
+        Bits of one sample of a value, 1 to 8. "auto" is 2 bits, drawn once and refined, where
+        ``refine="auto"`` can, which takes few bytes (docs/refinement.md), else 4. A sequence is a
+        precision schedule: the bits of every epoch, the last one for all that follow. 32 trains
+        from float32.
     sampling : {"auto", "double", "plain", "single", "nearest", "independent"}, default="auto"
         "double": two draws of every value, symmetric gradient; "plain": its plain one; "single" and
         "nearest" are the naive, biased ones; "independent" goes with ``approximation="chebyshev"``.
@@ -89,6 +94,12 @@ PARAMETERS = """\
         Pack raw samples anew for every epoch, in another order and with a new draw of every value,
         so that the noise of quantization averages out; packed ones get another order alone. "auto"
         does so where that costs little.
+    refine : bool or "auto", default="auto"
+        Go on from a few epochs to the optimum of the values themselves, by true gradients of the
+        raw samples, or of the most bits that are packed (docs/refinement.md). Every round counts as
+        an epoch. "auto" does so where all epochs have one draw and everything else is at its
+        default that tells how to train: sampling, step, schedule, ``average``, ``tol``, no
+        validation set and no quantization on chip.
     shuffle : bool or "epochs", default=True
         Pack rows in random order, and where they are not packed anew and the device holds all of
         them, take blocks in another order in every epoch. "epochs": do so in any case.
@@ -148,7 +159,7 @@ class Parameters(BaseEstimator):
         self,
         loss: str = "least_squares",
         *,
-        bits: int | Sequence[int] = 4,
+        bits: int | Sequence[int] | str = 4,
         sampling: str = "auto",
         levels: str = "auto",
         approximation: str = "direct",
@@ -170,6 +181,7 @@ class Parameters(BaseEstimator):
         feature_steps: bool = True,
         average: bool | str = "auto",
         redraw: bool | str = "auto",
+        refine: bool | str = "auto",
         shuffle: bool | str = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -203,6 +215,7 @@ class Parameters(BaseEstimator):
         self.feature_steps = feature_steps
         self.average = average
         self.redraw = redraw
+        self.refine = refine
         self.shuffle = shuffle
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -243,7 +256,7 @@ class Parameters(BaseEstimator):
             raise ArgumentError(
                 f"shuffle was {self.shuffle!r}; allowed are True, False and 'epochs'"
             )
-        for name in ("redraw", "average"):
+        for name in ("redraw", "refine", "average"):
             if getattr(self, name) != "auto":
                 check_flag(name, getattr(self, name))
         check_choice("penalty", self.penalty, PENALTIES)
@@ -293,6 +306,8 @@ class Parameters(BaseEstimator):
         """Bits of every epoch, the last one for all that follow."""
         if isinstance(self.bits, int | np.integer) and self.bits == 32:
             return [32]
+        if isinstance(self.bits, str) and self.bits == "auto":
+            return [AUTO_BITS if self._refines_auto_bits else DEFAULT_BITS]
         if isinstance(self.bits, str) or not np.iterable(self.bits):
             return [check_bits(self.bits)]
         found = [check_bits(b) for b in self.bits]
@@ -341,6 +356,29 @@ class Parameters(BaseEstimator):
         if levels != "uniform":
             return LEVELS
         return REFETCH if self.refetch else BITPLANES
+
+    @property
+    def _by_default(self) -> bool:
+        """Whether everything that tells how to train is at its default."""
+        return (
+            self.sampling in ("auto", "double")
+            and self.approximation == "direct"
+            and self.eta0 == "auto"
+            and self.learning_rate == "auto"
+            and bool(self.average)
+            and self.tol is not None
+            and not self.early_stopping
+            and not self.warm_start
+            and not self.model_bits
+            and not self.gradient_bits
+        )
+
+    @property
+    def _refines_auto_bits(self) -> bool:
+        """Whether bits are "auto", few and refined."""
+        automatic = isinstance(self.bits, str) and self.bits == "auto"
+        refined = self.refine is not False and self.loss != "hinge"
+        return automatic and refined and self._by_default and self.redraw is not True
 
     def _sampling(self) -> tuple[str | None, str | None]:
         """How to pack, and how to train; None: by default."""

@@ -304,6 +304,8 @@ class Preparation(Parameters):
 
     def _draws_anew(self, packed: PackedDataset) -> bool:
         """Whether every epoch is to have an order and a draw of its own."""
+        if self._refines_auto_bits:
+            return False
         if self.redraw == "auto":
             values = packed.layout.samples * packed.layout.features
             return bool(self.shuffle) and values <= REDRAWN_VALUES

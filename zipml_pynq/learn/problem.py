@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.planes import Redraws
 from zipml_pynq.learn.objective import Course, Rows
+from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.result import TrainResult
 
 #: What labels between -1 and 1 are normalized by.
@@ -127,6 +129,14 @@ class Data:
     train: Rows
     draws: Draws
     validation: Rows | None = None
+
+    @cached_property
+    def exact(self) -> ExactRows | None:
+        """The samples to train on at full precision, where raw ones are there."""
+        if self.draws.X is None:
+            return None
+        own = self.packed
+        return ExactRows(self.draws.X, own.normalization, own.layout.samples)
 
 
 @dataclass

@@ -4,11 +4,11 @@
 |---|---|
 | ``plan``, ``make_plan`` | a run's plan, and its defaults |
 | ``defaults`` | what estimators and ``driver.train`` have in common |
-| ``refinement``, ``exact_rows`` | refinement, and the exact rows that it asks |
 | ``losses`` | losses and their derivatives on chip |
 | ``step`` | the step |
 | ``ranges`` | the ranges of a quantized model and gradient |
 | ``schedule``, ``extent`` | cycles, words and sizes of a run |
+| ``refinement``, ``exact_rows`` | how a few-bit model gets to the true optimum, and the true sums |
 | ``divergence`` | whether a run went wrong |
 | ``variance`` | how much noise quantization adds, and bits that keep it small |
 | ``result`` | what a run begins with and hands back |

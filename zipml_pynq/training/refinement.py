@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_int, check_positive
@@ -38,6 +37,8 @@ FloatArray = NDArray[np.float64]
 STEP_SHARE = 0.4
 #: Curvatures below this share of the largest are noise of the sums.
 _NOISE = 1e-10
+#: Iterations of the search along changes of a loss of the margin, and latest changes of these.
+_NEWTON, LATEST = 20, 5
 #: The first gain over what is taken to come behind it, and the slowest fall of gains.
 _FIRST, _SLOWEST = 10.0, 0.99
 
@@ -48,7 +49,7 @@ class Refine:
 
     Parameters
     ----------
-    rows : array_like or sparse matrix, (samples, columns), optional
+    rows : array_like or sparse matrix, (samples, columns), or ExactRows, optional
         The raw samples that the data set was packed from: the true gradient is theirs. By default
         the accelerator takes it, from the planes of ``bits`` bits.
     bits : int, optional
@@ -84,10 +85,12 @@ class Refine:
         return cls(rows=given)
 
 
-def round_plan(packed: PackedDataset, plan: Plan, epochs: int) -> Plan:
+def round_plan(packed: PackedDataset, plan: Plan, epochs: int, model_range: float) -> Plan:
     """The plan of a round: least squares at a constant step, a share of the default one.
 
-    Bits, batch, delay, sampling, l2, steps of features and seed are those of ``plan``.
+    A quantized model is the change alone, whose bits are spread over ``model_range``: bit
+    centering. A gradient is not quantized. Bits, batch, delay, sampling, l2, steps of features and
+    seed are those of ``plan``.
     """
     options: dict[str, Any] = {
         "bits": plan.bits,
@@ -107,6 +110,8 @@ def round_plan(packed: PackedDataset, plan: Plan, epochs: int) -> Plan:
         schedule="constant",
         seed=plan.seed,
         feature_shifts=plan.feature_shifts,
+        model_bits=plan.model_bits,
+        model_range=model_range,
         **options,
     )
 
@@ -209,14 +214,42 @@ class Margins:
         margin = np.where(self.labels < 0, -z, z)
         return np.asarray(self.weights * (margin < 1))
 
-    def best_step(
-        self, z: FloatArray, change: FloatArray, penalty: Callable[[float], float]
-    ) -> float:
-        """The step along a line that has the least objective; convex, so there is one."""
-        found = minimize_scalar(
-            lambda t: self.value(z + t * change) + penalty(t), bounds=(0.0, 4.0), method="bounded"
-        )
-        return float(found.x)
+    def best(
+        self, z: FloatArray, along: FloatArray, model: FloatArray, changes: FloatArray, l2: float
+    ) -> FloatArray:
+        """How much of each change has the least objective together: Newton's method in few numbers.
+
+        Parameters
+        ----------
+        z : ndarray, shape (samples,)
+            Predictions of the model.
+        along : ndarray, shape (changes, samples)
+            And of the changes, (changes, features).
+        """
+        steps = np.zeros(len(changes))
+
+        def at(steps: FloatArray) -> tuple[FloatArray, float]:
+            there, x = z + steps @ along, model + steps @ changes
+            return there, self.value(there) + l2 / 2 * float(x @ x)
+
+        there, value = at(steps)
+        for _ in range(_NEWTON):
+            slope = along @ self.slopes(there) / len(z) + l2 * changes @ (model + steps @ changes)
+            moment = (along * self.curvatures(there)) @ along.T / len(z) + l2 * changes @ changes.T
+            way = -np.linalg.lstsq(moment, slope, rcond=_NOISE)[0]
+            share = 1.0
+            while share > _NOISE:
+                new, lower = at(steps + share * way)
+                if lower < value:
+                    break
+                share /= 2
+            if not lower < value:
+                break
+            gained = value - lower
+            steps, there, value = steps + share * way, new, lower
+            if gained <= _NOISE * value:
+                break
+        return steps
 
 
 def check_refinable(plan: Plan, value_format: str) -> None:
@@ -239,6 +272,6 @@ def check_refinable(plan: Plan, value_format: str) -> None:
 
 def frozen_plan(packed: PackedDataset, plan: Plan, bits: int, step: float) -> Plan:
     """The plan of a true gradient by the accelerator, from the planes of ``bits`` bits."""
-    options: dict[str, Any] = {"bits": bits, "batch": plan.batch, "delay": plan.delay}
-    made = make_plan(packed, epochs=1, step=step, schedule="constant", **options)
+    # the delay does not tell, and more bits may leave room for less of it
+    made = make_plan(packed, bits=bits, batch=plan.batch, epochs=1, step=step, schedule="constant")
     return replace(made, frozen=True)

@@ -1,0 +1,293 @@
+"""``make study-refinement``: bytes and time to the true optimum of least squares, few bits refined.
+
+Synthetic 100, cadata, cpusmall and MNIST (even digits against odd ones), data drawn once, one
+thread, loss on all training rows above the exact optimum's. Each way to train gets the best of its
+batches, steps and schedules, for each target on its own; how much of each it took is in the tables.
+Bytes are those of the values themselves: b + 1 bits for a pass at b bits, 9 for one at 8, 32 for
+one of float32. Results: ``studies/results/refinement.json`` and ``refinement.md``.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import data_file, parser_of, publish
+from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.accelerator.machine import machine
+from zipml_pynq.data.datasets import synthetic_regression
+from zipml_pynq.data.pack import pack
+from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.errors import ZipmlWarning
+from zipml_pynq.training.baseline import float_sgd
+from zipml_pynq.training.exact_rows import ExactRows
+from zipml_pynq.training.make_plan import make_plan, step_sizes
+from zipml_pynq.training.refinement import Refine
+
+TARGETS = (0.01, 0.001, 0.0001)
+BITS = (1, 2, 3, 4)
+#: Bits of every epoch of the precision schedule; the last one for all that follow.
+SCHEDULE = (2, 2, 4, 4, 4, 8)
+SHARES = (1.0, 0.3)
+STEP_SCHEDULES = ("inverse", "constant")
+#: Passes after which the losses of the table "after 30 epochs" are taken.
+EPOCHS = 30
+TIMES = 3
+
+FloatArray = NDArray[np.float64]
+
+
+class Course(NamedTuple):
+    """Losses above the optimum's along a training, bits a value so far, and seconds."""
+
+    how: str
+    excess: FloatArray
+    bits: FloatArray
+    seconds: Any  # of so many entries: a function
+
+
+@dataclass
+class Problem:
+    """A data set with its exact optimum."""
+
+    name: str
+    X: NDArray[np.float32]
+    y: NDArray[np.float64]
+    batches: tuple[int, ...]
+    epochs: int
+
+    def packed(self, batch: int) -> PackedDataset:
+        found = pack(self.X, self.y, bits=[*BITS, 8], batch=batch)
+        self.values = found.normalization.transform(self.X)
+        self.labels = found.normalization.transform_labels(self.y)
+        if not hasattr(self, "moment"):
+            wide = np.zeros((self.values.shape[1],) * 2)
+            self.slope = np.zeros(len(wide))
+            for rows in np.array_split(np.arange(len(self.y)), 20):
+                part = self.values[rows].astype(np.float64)
+                wide += part.T @ part / len(self.y)
+                self.slope += part.T @ self.labels[rows] / len(self.y)
+            self.moment = wide
+            best = np.linalg.lstsq(wide, self.slope, rcond=1e-12)[0]
+            self.least = self._loss(best[None])[0]
+        return found
+
+    def _loss(self, models: FloatArray) -> FloatArray:
+        square = np.einsum("ij,ij->i", models @ self.moment, models)
+        return np.asarray(
+            square / 2 - models @ self.slope + self.labels @ self.labels / (2 * len(self.y))
+        )
+
+    def excess(self, models: NDArray[Any]) -> FloatArray:
+        return np.asarray(self._loss(models.astype(np.float64)) / self.least - 1)
+
+
+def problems() -> Iterator[Problem]:
+    data = synthetic_regression(n_features=100)
+    yield Problem("Synthetic 100", data.X_train, data.y_train, (16, 64), 100)
+    for name in ("cadata", "cpusmall"):
+        path = data_file(name)
+        if path is not None:
+            found = np.load(path)
+            yield Problem(name, found["X"], found["y"].astype(float), (16, 64), 200)
+    path = data_file("mnist")
+    if path is not None:
+        found = np.load(path)
+        X = found["X_train"].reshape(len(found["X_train"]), -1).astype(np.float32)
+        y = np.where(found["y_train"] % 2 == 0, 1.0, -1.0)
+        yield Problem("MNIST", X, y, (64,), 40)
+
+
+def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple[str, Course]]:
+    """float32, 8 bits and a precision schedule, at every step and schedule."""
+    driver = HostDriver(packed.layout.word_bits)
+    for schedule in STEP_SCHEDULES:
+        for share in SHARES:
+            how = f"batch {batch}, {schedule}, {share:g} of the default step"
+            options = {"epochs": problem.epochs, "schedule": schedule, "feature_shifts": "auto"}
+            plans, planning = {}, {}
+            for bits in sorted({*SCHEDULE}):
+                began = time.perf_counter()
+                found = make_plan(packed, bits=bits, **options)
+                planning[bits] = time.perf_counter() - began
+                again = {**options, "feature_shifts": found.feature_shifts}
+                plans[bits] = make_plan(
+                    packed, bits=bits, step=float(found.step[0]) * share, **again
+                )
+            exact, fixed = plans[8], planning[8]
+            began = time.perf_counter()
+            history = float_sgd(
+                problem.values,
+                problem.labels.astype(np.float32),
+                step_sizes(float(exact.step[0]), schedule, problem.epochs),
+                batch=batch,
+                delay=exact.delay,
+                feature_steps=exact.feature_steps,
+            )
+            seconds = time.perf_counter() - began
+            yield "float32", course(problem, how, history, 32.0, fixed, seconds)
+            began = time.perf_counter()
+            result = driver.train(packed, exact, judge=False)
+            seconds = time.perf_counter() - began
+            yield "8 bits", course(problem, how, result.history, 9.0, fixed, seconds)
+            began = time.perf_counter()
+            parts, model, used = [], None, []
+            for epoch in range(problem.epochs):
+                bits = SCHEDULE[min(epoch, len(SCHEDULE) - 1)]
+                stop = epoch + 1 if epoch < len(SCHEDULE) - 1 else problem.epochs
+                done = driver.train(packed, plans[bits].part(epoch, stop), model=model, judge=False)
+                parts.append(done.history)
+                model = done.model_fixed
+                used += [bits + 1.0] * (stop - epoch)
+                if stop == problem.epochs:
+                    break
+            seconds = time.perf_counter() - began
+            models = np.concatenate(parts)
+            yield (
+                "schedule 2, 4, 8",
+                course(problem, how, models, np.array(used), sum(planning.values()), seconds),
+            )
+
+
+def course(
+    problem: Problem, how: str, history: NDArray[Any], bits: Any, fixed: float, seconds: float
+) -> Course:
+    each = np.broadcast_to(bits, len(history))
+    return Course(
+        how,
+        problem.excess(history),
+        each.cumsum(),
+        lambda n: fixed + seconds * n / len(history),
+    )
+
+
+def refined(
+    problem: Problem, packed: PackedDataset, batch: int, bits: int, by_rows: bool
+) -> Course:
+    driver = HostDriver(packed.layout.word_bits)
+    plan = make_plan(packed, bits=bits, epochs=1, feature_shifts="auto")
+    rows = ExactRows(problem.X, packed.normalization, len(problem.y)) if by_rows else None
+    rounds = problem.epochs // 2
+    refine = Refine(rows=rows, rounds=rounds, tol=1e-9)
+    result = driver.train(packed, plan, refine=refine, judge=False)
+    true = 32.0 if by_rows else 9.0
+    spent = np.full(len(result.history), bits + 1.0 + true)
+    spent[0] = bits + 1.0
+    if len(spent) > 1:
+        spent[1] += true  # the gradient at the start
+
+    def seconds(n: int) -> float:
+        """Again, with so many rounds, plans included."""
+        found = []
+        for _ in range(TIMES):
+            began = time.perf_counter()
+            own = make_plan(packed, bits=bits, epochs=1, feature_shifts="auto")
+            again = None if n == 1 else Refine(rows=rows, rounds=n - 1, tol=0.0)
+            driver.train(packed, own, refine=again, judge=False)
+            found.append(time.perf_counter() - began)
+        return min(found)
+
+    return Course(f"batch {batch}", problem.excess(result.history), spent.cumsum(), seconds)
+
+
+def first(course: Course, target: float) -> int | None:
+    """Entries that a training needs to come within a target and to stay there."""
+    outside = np.flatnonzero(~(course.excess <= target))
+    n = 0 if outside.size == 0 else int(outside[-1]) + 1
+    return n + 1 if n < len(course.excess) else None
+
+
+def study(problem: Problem) -> dict[str, Any]:
+    courses: dict[str, list[Course]] = {}
+    for batch in problem.batches:
+        packed = problem.packed(batch)
+        for name, found in plain(problem, packed, batch):
+            courses.setdefault(name, []).append(found)
+        for bits in BITS:
+            for by_rows in (False, True):
+                name = f"{bits} bits refined by {'float32' if by_rows else '8 bits'}"
+                found = refined(problem, packed, batch, bits, by_rows)
+                courses.setdefault(name, []).append(found)
+    report: dict[str, Any] = {"name": problem.name, "samples": len(problem.y), "ways": {}}
+    report["features"] = problem.values.shape[1]
+    for name, found in courses.items():
+        way: dict[str, Any] = {"after": after(found), "targets": {}}
+        for target in TARGETS:
+            reached = [(c.bits[n - 1], n, c) for c in found if (n := first(c, target))]
+            if reached:
+                least, n, best = min(reached, key=lambda r: r[0])
+                quickest = min(c.seconds(n) for _, n, c in reached)
+                way["targets"][f"{target:g}"] = {
+                    "bits": float(least),
+                    "entries": n,
+                    "how": best.how,
+                    "seconds": quickest,
+                }
+        report["ways"][name] = way
+        print(problem.name, name, way, flush=True)
+    return report
+
+
+def after(courses: list[Course]) -> float:
+    """Least loss above the optimum's within 30 epochs of few bits."""
+    return float(min(np.nanmin(c.excess[:EPOCHS]) for c in courses))
+
+
+def markdown(report: dict[str, Any]) -> str:
+    lines = [
+        "# Refinement",
+        "",
+        f"Made by `make study-refinement` on {report['machine']['cpu']}; data drawn once, one "
+        "thread. Bits a value, and seconds, to within a share of the exact optimum's loss; in "
+        "brackets times fewer than float32's. Each at its best batch, step and schedule. Seconds "
+        "include the choice of steps, of which refinement has two.",
+        "",
+    ]
+    for found in report["problems"]:
+        lines += [
+            f"## {found['name']}, {found['samples']:,} x {found['features']}",
+            "",
+            "| | above the optimum after 30 epochs | "
+            + " | ".join(f"bits to {100 * t:g} %" for t in TARGETS)
+            + " | "
+            + " | ".join(f"seconds to {100 * t:g} %" for t in TARGETS)
+            + " |",
+            "|---|---:|" + "---:|" * (2 * len(TARGETS)),
+        ]
+        base = found["ways"]["float32"]["targets"]
+        for name, way in found["ways"].items():
+            cells = [f"{100 * way['after']:.2g} %"]
+            for key, form in (("bits", "{:.0f}"), ("seconds", "{:.3g}")):
+                for target in TARGETS:
+                    got = way["targets"].get(f"{target:g}")
+                    if got is None:
+                        cells.append("-")
+                        continue
+                    text = form.format(got[key])
+                    other = base.get(f"{target:g}")
+                    if other is not None and name != "float32":
+                        text += f" ({other[key] / got[key]:.1f} x)"
+                    cells.append(text)
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = parser_of(__doc__, "studies")
+    parser.add_argument("--only", help="a part of the names of the data sets to run")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", ZipmlWarning)
+    found = [study(p) for p in problems() if not options.only or options.only in p.name]
+    report = {"machine": machine(), "problems": found}
+    publish(options.output, "refinement", report, markdown(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Estimators that refine: few bits, drawn once, end at the optimum of the values themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
+from zipml_pynq.data.pack import pack
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.learn.classifier import ZipMLClassifier
+from zipml_pynq.learn.regressor import ZipMLRegressor
+
+DATA = synthetic_regression(n_features=30, n_train=2000, n_test=1, seed=1)
+ONCE = {"redraw": False, "random_state": 0}
+
+
+def mean_square(model):
+    return np.mean((model.predict(DATA.X_train) - DATA.y_train) ** 2)
+
+
+def least_square():
+    X = np.column_stack([DATA.X_train, np.ones(len(DATA.X_train))]).astype(float)
+    return np.mean((X @ np.linalg.lstsq(X, DATA.y_train, rcond=None)[0] - DATA.y_train) ** 2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_data_drawn_once_are_refined_by_default(bits):
+    least, constant = least_square(), np.var(DATA.y_train)
+    plain = ZipMLRegressor(bits=bits, refine=False, **ONCE).fit(DATA.X_train, DATA.y_train)
+    assert mean_square(plain) > least + {1: 0.02, 2: 2e-3, 4: 5e-5}[bits] * constant
+    model = ZipMLRegressor(bits=bits, **ONCE).fit(DATA.X_train, DATA.y_train)
+    # the tolerance is a share of the best constant model's
+    assert mean_square(model) < least + 1e-4 * constant
+    assert model.n_iter_ < 20
+    assert len(model.loss_curve_) == model.n_iter_
+    assert model.loss_curve_[-1] < plain.loss_curve_[-1]
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "logistic"])
+def test_classes_are_refined_too(loss):
+    data = synthetic_classification(n_features=20, n_train=2000, n_test=1, seed=1)
+    fit = {"loss": loss, "alpha": 1e-3, "bits": 1, **ONCE}
+    exact = ZipMLClassifier(**{**fit, "bits": 32}, tol=1e-5).fit(data.X_train, data.y_train)
+    model = ZipMLClassifier(**fit).fit(data.X_train, data.y_train)
+    # objectives are on the same rows, exact in both
+    assert model.loss_curve_[-1] < exact.loss_curve_[-1] + 5e-4
+    assert model.n_iter_ < 20
+
+
+def test_bits_that_are_automatic_are_few_and_refined():
+    few = ZipMLRegressor(bits="auto", random_state=0).fit(DATA.X_train, DATA.y_train)
+    same = ZipMLRegressor(bits=2, **ONCE).fit(DATA.X_train, DATA.y_train)
+    np.testing.assert_array_equal(few.model_, same.model_)
+    # nothing to refine by
+    usual = ZipMLRegressor(bits="auto", refine=False, random_state=0, max_iter=3, tol=None)
+    four = ZipMLRegressor(bits=4, refine=False, random_state=0, max_iter=3, tol=None)
+    usual.fit(DATA.X_train, DATA.y_train)
+    four.fit(DATA.X_train, DATA.y_train)
+    np.testing.assert_array_equal(usual.model_, four.model_)
+
+
+def test_packed_samples_are_refined_by_the_bits_that_they_hold():
+    packed = pack(DATA.X_train, DATA.y_train, bits=[2, 8])
+    model = ZipMLRegressor(bits=2, **ONCE).fit(packed)
+    least, constant = least_square(), np.var(DATA.y_train)
+    assert mean_square(model) < least + 5e-4 * constant
+    alone = pack(DATA.X_train, DATA.y_train, bits=2)
+    with pytest.raises(ArgumentError, match="refine was True with loss 'least_squares'"):
+        ZipMLRegressor(bits=2, refine=True, **ONCE).fit(alone)
+
+
+def test_what_cannot_be_refined():
+    data = synthetic_classification(n_features=5, n_train=100, n_test=1)
+    with pytest.raises(ArgumentError, match="refine was True with loss 'hinge'"):
+        ZipMLClassifier("hinge", refine=True).fit(data.X_train, data.y_train)
+    with pytest.raises(ArgumentError, match="refine was 'often'"):
+        ZipMLRegressor(refine="often").fit(DATA.X_train, DATA.y_train)
