@@ -60,7 +60,7 @@ INVALID = [
     ({"block_samples": 4100}, "block"),
     ({"block_samples": 820}, "block"),  # 5 planes * 820 samples * 2 words > 8192
     ({"batch": 256, "block_samples": 768, "delay": 4}, "ring"),  # 4 * 2560 words > 8192
-    ({"flags": 8}, "partial"),
+    ({"flags": 32}, "partial"),
     ({"flags": 1, "epochs": 2}, "partial"),
     ({"pending": 1, "epochs": 2}, "partial"),
     ({"skip": 1, "epochs": 2}, "partial"),
@@ -75,7 +75,7 @@ INVALID = [
     ({"batch": 0, "epochs": 0}, "batch"),
     ({"epochs": 0, "delay": 8}, "epochs"),
     ({"delay": 8, "block_samples": 0}, "delay"),
-    ({"block_samples": 10, "flags": 8}, "block"),
+    ({"block_samples": 10, "flags": 32}, "block"),
 ]
 
 

@@ -61,8 +61,10 @@ class Auto(click.ParamType):
         except ValueError:
             number = -1.0
         if not (np.isfinite(number) and (number > 0 or (self.zero and number == 0))):
-            allowed = "0 and numbers above it" if self.zero else "numbers above 0"
-            self.fail(f"it was {value!r}; allowed are 'auto', {allowed}")
+            allowed = (
+                "'auto', 0 and numbers above it" if self.zero else "'auto' and numbers above 0"
+            )
+            self.fail(f"it was {value!r}; allowed are {allowed}")
         return number
 
 
