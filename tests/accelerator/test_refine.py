@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.accelerator.refine import Rounds
+from zipml_pynq.accelerator.refine import RefinementRounds
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.values import kernel_values
@@ -131,7 +131,7 @@ def test_a_round_solves_the_draws_problem():
     X, _, packed = regression(2, features=4, batch=125)
     plan = make_plan(packed, epochs=1, step=0.1, feature_shifts="auto")
     run = host(packed).train
-    rounds = Rounds(
+    rounds = RefinementRounds(
         lambda *a: run(*a[:2], model=a[2], judge=False), packed, plan, Refine(epochs=60)
     )
     q1, q2 = (q / 128 for q in kernel_values(packed, 2, "symmetric", 0))

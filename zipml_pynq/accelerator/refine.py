@@ -47,7 +47,7 @@ def _fixed(model: FloatArray) -> NDArray[np.int32]:
     return np.clip(np.rint(model * MODEL_ONE), -limit, limit).astype(np.int32)
 
 
-class Rounds:
+class RefinementRounds:
     """Solves for changes with few-bit training: labels of 0, the gradient in every update.
 
     The change is as many times larger as the gradient, so both are brought to a size at which fixed
@@ -173,7 +173,7 @@ def _truth(run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> Truth
 
 
 def _least_squares(
-    model: FloatArray, truth: Truth, rounds: Rounds, plan: Plan, refine: Refine
+    model: FloatArray, truth: Truth, rounds: RefinementRounds, plan: Plan, refine: Refine
 ) -> tuple[list[FloatArray], Progress, float]:
     """Rounds of least squares: the model after each, and the objective at the end."""
     gradient, loss = truth.gradient(model)
@@ -196,7 +196,12 @@ def _least_squares(
 
 
 def _margins(
-    model: FloatArray, rows: ExactRows, of: Margins, rounds: Rounds, plan: Plan, refine: Refine
+    model: FloatArray,
+    rows: ExactRows,
+    of: Margins,
+    rounds: RefinementRounds,
+    plan: Plan,
+    refine: Refine,
 ) -> tuple[list[FloatArray], Progress, float]:
     """Rounds of a loss of the margin: Newton steps whose curvatures are the samples' weights."""
     z = rows.dots(model)
@@ -256,7 +261,7 @@ def refined(
     """
     refine = Refine.of(given)
     check_refinable(plan, packed.layout.value_format)
-    rounds = Rounds(run, packed, plan, refine)
+    rounds = RefinementRounds(run, packed, plan, refine)
     start = result.model_fixed / MODEL_ONE
     if plan.loss == "least_squares":
         truth = _truth(run, packed, plan, refine)

@@ -4,12 +4,11 @@ Beside the planes, r bits of every sample are kept: the signs of ``g_i^T e``, e 
 quantization left out and g_1 .. g_r normal vectors drawn from a seed, and the length of e. With
 ``v_i = g_i^T x`` of the model, computed once an update,
 
-    |e| sqrt(pi / 2) mean_i sign(g_i^T e) v_i
-
-is an unbiased estimate of ``e^T x``. Its error exceeds ``|e| |x| sqrt(pi log(2 / delta) / r)`` with
-probability delta at most (docs/losses.md, "Refetching by a sketch"), so only samples whose
-corrected margin is nearer to the hinge than that are fetched again. It runs on the host: the kernel
-would need r dot products of the model an update, as much work as r samples.
+``|e| sqrt(pi / 2) mean_i sign(g_i^T e) v_i`` estimates ``e^T x`` without bias. Its error exceeds
+``|e| |x| sqrt(pi log(2 / delta) / r)`` with probability delta at most (docs/losses.md, "Refetching
+by a sketch"), so only samples whose corrected margin is nearer to the hinge than that are fetched
+again. It runs on the host: the kernel would need r dot products of the model an update, as much
+work as r samples.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Sketch:
     signs : ndarray of uint8, shape (samples, ceil(rows / 8))
         A bit a row, the first one the lowest; 1 where ``g_i^T e >= 0``.
     lengths : ndarray of float64, shape (samples,)
-        |e|, rounded up to :data:`LENGTH_BITS` bits below the largest.
+        ``|e|``, rounded up to :data:`LENGTH_BITS` bits below the largest.
     rows : int
         r.
     seed : int
