@@ -222,7 +222,8 @@ def test_default_penalty_is_that_of_ridge_on_standardized_columns():
     y = X[:, 0] + rng.normal(size=60)
     model = ZipMLRegressor(bits=8, tol=None, random_state=0).fit(X, y)
     values = model.normalization_.transform(X).astype(np.float64)
-    assert np.isclose(model.alpha_, (values[:, :40] ** 2).mean() / 60, rtol=1e-6)
+    of_columns = (values[:, :40] ** 2).mean(axis=0)
+    assert np.isclose(model.alpha_ * 60, 1 / (1 / of_columns).mean(), rtol=1e-6)
     exact = {
         alpha: make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(X, y).predict(X)
         for alpha in (1.0, 4.0)
@@ -240,7 +241,8 @@ def test_default_penalty_of_a_stream_falls_as_samples_come():
         now = slice(rows - 100, rows)
         model.partial_fit(X[now], X[now, 0])
         values = model.normalization_.transform(X[:rows]).astype(np.float64)
-        assert np.isclose(model.alpha_ * rows, (values[:, :3] ** 2).mean(), rtol=0.01)
+        of_columns = (values[:, :3] ** 2).mean(axis=0)
+        assert np.isclose(model.alpha_ * rows, 1 / (1 / of_columns).mean(), rtol=0.01)
     # columns of zeros, and drawn values, count as they are
     packed = pack(np.c_[X, np.zeros(400)], X[:, 0], bits=2)
     assert np.isclose(ZipMLRegressor(bits=2, max_iter=1).fit(packed).alpha_ * 400, 1 / 3, rtol=0.1)

@@ -63,8 +63,8 @@ PARAMETERS = """\
         them: ``average=False`` has more zeros.
     alpha : float or "auto", default="auto"
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
-        "auto": the mean second moment of the columns over the number of samples, which is what
-        ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized columns.
+        "auto": what ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized
+        columns, in the mean over the columns.
     l1_ratio : float, default=0.15
         Of ``penalty="elasticnet"``.
     fit_intercept : bool, default=True

@@ -30,9 +30,10 @@ def schedule_of(approximation: str) -> str:
 def penalty_of(second_moments: NDArray[np.float64], samples: int) -> float:
     """Weight of ``|x|^2 / 2`` that is that of scikit-learn's defaults on standardized columns.
 
-    ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have 1 over the number of samples there;
-    normalized columns are smaller by the root of their second moment, so here it is their mean over
-    that number. A column of zeros, or of draws whose product is none, does not count.
+    ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have 1 over the number of samples there. Of a
+    normalized column, which is smaller by the root of its second moment m, the weight w counts as
+    w / m, and the mean of that over the columns is to be the same: so m's harmonic mean over that
+    number. A column of zeros, or of draws whose product is none, does not count.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def penalty_of(second_moments: NDArray[np.float64], samples: int) -> float:
     samples : int
     """
     live = second_moments[second_moments > 0]
-    return float(live.mean()) / samples if live.size else 0.0
+    return 1 / (float(np.mean(1 / live)) * samples) if live.size else 0.0
 
 
 def options_of_training(options: dict[str, Any]) -> dict[str, Any]:
