@@ -569,7 +569,9 @@ int main() {
   // all up to 7, and 11 and 15
   for (uint32_t degree = 1; degree <= zipml::kMaxDegree && format_t::kPlaneByPlane && !kRefetches;
        degree += degree < 7 ? 1 : 4) {
-    Case c = Plain(kLanes + 1, 16, 1 + degree % 8, zipml::kIndependent, degree % 4);
+    // whole ports hold 4096 words of planes
+    const uint32_t batch = kWholePorts ? 8 : 16;
+    Case c = Plain(kLanes + 1, batch, 1 + degree % 8, zipml::kIndependent, degree % 4);
     c.loss = zipml::kPolynomial;
     c.degree = degree;
     c.range_log2 = degree % 3;

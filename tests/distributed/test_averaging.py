@@ -135,7 +135,9 @@ def test_momentum_is_that_of_the_formula():
         assert moved[at] == model[at] + step
     for wrong in (1, -0.1, "0.5", True, float("nan")):
         with pytest.raises(ArgumentError, match="momentum was"):
-            check_momentum(wrong)
+            check_momentum(wrong, 4)
+    assert [check_momentum("auto", shards) for shards in (1, 2, 100)] == [0, 0.5, 0.5]
+    assert check_momentum(0, 4) == 0
 
 
 @pytest.mark.parametrize("bits", [0, 3, 64, "8", True])

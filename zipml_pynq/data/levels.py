@@ -26,7 +26,7 @@ FIT_METHODS: tuple[str, ...] = ("auto", "exact", "histogram")
 #: Bins of a histogram by default.
 BINS = 8192
 #: Values of a column up to which "auto" sorts them.
-EXACT_VALUES = 1 << 17
+EXACT_VALUES = 1 << 15
 MAX_LEVELS = 1 << 24
 #: Bins of a column's histogram in :func:`fit_levels`: a quarter of what its fixed point resolves.
 _FIT_BINS = 4096

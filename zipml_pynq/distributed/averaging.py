@@ -172,12 +172,19 @@ def weights_of(samples: Sequence[int]) -> list[int]:
 _MOMENTUM_BITS = 16
 
 
-def check_momentum(momentum: Any) -> float:
-    """``momentum``, checked: 0 to below 1."""
-    if isinstance(momentum, bool) or not isinstance(momentum, int | float | np.number):
-        raise ArgumentError(f"momentum was {momentum!r}; allowed are numbers from 0 to below 1")
-    if not 0 <= momentum < 1:
-        raise ArgumentError(f"momentum was {momentum!r}; allowed are numbers from 0 to below 1")
+#: "auto" of the momentum, for more than one shard (docs/distributed.md).
+AUTO_MOMENTUM = 0.5
+
+
+def check_momentum(momentum: Any, shards: int) -> float:
+    """``momentum`` of so many shards, checked: "auto", or 0 to below 1."""
+    if isinstance(momentum, str) and momentum == "auto":
+        return AUTO_MOMENTUM if shards > 1 else 0.0
+    number = isinstance(momentum, int | float | np.number) and not isinstance(momentum, bool)
+    if not number or not 0 <= momentum < 1:
+        raise ArgumentError(
+            f"momentum was {momentum!r}; allowed are 'auto' and numbers from 0 to below 1"
+        )
     return float(momentum)
 
 

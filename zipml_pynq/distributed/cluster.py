@@ -333,7 +333,7 @@ def train(
     model: ArrayLike | None = None,
     round_epochs: float | str = "auto",
     change_bits: int = 8,
-    momentum: float = 0.0,
+    momentum: float | str = "auto",
     checkpoint: Any = None,
     checkpoint_rounds: int = 10,
     timeout: float | None = None,
@@ -366,10 +366,10 @@ def train(
         epoch; the result depends on what it chose, which ``round_epochs`` of the result tells.
     change_bits : int
         2, 4, 8, 16, or 32: bits of an entry of the change that a shard sends.
-    momentum : float
+    momentum : "auto" or float
         0 to below 1: each round moves the model by so much of what the round before did, too. S
-        shards take 1/S as many steps a pass; 1 - 1/S, up to about 3/4, makes up for it where passes
-        are what training waits for.
+        shards take 1/S as many steps a pass, and this makes up for it where passes are what
+        training waits for. "auto" is 1/2 for more than one shard, and else 0.
     checkpoint : path-like, optional
         A file that the models are left in; where it is there, training goes on from it.
     checkpoint_rounds : int
@@ -401,7 +401,7 @@ def train(
     """
     client = current_client(client)
     check_change_bits(change_bits)
-    check_momentum(momentum)
+    check_momentum(momentum, 1)
     if timeout is not None:
         check_positive("timeout", timeout)
     length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
@@ -430,7 +430,7 @@ def run_cluster(
     start: NDArray[np.int32],
     length: float,
     *,
-    momentum: float = 0.0,
+    momentum: float | str = "auto",
     checkpoint: Any = None,
     checkpoint_rounds: int = 10,
     **options: Any,
@@ -439,6 +439,7 @@ def run_cluster(
     plan = cluster.plans[0]
     rounds = Rounds(plan.epochs, length, plan.first_epoch)
     check_shards(cluster.facts, plan, rounds.pieces)
+    momentum = check_momentum(momentum, len(cluster.facts))
     own = (cluster.facts, cluster.plans, rounds, start, cluster.bits, momentum)
     options.update(momentum=momentum, checkpoint=kept_in(checkpoint, checkpoint_rounds, *own))
     return run_rounds(cluster, cluster.facts, rounds, start, **options)

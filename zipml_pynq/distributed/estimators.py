@@ -143,7 +143,7 @@ class _Distributed(ZipMLEstimator):
         if self.sampling == "independent":
             raise ArgumentError("sampling was 'independent', which goes with a polynomial")
         check_change_bits(self.change_bits)
-        check_momentum(self.momentum)
+        check_momentum(self.momentum, 1)
         if self.round_epochs != "auto":
             check_length(self.round_epochs)
         if self.shards != "auto":
@@ -422,7 +422,7 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         shards: int | str = "auto",
         round_epochs: float | str = "auto",
         change_bits: int = 8,
-        momentum: float = 0.0,
+        momentum: float | str = "auto",
         checkpoint: Any = None,
         checkpoint_rounds: int = 10,
         timeout: float | None = None,
@@ -480,7 +480,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         shards: int | str = "auto",
         round_epochs: float | str = "auto",
         change_bits: int = 8,
-        momentum: float = 0.0,
+        momentum: float | str = "auto",
         checkpoint: Any = None,
         checkpoint_rounds: int = 10,
         timeout: float | None = None,

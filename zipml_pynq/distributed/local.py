@@ -62,7 +62,7 @@ def train_on(
     model: ArrayLike | None = None,
     round_epochs: float = 1,
     change_bits: int = 8,
-    momentum: float = 0.0,
+    momentum: float | str = "auto",
     checkpoint: Any = None,
     checkpoint_rounds: int = 10,
     progress: Any = None,
@@ -89,7 +89,7 @@ def train_on(
     """
     if not drivers:
         raise ArgumentError("drivers was empty; allowed is at least one")
-    bits, momentum = check_change_bits(change_bits), check_momentum(momentum)
+    bits, momentum = check_change_bits(change_bits), check_momentum(momentum, len(shards))
     rounds = Rounds(plan.epochs, round_epochs, plan.first_epoch)
     facts = [ShardFacts.of([shard]) for shard in shards]
     check_shards(facts, plan, rounds.pieces)

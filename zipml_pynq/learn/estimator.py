@@ -53,7 +53,8 @@ from zipml_pynq.training.result import TrainResult
 DELAY = 1
 #: Objective, as a multiple of the best constant model's, from which a training diverged.
 DIVERGED = 2.0
-#: Share of the tolerance that refinement ends at: it costs a round or two more.
+#: Share of the tolerance that refinement of least squares ends at: it costs a round or two more.
+#: Other losses, whose rounds change the problem, take many for it, and end at the tolerance.
 REFINED = 0.1
 #: Distance to the optimum, in multiples of ``tol`` times the objective of the best constant model,
 #: that is worth a warning.
@@ -288,7 +289,8 @@ class ZipMLEstimator(ModelFiles):
             return driver.train(packed, plan, model=start, judge=False)
 
         before = float(one.objectives(data.train, model[None] / MODEL_ONE)[0])
-        tol = 0.0 if self.tol is None else REFINED * self.tol * one.size
+        share = REFINED if self.loss == "least_squares" else 1.0
+        tol = 0.0 if self.tol is None else share * self.tol * one.size
         options = Refine(rows=data.exact, tol=tol / before if before > 0 else 0.0)
         nothing = TrainResult.from_fixed(
             model,

@@ -112,6 +112,7 @@ def round_plan(packed: PackedDataset, plan: Plan, epochs: int, model_range: floa
         feature_shifts=plan.feature_shifts,
         model_bits=plan.model_bits,
         model_range=model_range,
+        small_l2=True,  # the true gradient has it all
         **options,
     )
 
