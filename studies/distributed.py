@@ -27,7 +27,7 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.distributed import train_on
-from zipml_pynq.distributed.averaging import EXACT, shard_seed
+from zipml_pynq.distributed.averaging import AUTO_MOMENTUM, EXACT, shard_seed
 from zipml_pynq.distributed.measures import common_plans
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.learn.objective import Course
@@ -39,6 +39,7 @@ from zipml_pynq.training.schedule import BOARDS, Mode, epoch_schedule, modelled_
 BITS, BATCH, DELAY = 4, 16, 1
 SHARDS = 4
 LENGTHS, CHANGES = (0.25, 1, 4), (EXACT, 8, 4, 2)
+MOMENTA = (AUTO_MOMENTUM, 0.0)
 #: Training rows that losses are taken on, at most.
 SEEN = 20_000
 #: Shards of the second part, its rows and features, and passes over them.
@@ -181,11 +182,13 @@ def averaging(problem: Problem) -> dict[str, Any]:
     alone = one.loss(one.histories(round_epochs=1, change_bits=EXACT)[0])
     study = Study(problem, SHARDS)
     rows = []
-    runs = [(length, bits) for length in LENGTHS for bits in CHANGES]
-    for length, bits in tqdm(runs, desc=problem.name, unit="run"):
-        histories, sent = study.histories(round_epochs=length, change_bits=bits)
-        loss = study.loss(histories)
-        rows.append({"round_epochs": length, "bits": bits, "loss": loss, "bytes_sent": sent})
+    runs = [
+        (length, bits, momentum) for momentum in MOMENTA for length in LENGTHS for bits in CHANGES
+    ]
+    for length, bits, momentum in tqdm(runs, desc=problem.name, unit="run"):
+        histories, sent = study.histories(round_epochs=length, change_bits=bits, momentum=momentum)
+        row = {"round_epochs": length, "bits": bits, "momentum": momentum, "bytes_sent": sent}
+        rows.append({**row, "loss": study.loss(histories)})
     zero = study.loss([np.zeros((1, h.shape[1]), np.int32) for h in histories])
     return {
         "name": problem.name,
@@ -242,19 +245,23 @@ def length_shown(length: float) -> str:
 
 def averaging_table(reports: Sequence[dict[str, Any]]) -> str:
     """Losses above one machine's after as many passes."""
-    head = ["rounds of", "bits of a change", *(report["name"] for report in reports)]
+    names = (report["name"] for report in reports)
     rows = []
-    for length in LENGTHS:
-        for bits in CHANGES:
-            cells = []
-            for report in reports:
-                (row,) = (
-                    r for r in report["rows"] if (r["round_epochs"], r["bits"]) == (length, bits)
-                )
-                cells.append(percent(row["loss"] / report["one"] - 1, 2))
-            shown = length_shown(length) if bits == CHANGES[0] else ""
-            rows.append([shown, "32 (exact)" if bits == EXACT else str(bits), *cells])
-    return table(head, rows, 2)
+    for momentum in MOMENTA:
+        for length in LENGTHS:
+            for bits in CHANGES:
+                cells = []
+                for report in reports:
+                    (row,) = (
+                        r
+                        for r in report["rows"]
+                        if (r["round_epochs"], r["bits"], r["momentum"]) == (length, bits, momentum)
+                    )
+                    cells.append(percent(row["loss"] / report["one"] - 1, 2))
+                first = bits == CHANGES[0]
+                shown = [f"{momentum:g}", length_shown(length)] if first else ["", ""]
+                rows.append([*shown, "32 (exact)" if bits == EXACT else str(bits), *cells])
+    return table(["momentum", "rounds of", "bits of a change", *names], rows, 3)
 
 
 def scale_table(report: dict[str, Any]) -> str:

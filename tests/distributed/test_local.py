@@ -67,7 +67,7 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     options = {"round_epochs": 0.5, "momentum": 0.5, "checkpoint": path, "checkpoint_rounds": 3}
     whole = train_on([HostDriver()], shards, plan, round_epochs=0.5, momentum=0.5)
-    plain = train_on([HostDriver()], shards, plan, round_epochs=0.5)
+    plain = train_on([HostDriver()], shards, plan, round_epochs=0.5, momentum=0)
     assert not np.array_equal(whole.model_fixed, plain.model_fixed)
 
     class Dies(RuntimeError):
