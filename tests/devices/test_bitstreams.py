@@ -135,7 +135,7 @@ def test_a_folder_serves_every_kernel_in_it(
     module = "zipml_pynq.devices.overlay"
     monkeypatch.setattr(f"{module}._downloaded", lambda path, device: loaded.append(path) or Mock())
     monkeypatch.setattr(f"{module}.settled", lambda path, device: None)
-    monkeypatch.setattr(f"{module}.find_driver", lambda overlay, name: Mock())
+    monkeypatch.setattr(f"{module}.find_drivers", lambda overlay: (Mock(),))
     load_overlay(str(tmp_path))
     load_overlay(str(tmp_path), value_format="levels")
     assert loaded == [str(tmp_path / "zipml_sgd.bit"), str(levels)]

@@ -29,8 +29,8 @@ from zipml_pynq.devices.design import (
     BASE_ADDRESS,
     INSTANCE,
     INTERRUPT_CONTROLLER,
-    INTERRUPT_CONTROLLER_ADDRESS,
     PROCESSING_SYSTEM,
+    address,
 )
 
 BUNDLES = {kernel_name(name): interface.bundles for name, interface in INTERFACES.items()}
@@ -147,7 +147,7 @@ def test_registers_are_where_the_emulated_board_has_them(tmp_path: Path) -> None
     placed = {c.arguments[-1]: int(c.option("-offset"), 0) for c in run.all("assign_bd_address")}
     assert placed[f"{INSTANCE}/s_axi_control/Reg"] == BASE_ADDRESS
     controller = INTERRUPT_CONTROLLER
-    assert placed[f"{controller}/S_AXI/Reg"] == INTERRUPT_CONTROLLER_ADDRESS
+    assert placed[f"{controller}/S_AXI/Reg"] == address(1)
     cells = {c.arguments[-1] for c in run.all("create_bd_cell")}
     assert {INSTANCE, PROCESSING_SYSTEM, controller} <= cells
 
