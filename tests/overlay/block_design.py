@@ -173,7 +173,7 @@ def _axi_intc(config: Config) -> Ip:
 
 
 def _xlconcat(config: Config) -> Ip:
-    ins = {f"In{i}": Pin("intr") for i in range(int(config.get("NUM_PORTS", "2")))}
+    ins = {f"In{i}": Pin("intr") for i in range(int(config.get("NUM_PORTS", "0")))}
     return Ip({**ins, "dout": Pin("intr", output=True)}, {})
 
 
