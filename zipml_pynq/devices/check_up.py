@@ -128,7 +128,7 @@ def memory(driver: SgdDriver) -> Finding:
     largest = 0
     while largest < 1024:
         try:
-            driver.allocate(max(1, 2 * largest) * MIB, np.uint8).freebuffer()
+            driver.allocate(max(1, 2 * largest) * MIB, np.uint8, "planes").freebuffer()
         except OutOfDeviceMemoryError:
             break
         largest = max(1, 2 * largest)
