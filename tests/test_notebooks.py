@@ -101,18 +101,18 @@ CLAIMS = {
         assert abs(mixed[1][2:] - fine[1][2:]).max() < 0.3
         assert mixed[0][mixed[1] <= 1][0] < fine[0][fine[1] <= 1][0]
         """,
+    "9_inside": """
+        assert results["status"] == 1 and results["saturations"] == 0
+        assert np.array_equal(model, expected) and model.any()
+        assert spans[-1].end == results["modelled_cycles"]
+        assert not bits[:, :, layout.features :].any()
+        """,
     "10_refinement": """
         assert floors[1][-1] > floors[2][-1] > floors[4][-1] > 1e-3
         for (bits, name), losses in ends.items():
             assert losses[-1] < (1e-5 if name == "raw samples" else 5e-4)
             assert refined[bits, name].refinement.converged
         assert len(ends[2, "raw samples"]) < 12
-        """,
-    "9_inside": """
-        assert results["status"] == 1 and results["saturations"] == 0
-        assert np.array_equal(model, expected) and model.any()
-        assert spans[-1].end == results["modelled_cycles"]
-        assert not bits[:, :, layout.features :].any()
         """,
     "11_many_machines": """
         assert same and np.array_equal(calm.history_fixed, together.history_fixed)

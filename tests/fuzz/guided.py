@@ -89,6 +89,8 @@ def guided(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
     )
     words.write_text("\n".join(lines) + "\n")
     budget = [f"-max_total_time={max(1, round(seconds))}", f"-seed={seed + 1}"]
+    # what libFuzzer takes for its memory is the most that the program which starts it ever had
+    budget.append("-rss_limit_mb=0")
     options = [*budget, f"-max_len={_LONGEST}", f"-dict={words}", "-print_final_stats=1"]
     run = subprocess.run([program, *options, corpus], cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
