@@ -14,30 +14,33 @@
 namespace zipml {
 namespace avx512 {
 
-/// One byte of the levels of a word's features, all samples; 17 levels at most, which stay in
-/// registers. Each base plane, the most significant
-/// one first, halves the levels that are left, but for the one that both halves have: two remain,
-/// of which dithers pick.
+/// One byte of the levels of a word's features, all samples; up to 17 levels stay in registers.
+/// Each base plane, the most significant one first, halves the levels that are left, but for the
+/// one that both halves have: two remain, of which dithers pick.
 template <int kBasePlanes, bool kDouble>
 ZIPML_AVX512_INLINE void PickBytes(const PlaneRows &planes, uint32_t word, const uint8_t *table,
                                    size_t next_level, uint8_t *first, uint8_t *second) {
   constexpr int kLevels = (1 << kBasePlanes) + 1;
+  constexpr int kHalf = kBasePlanes == 0 ? 1 : 1 << kBasePlanes >> 1;
   __m512i levels[kLevels];
 #pragma GCC unroll 17
   for (int l = 0; l < kLevels; ++l) levels[l] = _mm512_load_si512(table + l * next_level);
   const size_t size = static_cast<size_t>(planes.words) * kGroup;
   size_t at = word;
   for (uint32_t s = 0; s < planes.samples; ++s, at += planes.row, first += size, second += size) {
-    __m512i left[kLevels];
-#pragma GCC unroll 17
-    for (int l = 0; l < kLevels; ++l) left[l] = levels[l];
-#pragma GCC unroll 4
-    for (int p = 0; p < kBasePlanes; ++p) {
+    __m512i left[kHalf + 1];
+    const __mmask64 top = kBasePlanes == 0 ? 0 : planes.base[at];
+#pragma GCC unroll 9
+    for (int l = 0; l <= kHalf; ++l) {
+      left[l] =
+          kBasePlanes == 0 ? levels[l] : _mm512_mask_blend_epi8(top, levels[l], levels[l + kHalf]);
+    }
+#pragma GCC unroll 7
+    for (int p = 1; p < kBasePlanes; ++p) {
       const __mmask64 upper = planes.base[static_cast<size_t>(p) * planes.plane + at];
 #pragma GCC unroll 9
-      for (int l = 0; l <= 1 << (kBasePlanes - 1 - p); ++l) {
-        const int other = l + (1 << (kBasePlanes - 1 - p));
-        left[l] = _mm512_mask_blend_epi8(upper, left[l], left[other]);
+      for (int l = 0; l <= kHalf >> p; ++l) {
+        left[l] = _mm512_mask_blend_epi8(upper, left[l], left[l + (kHalf >> p)]);
       }
     }
     const __mmask64 one = planes.first_dither[at];
@@ -80,11 +83,11 @@ ZIPML_AVX512 void PickLevels(const PlaneRows &all, const uint8_t *tables, uint8_
 inline void PickLevelsBy(const PlaneRows &planes, const uint8_t *tables, uint8_t *low,
                          uint8_t *high) {
   typedef void (*loop_t)(const PlaneRows &, const uint8_t *, uint8_t *, uint8_t *);
-  static const loop_t kLoops[][kMaxPickedPlanes + 1] = {
+  static const loop_t kLoops[][8] = {
       {PickLevels<0, false>, PickLevels<1, false>, PickLevels<2, false>, PickLevels<3, false>,
-       PickLevels<4, false>},
+       PickLevels<4, false>, PickLevels<5, false>, PickLevels<6, false>, PickLevels<7, false>},
       {PickLevels<0, true>, PickLevels<1, true>, PickLevels<2, true>, PickLevels<3, true>,
-       PickLevels<4, true>}};
+       PickLevels<4, true>, PickLevels<5, true>, PickLevels<6, true>, PickLevels<7, true>}};
   kLoops[planes.second_dither != nullptr][planes.base_planes](planes, tables, low, high);
 }
 

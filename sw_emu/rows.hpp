@@ -167,9 +167,6 @@ struct PlaneLoops {
                          int32_t *gradient);
 };
 
-/// Base planes by which levels are picked; of more, codes are looked up.
-constexpr uint32_t kMaxPickedPlanes = 4;
-
 /// Loops on levels: each level plus one is a low and a high byte, in rows apart.
 struct LevelLoops {
   /// The bytes of the levels of all first samples, then of all second ones, from planes.

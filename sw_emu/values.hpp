@@ -325,12 +325,10 @@ class LevelValues : public WideSums {
         tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
                           a.batch)),
         loops_(codes_.loops().on_levels),
-        code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
         digits_(size(), false),
         sums_(4 * tile_),
         coefficients_(2 * tile_),
         high_sums_(size()),
-        levels_(s.levels),
         tables_(2 * static_cast<size_t>(s.levels) * size()) {
     for (uint32_t i = 0; i < share.slots(); ++i) {
       rows_.emplace_back(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size());
@@ -362,14 +360,8 @@ class LevelValues : public WideSums {
     const uint32_t rows = codes_.samplings() * count;
     const PlaneRows planes = codes_.Rows(block, sample, count, 0, codes_.samplings() == 2);
     uint8_t *low = rows_[slot].data(), *high = low + static_cast<size_t>(rows) * size();
-    if (planes.base_planes <= kMaxPickedPlanes) {
-      const auto pick = loops_ != nullptr ? loops_->pick : portable::PickLevels;
-      pick(planes, tables_.data(), low, high);
-    } else {
-      codes_.loops().decode(planes, code_rows_.data(),
-                            code_rows_.data() + static_cast<size_t>(count) * size());
-      LookUp(code_rows_.data(), tables_.data(), levels_, size(), rows, low, high);
-    }
+    const auto pick = loops_ != nullptr ? loops_->pick : portable::PickLevels;
+    pick(planes, tables_.data(), low, high);
     if (loops_ != nullptr) {
       loops_->dots(low, high, rows, size(), digits_, dots);
     } else {
@@ -404,13 +396,11 @@ class LevelValues : public WideSums {
   const uint32_t features_;
   const uint32_t tile_;
   const LevelLoops *const loops_;       // or null
-  Aligned<uint8_t> code_rows_;          // codes of a tile
   std::vector<Aligned<uint8_t>> rows_;  // of each slot: low bytes of their levels, then high bytes
   DigitModel digits_;
   std::vector<int64_t> sums_;
   std::vector<int32_t> coefficients_;
   Aligned<int64_t> high_sums_;  // over high bytes
-  const uint32_t levels_;
   Aligned<uint8_t> tables_;
 };
 
