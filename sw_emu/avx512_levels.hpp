@@ -14,6 +14,19 @@
 namespace zipml {
 namespace avx512 {
 
+/// Leaves two of twice kHalf + 1 levels, by base planes from number `p` on.
+template <int kHalf>
+ZIPML_AVX512_INLINE void Narrow(const PlaneRows &planes, size_t p, size_t at, __m512i *left) {
+  const __mmask64 upper = planes.base[p * planes.plane + at];
+#pragma GCC unroll 9
+  for (int l = 0; l <= kHalf; ++l) {
+    left[l] = _mm512_mask_blend_epi8(upper, left[l], left[l + kHalf]);
+  }
+  Narrow<kHalf / 2>(planes, p + 1, at, left);
+}
+template <>
+ZIPML_AVX512_INLINE void Narrow<0>(const PlaneRows &, size_t, size_t, __m512i *) {}
+
 /// One byte of the levels of a word's features, all samples; up to 17 levels stay in registers.
 /// Each base plane, the most significant one first, halves the levels that are left, but for the
 /// one that both halves have: two remain, of which dithers pick.
@@ -35,14 +48,7 @@ ZIPML_AVX512_INLINE void PickBytes(const PlaneRows &planes, uint32_t word, const
       left[l] =
           kBasePlanes == 0 ? levels[l] : _mm512_mask_blend_epi8(top, levels[l], levels[l + kHalf]);
     }
-#pragma GCC unroll 7
-    for (int p = 1; p < kBasePlanes; ++p) {
-      const __mmask64 upper = planes.base[static_cast<size_t>(p) * planes.plane + at];
-#pragma GCC unroll 9
-      for (int l = 0; l <= kHalf >> p; ++l) {
-        left[l] = _mm512_mask_blend_epi8(upper, left[l], left[l + (kHalf >> p)]);
-      }
-    }
+    Narrow<kHalf / 2>(planes, 1, at, left);
     const __mmask64 one = planes.first_dither[at];
     _mm512_store_si512(first, _mm512_mask_blend_epi8(one, left[0], left[1]));
     if (!kDouble) continue;

@@ -28,6 +28,19 @@ ZIPML_BODY Signs SignsOf(uint64_t word) {
   return reinterpret_cast<Signs>(all << shifts);
 }
 
+/// Leaves two of twice kHalf + 1 levels, by base planes from number `p` on.
+template <int kHalf, bool kLast>
+ZIPML_BODY void Narrow(const PlaneRows &planes, size_t p, size_t at, Half *left) {
+  const Signs signs = SignsOf<kLast>(planes.base[p * planes.plane + at]);
+#pragma GCC unroll 9
+  for (int l = 0; l <= kHalf; ++l) left[l] = Pick(signs, left[l], left[l + kHalf]);
+  Narrow<kHalf / 2, kLast>(planes, p + 1, at, left);
+}
+template <>
+ZIPML_BODY void Narrow<0, false>(const PlaneRows &, size_t, size_t, Half *) {}
+template <>
+ZIPML_BODY void Narrow<0, true>(const PlaneRows &, size_t, size_t, Half *) {}
+
 /// The levels of half a word, all samples. Each base plane, the most significant one first, halves
 /// the levels that are left, but for the one that both halves have: two remain, of which dithers
 /// pick.
@@ -40,11 +53,6 @@ ZIPML_BODY void PickHalves(const PlaneRows &planes, uint32_t word, const uint8_t
   for (uint32_t s = 0; s < planes.samples; ++s) {
     const size_t at = s * planes.row + word, first = s * size + place;
     const size_t second = first + planes.samples * size;
-    Signs base[kBasePlanes + 1];
-#pragma GCC unroll 7
-    for (int p = 0; p < kBasePlanes; ++p) {
-      base[p] = SignsOf<kLast>(planes.base[static_cast<size_t>(p) * planes.plane + at]);
-    }
     const Signs one = SignsOf<kLast>(planes.first_dither[at]);
     const Signs two = kDouble ? SignsOf<kLast>(planes.second_dither[at]) : one;
 #pragma GCC unroll 2
@@ -55,17 +63,12 @@ ZIPML_BODY void PickHalves(const PlaneRows &planes, uint32_t word, const uint8_t
         return reinterpret_cast<const Half *>(table + 2 * size * static_cast<size_t>(l));
       };
       Half left[kHalf + 1];
+      const Signs top = kBasePlanes == 0 ? one : SignsOf<kLast>(planes.base[at]);
 #pragma GCC unroll 9
       for (int l = 0; l <= kHalf; ++l) {
-        left[l] = kBasePlanes == 0 ? *level(l) : Pick(base[0], *level(l), *level(l + kHalf));
+        left[l] = kBasePlanes == 0 ? *level(l) : Pick(top, *level(l), *level(l + kHalf));
       }
-#pragma GCC unroll 7
-      for (int p = 1; p < kBasePlanes; ++p) {
-#pragma GCC unroll 9
-        for (int l = 0; l <= kHalf >> p; ++l) {
-          left[l] = Pick(base[p], left[l], left[l + (kHalf >> p)]);
-        }
-      }
+      Narrow<kHalf / 2, kLast>(planes, 1, at, left);
       *reinterpret_cast<Half *>(rows + first) = Pick(one, left[0], left[1]);
       if (kDouble) *reinterpret_cast<Half *>(rows + second) = Pick(two, left[0], left[1]);
     }
