@@ -131,6 +131,8 @@ LOGIC = {
     "zcu104": (230_400, 460_800, 1728, 27),
     "u50": (872_000, 1_743_000, 5952, 27),
 }
+#: Ports from the logic to a processing system's memory, and channels of an Alveo U50's.
+MEMORY_PORTS, MEMORY_CHANNELS = 4, 32
 #: From this share on a device is called tight: placement and routing need the rest.
 TIGHT = 0.75
 
@@ -496,9 +498,70 @@ def ports_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def needs(slug: str, value_format: str) -> dict[str, tuple[float, int]]:
+    """What a kernel takes of a board's device, and what there is, by resource."""
+    block_count, ultra_count = DEVICES[slug]
+    luts, ffs, dsps, _ = LOGIC[slug]
+    word_bits = TARGETS[slug].board.word_bits
+    large = LARGE if ultra_count else ()
+    cost = logic(slug, value_format)
+    found: dict[str, tuple[float, int]] = {
+        "LUTs": (cost.luts, luts),
+        "flip-flops": (cost.ffs, ffs),
+        "DSPs": (cost.dsps, dsps),
+        "block RAMs": (block_rams(word_bits, value_format, large), block_count),
+    }
+    if ultra_count:
+        found["UltraRAMs"] = (ultra_rams(word_bits, value_format, large), ultra_count)
+    return found
+
+
+def memory_ports(slug: str, value_format: str) -> int:
+    """Kernels that a board has memory ports or channels for (overlay/common/design.tcl)."""
+    if TARGETS[slug].platform:
+        return MEMORY_CHANNELS
+    return MEMORY_PORTS // (3 if value_format == "refetch" else 2)
+
+
+def kernels_that_fit(slug: str, value_format: str, most: float = 1.0) -> tuple[int, str]:
+    """Kernels that fit this share of a board's device, and what there is no more of then."""
+    counts = {
+        name: int(most * of // used) for name, (used, of) in needs(slug, value_format).items()
+    }
+    counts["memory ports"] = memory_ports(slug, value_format)
+    scarce = min(counts, key=lambda name: counts[name])
+    return counts[scarce], scarce
+
+
+def units_table() -> str:
+    """The Markdown table of kernels side by side."""
+    lines = [
+        "| board | kernel | kernels that fit | what ends first | in three quarters | planes of all "
+        "ask for | of |",
+        "|---|---|---:|---|---:|---:|---:|",
+    ]
+    for slug in DEVICES:
+        board = TARGETS[slug].board
+        for value_format in VLNV:
+            count, scarce = kernels_that_fit(slug, value_format)
+            rate = board.word_bits / 8 * board.clock / 1e9
+            channels = count if TARGETS[slug].platform else 1
+            cells = [
+                board.name,
+                f"`{kernel_name(value_format)}`",
+                str(count),
+                scarce,
+                str(kernels_that_fit(slug, value_format, TIGHT)[0]),
+                f"{count * rate:.1f} GB/s",
+                f"{channels * board.bandwidth / 1e9:.1f} GB/s",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def tables() -> list[str]:
     """All tables, in the order of docs/boards.md."""
-    return [table(), logic_table(), parts_table(), ports_table()]
+    return [table(), logic_table(), parts_table(), ports_table(), units_table()]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-# The block design around a kernel, the same on every board with a processing system:
+# The block design around one or several kernels, the same on every board with a processing system:
 #
-#   processing system -- axi_control --+-- zipml_sgd_0 -- axi_planes  -- memory port 0
-#                                      |              -- axi_vectors -- memory port 1
-#                                      |              -- axi_full    -- memory port 2
+#   processing system -- axi_control --+-- zipml_sgd_0 -- axi_planes_0  -- memory port 0
+#                                      |              -- axi_vectors_0 -- memory port 1
+#                                      |              -- axi_full_0    -- memory port 2
+#                                      +-- zipml_sgd_1 and so on, with the ports behind these
 #                                      +-- axi_intc_0
 #
 # The planes have a memory port to themselves, for they are what the kernel's speed depends on. So have
 # the float32 samples of the kernel that reads some again, which come while planes stream; the other
 # kernels have no such path. One clock drives everything. The interrupt goes through a controller,
-# since that is where pynq looks. Instance names are those of the emulated board (zipml_pynq/hwh.py).
+# since that is where pynq looks; of several kernels they are brought together before. Instance names are those of the emulated board (zipml_pynq/hwh.py).
 
 # Connect a driver to every pin of a list.
 proc fan_out {driver pins} {
@@ -57,50 +58,73 @@ proc memory_paths {bundles} {
   return $paths
 }
 
-# `ps` describes the processing system, see the board's ps.tcl; it has a memory port for each path.
-proc connect_design {ps kernel paths} {
+# The registers of a kernel by its number; behind the last one's those of the interrupt controller.
+proc place_registers {ps number segment} {
+  set offset [expr {[dict get $ps base] + 0x10000 * $number}]
+  place [dict get $ps space] $segment [format 0x%08X $offset] 64K
+}
+
+# `ps` describes the processing system, see the board's ps.tcl; it has a memory port for each path of
+# each of `units` kernels.
+proc connect_design {ps kernel paths units} {
   create_bd_cell -type ip -vlnv xilinx.com:ip:proc_sys_reset proc_sys_reset_0
-  create_bd_cell -type ip -vlnv zipml:hls:$kernel:1.0 zipml_sgd_0
   set controller [create_bd_cell -type ip -vlnv xilinx.com:ip:axi_intc axi_intc_0]
   # one wire instead of an interface that only MicroBlaze takes
   set_property CONFIG.C_IRQ_CONNECTION 1 $controller
-  create_smartconnect axi_control 1 2
+  create_smartconnect axi_control 1 [expr {$units + 1}]
 
   fan_out [dict get $ps clock] {
     proc_sys_reset_0/slowest_sync_clk
-    zipml_sgd_0/ap_clk
     axi_intc_0/s_axi_aclk
     axi_control/aclk
   }
   fan_out [dict get $ps clock] [dict get $ps clocked]
   fan_out [dict get $ps reset] proc_sys_reset_0/ext_reset_in
   fan_out proc_sys_reset_0/peripheral_aresetn {
-    zipml_sgd_0/ap_rst_n
     axi_intc_0/s_axi_aresetn
     axi_control/aresetn
   }
-  fan_out zipml_sgd_0/interrupt axi_intc_0/intr
   fan_out axi_intc_0/irq [dict get $ps interrupt]
 
   connect_interfaces [dict get $ps control] axi_control/S00_AXI
-  connect_interfaces axi_control/M00_AXI zipml_sgd_0/s_axi_control
-  connect_interfaces axi_control/M01_AXI axi_intc_0/s_axi
-  set base [dict get $ps base]
-  place [dict get $ps space] zipml_sgd_0/s_axi_control/Reg $base 64K
-  place [dict get $ps space] axi_intc_0/S_AXI/Reg [format 0x%08X [expr {$base + 0x10000}]] 64K
+  connect_interfaces axi_control/M0${units}_AXI axi_intc_0/s_axi
+  place_registers $ps $units axi_intc_0/S_AXI/Reg
+  set interrupts axi_intc_0/intr
+  if {$units > 1} {
+    set concat [create_bd_cell -type ip -vlnv xilinx.com:ip:xlconcat xlconcat_0]
+    set_property CONFIG.NUM_PORTS $units $concat
+    fan_out xlconcat_0/dout $interrupts
+    set interrupts xlconcat_0/In
+  }
+  for {set unit 0} {$unit < $units} {incr unit} {
+    set cell zipml_sgd_$unit
+    create_bd_cell -type ip -vlnv zipml:hls:$kernel:1.0 $cell
+    fan_out [dict get $ps clock] $cell/ap_clk
+    fan_out proc_sys_reset_0/peripheral_aresetn $cell/ap_rst_n
+    fan_out $cell/interrupt [expr {$units > 1 ? "$interrupts$unit" : $interrupts}]
+    connect_interfaces axi_control/M0${unit}_AXI $cell/s_axi_control
+    place_registers $ps $unit $cell/s_axi_control/Reg
+    connect_memory $ps $cell $paths $unit
+  }
+}
 
-  foreach {path bundles} $paths port [dict get $ps memory] segment [dict get $ps segments] \
-      others [dict get $ps others] {
-    create_smartconnect $path [llength $bundles] 1
-    fan_out [dict get $ps clock] $path/aclk
-    fan_out proc_sys_reset_0/peripheral_aresetn $path/aresetn
-    connect_interfaces $path/M00_AXI $port
+# The memory paths of a kernel, to the ports that follow those of the kernels before it.
+proc connect_memory {ps cell paths unit} {
+  set number [expr {$unit * [dict size $paths]}]
+  foreach {path bundles} $paths {
+    set interconnect ${path}_$unit
+    create_smartconnect $interconnect [llength $bundles] 1
+    fan_out [dict get $ps clock] $interconnect/aclk
+    fan_out proc_sys_reset_0/peripheral_aresetn $interconnect/aresetn
+    connect_interfaces $interconnect/M00_AXI [lindex [dict get $ps memory] $number]
     set slave 0
     foreach bundle $bundles {
-      connect_interfaces zipml_sgd_0/m_axi_$bundle $path/S0${slave}_AXI
-      place zipml_sgd_0/Data_m_axi_$bundle $segment 0x0 [dict get $ps memory_range]
-      leave_out zipml_sgd_0/Data_m_axi_$bundle $others
+      connect_interfaces $cell/m_axi_$bundle $interconnect/S0${slave}_AXI
+      place $cell/Data_m_axi_$bundle [lindex [dict get $ps segments] $number] 0x0 \
+        [dict get $ps memory_range]
+      leave_out $cell/Data_m_axi_$bundle [lindex [dict get $ps others] $number]
       incr slave
     }
+    incr number
   }
 }

@@ -1,15 +1,16 @@
 # The Vivado stages of a board with a processing system; called by the Makefile:
 #   vivado -mode batch -source vivado.tcl -tclargs design|bitstream KEY VALUE...
-# with keys board, kernel, part, board_part, clock_mhz, bundles (the kernel's memory ports), ip (folder
-# of the HLS kernel's IP), out (folder for everything that is made), jobs, and board_repo, a folder with
-# board files from outside of the installation, or "".
+# with keys board, kernel, units (how many of it), part, board_part, clock_mhz, bundles (a kernel's memory
+# ports), ip (folder of the HLS kernel's IP), out (folder for everything that is made), name (of the files
+# that are handed on), jobs, and board_repo, a folder with board files from outside of the installation,
+# or "".
 set here [file dirname [file normalize [info script]]]
 set build [lassign $argv stage]
 dict with build {}
 set project $out/project
 
 proc design {} {
-  global here board kernel part board_part clock_mhz bundles ip project board_repo
+  global here board kernel units part board_part clock_mhz bundles ip project board_repo
   if {$board_repo ne ""} {
     set_param board.repoPaths [list $board_repo]
   }
@@ -30,8 +31,12 @@ proc design {} {
   source $here/../$board/ps.tcl
   source $here/design.tcl
   set paths [memory_paths $bundles]
-  set ps [create_processing_system $clock_mhz [expr {$board_files ne ""}] [dict size $paths]]
-  connect_design $ps $kernel $paths
+  set ports [expr {$units * [dict size $paths]}]
+  if {$ports > 4} {
+    error "UNITS was $units; each $kernel takes [dict size $paths] of the 4 memory ports"
+  }
+  set ps [create_processing_system $clock_mhz [expr {$board_files ne ""}] $ports]
+  connect_design $ps $kernel $paths $units
   validate_bd_design
   note_clock [dict get $ps frequency]
   save_bd_design
@@ -54,7 +59,7 @@ proc note_clock {frequency} {
 }
 
 proc bitstream {} {
-  global kernel project out jobs
+  global kernel name project out jobs
   open_project $project/$kernel.xpr
   if {[get_property PROGRESS [get_runs synth_1]] ne "0%"} {
     reset_run synth_1
@@ -79,8 +84,8 @@ proc bitstream {} {
         set in zipml_pynq/schedule.py (docs/boards.md)"
     }
   }
-  file copy -force $project/$kernel.runs/impl_1/${kernel}_wrapper.bit $out/$kernel.bit
-  file copy -force $project/$kernel.gen/sources_1/bd/$kernel/hw_handoff/$kernel.hwh $out/$kernel.hwh
+  file copy -force $project/$kernel.runs/impl_1/${kernel}_wrapper.bit $out/$name.bit
+  file copy -force $project/$kernel.gen/sources_1/bd/$kernel/hw_handoff/$kernel.hwh $out/$name.hwh
 }
 
 if {$stage ni {design bitstream}} {

@@ -144,7 +144,7 @@ def test_a_late_kernel_gives_its_buffers_back(board, monkeypatch):
     monkeypatch.setattr("zipml_pynq.accelerator.driver.GRACE", 0.0)
     with pytest.warns(ZipmlWarning), pytest.raises(KernelTimeoutError):
         driver.train(case.packed, case.plan, timeout=0.01)
-    driver.device._worker.join()
+    driver.device._workers[0].join()
     assert driver.reclaim() == 0
     assert driver.device.free_bytes == driver.device.memory_bytes
 

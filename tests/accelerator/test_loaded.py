@@ -13,7 +13,7 @@ import pytest
 from tests.accelerator.runs import board_for, prepared, release
 from tests.cases import check_same, random_case
 from zipml_pynq.accelerator import loaded as loaded_module
-from zipml_pynq.devices.design import overlay_path
+from zipml_pynq.devices.hwh import overlay_path
 from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import OverlayReplacedError
 

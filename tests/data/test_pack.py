@@ -228,7 +228,7 @@ def test_masked_entries_are_refused():
     ("options", "message"),
     [
         ({"dithers": 3}, "dithers was 3 with sampling 'double'"),
-        ({"sampling": "independent", "dithers": 9}, "dithers was 9; allowed is 2..8"),
+        ({"sampling": "independent", "dithers": 17}, "dithers was 17; allowed is 2..16"),
         ({"sampling": "independent", "levels": "global"}, "'independent' with tables of levels"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import re
 import runpy
@@ -135,7 +136,7 @@ def test_a_folder_serves_every_kernel_in_it(
     module = "zipml_pynq.devices.overlay"
     monkeypatch.setattr(f"{module}._downloaded", lambda path, device: loaded.append(path) or Mock())
     monkeypatch.setattr(f"{module}.settled", lambda path, device: None)
-    monkeypatch.setattr(f"{module}.find_driver", lambda overlay, name: Mock())
+    monkeypatch.setattr(f"{module}.find_drivers", lambda overlay: (Mock(),))
     load_overlay(str(tmp_path))
     load_overlay(str(tmp_path), value_format="levels")
     assert loaded == [str(tmp_path / "zipml_sgd.bit"), str(levels)]
@@ -275,6 +276,26 @@ def test_text_on_room_follows_the_count() -> None:
     left = {f: f"{140 - script['block_rams'](64, f):g}" for f in VLNV}
     told = "`zipml_sgd_levels` leaves {levels} block RAMs and `zipml_sgd_f32` leaves {float32}"
     assert told.format(**left) in boards
+
+
+def test_text_on_several_kernels_follows_the_count() -> None:
+    """What ends first is what there is least of, and one more kernel would not fit."""
+    script = runpy.run_path(str(ROOT / "studies" / "room.py"))
+    for slug, value_format in itertools.product(script["DEVICES"], VLNV):
+        count, scarce = script["kernels_that_fit"](slug, value_format)
+        needs = script["needs"](slug, value_format)
+        assert all(count * used <= of for used, of in needs.values())
+        if scarce == "memory ports":
+            assert count == script["memory_ports"](slug, value_format)
+        else:
+            used, of = needs[scarce]
+            assert (count + 1) * used > of
+        # docs/boards.md, "Several kernels"
+        two = slug == "kv260" and value_format == "float32"
+        assert (count == 1) == (slug in ("pynq-z2", "kv260") and not two) or (
+            slug == "zcu104" and value_format == "refetch"
+        )
+    assert script["kernels_that_fit"]("zcu104", "bitplanes") == (2, "memory ports")
 
 
 def test_kernel_document_counts_the_same_memory() -> None:

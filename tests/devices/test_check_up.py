@@ -99,6 +99,28 @@ def test_clock_bandwidth_and_energy_of_a_board(monkeypatch):
     assert found["energy"].text.endswith("J an epoch, whole board")
 
 
+def test_every_kernel_of_an_overlay_is_looked_at(monkeypatch):
+    """Also one whose port to memory is wrong where the others' are right."""
+    devices = []
+
+    def load(source):
+        devices.append(EmulatedDevice(kernels=3))
+        loaded = load_overlay(source, device=devices[-1])
+        finish = devices[-1].register_files[2].finish
+
+        def one_word_less(outputs):
+            finish({**outputs, "words": max(0, outputs["words"] - 1)})
+
+        devices[-1].register_files[2].finish = one_word_less
+        return loaded
+
+    monkeypatch.setattr(check_up, "load_overlay", load)
+    found = findings()
+    assert found["kernel 1, 8 bits"].right is True
+    wrong = [name for name, finding in found.items() if finding.right is False]
+    assert wrong == ["kernel 2, 8 bits"]
+
+
 def test_a_board_that_cannot_be_loaded_is_a_finding(tmp_path):
     *_, last = check_up.check_up(str(tmp_path))
     assert (last.name, last.right) == ("overlay", False)

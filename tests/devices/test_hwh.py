@@ -16,10 +16,12 @@ def test_shipped_handoffs_are_current():
 
 @pytest.mark.parametrize("word_bits", WORD_BITS)
 @pytest.mark.parametrize("value_format", interface.VLNV)
-def test_bitstreams_say_which_kernel_they_are(word_bits, value_format):
+def test_bitstreams_say_which_kernels_they_are(word_bits, value_format):
     """Through pynq's own reading of a ``.bit``: what it sends to a board is understood there."""
-    data = bit2bin(emulated_bitstream.bitstream(word_bits, value_format))
-    assert emulated_bitstream.read_configuration(data) == (word_bits, value_format)
+    for kernels in (1, 4):
+        data = bit2bin(emulated_bitstream.bitstream(word_bits, value_format, kernels))
+        found = emulated_bitstream.read_configuration(data)
+        assert found == (word_bits, value_format, kernels)
 
 
 @pytest.mark.parametrize("damage", [b"", b"abcd" * 20, b"zipml emulated bitstream x 64   "])

@@ -172,6 +172,11 @@ def _axi_intc(config: Config) -> Ip:
     return Ip(pins, {"s_axi": slave})
 
 
+def _xlconcat(config: Config) -> Ip:
+    ins = {f"In{i}": Pin("intr") for i in range(int(config.get("NUM_PORTS", "0")))}
+    return Ip({**ins, "dout": Pin("intr", output=True)}, {})
+
+
 def _kernel(word_bits: int, vlnv: str) -> Callable[[Config], Ip]:
     def ip(config: Config) -> Ip:
         slave = f"s_axi_{CONTROL_BUNDLE}"
@@ -193,6 +198,7 @@ def catalog(word_bits: int) -> dict[str, Callable[[Config], Ip]]:
         "smartconnect:1.0": _smartconnect,
         "proc_sys_reset:5.0": _proc_sys_reset,
         "axi_intc:4.1": _axi_intc,
+        "xlconcat:2.1": _xlconcat,
     }
     ips = {f"xilinx.com:ip:{name}": ip for name, ip in vendor.items()}
     ips |= {name.rpartition(":")[0]: ip for name, ip in ips.items()}
@@ -459,9 +465,9 @@ class BlockDesign:
         controllers = self.cells("axi_intc")
         if not controllers:
             yield "there is no interrupt controller"
-        for cell in controllers:
-            if str(self.driver(f"{cell}/intr")).partition("/")[0] not in self.kernels():
-                yield f"{cell} serves no kernel"
+        served = [self._sources(f"{cell}/intr") for cell in controllers]
+        if sorted(itertools.chain(*served)) != sorted(self.kernels()):
+            yield f"the controller serves {served}"
         for cell, ip in self.ips.items():
             takes = [n for n, pin in ip.pins.items() if pin.kind == "intr" and not pin.output]
             if ip.memory and not takes:
@@ -469,6 +475,14 @@ class BlockDesign:
             for name in takes if ip.memory else []:
                 if str(self.driver(f"{cell}/{name}")).partition("/")[0] not in controllers:
                     yield f"{cell}/{name} is driven by no controller"
+
+    def _sources(self, pin: str) -> list[str]:
+        """The cells whose interrupts a pin gets, one by one."""
+        cell = str(self.driver(pin)).partition("/")[0]
+        if cell in self.cells("xlconcat"):
+            ins = [n for n, what in self.ips[cell].pins.items() if not what.output]
+            return [source for name in ins for source in self._sources(f"{cell}/{name}")]
+        return [cell]
 
     def _external(self) -> Iterable[str]:
         for cell, ip in self.ips.items():

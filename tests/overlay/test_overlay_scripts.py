@@ -29,8 +29,9 @@ from zipml_pynq.devices.design import (
     BASE_ADDRESS,
     INSTANCE,
     INTERRUPT_CONTROLLER,
-    INTERRUPT_CONTROLLER_ADDRESS,
     PROCESSING_SYSTEM,
+    address,
+    instance,
 )
 
 BUNDLES = {kernel_name(name): interface.bundles for name, interface in INTERFACES.items()}
@@ -42,12 +43,21 @@ BOARD_FILES = ["", "vendor:board:part0:1.0"]
 pytestmark = needs_tcl
 
 
-def design(overlay: Path, slug: str, folder: Path, kernel: str = FEWEST, **settings: str) -> Run:
+def design(
+    overlay: Path,
+    slug: str,
+    folder: Path,
+    kernel: str = FEWEST,
+    units: int = 1,
+    **settings: str,
+) -> Run:
     """The design stage of a board."""
     target = TARGETS[slug]
     build = {
         "board": slug,
         "kernel": kernel,
+        "units": str(units),
+        "name": kernel,
         "part": target.part,
         "board_part": target.board_part,
         "clock_mhz": f"{target.board.clock / 1e6:g}",
@@ -147,9 +157,68 @@ def test_registers_are_where_the_emulated_board_has_them(tmp_path: Path) -> None
     placed = {c.arguments[-1]: int(c.option("-offset"), 0) for c in run.all("assign_bd_address")}
     assert placed[f"{INSTANCE}/s_axi_control/Reg"] == BASE_ADDRESS
     controller = INTERRUPT_CONTROLLER
-    assert placed[f"{controller}/S_AXI/Reg"] == INTERRUPT_CONTROLLER_ADDRESS
+    assert placed[f"{controller}/S_AXI/Reg"] == address(1)
     cells = {c.arguments[-1] for c in run.all("create_bd_cell")}
     assert {INSTANCE, PROCESSING_SYSTEM, controller} <= cells
+
+
+# ---- Several kernels ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", VIVADO)
+def test_two_kernels_have_registers_ports_and_interrupts_of_their_own(
+    slug: str, tmp_path: Path
+) -> None:
+    run = design(ROOT / "overlay", slug, tmp_path, units=2)
+    assert problems(run, slug) == []
+    made = BlockDesign(run.commands, TARGETS[slug].board.word_bits)
+    assert made.kernels() == [instance(0), instance(1)]
+    ends = [
+        tuple(made.ends(f"{cell}/m_axi_{bundle}"))
+        for cell in made.kernels()
+        for bundle in ("gmem_planes", "gmem_vectors")
+    ]
+    assert len(set(ends)) == 4
+    assert made.driver("xlconcat_0/In1") == f"{instance(1)}/interrupt"
+    if slug == "kv260":  # as on the emulated board
+        placed = {s.segment: s.offset for s in made.segments}
+        assert placed[f"{instance(1)}/s_axi_control/Reg"] == address(1)
+        assert placed[f"{INTERRUPT_CONTROLLER}/S_AXI/Reg"] == address(2)
+
+
+def test_more_kernels_than_memory_ports_are_refused(tmp_path: Path) -> None:
+    run = design(ROOT / "overlay", "kv260", tmp_path, MOST, units=2)
+    assert run.failed
+    assert f"UNITS was 2; each {MOST} takes 3 of the 4 memory ports" in run.errors
+
+
+def test_two_kernels_in_a_bitstream_of_their_own(classic: Build) -> None:
+    for units in ("1", "2"):
+        run = classic.make("BOARD=kv260", f"UNITS={units}")
+        assert run.returncode == 0, run.stderr
+    commands = read_record(classic.record)
+    # the kernel is made once
+    assert [c.name for c in commands].count("export_design") == 1
+    folder = classic.overlay / "kv260" / "build"
+    for name in ("zipml_sgd", "zipml_sgd_x2"):
+        stamp = json.loads((folder / f"{name}.json").read_text())
+        assert sorted(stamp["md5"]) == [f"{name}.bit", f"{name}.hwh"]
+        assert stamp["kernel"] == "zipml_sgd"
+
+
+def test_each_kernel_of_an_alveo_has_a_memory_channel(classic: Build) -> None:
+    run = classic.make("BOARD=u50", "UNITS=3")
+    assert run.returncode == 0, run.stderr
+    link = classic.calls.read_text().splitlines()[-1].split()
+    names = ".".join(instance(i) for i in range(3))
+    assert link[link.index("--connectivity.nk") + 1] == f"zipml_sgd:3:{names}"
+    places = [place for option, place in itertools.pairwise(link) if option == "--connectivity.sp"]
+    assert places == [
+        f"{instance(i)}.m_axi_{bundle}:HBM[{i}]"
+        for i in range(3)
+        for bundle in BUNDLES["zipml_sgd"]
+    ]
+    assert (classic.overlay / "u50" / "build" / "zipml_sgd_x3.xclbin").is_file()
 
 
 # ---- Mistakes ----------------------------------------------------------------------------------
@@ -158,13 +227,15 @@ SCRIPTS = {
     "pynq-z2": ("pynq-z2/ps.tcl", "common/vivado.tcl"),
     "kv260": ("common/design.tcl", "kv260/ps.tcl"),
 }
-#: Lines whose loss this model cannot see: they restate a default, or set what only a board shows.
+#: Lines whose loss this model cannot see: they restate a default, set what only a board shows, or
+#: refuse what a test of its own asks for.
 HARMLESS = (
     "CONFIG.PCW_USE_M_AXI_GP1 0",
     "CONFIG.PSU__USE__M_AXI_GP0 1",
     "CONFIG.PSU__USE__M_AXI_GP2 0",
     "CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ 50",
     "set_param board.repoPaths",
+    'error "UNITS was',
     "puts ",
     "close ",
 )
@@ -207,32 +278,34 @@ def test_a_removed_line_shows(
         for board_files, kernel in itertools.product(BOARD_FILES, (FEWEST, MOST)):
             run = design(spoiled_tree, slug, tmp_path, kernel, VENDOR_BOARD_FILES=board_files)
             found += problems(run, slug, board_files)
+        if not found:
+            found += problems(design(spoiled_tree, slug, tmp_path, units=2), slug)
     finally:
         path.write_text(text)
     assert found != []
 
 
 CHANGES = [
-    ("common/design.tcl", "M00_AXI $port", "M00_AXI [lindex [dict get $ps memory] 1]"),
+    ("common/design.tcl", "$ps memory] $number", "$ps memory] 1"),
     ("common/design.tcl", "gmem_labels axi_vectors", "gmem_labels axi_planes"),
     ("common/design.tcl", "gmem_full axi_full", "gmem_full axi_vectors"),
     ("common/design.tcl", "gmem_full axi_full", "gmem_full axi_planes"),
     ("common/design.tcl", "gmem_full axi_full", "gmem_floats axi_full"),
     ("common/design.tcl", "[llength $bundles] 1", "3 1"),
     ("common/design.tcl", "/S0${slave}_AXI", "/S00_AXI"),
-    ("common/design.tcl", "axi_control 1 2", "axi_control 1 1"),
+    ("common/design.tcl", "{$units + 1}", "{$units}"),
     ("common/design.tcl", "+ 0x10000", "+ 0x8000"),
     ("common/design.tcl", "zipml:hls:$kernel:1.0", "zipml:hls:$kernel:2.0"),
     ("common/design.tcl", "ip:axi_intc axi", "ip:axi_interrupts axi"),
-    ("common/design.tcl", "$bundle $segment", "$bundle [lindex [dict get $ps segments] 1]"),
-    ("common/design.tcl", "$path/aresetn", "$path/aclk"),
-    ("common/design.tcl", "zipml_sgd_0/interrupt axi", "zipml_sgd_0/ap_clk axi"),
+    ("common/design.tcl", "$ps segments] $number", "$ps segments] 1"),
+    ("common/design.tcl", "$interconnect/aresetn", "$interconnect/aclk"),
+    ("common/design.tcl", "$cell/interrupt", "$cell/ap_clk"),
     ("common/design.tcl", "$ps reset] proc_sys", "$ps clock] proc_sys"),
     ("common/design.tcl", "assign_bd_address -offset", "assign_bd_address -at"),
     ("common/vivado.tcl", "-top -import", "-top -include"),
     ("common/vivado.tcl", "../$board/ps.tcl", "../$board/system.tcl"),
-    ("common/vivado.tcl", "[dict size $paths]", "2"),
-    ("common/vivado.tcl", "[dict size $paths]", "4"),
+    ("common/vivado.tcl", "{$units * [dict size $paths]}", "2"),
+    ("common/vivado.tcl", "{$units * [dict size $paths]}", "4"),
     ("pynq-z2/ps.tcl", "_DATA_WIDTH 64", "_DATA_WIDTH 32"),
     ("pynq-z2/ps.tcl", "{set i 0}", "{set i 1}"),
     ("pynq-z2/ps.tcl", "/HP${i}_DDR", "/HP0_DDR"),
@@ -457,7 +530,9 @@ def test_missing_tools_are_named(build_tree: Path, tmp_path: Path) -> None:
     shutil.rmtree(build_tree / "overlay" / "kv260" / "build")
 
 
-@pytest.mark.parametrize(("setting", "allowed"), [("BOARD=zcu102", "kv260"), ("KERNEL=sgd", "f32")])
+@pytest.mark.parametrize(
+    ("setting", "allowed"), [("BOARD=zcu102", "kv260"), ("KERNEL=sgd", "f32"), ("UNITS=0", "1 2 3")]
+)
 def test_unknown_settings_are_refused(setting: str, allowed: str, classic: Build) -> None:
     run = classic.make(setting)
     assert run.returncode != 0

@@ -7,6 +7,7 @@
 | ``capability``, ``status``, ``regions`` | what a build is, what it refuses, what it touches |
 | ``driver`` | registers written, started, waited for |
 | ``host`` | the same in this process, without a device |
+| ``sharing`` | which of several kernels a thread takes |
 | ``contract`` | what every training holds to: arguments, draws, outputs |
 | ``run``, ``segments`` | a training run as calls of the kernel, in pieces where memory is small |
 | ``held`` | samples that stay on a device from one training to the next |

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zipml_pynq.accelerator.remote import device_errors
 from zipml_pynq.errors import DeviceBufferError
+
+if TYPE_CHECKING:
+    from zipml_pynq.accelerator.loaded import Loaded
 
 #: Element type behind each pointer.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -85,9 +88,10 @@ def address_of(name: str, buffer: Any, device: Any, bank: Any) -> int:
         return int(buffer.device_address)
 
 
-def quarantine(device: Any) -> list[Any]:
-    """Buffers of ``device`` that a kernel may still write to. They live as long as the device."""
-    return vars(device).setdefault("_zipml_quarantine", [])
+def quarantine(device: Any) -> dict[tuple[int, Loaded], list[Any]]:
+    """Buffers of ``device`` that a kernel may still write to, by the address of its registers and
+    what was loaded when it was started. They live as long as the device."""
+    return vars(device).setdefault("_zipml_quarantine", {})
 
 
 def to_device(*buffers: Any) -> None:

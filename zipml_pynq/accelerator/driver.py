@@ -98,8 +98,9 @@ class SgdDriver(pynq.DefaultIP):
     def __init__(self, description: dict[str, Any]) -> None:
         limit_calls(description.get("device") or pynq.Device.active_device)
         super().__init__(description)
-        self._value_format = VALUE_FORMATS[description["type"]]
-        self._interface = INTERFACES[self._value_format]
+        #: The kernel's value format, by the overlay's description.
+        self.value_format = VALUE_FORMATS[description["type"]]
+        self._interface = INTERFACES[self.value_format]
         self._parameters: dict[str, Any] = description.get("parameters") or {}
         self._offsets = offsets(self._interface, self._registers, description.get("fullpath", ""))
         self._banks = banks(self._interface, self._registers, self.device)
@@ -168,7 +169,7 @@ class SgdDriver(pynq.DefaultIP):
                 )
             found = Capability.decode(results["capability"])
             width = self._parameters.get(f"C_M_AXI_{PLANES_BUNDLE.upper()}_DATA_WIDTH")
-            found.check(self._value_format, None if width is None else int(width))
+            found.check(self.value_format, None if width is None else int(width))
             self._known = found
         return self._known
 
@@ -299,7 +300,8 @@ class SgdDriver(pynq.DefaultIP):
             elif gone or self._is_idle():
                 free_buffers(buffers)
             else:
-                quarantine(self.device).extend(buffers)
+                key = self.mmio.base_addr, self._launched or self._loaded
+                quarantine(self.device).setdefault(key, []).extend(buffers)
                 warnings.warn(
                     f"the kernel still runs: {sum(b.nbytes for b in buffers)} bytes of device "
                     "memory are kept back until it is idle or the overlay is loaded again",
@@ -308,17 +310,20 @@ class SgdDriver(pynq.DefaultIP):
                 )
 
     def reclaim(self) -> int:
-        """Free what was kept back from a running kernel, if it is idle now.
+        """Free what was kept back from the kernel while it ran, if it is idle now, and from kernels
+        that are not on the device any more.
 
         Returns
         -------
         int
-            Bytes that stay kept back.
+            Bytes that stay kept back, from this kernel or others of the device.
         """
-        kept = quarantine(self.device)
-        if kept and self._is_idle():
-            free_buffers(kept)
-        return sum(buffer.nbytes for buffer in kept)
+        every = quarantine(self.device)
+        for address, loaded in tuple(every):
+            own = address == self.mmio.base_addr
+            if loaded.is_gone(self.device) or (own and self._is_idle()):
+                free_buffers(every.pop((address, loaded), []))
+        return sum(buffer.nbytes for kept in tuple(every.values()) for buffer in kept)
 
     # ---- runs ---------------------------------------------------------------------------------
 

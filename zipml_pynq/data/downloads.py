@@ -83,7 +83,8 @@ def _download(url: str, path: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         part = Path(file.name)
         try:
-            with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
+            # an opener of its own: the shared one keeps the proxies of when it was first used
+            with urllib.request.build_opener().open(url, timeout=_SECONDS) as answer:
                 shutil.copyfileobj(answer, file)
         except OSError as error:  # URLError is one
             part.unlink()

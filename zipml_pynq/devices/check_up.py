@@ -79,7 +79,11 @@ def check_up(source: str, value_format: str | None = None) -> Iterator[Finding]:
         yield Finding("kernel", f"{text}, up to {build.max_chunks} chunks a row", True)
         yield memory(driver)
         for packed, bits in samples(driver):
-            yield same_bits(driver, packed, bits)
+            yield same_bits(driver, packed, bits, f"{bits} bits")
+        # of kernels alike, each has ports of its own that may be wrong
+        for number, other in enumerate(loaded.drivers):
+            if other is not driver:
+                yield same_bits(other, packed, bits, f"kernel {number}, {bits} bits")
         yield from speed(driver, packed, bits)
 
 
@@ -124,7 +128,7 @@ def memory(driver: SgdDriver) -> Finding:
     largest = 0
     while largest < 1024:
         try:
-            driver.allocate(max(1, 2 * largest) * MIB, np.uint8).freebuffer()
+            driver.allocate(max(1, 2 * largest) * MIB, np.uint8, "planes").freebuffer()
         except OutOfDeviceMemoryError:
             break
         largest = max(1, 2 * largest)
@@ -156,9 +160,8 @@ def _plan(packed: PackedDataset, bits: int, epochs: int) -> Any:
     return make_plan(packed, bits=bits, epochs=epochs, step=STEP, loss=loss)
 
 
-def same_bits(driver: SgdDriver, packed: PackedDataset, bits: int) -> Finding:
+def same_bits(driver: SgdDriver, packed: PackedDataset, bits: int, name: str) -> Finding:
     """Whether a training gives the bits of the engine on this processor, from as many words."""
-    name = f"{bits} bits"
     plan = _plan(packed, bits, EPOCHS)
     build = driver.capability
     engine = HostDriver(build.word_bits, build.value_format)

@@ -1,14 +1,14 @@
 """The block design of the emulated board, as Vivado would have it: modules, buses, addresses.
 
-It is the smallest that carries the kernel: a Zynq UltraScale+ processing system, one SmartConnect
-for the registers, one for the memory ports, and a reset block.
+It is the smallest that carries the kernels: a Zynq UltraScale+ processing system, one SmartConnect
+for the registers, one for the memory ports of each kernel, which go to a port of the processing
+system of their own, and a reset block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from zipml_pynq.accelerator.interface import (
     BUNDLE_BITS,
@@ -18,15 +18,18 @@ from zipml_pynq.accelerator.interface import (
     Interface,
     word_names,
 )
+from zipml_pynq.data.checks import check_int
 
-#: Instance names in the design.
+#: Instance names in the design; kernels are numbered (:func:`instance`).
 INSTANCE = "zipml_sgd_0"
 PROCESSING_SYSTEM = "zynq_ultra_ps_e_0"
 INTERRUPT_CONTROLLER = "axi_intc_0"
-#: Where the processing system sees the registers.
+#: Kernels that one design may hold: as many as the processing system has ports to its memory.
+MOST_KERNELS = 4
+#: Where the processing system sees the registers of the first kernel; those of the others follow,
+#: then those of the interrupt controller.
 BASE_ADDRESS = 0xA000_0000
 ADDRESS_RANGE = 0x1_0000
-INTERRUPT_CONTROLLER_ADDRESS = BASE_ADDRESS + ADDRESS_RANGE
 #: Memory that the kernel's ports reach: the upper DDR of a Zynq UltraScale+, so that addresses take
 #: both words of a pointer register.
 MEMORY_ADDRESS = 0x8_0000_0000
@@ -37,18 +40,31 @@ PAGE = 4096
 CLOCK_MHZ = 100
 
 
-#: Folder of the files that the package ships.
-OVERLAYS = Path(__file__).resolve().parent / "overlays"
+def check_kernels(kernels: int) -> int:
+    """A number of kernels that a design may hold.
+
+    Raises
+    ------
+    ArgumentError
+        It is another.
+    """
+    return check_int("kernels", kernels, 1, MOST_KERNELS)
 
 
-def overlay_path(word_bits: int, value_format: str) -> Path:
-    """The ``.bit`` that emulated boards load; its ``.hwh`` lies beside it."""
-    return OVERLAYS / f"{overlay_name(word_bits, value_format)}.bit"
+def overlay_name(word_bits: int, value_format: str, kernels: int = 1) -> str:
+    """Name, without suffix, of an overlay: ``zipml_sgd_64``, ``zipml_sgd_f32_128_x4``."""
+    name = f"{VLNV[value_format].split(':')[2]}_{word_bits}"
+    return name if kernels == 1 else f"{name}_x{kernels}"
 
 
-def overlay_name(word_bits: int, value_format: str) -> str:
-    """Name, without suffix, of the shipped overlay: ``zipml_sgd_64``, ``zipml_sgd_f32_128``."""
-    return f"{VLNV[value_format].split(':')[2]}_{word_bits}"
+def instance(number: int) -> str:
+    """Name of a kernel in the design, numbered from 0."""
+    return INSTANCE.replace("0", str(number))
+
+
+def address(number: int) -> int:
+    """Where its registers are; behind the last kernel's those of the interrupt controller."""
+    return BASE_ADDRESS + number * ADDRESS_RANGE
 
 
 @dataclass(frozen=True)
@@ -279,37 +295,53 @@ def _memory(name: str, driver: bool, net: str, prefix: str, data_bits: int) -> B
     return Bus(name, driver, net, prefix, data_bits, 64)
 
 
-#: The kernel's control port, its net, and the nets of interrupts.
+#: The kernels' control port, and the nets of interrupts.
 _CONTROL = f"s_axi_{CONTROL_BUNDLE}"
-_CONTROL_NET = f"axi_control_{_CONTROL}"
 _CONTROLLER_NET = f"axi_control_{INTERRUPT_CONTROLLER}"
-_KERNEL_INTERRUPT, _CONTROLLER_INTERRUPT = "zipml_interrupt", "controller_irq"
+_INTERRUPTS, _CONTROLLER_INTERRUPT = "interrupts", "controller_irq"
 
 
-def _kernel(value_format: str, bundles: dict[str, int]) -> Module:
-    """The kernel; ``bundles`` are the widths of its memory ports."""
+def _control_net(kernel: int) -> str:
+    return f"axi_control_{instance(kernel)}"
+
+
+def _interrupt_net(kernel: int, kernels: int) -> str:
+    """The net of a kernel's interrupt; of several they are brought together."""
+    return _INTERRUPTS if kernels == 1 else f"{instance(kernel)}_interrupt"
+
+
+def _memory_net(kernel: int, bundle: str) -> str:
+    return f"{instance(kernel)}_m_axi_{bundle}"
+
+
+def _port_net(kernel: int) -> str:
+    return f"axi_memory_{kernel}_M00_AXI"
+
+
+def _kernel(number: int, kernels: int, value_format: str, bundles: dict[str, int]) -> Module:
+    """One of the kernels; ``bundles`` are the widths of its memory ports."""
     interface = INTERFACES[value_format]
     return Module(
-        INSTANCE,
+        instance(number),
         VLNV[value_format],
         {
             "C_S_AXI_CONTROL_ADDR_WIDTH": interface.address_bits,
             "C_S_AXI_CONTROL_DATA_WIDTH": 32,
             **{f"C_M_AXI_{name.upper()}_ADDR_WIDTH": 64 for name in bundles},
             **{f"C_M_AXI_{name.upper()}_DATA_WIDTH": bits for name, bits in bundles.items()},
-            "C_S_AXI_CONTROL_BASEADDR": f"0x{BASE_ADDRESS:08X}",
-            "C_S_AXI_CONTROL_HIGHADDR": f"0x{BASE_ADDRESS + ADDRESS_RANGE - 1:08X}",
+            "C_S_AXI_CONTROL_BASEADDR": f"0x{address(number):08X}",
+            "C_S_AXI_CONTROL_HIGHADDR": f"0x{address(number + 1) - 1:08X}",
             "EDK_IPTYPE": "PERIPHERAL",
         },
         (
             *_clocked("ap_clk"),
             Port("ap_rst_n", "I", "peripheral_aresetn", role="rst"),
-            Port("interrupt", "O", _KERNEL_INTERRUPT, role="INTERRUPT"),
+            Port("interrupt", "O", _interrupt_net(number, kernels), role="INTERRUPT"),
         ),
         (
-            _lite(_CONTROL, False, _CONTROL_NET, f"{_CONTROL}_", interface.address_bits),
+            _lite(_CONTROL, False, _control_net(number), f"{_CONTROL}_", interface.address_bits),
             *(
-                _memory(f"m_axi_{name}", True, f"m_axi_{name}", f"m_axi_{name}_", bits)
+                _memory(f"m_axi_{name}", True, _memory_net(number, name), f"m_axi_{name}_", bits)
                 for name, bits in bundles.items()
             ),
         ),
@@ -317,11 +349,11 @@ def _kernel(value_format: str, bundles: dict[str, int]) -> Module:
             Range(
                 f"m_axi_{bundle}",
                 PROCESSING_SYSTEM,
-                "S_AXI_HP0_FPD",
+                f"S_AXI_HP{number}_FPD",
                 MEMORY_ADDRESS,
                 MEMORY_RANGE,
                 "MEMORY",
-                "HP0_DDR_HIGH",
+                f"HP{number}_DDR_HIGH",
             )
             for bundle in bundles
         ),
@@ -329,23 +361,39 @@ def _kernel(value_format: str, bundles: dict[str, int]) -> Module:
     )
 
 
-def _interrupt_controller() -> Module:
+def _concat(kernels: int) -> Module:
+    """What makes one vector of the kernels' interrupts."""
+    ins = [
+        Port(f"In{i}", "I", _interrupt_net(i, kernels), role="INTERRUPT") for i in range(kernels)
+    ]
+    return Module(
+        "xlconcat_0",
+        "xilinx.com:ip:xlconcat:2.1",
+        {"NUM_PORTS": kernels, "dout_width": kernels},
+        (*ins, Port("dout", "O", _INTERRUPTS, kernels)),
+    )
+
+
+def _interrupt_controller(kernels: int) -> Module:
     return Module(
         INTERRUPT_CONTROLLER,
         "xilinx.com:ip:axi_intc:4.1",
-        {"C_NUM_INTR_INPUTS": 1},
+        {"C_NUM_INTR_INPUTS": kernels},
         (
             *_clocked("s_axi_aclk"),
             Port("s_axi_aresetn", "I", "peripheral_aresetn", role="rst"),
-            Port("intr", "I", _KERNEL_INTERRUPT, role="INTERRUPT"),
+            Port("intr", "I", _INTERRUPTS, kernels, role="INTERRUPT"),
             Port("irq", "O", _CONTROLLER_INTERRUPT, role="INTERRUPT"),
         ),
         (_lite("s_axi", False, _CONTROLLER_NET, "s_axi_", 9),),
     )
 
 
-def _processing_system(interrupt: str, peripherals: dict[str, tuple[str, int]]) -> Module:
+def _processing_system(
+    interrupt: Port, kernels: int, peripherals: dict[str, tuple[str, int]]
+) -> Module:
     """The processing system; ``peripherals`` are the slave port and address of each instance."""
+    numbers = range(kernels)
     clocks: dict[str, object] = {}
     for i in range(4):
         clocks |= {
@@ -360,14 +408,17 @@ def _processing_system(interrupt: str, peripherals: dict[str, tuple[str, int]]) 
         "xilinx.com:ip:zynq_ultra_ps_e:3.5",
         clocks,
         (
-            *_clocked("maxihpm0_fpd_aclk", "saxihp0_fpd_aclk"),
-            Port("pl_ps_irq0", "I", interrupt, role="INTERRUPT"),
+            *_clocked("maxihpm0_fpd_aclk", *(f"saxihp{i}_fpd_aclk" for i in numbers)),
+            interrupt,
             Port("pl_resetn0", "O", "pl_resetn0", role="rst"),
             Port("pl_clk0", "O", "pl_clk0", role="clk"),
         ),
         (
             Bus("M_AXI_HPM0_FPD", True, "ps_M_AXI_HPM0_FPD", "maxigp0_", 128, 40),
-            _memory("S_AXI_HP0_FPD", False, "axi_memory_M00_AXI", "saxigp2_", 128),
+            *(
+                _memory(f"S_AXI_HP{i}_FPD", False, _port_net(i), f"saxigp{i + 2}_", 128)
+                for i in numbers
+            ),
         ),
         tuple(
             Range("M_AXI_HPM0_FPD", instance, slave, base, ADDRESS_RANGE, "REGISTER")
@@ -390,15 +441,24 @@ def _reset() -> Module:
     )
 
 
-def design(word_bits: int, value_format: str, interrupt_controller: bool) -> list[Module]:
+def design(
+    word_bits: int, value_format: str, interrupt_controller: bool, kernels: int = 1
+) -> list[Module]:
     """The modules of the design, in the order of the ``.hwh``."""
     interface = INTERFACES[value_format]
     bundles = {name: BUNDLE_BITS[name] or word_bits for name in interface.bundles}
-    masters = [_lite("M00_AXI", True, _CONTROL_NET, "M00_AXI_", interface.address_bits)]
-    peripherals = {INSTANCE: (_CONTROL, BASE_ADDRESS)}
+    numbers = range(kernels)
+    masters = [
+        _lite(f"M{i:02}_AXI", True, _control_net(i), f"M{i:02}_AXI_", interface.address_bits)
+        for i in numbers
+    ]
+    peripherals = {instance(i): (_CONTROL, address(i)) for i in numbers}
+    interrupt = Port("pl_ps_irq0", "I", _INTERRUPTS, kernels, role="INTERRUPT")
     if interrupt_controller:
-        masters.append(_lite("M01_AXI", True, _CONTROLLER_NET, "M01_AXI_", 9))
-        peripherals[INTERRUPT_CONTROLLER] = ("s_axi", INTERRUPT_CONTROLLER_ADDRESS)
+        name = f"M{kernels:02}_AXI"
+        masters.append(_lite(name, True, _CONTROLLER_NET, f"{name}_", 9))
+        peripherals[INTERRUPT_CONTROLLER] = ("s_axi", address(kernels))
+        interrupt = Port("pl_ps_irq0", "I", _CONTROLLER_INTERRUPT, role="INTERRUPT")
     return [
         _reset(),
         _smart_connect(
@@ -406,17 +466,19 @@ def design(word_bits: int, value_format: str, interrupt_controller: bool) -> lis
             [Bus("S00_AXI", False, "ps_M_AXI_HPM0_FPD", "S00_AXI_", 128, 40)],
             masters,
         ),
-        _smart_connect(
-            "axi_memory",
-            [
-                _memory(f"S{i:02}_AXI", False, f"m_axi_{name}", f"S{i:02}_AXI_", bits)
-                for i, (name, bits) in enumerate(bundles.items())
-            ],
-            [_memory("M00_AXI", True, "axi_memory_M00_AXI", "M00_AXI_", 128)],
+        *(
+            _smart_connect(
+                f"axi_memory_{number}",
+                [
+                    _memory(f"S{i:02}_AXI", False, _memory_net(number, name), f"S{i:02}_AXI_", bits)
+                    for i, (name, bits) in enumerate(bundles.items())
+                ],
+                [_memory("M00_AXI", True, _port_net(number), "M00_AXI_", 128)],
+            )
+            for number in numbers
         ),
-        *([_interrupt_controller()] if interrupt_controller else []),
-        _kernel(value_format, bundles),
-        _processing_system(
-            _CONTROLLER_INTERRUPT if interrupt_controller else _KERNEL_INTERRUPT, peripherals
-        ),
+        *([_concat(kernels)] if kernels > 1 else []),
+        *([_interrupt_controller(kernels)] if interrupt_controller else []),
+        *(_kernel(number, kernels, value_format, bundles) for number in numbers),
+        _processing_system(interrupt, kernels, peripherals),
     ]

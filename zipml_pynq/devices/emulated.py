@@ -1,14 +1,16 @@
-"""The emulated board: a ``pynq.Device`` in process that runs the compiled kernel or engine.
+"""The emulated board: a ``pynq.Device`` in process that runs compiled kernels, or the engine.
 
 Everything above it is the real pynq: ``Overlay``, ``MMIO``, ``DefaultIP``, ``register_map`` and
 ``allocate``. Register accesses reach a register file with the ``ap_ctrl_hs`` protocol, buffers lie
 in one block of emulated memory and have device addresses, and a start runs in a worker thread, so
-that start, poll, time-out and interrupt behave as on hardware. No root, and no files are written.
+that start, poll, time-out and interrupt behave as on hardware. Several kernels run side by side, in
+one memory. No root, and no files are written but the description of an overlay of several kernels.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import struct
 import threading
@@ -30,13 +32,14 @@ from zipml_pynq.data.alignment import CACHE_LINE, at_cache_line
 from zipml_pynq.data.layout import FORMAT_CODES
 from zipml_pynq.devices import design
 from zipml_pynq.devices.emulated_bitstream import read_configuration
+from zipml_pynq.devices.hwh import overlay_path
 from zipml_pynq.devices.memory import DEFAULT_MEMORY_BYTES, EmulatedBuffer, Heap
 from zipml_pynq.devices.register_file import InterruptController, RegisterFile
 from zipml_pynq.errors import ArgumentError, DeviceError, OverlayMismatchError
 
 
 class EmulatedDevice(pynq.Device):
-    """A board in software, with the ZipML kernel on it.
+    """A board in software, with the ZipML kernel on it, or several of them.
 
     Parameters
     ----------
@@ -59,9 +62,14 @@ class EmulatedDevice(pynq.Device):
         Fault injection: a start never ends. Loading the overlay again recovers.
     threads : int
         Of the fast engine; 0 for as many as pay on an idle machine. They do not change a bit.
+    kernels : int
+        How many of the kernel there are, 1 to 4. Each has registers and an interrupt of its own;
+        the memory is one.
 
     Attributes
     ----------
+    register_files : tuple of RegisterFile
+        The registers of each kernel.
     memory : ndarray of uint8, shape (memory_bytes,)
         The contents of the pool.
     bus_error : str or None
@@ -89,6 +97,7 @@ class EmulatedDevice(pynq.Device):
         clock_mhz: float | None = None,
         inject_hang: bool = False,
         threads: int = 1,
+        kernels: int = 1,
     ) -> None:
         super().__init__(f"zipml-emulated-{next(self._numbers)}")
         if clock_mhz is not None and not clock_mhz > 0:
@@ -111,8 +120,8 @@ class EmulatedDevice(pynq.Device):
         self.memory = at_cache_line(np.zeros(memory_bytes + CACHE_LINE, np.uint8))[:memory_bytes]
         self._removed = threading.Event()
         self._stop = compiled.new_flag()
-        self._worker: threading.Thread | None = None
-        self.configure(word_bits, value_format)
+        self._workers: dict[int, threading.Thread] = {}
+        self.configure(word_bits, value_format, kernels)
 
     @property
     def engine(self) -> str:
@@ -122,7 +131,12 @@ class EmulatedDevice(pynq.Device):
     @property
     def overlay_path(self) -> str:
         """The shipped overlay for this device; ``pynq.Overlay`` takes it."""
-        return str(design.overlay_path(self.word_bits, self.value_format))
+        return str(overlay_path(self.word_bits, self.value_format, self.kernels))
+
+    @property
+    def registers(self) -> RegisterFile:
+        """The registers of the first kernel."""
+        return self.register_files[0]
 
     # ---- what pynq asks for: bitstreams -------------------------------------------------------
 
@@ -140,45 +154,55 @@ class EmulatedDevice(pynq.Device):
         parser.clock_dict = {}
         return parser
 
-    def configure(self, word_bits: int, value_format: str) -> None:
-        """Put a kernel in the place of the one that is there, which ends a hang.
+    def configure(self, word_bits: int, value_format: str, kernels: int = 1) -> None:
+        """Put kernels in the place of those that are there, which ends a hang.
 
         Raises
         ------
         ArgumentError
-            No kernel has this width and format.
+            No kernel has this width and format, or there are not 1 to 4 of it.
         """
         check_build(word_bits, value_format)
-        self.power_off()  # the kernel that is replaced must not write any more
+        design.check_kernels(kernels)
+        self.power_off()  # the kernels that are replaced must not write any more
         self._removed = threading.Event()
         self._stop = compiled.new_flag()
         self.word_bits = word_bits
         self.value_format = value_format
+        self.kernels = kernels
         self._interface = INTERFACES[value_format]
         self.bus_error: str | None = None
-        self.registers = RegisterFile(
-            self._interface, self._launch, lambda: self._interrupts.update()
+        self.register_files = tuple(
+            RegisterFile(
+                self._interface,
+                functools.partial(self._launch, number),
+                lambda: self._interrupts.update(),
+            )
+            for number in range(kernels)
         )
-        self._interrupts = InterruptController(lambda: self.registers.interrupt)
+        self._interrupts = InterruptController(
+            [functools.partial(getattr, one, "interrupt") for one in self.register_files]
+        )
 
     def power_off(self) -> None:
         """End what runs, and with it what would start again by itself."""
         self._removed.set()
         self._stop[0] = 1
         # a run that ends may have begun the next one
-        while self._worker is not None and self._worker.is_alive():
-            self._worker.join()
+        while running := [worker for worker in self._workers.values() if worker.is_alive()]:
+            for worker in running:
+                worker.join()
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
-        """Load the overlay: the kernel that an emulated bitstream names, else the same one anew."""
+        """Load the overlay: the kernels that an emulated bitstream names, else the same anew."""
         from pynq.interrupt import _InterruptController
         from pynq.pl_server.embedded_device import bit2bin
 
         try:
-            kernel = read_configuration(bit2bin(Path(bitstream.bitfile_name).read_bytes()))
+            found = read_configuration(bit2bin(Path(bitstream.bitfile_name).read_bytes()))
         except (OverlayMismatchError, struct.error):  # none of ours, or none at all
-            kernel = self.word_bits, self.value_format
-        self.configure(*kernel)
+            found = self.word_bits, self.value_format, self.kernels
+        self.configure(*found)
         for entry in (parser.interrupt_controllers if parser is not None else {}).values():
             # pynq looks for the processor's interrupt line among the kernel's UIO devices, but
             # first among those that it has open
@@ -192,13 +216,10 @@ class EmulatedDevice(pynq.Device):
 
     def _decode(self, address: int) -> tuple[Any, int]:
         """The peripheral at an address, and the offset in it."""
-        peripherals = {
-            design.BASE_ADDRESS: self.registers,
-            design.INTERRUPT_CONTROLLER_ADDRESS: self._interrupts,
-        }
-        for base, peripheral in peripherals.items():
-            if 0 <= address - base < design.ADDRESS_RANGE and address % 4 == 0:
-                return peripheral, address - base
+        number, offset = divmod(address - design.BASE_ADDRESS, design.ADDRESS_RANGE)
+        peripherals = (*self.register_files, self._interrupts)
+        if 0 <= number < len(peripherals) and address % 4 == 0:
+            return peripherals[number], offset
         raise DeviceError(f"no register is at address {address:#x}")
 
     def read_registers(self, address: int, length: int) -> bytes:
@@ -263,10 +284,10 @@ class EmulatedDevice(pynq.Device):
     def _host(vaddr: int, nbytes: int) -> NDArray[np.uint8]:
         return np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(vaddr))
 
-    # ---- the kernel ---------------------------------------------------------------------------
+    # ---- the kernels --------------------------------------------------------------------------
 
-    def _launch(self, registers: RegisterFile, inputs: dict[str, int]) -> None:
-        """Start of a run: resolve what it will touch, then run in a thread of its own."""
+    def _launch(self, number: int, registers: RegisterFile, inputs: dict[str, int]) -> None:
+        """Start of a kernel's run: resolve what it will touch, then run in a thread of its own."""
         if self.inject_hang or self._removed.is_set():
             return
         scalars = {name: inputs[name] for name in self._interface.scalars}
@@ -287,7 +308,7 @@ class EmulatedDevice(pynq.Device):
             daemon=True,
         )
         worker.start()
-        self._worker = worker
+        self._workers[number] = worker
 
     def _run(
         self,

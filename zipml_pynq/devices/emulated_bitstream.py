@@ -1,4 +1,4 @@
-"""Bitstreams of the emulated board: which kernel it is, in one line.
+"""Bitstreams of the emulated board: which kernel it is, and how many of it, in one line.
 
 That is all that an emulated board needs to know, and all that pynq sends to a remote one.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 import struct
 
 from zipml_pynq.accelerator.interface import VALUE_FORMATS, VLNV, check_build
-from zipml_pynq.devices.design import overlay_name
+from zipml_pynq.devices.design import check_kernels, overlay_name
 from zipml_pynq.errors import ArgumentError, OverlayMismatchError
 
 #: First words of an emulated bitstream's configuration data.
 MAGIC = "zipml emulated bitstream"
 
 
-def bitstream(word_bits: int, value_format: str) -> bytes:
+def bitstream(word_bits: int, value_format: str, kernels: int = 1) -> bytes:
     """The ``.bit`` of an emulated design: the header that pynq reads, and one line of data."""
     check_build(word_bits, value_format)
-    data = f"{MAGIC} {VLNV[value_format]} {word_bits}".encode()
+    check_kernels(kernels)
+    data = f"{MAGIC} {VLNV[value_format]} {word_bits} {kernels}".encode()
     data += b" " * (-len(data) % 4)
-    name = overlay_name(word_bits, value_format)
+    name = overlay_name(word_bits, value_format, kernels)
     header = struct.pack(">H9sH", 9, bytes.fromhex("0ff00ff00ff00ff000"), 1)
     for key, text in (
         (b"a", f"{name};UserID=0XFFFFFFFF;Version=emulated"),
@@ -32,8 +33,8 @@ def bitstream(word_bits: int, value_format: str) -> bytes:
     return header + b"e" + struct.pack(">I", len(data)) + data
 
 
-def read_configuration(data: bytes) -> tuple[int, str]:
-    """Word width and value format in the configuration data of an emulated bitstream.
+def read_configuration(data: bytes) -> tuple[int, str, int]:
+    """Word width, value format and number of kernels in an emulated bitstream's configuration data.
 
     Parameters
     ----------
@@ -48,9 +49,10 @@ def read_configuration(data: bytes) -> tuple[int, str]:
     words = b"".join(data[i : i + 4][::-1] for i in range(0, min(len(data), 256), 4))
     _, _, rest = words.decode("ascii", "replace").partition(MAGIC)
     try:
-        vlnv, width = rest.split()
-        found = int(width), VALUE_FORMATS[vlnv]
-        check_build(*found)
+        vlnv, width, kernels = rest.split()
+        found = int(width), VALUE_FORMATS[vlnv], int(kernels)
+        check_build(*found[:2])
+        check_kernels(found[2])
     except (ValueError, KeyError, ArgumentError) as error:
         raise OverlayMismatchError(
             f"the bitstream, {len(data)} bytes, is none for an emulated board; those are shipped "

@@ -9,6 +9,8 @@ from Vivado.
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -16,16 +18,19 @@ from zipml_pynq.accelerator.interface import CONTROL_BUNDLE, VLNV, check_build
 from zipml_pynq.constants import WORD_BITS
 from zipml_pynq.devices.design import (
     ADDRESS_RANGE,
-    OVERLAYS,
     Bus,
     Module,
     Port,
     Range,
     Register,
+    check_kernels,
     design,
     overlay_name,
 )
 from zipml_pynq.devices.emulated_bitstream import bitstream
+
+#: Folder of the files that the package ships: overlays of one kernel.
+OVERLAYS = Path(__file__).resolve().parent / "overlays"
 
 
 def _tag(name: str, attributes: dict[str, object], body: list[str] | None = None) -> list[str]:
@@ -178,7 +183,9 @@ def _module_xml(module: Module, nets: dict[str, list[tuple[str, Port]]]) -> list
     )
 
 
-def hwh(word_bits: int, value_format: str, *, interrupt_controller: bool = False) -> str:
+def hwh(
+    word_bits: int, value_format: str, kernels: int = 1, *, interrupt_controller: bool = False
+) -> str:
     """The ``.hwh`` of an emulated design.
 
     Parameters
@@ -187,8 +194,10 @@ def hwh(word_bits: int, value_format: str, *, interrupt_controller: bool = False
         Width of the planes port: 64, 128 or 512.
     value_format : {"bitplanes", "float32"}
         Which kernel the design holds.
+    kernels : int
+        How many of it, 1 to 4.
     interrupt_controller : bool
-        Route the kernel's interrupt through an AXI interrupt controller, which is what
+        Route the kernels' interrupts through an AXI interrupt controller, which is what
         ``pynq.Interrupt`` needs, instead of to the processing system.
 
     Returns
@@ -197,12 +206,13 @@ def hwh(word_bits: int, value_format: str, *, interrupt_controller: bool = False
         The same text at every call.
     """
     check_build(word_bits, value_format)
-    modules = design(word_bits, value_format, interrupt_controller)
+    check_kernels(kernels)
+    modules = design(word_bits, value_format, interrupt_controller, kernels)
     nets: dict[str, list[tuple[str, Port]]] = {}
     for module in modules:
         for port in module.all_ports():
             nets.setdefault(port.net, []).append((module.instance, port))
-    name = overlay_name(word_bits, value_format)
+    name = overlay_name(word_bits, value_format, kernels)
     body = [
         *_tag("SYSTEMINFO", {"ARCH": "zynquplus", "DEVICE": "emulated", "NAME": name}),
         *_tag("EXTERNALPORTS", {}),
@@ -217,15 +227,50 @@ def hwh(word_bits: int, value_format: str, *, interrupt_controller: bool = False
     return "\n".join(lines) + "\n"
 
 
+def overlay_files(word_bits: int, value_format: str, kernels: int = 1) -> dict[str, bytes]:
+    """Contents of the files of an emulated overlay, by name."""
+    name = overlay_name(word_bits, value_format, kernels)
+    return {
+        f"{name}.hwh": hwh(word_bits, value_format, kernels).encode(),
+        f"{name}.bit": bitstream(word_bits, value_format, kernels),
+    }
+
+
 def shipped() -> dict[str, bytes]:
     """Contents of every file that the package ships, by name."""
-    files = {}
+    files: dict[str, bytes] = {}
     for value_format in VLNV:
         for word_bits in WORD_BITS:
-            name = overlay_name(word_bits, value_format)
-            files[f"{name}.hwh"] = hwh(word_bits, value_format).encode()
-            files[f"{name}.bit"] = bitstream(word_bits, value_format)
+            files |= overlay_files(word_bits, value_format)
     return files
+
+
+@functools.cache
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that is there for as long as this process."""
+    return tempfile.TemporaryDirectory(prefix="zipml-overlays-")
+
+
+def overlay_path(word_bits: int, value_format: str, kernels: int = 1) -> Path:
+    """The ``.bit`` that emulated boards load; its ``.hwh`` lies beside it.
+
+    Those of one kernel are shipped; of several, they are written into a temporary folder, where
+    they stay until the process ends.
+
+    Raises
+    ------
+    ArgumentError
+        No kernel has this width and format, or there are not 1 to 4 of it.
+    """
+    check_build(word_bits, value_format)
+    folder = OVERLAYS
+    name = f"{overlay_name(word_bits, value_format, check_kernels(kernels))}.bit"
+    if kernels > 1:
+        folder = Path(_own_folder().name)
+        if not (folder / name).is_file():
+            for file, contents in overlay_files(word_bits, value_format, kernels).items():
+                (folder / file).write_bytes(contents)
+    return folder / name
 
 
 def write(folder: Path = OVERLAYS) -> None:

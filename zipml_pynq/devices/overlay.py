@@ -1,4 +1,4 @@
-"""Loading an overlay, on a board or in emulation, and finding its driver."""
+"""Loading an overlay, on a board or in emulation, and finding its drivers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from zipml_pynq.accelerator import power
 from zipml_pynq.accelerator.driver import SgdDriver
-from zipml_pynq.accelerator.interface import VLNV, check_build
+from zipml_pynq.accelerator.interface import VLNV
 from zipml_pynq.accelerator.needs_pynq import pynq
 from zipml_pynq.accelerator.remote import device_errors
 from zipml_pynq.devices import bitstreams
 from zipml_pynq.devices.clocks import settled
-from zipml_pynq.devices.design import overlay_path
 from zipml_pynq.devices.emulated import EmulatedDevice
+from zipml_pynq.devices.hwh import overlay_path
 from zipml_pynq.errors import ArgumentError, DeviceError, OverlayMismatchError
 
 
@@ -24,12 +24,23 @@ class LoadedOverlay(NamedTuple):
     overlay: pynq.Overlay
     driver: SgdDriver
 
+    @property
+    def drivers(self) -> tuple[SgdDriver, ...]:
+        """The drivers of all kernels of the overlay that are of the same kind as ``driver``."""
+        found = find_drivers(self.overlay)
+        return tuple(one for one in found if one.value_format == self.driver.value_format)
+
     def __enter__(self) -> LoadedOverlay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.driver.reclaim()
+        for driver in self.drivers:
+            driver.reclaim()
         self.overlay.free()
+
+    def __deepcopy__(self, _: dict[int, Any]) -> LoadedOverlay:
+        """Itself: it is a handle of a device, which has no copy."""
+        return self
 
 
 def load_overlay(
@@ -52,16 +63,18 @@ def load_overlay(
     device : pynq.Device, optional
         Where to load it; by default pynq's active device, the first card, or a new EmulatedDevice.
     name : str, optional
-        Path of the IP, for overlays with more than one.
+        Path of the IP, for overlays with more than one; by default the first one.
     **options
         With "emulated" and no device: parameters of :class:`EmulatedDevice`, e.g.
-        ``word_bits=128``. With a board's name or a folder: ``value_format="levels"``, which kernel.
-        With "served": both.
+        ``word_bits=128`` or ``kernels=4``. With a board's name or a folder:
+        ``value_format="levels"``, which kernel. With "served": all of ``word_bits``,
+        ``value_format`` and ``kernels``.
 
     Returns
     -------
     LoadedOverlay
-        The pair (overlay, driver), which is a context manager, too.
+        The pair (overlay, driver), which is a context manager, too. Its ``drivers`` are those of
+        all kernels that are like the first one.
 
     Raises
     ------
@@ -78,6 +91,8 @@ def load_overlay(
     Examples
     --------
     >>> overlay, driver = load_overlay("emulated", word_bits=64)
+    >>> len(load_overlay("emulated", kernels=4).drivers)
+    4
     >>> overlay, driver = load_overlay("/home/xilinx/zipml.bit")  # doctest: +SKIP
     """
     if source == "emulated":
@@ -94,15 +109,14 @@ def load_overlay(
                     "`zipml board`, and this Python with PYNQ_REMOTE_DEVICES=127.0.0.1"
                 )
             build = options.pop("word_bits", 64), options.pop("value_format", "bitplanes")
-            check_build(*build)
-            source = str(overlay_path(*build))
+            source = str(overlay_path(*build, options.pop("kernels", 1)))
         elif bitstreams.target_name(source) is not None:
             source = str(bitstreams.find(source, options.pop("value_format", "bitplanes")))
         elif Path(source).is_dir():
             source = str(bitstreams.in_folder(source, options.pop("value_format", "bitplanes")))
         if options:
             raise ArgumentError(
-                f"{', '.join(options)}: word_bits goes with 'emulated' and 'served', "
+                f"{', '.join(options)}: word_bits goes with 'emulated' and 'served', kernels, too, "
                 "value_format with them, a board's name or a folder, others with 'emulated'; "
                 f"source was {source!r}"
             )
@@ -111,11 +125,14 @@ def load_overlay(
 
         device = AlveoDevice()
     overlay = _downloaded(source, device)
-    driver = find_driver(overlay, name)
-    driver.clock_mhz = settled(overlay.bitfile_name, overlay.device)
+    drivers = find_drivers(overlay)
+    driver = drivers[0] if drivers and name is None else find_driver(overlay, name)
+    clock_mhz = settled(overlay.bitfile_name, overlay.device)
     # the sensors are those of the board that Python runs on
     found = power.sensor() if overlay.device.has_capability("MEMORY_MAPPED") else None
-    driver.power = None if found is None else power.PowerMeter(found)
+    for one in drivers:
+        one.clock_mhz = clock_mhz
+        one.power = None if found is None else power.PowerMeter(found)
     return LoadedOverlay(overlay, driver)
 
 
@@ -156,6 +173,32 @@ def _active_device() -> Any:
         ) from error
 
 
+def _zipml_ips(overlay: pynq.Overlay) -> list[str]:
+    """Paths of the ZipML IPs of an overlay, in the order of their addresses."""
+    ips = overlay.ip_dict
+    found = [path for path, ip in ips.items() if ip["type"] in VLNV.values()]
+    return sorted(found, key=lambda path: ips[path]["phys_addr"])
+
+
+def _driver(overlay: pynq.Overlay, path: str) -> SgdDriver:
+    """The driver of an IP, which pynq makes when it is first asked for."""
+    target: Any = overlay
+    for part in path.split("/"):
+        target = getattr(target, part)
+    return target
+
+
+def find_drivers(overlay: pynq.Overlay) -> tuple[SgdDriver, ...]:
+    """The drivers of all ZipML IPs of an overlay, in the order of their addresses.
+
+    Parameters
+    ----------
+    overlay : pynq.Overlay
+        Loaded.
+    """
+    return tuple(_driver(overlay, path) for path in _zipml_ips(overlay))
+
+
 def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:
     """The ZipML IP of an overlay.
 
@@ -171,7 +214,7 @@ def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:
     OverlayMismatchError
         The overlay has no ZipML IP, or several and ``name`` does not say which.
     """
-    found = [path for path, ip in overlay.ip_dict.items() if ip["type"] in VLNV.values()]
+    found = _zipml_ips(overlay)
     if name is not None and name in found:
         found = [name]
     if len(found) != 1 or (name is not None and name not in found):
@@ -181,7 +224,4 @@ def find_driver(overlay: pynq.Overlay, name: str | None = None) -> SgdDriver:
             + f"; needed is one of type {' or '.join(VLNV.values())}; all its IPs are "
             + str({path: ip["type"] for path, ip in overlay.ip_dict.items()})
         )
-    target: Any = overlay
-    for part in found[0].split("/"):
-        target = getattr(target, part)
-    return target
+    return _driver(overlay, found[0])

@@ -1,10 +1,10 @@
-"""The emulated device's registers: the kernel's control port, and an interrupt controller."""
+"""The emulated device's registers: a kernel's control port, and an interrupt controller."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zipml_pynq.accelerator.interface import (
@@ -147,26 +147,32 @@ class RegisterFile:
 
 
 class InterruptController:
-    """An AXI interrupt controller (PG099) with one level-sensitive input, as far as pynq uses it.
+    """An AXI interrupt controller (PG099) with level-sensitive inputs, as far as pynq uses it.
 
     Parameters
     ----------
-    level : callable
-        The input's level.
+    levels : sequence of callable
+        The inputs' levels.
     """
 
     ISR, IPR, IER, IAR, SIE, CIE, MER = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x1C
 
-    def __init__(self, level: Callable[[], bool]) -> None:
-        self._level = level
+    def __init__(self, levels: Sequence[Callable[[], bool]]) -> None:
+        self._levels = tuple(levels)
+        self._inputs = (1 << len(self._levels)) - 1
         self._lock = threading.Lock()
         self._isr = self._ier = self._mer = 0
         self._waiting: list[tuple[Any, asyncio.AbstractEventLoop]] = []
 
+    def _take(self) -> None:
+        """Take the inputs' levels over."""
+        for number, level in enumerate(self._levels):
+            self._isr |= level() << number
+
     def read(self, offset: int) -> int:
         """One word."""
         with self._lock:
-            self._isr |= self._level()
+            self._take()
             return {
                 self.ISR: self._isr,
                 self.IPR: self._isr & self._ier,
@@ -180,9 +186,9 @@ class InterruptController:
             if offset == self.IAR:
                 self._isr &= ~word
             elif offset == self.IER:
-                self._ier = word & 1
+                self._ier = word & self._inputs
             elif offset == self.SIE:
-                self._ier |= word & 1
+                self._ier |= word & self._inputs
             elif offset == self.CIE:
                 self._ier &= ~word
             elif offset == self.MER:
@@ -196,9 +202,9 @@ class InterruptController:
         self.update()
 
     def update(self) -> None:
-        """Take the input's level over; interrupt the processor if that is due."""
+        """Take the inputs' levels over; interrupt the processor if that is due."""
         with self._lock:
-            self._isr |= self._level()
+            self._take()
             waiting = []
             if self._mer & 1 and self._isr & self._ier:
                 waiting, self._waiting = self._waiting, []

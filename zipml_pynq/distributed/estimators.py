@@ -95,6 +95,9 @@ class _Distributed(ZipMLEstimator):
     model_range: Any = "auto"
     gradient_range: Any = "auto"
     redraw: Any = False
+    refine: Any = False
+    penalty: Any = "l2"
+    l1_ratio: Any = 0.15
     early_stopping: Any = False
     validation_fraction: Any = 0.1
     warm_start: Any = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.accelerator.refine import refined
+from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import FLOAT32, REFETCH
@@ -39,6 +41,7 @@ from zipml_pynq.learn.sklearn import (
     ConvergenceWarning,
     check_is_fitted,
     check_random_state,
+    effective_n_jobs,
     safe_sparse_dot,
     validate_data,
 )
@@ -182,7 +185,7 @@ class ZipMLEstimator(ModelFiles):
     ) -> list[Run]:
         """Train models side by side until the last epoch, or until little is left to gain."""
         layout = data.packed.layout
-        driver = self._driver(layout.value_format, layout.word_bits)
+        drivers = self._drivers(layout.value_format, layout.word_bits)
         named = epochs[1 : max(1, len(self._stored_bits()) - epochs.start)]
         changes = [e for e in named if self._bits_of(e) != self._bits_of(e - 1)]
         active = trainees
@@ -200,7 +203,7 @@ class ZipMLEstimator(ModelFiles):
                 data.draws.make(begin, end, each)
                 train = partial(
                     Trainee.train,
-                    driver=driver,
+                    drivers=drivers,
                     draws=data.draws,
                     bits=bits,
                     first=begin,
@@ -283,10 +286,11 @@ class ZipMLEstimator(ModelFiles):
         """Rounds of refinement from a model."""
         layout = one.packed.layout
         plan = one.plans[self._bits_of(len(one.course) - 1)]
-        driver = self._driver(layout.value_format, layout.word_bits)
+        drivers = self._drivers(layout.value_format, layout.word_bits)
 
         def run(packed: PackedDataset, plan: Plan, start: NDArray[np.int32] | None) -> TrainResult:
-            return driver.train(packed, plan, model=start, judge=False)
+            train = methodcaller("train", packed, plan, model=start, judge=False)
+            return on_a_free_one(drivers, train)
 
         before = float(one.objectives(data.train, model[None] / MODEL_ONE)[0])
         share = REFINED if self.loss == "least_squares" else 1.0
@@ -430,11 +434,12 @@ class ZipMLEstimator(ModelFiles):
             ]
 
     def _threads(self, data: Data, models: int) -> Any:
-        """What calls functions with models, on ``n_jobs`` threads where the device allows it."""
+        """What calls functions with models: on a thread for each kernel of the device, and where
+        that is this process' engine on ``n_jobs``."""
         layout = data.packed.layout
-        driver = self._driver(layout.value_format, layout.word_bits)
-        # any other device does one thing at a time
-        return threads(self.n_jobs if isinstance(driver, HostDriver) else 1, models)
+        drivers = self._drivers(layout.value_format, layout.word_bits)
+        host = isinstance(drivers[0], HostDriver)
+        return threads(effective_n_jobs(self.n_jobs) if host else len(drivers), models)
 
     def _tell_distance(self, runs: list[Run], epochs: int, tol: float) -> None:
         """Warn of a model that is far from the optimum, or may be where that cannot be measured."""

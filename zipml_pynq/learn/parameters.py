@@ -112,13 +112,15 @@ PARAMETERS = """\
         ``fit`` goes on from the last one: its model, normalization and place in the schedules.
     n_jobs : int or None, default=None
         Models that are trained at a time, of several classes or targets, by the device "host": as
-        scikit-learn's, so 1 by default, -1 for as many as there are processors. The model does not
-        depend on it.
+        scikit-learn's, so 1 by default, -1 for as many as there are processors. Other devices train
+        as many as they have kernels. The model does not depend on it.
     random_state : int, RandomState or None, default=None
         Of draws, order of rows, validation set and quantization on chip.
-    device : str, path or driver, default="host"
+    device : str, path, overlay, driver or list of drivers, default="host"
         "host", the engine of this process; "emulated", the same behind the driver, with the same
-        bits; the name of a board ("pynq-z2"), the path of a bitstream, or a loaded driver.
+        bits; the name of a board ("pynq-z2"), the path of a bitstream, what ``load_overlay``
+        returned, or drivers. Of an overlay with several kernels, and of several drivers of kernels
+        alike, all train at a time, whatever threads' fits ask.
     verbose : int, default=0
         A progress bar if not 0.
 """
@@ -234,8 +236,8 @@ class Parameters(BaseEstimator):
     def __getstate__(self) -> Any:
         if not isinstance(self.device, str | os.PathLike):
             raise ArgumentError(
-                "device was a loaded driver, which cannot be pickled; allowed are names and paths: "
-                "set_params(device='emulated') first"
+                "device was a loaded overlay or driver, which cannot be pickled; allowed are names "
+                "and paths: set_params(device='emulated') first"
             )
         return super().__getstate__()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.constants import CONFIG, WORD_BITS
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import (
@@ -41,6 +42,7 @@ from zipml_pynq.learn.sklearn import (
 )
 
 if TYPE_CHECKING:
+    from zipml_pynq.accelerator.capability import Capability
     from zipml_pynq.accelerator.driver import SgdDriver
 
 #: Values up to which packing them anew costs less than a few epochs' overhead.
@@ -55,15 +57,15 @@ SHUFFLED_BYTES, SHUFFLED_BLOCKS = 32 << 20, 8
 _loaded = threading.local()
 
 
-def _load(source: str, **options: Any) -> SgdDriver:
-    """The driver of an overlay, loaded once a thread."""
+def _load(source: str, **options: Any) -> tuple[SgdDriver, ...]:
+    """The drivers of an overlay, loaded once a thread."""
     from zipml_pynq.devices.overlay import load_overlay  # only here does anything need pynq
 
-    cache = _loaded.__dict__.setdefault("drivers", {})
+    cache = _loaded.__dict__.setdefault("overlays", {})
     key = (source, *sorted(options.items()))
     if key not in cache:
         cache[key] = load_overlay(source, **options)
-    return cache[key].driver
+    return cache[key].drivers
 
 
 class Preparation(Parameters):
@@ -71,28 +73,37 @@ class Preparation(Parameters):
 
     # ---- device -------------------------------------------------------------------------------
 
-    def _driver(self, value_format: str, word_bits: int) -> SgdDriver | HostDriver:
-        """The driver for a value format; where words have no width of their own, of that width."""
-        device = getattr(self.device, "driver", self.device)
+    def _drivers(
+        self, value_format: str, word_bits: int
+    ) -> tuple[SgdDriver, ...] | tuple[HostDriver]:
+        """The drivers for a value format, of which any will do; where words have no width of their
+        own, of that width."""
+        device = getattr(self.device, "drivers", self.device)
         if isinstance(device, HostDriver):
-            return device
+            return (device,)
         if not isinstance(device, str | os.PathLike):
             from zipml_pynq.accelerator.driver import SgdDriver
 
-            if isinstance(device, SgdDriver):
-                return device
+            found = tuple(device) if isinstance(device, list | tuple) else (device,)
+            if found and all(isinstance(one, SgdDriver) for one in found):
+                return found
             raise ArgumentError(
                 f"device was {device!r}; allowed are 'host', 'emulated', a board's name, the path "
-                "of a bitstream, and a loaded driver"
+                "of a bitstream, a loaded overlay, a driver, and a list of drivers"
             )
         source = os.fspath(device)
         if source in ("host", "emulated"):
             if source == "host":
-                return HostDriver(word_bits, value_format)
+                return (HostDriver(word_bits, value_format),)
             return _load(source, word_bits=word_bits, value_format=value_format)
         if bitstreams.target_name(source) is not None:
             return _load(source, value_format=value_format)
         return _load(source)
+
+    def _capability(self, value_format: str, word_bits: int) -> Capability:
+        """What the kernels are that would be taken."""
+        drivers = self._drivers(value_format, word_bits)
+        return on_a_free_one(drivers, lambda driver: driver.capability)
 
     # ---- data ---------------------------------------------------------------------------------
 
@@ -262,8 +273,7 @@ class Preparation(Parameters):
         if value_format == LEVELS:
             packed_as["level_tables"] = features if levels == "optimal" else 1
         word_bits, batch = fitting(features, batch=self._wanted_batch, **packed_as)
-        driver = self._driver(value_format, word_bits)
-        word_bits = driver.capability.word_bits
+        word_bits = self._capability(value_format, word_bits).word_bits
         word_bits, batch = fitting(
             features, word_bits=word_bits, batch=self._wanted_batch, **packed_as
         )
@@ -286,7 +296,7 @@ class Preparation(Parameters):
             self.device in ("host", "emulated") or bitstreams.target_name(self.device) is not None
         )
         if not named and bits != {32}:  # the kernel is what it is
-            kernel = self._driver(BITPLANES, WORD_BITS[0]).capability.value_format
+            kernel = self._capability(BITPLANES, WORD_BITS[0]).value_format
             return "optimal" if kernel == LEVELS else "uniform"
         direct = self.approximation == "direct" and self.sampling in ("auto", "double", "plain")
         few = samples * features <= OPTIMAL_VALUES and not grows
@@ -316,8 +326,8 @@ class Preparation(Parameters):
         if self.shuffle == "epochs" or not self.shuffle or data.draws.changes:
             return self.shuffle == "epochs"
         layout = data.packed.layout
-        driver = self._driver(layout.value_format, layout.word_bits)
-        whole = isinstance(driver, HostDriver) or data.packed.planes.nbytes <= SHUFFLED_BYTES
+        drivers = self._drivers(layout.value_format, layout.word_bits)
+        whole = isinstance(drivers[0], HostDriver) or data.packed.planes.nbytes <= SHUFFLED_BYTES
         return whole and layout.blocks >= SHUFFLED_BLOCKS
 
     def _prepare_packed(

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.accelerator.host import HostDriver
+from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.learn.objective import Course, Rows, Stopper
 from zipml_pynq.learn.problem import Draws
-from zipml_pynq.learn.sklearn import effective_n_jobs
 from zipml_pynq.training.defaults import cooling_of
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.result import TrainResult
@@ -28,9 +28,9 @@ Each = Callable[[Callable[[T], U], Sequence[T]], list[U]]
 
 
 @contextmanager
-def threads(n_jobs: int | None, most: int) -> Iterator[Each]:
-    """A way to do at most ``most`` things on ``n_jobs`` threads; what takes long has no GIL."""
-    jobs = min(effective_n_jobs(n_jobs), most)
+def threads(jobs: int, most: int) -> Iterator[Each]:
+    """A way to do at most ``most`` things on ``jobs`` threads; what takes long has no GIL."""
+    jobs = min(jobs, most)
     if jobs == 1:
         yield in_turn
         return
@@ -86,16 +86,24 @@ class Trainee:
         self.before = len(self.course)
 
     def train(
-        self, driver: Any, draws: Draws, bits: int, first: int, stop: int, progress: Any
+        self,
+        drivers: Sequence[Any],
+        draws: Draws,
+        bits: int,
+        first: int,
+        stop: int,
+        progress: Any,
     ) -> None:
-        """Go on with the epochs ``first`` to ``stop - 1``, whose draws are made."""
+        """Go on with the epochs ``first`` to ``stop - 1``, whose draws are made, on a free one of
+        the drivers."""
         stop = min(stop, self.end or stop)
         plan = self.plans[bits].part(first, stop)
-        if isinstance(driver, HostDriver) and draws.changes and progress is None:
-            made = [draws.made(epoch) for epoch in range(first, stop)]
-            result = driver.train_drawn(self.packed, plan, made, self.model)
-        else:
-            result = driver.train(
+
+        def on(driver: Any) -> TrainResult:
+            if isinstance(driver, HostDriver) and draws.changes and progress is None:
+                made = [draws.made(epoch) for epoch in range(first, stop)]
+                return driver.train_drawn(self.packed, plan, made, self.model)
+            return driver.train(
                 draws.of(self.packed, first),
                 plan,
                 model=self.model,
@@ -103,6 +111,8 @@ class Trainee:
                 redraw=(lambda e: draws.of(self.packed, first + e)) if draws.changes else None,
                 judge=False,
             )
+
+        result = on_a_free_one(drivers, on)
         self.results.append(result)
         self.model = result.model_fixed
         self.course.add(result.history_fixed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.layout import DEFAULT_BATCH, FLOAT32
 from zipml_pynq.data.normalization import Normalization
@@ -60,7 +62,7 @@ class StreamingEstimator(ZipMLEstimator):
         draws = Draws(packed, X, changes=passes > 1)
         draws.make(0, passes, in_turn)
         layout = packed.layout
-        driver = self._driver(layout.value_format, layout.word_bits)
+        drivers = self._drivers(layout.value_format, layout.word_bits)
         # the mean of all models counts the later ones more, each by the rows of its call
         share = min(1.0, 2 * X.shape[0] / stream.rows) if self.average else 1.0
         rows = Rows.of_values(X, np.arange(X.shape[0]), normalization)
@@ -69,13 +71,12 @@ class StreamingEstimator(ZipMLEstimator):
         for number, problem in enumerate(problems):
             own = packed.relabel(_labels(problem), problem.weights, normalization)
             plan = self._stream_plan(own, stream, rows, seed, calls, passes, alpha)
-            result = driver.train(
-                own,
-                plan,
-                model=None if last is None else last[number],
-                redraw=partial(draws.of, own) if passes > 1 else None,
-                judge=False,
-            )
+            options = {
+                "model": None if last is None else last[number],
+                "redraw": partial(draws.of, own) if passes > 1 else None,
+                "judge": False,
+            }
+            result = on_a_free_one(drivers, methodcaller("train", own, plan, **options))
             ends.append(result.model)
             model = result.model if means is None else means[number]
             model = model + share * (result.model - model)

@@ -157,7 +157,7 @@ def test_a_client_that_is_killed(tmp_path, processes, serve):
     board = only_board(server)
     until(lambda: board.device.registers.value("samples") and board.device.registers._running)
     assert board.buffers
-    worker = board.device._worker
+    worker = board.device._workers[0]
     client.kill()
     until(lambda: not server.boards)
     # the run has ended with its client, and the next one has its place

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pynq.remote.gpio_pb2", reason="pynq 3.1 has a part of PYNQ.remote only")
@@ -15,7 +16,9 @@ from tests.cases import CASES, check_same, check_side_by_side, memory_for, rando
 from tests.devices.served.clients import only_board, overlay_path
 from zipml_pynq.accelerator import interface
 from zipml_pynq.accelerator.driver import SgdDriver
+from zipml_pynq.data.datasets import synthetic_regression
 from zipml_pynq.devices.overlay import load_overlay
+from zipml_pynq.learn.classifier import ZipMLClassifier
 
 # pynq's own, on pydantic 2
 pytestmark = pytest.mark.filterwarnings("ignore:The `:DeprecationWarning:pynq")
@@ -80,3 +83,24 @@ def test_pynqs_own_selftest(serve, connect):
         module.run(context, results)
     context.dev.client.channel.close()
     assert (results.failed, results.passed) == (0, 10)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_ten_classes_on_four_kernels_over_the_wire(serve, connect):
+    """One connection, one overlay; the bits of one after the other in process."""
+    data = synthetic_regression(12, 600, 1)
+    labels = np.digitize(data.y_train, np.quantile(data.y_train, np.arange(1, 10) / 10))
+    server = serve()
+    loaded = load_overlay("served", device=connect(server.port), kernels=4)
+    assert only_board(server).device.kernels == len(loaded.drivers) == 4
+    check_side_by_side(loaded.drivers, [random_case(60 + i) for i in range(4)])
+    options = {"random_state": 0, "levels": "uniform", "max_iter": 4, "tol": None}
+    fits = [
+        ZipMLClassifier(device=device, **options).fit(data.X_train, labels)
+        for device in ("host", loaded)
+    ]
+    assert np.array_equal(fits[0].model_, fits[1].model_)
+    assert np.array_equal(fits[0].loss_curve_, fits[1].loss_curve_)
+    # each kernel's registers have been those of some model
+    for registers in only_board(server).device.register_files:
+        assert registers.value("samples") == len(labels)

@@ -78,7 +78,8 @@ class Board:
 
     def _in_logic(self, address: int) -> bool:
         """Whether an address is one of the programmable logic, which must be there then."""
-        if not 0 <= address - design.BASE_ADDRESS < 2 * design.ADDRESS_RANGE:
+        # the kernels, and the interrupt controller behind them
+        if not design.address(0) <= address < design.address(design.MOST_KERNELS + 1):
             return False
         if not self._loaded:
             raise DeviceError(
@@ -215,9 +216,9 @@ class Board:
 
     def configure(self, data: bytes | bytearray) -> None:
         """Configure the programmable logic with a bitstream."""
-        word_bits, value_format = read_configuration(bytes(data))
+        found = read_configuration(bytes(data))
         with self.lock:
-            self.device.configure(word_bits, value_format)
+            self.device.configure(*found)
             self._loaded = True
             self.files["/sys/class/fpga_manager/fpga0/state"] = b"operating\n"
 
