@@ -75,6 +75,37 @@ ZIPML_BODY void PickHalves(const PlaneRows &planes, uint32_t word, const uint8_t
   }
 }
 
+/// The same for any number of base planes that is not 0: more than a few bits are rare, and code
+/// of their own for each takes long to compile.
+template <bool kLast>
+ZIPML_BODY void PickManyHalves(const PlaneRows &planes, uint32_t word, const uint8_t *tables,
+                               uint8_t *low, uint8_t *high) {
+  const size_t size = static_cast<size_t>(planes.words) * kGroup;
+  const size_t place = static_cast<size_t>(word) * kGroup + (kLast ? sizeof(Half) : 0);
+  for (uint32_t s = 0; s < planes.samples; ++s) {
+    const size_t at = s * planes.row + word, first = s * size + place;
+    for (int byte = 0; byte < 2; ++byte) {
+      const uint8_t *table = tables + (byte == 0 ? 0 : size) + place;
+      uint8_t *rows = byte == 0 ? low : high;
+      Half left[(1 << 7) + 1];
+      int half = 1 << planes.base_planes;
+      for (int l = 0; l <= half; ++l) {
+        left[l] = *reinterpret_cast<const Half *>(table + 2 * size * static_cast<size_t>(l));
+      }
+      for (uint32_t p = 0; p < planes.base_planes; ++p) {
+        const Signs signs = SignsOf<kLast>(planes.base[p * planes.plane + at]);
+        half /= 2;
+        for (int l = 0; l <= half; ++l) left[l] = Pick(signs, left[l], left[l + half]);
+      }
+      const Signs one = SignsOf<kLast>(planes.first_dither[at]);
+      *reinterpret_cast<Half *>(rows + first) = Pick(one, left[0], left[1]);
+      if (planes.second_dither == nullptr) continue;
+      const Signs two = SignsOf<kLast>(planes.second_dither[at]);
+      *reinterpret_cast<Half *>(rows + first + planes.samples * size) = Pick(two, left[0], left[1]);
+    }
+  }
+}
+
 template <int kBasePlanes, bool kDouble>
 ZIPML_BODY void PickLevelsBody(const PlaneRows &all, const uint8_t *tables, uint8_t *low,
                                uint8_t *high) {
@@ -84,18 +115,26 @@ ZIPML_BODY void PickLevelsBody(const PlaneRows &all, const uint8_t *tables, uint
     PickHalves<kBasePlanes, kDouble, true>(planes, w, tables, low, high);
   }
 }
+ZIPML_BODY void PickManyLevelsBody(const PlaneRows &all, const uint8_t *tables, uint8_t *low,
+                                   uint8_t *high) {
+  const PlaneRows planes = all;
+  for (uint32_t w = 0; w < planes.words; ++w) {
+    PickManyHalves<false>(planes, w, tables, low, high);
+    PickManyHalves<true>(planes, w, tables, low, high);
+  }
+}
+ZIPML_CLONES(PickManyLevels)
 
 /// As `pick` of LevelLoops, in the order of Position.
 inline void PickLevels(const PlaneRows &planes, const uint8_t *tables, uint8_t *low,
                        uint8_t *high) {
   typedef void loop_t(const PlaneRows &, const uint8_t *, uint8_t *, uint8_t *);
 #define ZIPML_PICK(PLANES, DOUBLE) &Clones<loop_t, &PickLevelsBody<PLANES, DOUBLE>>::Call
-  static loop_t *const kLoops[][8] = {
-      {ZIPML_PICK(0, false), ZIPML_PICK(1, false), ZIPML_PICK(2, false), ZIPML_PICK(3, false),
-       ZIPML_PICK(4, false), ZIPML_PICK(5, false), ZIPML_PICK(6, false), ZIPML_PICK(7, false)},
-      {ZIPML_PICK(0, true), ZIPML_PICK(1, true), ZIPML_PICK(2, true), ZIPML_PICK(3, true),
-       ZIPML_PICK(4, true), ZIPML_PICK(5, true), ZIPML_PICK(6, true), ZIPML_PICK(7, true)}};
+  static loop_t *const kLoops[][4] = {
+      {ZIPML_PICK(0, false), ZIPML_PICK(1, false), ZIPML_PICK(2, false), ZIPML_PICK(3, false)},
+      {ZIPML_PICK(0, true), ZIPML_PICK(1, true), ZIPML_PICK(2, true), ZIPML_PICK(3, true)}};
 #undef ZIPML_PICK
+  if (planes.base_planes >= 4) return PickManyLevels(planes, tables, low, high);
   kLoops[planes.second_dither != nullptr][planes.base_planes](planes, tables, low, high);
 }
 
