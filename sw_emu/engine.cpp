@@ -69,6 +69,9 @@ class Trainer {
         steps_(has_steps_ ? values_.size() : 0),
         dots_(share.slots(),
               std::vector<int64_t>(static_cast<size_t>(DotsOf(s)) * values_.tile())) {
+    for (uint32_t j = share.features() / kGroup * kGroup; j < share.features(); ++j) {
+      rest_.push_back(values_.PositionOf(j));
+    }
     for (uint32_t i = 0; i <= a.delay; ++i) ring_.emplace_back(values_.size(), a.batch);
   }
 
@@ -233,16 +236,12 @@ class Trainer {
   /// A tile's coefficients from its dot products; `sample` is its first one.
   void SetCoefficients(size_t sample, uint32_t count, const int64_t *dots, int32_t *one,
                        int32_t *two) {
-    if (a_.loss == kLeastSquares && (a_.flags & kFlagWeights) == 0) {
-      const int32_t *labels = a_.labels + sample;
-      if (a_.sampling == kDoubleSymmetric) {
-        scalars_.saturations +=
-            ScalarStage(s_.format, dots, labels, row_[kStep], row_[kStepNegative], count, one);
-        scalars_.saturations += ScalarStage(s_.format, dots + count, labels, row_[kStep],
-                                            row_[kStepNegative], count, two);
+    if (scalars_.Separate()) {
+      const bool symmetric = a_.sampling == kDoubleSymmetric;
+      scalars_.Each(sample, count, a_.sampling == kDoublePlain ? dots + count : dots, one);
+      if (symmetric) {
+        scalars_.Each(sample, count, dots + count, two);
       } else {
-        scalars_.saturations += ScalarStage(s_.format, a_.sampling == kSingle ? dots : dots + count,
-                                            labels, row_[kStep], row_[kStepNegative], count, one);
         std::copy(one, one + count, two);
       }
       return;
@@ -331,18 +330,31 @@ class Trainer {
     const int32_t *corrections = has_steps_ ? steps_.corrections.data() : nullptr;
     saturations_ += UpdateModel(s_.format, batch.sums.data(), scale, offset, decay, shifts,
                                 corrections, whole, model_.data());
-    for (uint32_t j = whole; j < share_.features(); ++j) {
-      const uint32_t at = values_.PositionOf(j);
-      saturations_ += UpdateModel(s_.format, batch.sums.data() + at, scale, offset, decay,
-                                  has_steps_ ? shifts + at : nullptr,
-                                  has_steps_ ? corrections + at : nullptr, 1, model_.data() + at);
-    }
+    UpdateRest(batch.sums.data(), scale, offset, decay);
     if (threshold != 0) {
       ShrinkModel(threshold, shifts, static_cast<uint32_t>(values_.size()), model_.data());
     }
     largest_ = LargestMagnitude(model_.data(), values_.size());
     if (!frozen_) See(update_);
     ++update_;
+  }
+
+  /// Updates the features of a last group that is not whole: brought together, for one call.
+  void UpdateRest(const int64_t *sums, int scale, int64_t offset, uint32_t decay) {
+    const uint32_t size = static_cast<uint32_t>(rest_.size());
+    if (size == 0) return;
+    int64_t of[kGroup];
+    int32_t entries[kGroup], shifts[kGroup], corrections[kGroup];
+    for (uint32_t i = 0; i < size; ++i) {
+      of[i] = sums[rest_[i]];
+      entries[i] = model_.data()[rest_[i]];
+      if (!has_steps_) continue;
+      shifts[i] = steps_.shifts.data()[rest_[i]];
+      corrections[i] = steps_.corrections.data()[rest_[i]];
+    }
+    saturations_ += UpdateModel(s_.format, of, scale, offset, decay, has_steps_ ? shifts : nullptr,
+                                has_steps_ ? corrections : nullptr, size, entries);
+    for (uint32_t i = 0; i < size; ++i) model_.data()[rest_[i]] = entries[i];
   }
 
   void Store(int32_t *row) const {
@@ -381,6 +393,7 @@ class Trainer {
   const bool has_steps_;           // or corrections of the features, or a decay in 32 bits
   const bool frozen_;              // dot products read the start model throughout
   FeatureSteps steps_;
+  std::vector<uint32_t> rest_;  // positions of a last group that is not whole
   std::vector<Batch> ring_;
   std::vector<std::vector<int64_t>> dots_;  // of each slot: all Q1, then all Q2, and so on
   Tile waiting_ = {};

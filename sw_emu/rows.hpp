@@ -167,6 +167,18 @@ struct PlaneLoops {
                          int32_t *gradient);
 };
 
+/// Loops on levels: each level plus one is a low and a high byte, in rows apart.
+struct LevelLoops {
+  /// The bytes of the levels of all first samples, then of all second ones, from planes.
+  /// \param tables  for each level a row of low bytes, then a row of high ones
+  void (*pick)(const PlaneRows &planes, const uint8_t *tables, uint8_t *low, uint8_t *high);
+  /// As those of RowLoops, a high byte 256 times.
+  void (*dots)(const uint8_t *low, const uint8_t *high, uint32_t count, uint32_t size,
+               const DigitModel &model, int64_t *sums);
+  void (*gradient)(const uint8_t *low, const uint8_t *high, uint32_t count, uint32_t size,
+                   const int32_t *coefficients, int64_t *gradient);
+};
+
 /// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
 struct RowLoops {
   const char *name;
@@ -205,6 +217,7 @@ struct RowLoops {
   /// Where sums are known to fit.
   GradientLoops<int32_t> short_gradient;
   const PlaneLoops *on_planes;  // or null
+  const LevelLoops *on_levels;  // or null: those of rows, and codes in the order of portable ones
 };
 
 namespace portable {
@@ -449,6 +462,7 @@ static const RowLoops kLoops = {"portable",
                                 LoadPairs,
                                 {Gradient, PairGradient<int64_t>},
                                 {Gradient, PairGradient<int32_t>},
+                                nullptr,
                                 nullptr};
 
 }  // namespace portable

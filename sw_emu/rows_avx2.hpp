@@ -272,7 +272,8 @@ static const RowLoops kLoops = {"avx2",
                                 LoadPairs,
                                 {Gradient<int64_t>, RowPairGradient<int64_t>},
                                 {Gradient<int32_t>, RowPairGradient<int32_t>},
-                                &kPlaneLoops};
+                                &kPlaneLoops,
+                                nullptr};
 
 }  // namespace avx2
 }  // namespace zipml

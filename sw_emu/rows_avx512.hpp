@@ -2,7 +2,8 @@
 // later. VPDPBUSD multiplies 64 unsigned codes with 64 signed digits and adds them up by fours.
 #pragma once
 
-#include "avx512_codes.hpp"
+#include "avx512_levels.hpp"
+#include "avx512_sums.hpp"
 
 #ifdef ZIPML_HAS_AVX512
 #if !defined(__clang__)  // as in avx512_codes.hpp
@@ -15,17 +16,6 @@ namespace zipml {
 namespace avx512 {
 
 // ---- Dot products ----------------------------------------------------------------------------
-
-/// The sums of four vectors' lanes.
-ZIPML_AVX512_INLINE __m128i Sums(__m512i a, __m512i b, __m512i c, __m512i d) {
-  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-  const __m512i all =
-      _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-  const __m256i half =
-      _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-  return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-}
 
 /// A vector that stays in its register: GCC would load it again for every use.
 ZIPML_AVX512_INLINE __m512i LoadOnce(const int8_t *from) {
@@ -348,126 +338,6 @@ inline void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
 
 // ---- Gradient --------------------------------------------------------------------------------
 
-/// Coefficients by fours, as VPDPBUSD multiplies with them.
-struct CoefficientDigits {
-  alignas(64) uint32_t words[kMaxRows];  // digit d of four of them in word d of four
-  uint32_t carries[kMaxRows / 4];        // the fifth digits
-  int count;                             // digits that count
-
-  ZIPML_AVX512 CoefficientDigits(const int32_t *coefficients, uint32_t rows) {
-    // four coefficients are a 4 x 4 matrix of bytes; transposed, it is their digits by fours
-    const __m512i transpose =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    const __m512i balance = _mm512_set1_epi32(static_cast<int>(kBalance));
-    __m512i smallest = _mm512_setzero_si512(), largest = smallest;
-    for (uint32_t r = 0; r < rows; r += 16) {
-      const uint32_t left = std::min(16u, rows - r);
-      const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
-      const __m512i c = _mm512_maskz_loadu_epi32(mask, coefficients + r);
-      smallest = _mm512_min_epi32(smallest, c);
-      largest = _mm512_max_epi32(largest, c);
-      const __m512i digits = _mm512_xor_si512(_mm512_add_epi32(c, balance), balance);
-      _mm512_store_si512(words + r, _mm512_shuffle_epi8(digits, transpose));
-    }
-    count = DigitsFor(_mm512_reduce_min_epi32(smallest), _mm512_reduce_max_epi32(largest));
-    for (uint32_t q = 0; count == kMaxDigits && 4 * q < rows; ++q) {
-      carries[q] = 0;
-      for (uint32_t i = 0; i < 4 && 4 * q + i < rows; ++i) {
-        if (coefficients[4 * q + i] > 0x7f7f7f7f) carries[q] |= 1u << (8 * i);
-      }
-    }
-  }
-
-  /// Digit `d` of the coefficients of rows 4 q to 4 q + 3. The fifth is needed only where one of
-  /// all coefficients has it.
-  ZIPML_AVX512_INLINE __m512i Four(uint32_t q, int d) const {
-    return _mm512_set1_epi32(static_cast<int>(d < 4 ? words[4 * q + static_cast<uint32_t>(d)]
-                                              : count < kMaxDigits ? 0
-                                                                   : carries[q]));
-  }
-};
-
-/// Sums of 16 features each, in the order of Position.
-struct GroupSums {
-  __m512i v0, v1, v2, v3;
-  ZIPML_AVX512_INLINE void AddCodes(const FourPlanes &codes, __m512i coefficients) {
-    AddProducts(codes.a, coefficients, v0);
-    AddProducts(codes.b, coefficients, v1);
-    AddProducts(codes.c, coefficients, v2);
-    AddProducts(codes.d, coefficients, v3);
-  }
-};
-
-/// The same for each digit of the coefficients.
-template <int kDigits>
-struct GradientSums {
-  GroupSums d0, d1, d2, d3, d4;
-
-  static ZIPML_AVX512_INLINE GradientSums Zero() {
-    const __m512i zero = _mm512_setzero_si512();
-    const GroupSums none = {zero, zero, zero, zero};
-    return {none, none, none, none, none};
-  }
-  /// \param codes  of four rows, side by side
-  ZIPML_AVX512_INLINE void AddCodes(const FourPlanes &codes, const CoefficientDigits &c,
-                                    uint32_t q) {
-    d0.AddCodes(codes, c.Four(q, 0));
-    if (kDigits > 1) d1.AddCodes(codes, c.Four(q, 1));
-    if (kDigits > 2) d2.AddCodes(codes, c.Four(q, 2));
-    if (kDigits > 3) d3.AddCodes(codes, c.Four(q, 3));
-    if (kDigits > 4) d4.AddCodes(codes, c.Four(q, 4));
-  }
-  /// A lane adds up 2^8 products of 2^8 * 2^7 for each digit: 2^23, so two digits fit 32 bits.
-  /// \tparam kScale  log2 of what codes were multiplied with
-  template <int kScale, class TSum>
-  ZIPML_AVX512_INLINE void AddTo(TSum *gradient) const {
-    AddTo<kScale>(d0.v0, d1.v0, d2.v0, d3.v0, d4.v0, gradient);
-    AddTo<kScale>(d0.v1, d1.v1, d2.v1, d3.v1, d4.v1, gradient + 16);
-    AddTo<kScale>(d0.v2, d1.v2, d2.v2, d3.v2, d4.v2, gradient + 32);
-    AddTo<kScale>(d0.v3, d1.v3, d2.v3, d3.v3, d4.v3, gradient + 48);
-  }
-  /// Modulo 2^32, to which the fifth digit adds nothing.
-  template <int kScale>
-  static ZIPML_AVX512_INLINE void AddTo(__m512i x0, __m512i x1, __m512i x2, __m512i x3, __m512i,
-                                        int32_t *to) {
-    const __m512i pair = kDigits > 1 ? _mm512_add_epi32(x0, _mm512_slli_epi32(x1, 8)) : x0;
-    __m512i sum = _mm512_add_epi32(_mm512_load_si512(to), _mm512_srai_epi32(pair, kScale));
-    if (kDigits > 2) {
-      const __m512i next = kDigits > 3 ? _mm512_add_epi32(x2, _mm512_slli_epi32(x3, 8)) : x2;
-      sum = _mm512_add_epi32(sum, _mm512_slli_epi32(_mm512_srai_epi32(next, kScale), 16));
-    }
-    _mm512_store_si512(to, sum);
-  }
-  template <int kScale>
-  static ZIPML_AVX512_INLINE void AddTo(__m512i x0, __m512i x1, __m512i x2, __m512i x3, __m512i x4,
-                                        int64_t *to) {
-    __m512i *out = reinterpret_cast<__m512i *>(to);
-    __m512i low = _mm512_load_si512(out), high = _mm512_load_si512(out + 1);
-    const __m512i pair = kDigits > 1 ? _mm512_add_epi32(x0, _mm512_slli_epi32(x1, 8)) : x0;
-    AddWide<0>(_mm512_srai_epi32(pair, kScale), low, high);
-    if (kDigits > 2) {
-      const __m512i next = kDigits > 3 ? _mm512_add_epi32(x2, _mm512_slli_epi32(x3, 8)) : x2;
-      AddWide<16>(_mm512_srai_epi32(next, kScale), low, high);
-    }
-    if (kDigits > 4) AddWide<32>(_mm512_srai_epi32(x4, kScale), low, high);
-    _mm512_store_si512(out, low);
-    _mm512_store_si512(out + 1, high);
-  }
-  template <int kShift>
-  static ZIPML_AVX512_INLINE void AddWide(__m512i x, __m512i &low, __m512i &high) {
-    const __m512i a = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(x));
-    const __m512i b = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(x, 1));
-    low = _mm512_add_epi64(low, _mm512_slli_epi64(a, kShift));
-    high = _mm512_add_epi64(high, _mm512_slli_epi64(b, kShift));
-  }
-};
-
-/// 64 bytes of each of four rows, the bytes of a feature side by side.
-ZIPML_AVX512_INLINE FourPlanes FourRows(const uint8_t *row, size_t size) {
-  return Interleave(_mm512_load_si512(row), _mm512_load_si512(row + size),
-                    _mm512_load_si512(row + 2 * size), _mm512_load_si512(row + 3 * size));
-}
-
 template <int kDigits, class TSum>
 ZIPML_AVX512 void GradientDigits(const uint8_t *rows, uint32_t count, uint32_t size,
                                  const CoefficientDigits &coefficients, TSum *gradient) {
@@ -588,7 +458,8 @@ static const RowLoops kLoops = {"avx512",
                                 LoadPairs,
                                 {Gradient<int64_t>, PairGradient<int64_t>},
                                 {Gradient<int32_t>, PairGradient<int32_t>},
-                                nullptr};
+                                nullptr,
+                                &kLevelLoops};
 
 }  // namespace avx512
 }  // namespace zipml

@@ -109,7 +109,8 @@ static const RowLoops kLoops = {"avx512bw",
                                 portable::LoadPairs,
                                 {portable::Gradient, portable::PairGradient<int64_t>},
                                 {portable::Gradient, portable::PairGradient<int32_t>},
-                                &kPlaneLoops};
+                                &kPlaneLoops,
+                                nullptr};
 
 }  // namespace avx512bw
 }  // namespace zipml

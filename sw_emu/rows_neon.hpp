@@ -88,7 +88,8 @@ static const RowLoops kLoops = {"neon",
                                 portable::LoadPairs,
                                 {portable::Gradient, portable::PairGradient<int64_t>},
                                 {portable::Gradient, portable::PairGradient<int32_t>},
-                                &kPlaneLoops};
+                                &kPlaneLoops,
+                                nullptr};
 
 }  // namespace neon
 }  // namespace zipml

@@ -21,7 +21,7 @@ namespace zipml {
 namespace {
 
 // Two stages of a step as loops without branches, for compilers to vectorize. They are
-// SampleCoefficients, of least squares, and UpdateEntry for many; tests hold them against the
+// SampleCoefficients, without weights, and UpdateEntry for many; tests hold them against the
 // kernel.
 
 /// Saturate, with a counter as wide as the values.
@@ -32,21 +32,63 @@ inline int64_t Clamp(int64_t value, int64_t &saturations) {
   return clamped;
 }
 
-/// The scalar stage of least squares without weights: coefficients of samples from one of their dot
-/// products each.
-ZIPML_BODY uint32_t ScalarStageBody(ValueFormat format, const int64_t *dots, const int32_t *labels,
-                                    uint32_t step, uint32_t step_negative, uint32_t count,
-                                    int32_t *coefficients) {
-  const int value_shift = ValueFractionBits(format);
-  const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
-  int64_t saturations = 0;
+/// What a stage counted: values that saturated, and margins outside of a table.
+struct StageCounts {
+  uint32_t saturations, outside;
+};
+
+/// Derivatives of a tabulated loss in place of margins.
+ZIPML_BODY void LookUpDerivatives(uint32_t range_log2, const int32_t *table, uint32_t count,
+                                  int32_t *values, int64_t &outside) {
+  const int shift = kModelFractionBits + static_cast<int>(range_log2) + 1 - kDerivativeTableLog2;
+  const int64_t range = int64_t{1} << (kModelFractionBits + range_log2);
+  const int64_t last = (1 << kDerivativeTableLog2) - 1;
   for (uint32_t s = 0; s < count; ++s) {
-    const int64_t exact = dots[s] - static_cast<int64_t>(labels[s]) * (1 << value_shift);
-    const int64_t residual = Clamp(RoundShift(exact, value_shift), saturations);
-    const int64_t product = residual * static_cast<int64_t>(labels[s] < 0 ? step_negative : step);
+    const int64_t margin = values[s], inside = std::min(std::max(margin, -range), range);
+    outside += margin != inside;
+    const int64_t index = std::min((inside + range) >> shift, last);
+    const int64_t fraction = inside + range - (index << shift);
+    const int64_t left = table[index], right = table[index + 1];
+    values[s] = static_cast<int32_t>(left + RoundShift((right - left) * fraction, shift));
+  }
+}
+
+/// The scalar stage without weights, of every loss but the polynomial: coefficients of samples from
+/// one of their dot products each. One thing after the other for all samples, for GCC vectorizes
+/// that, and not all of it in one loop.
+ZIPML_BODY StageCounts ScalarStageBody(ValueFormat format, const LossRegisters &r,
+                                       const int64_t *dots, const int32_t *labels,
+                                       const int32_t *table, uint32_t count,
+                                       int32_t *coefficients) {
+  const int value_shift = ValueFractionBits(format);
+  const int64_t step = r.step, step_negative = r.step_negative;
+  const int32_t one = 1 << kModelFractionBits;
+  const bool least_squares = r.loss == kLeastSquares;
+  int64_t saturations = 0, outside = 0;
+  for (uint32_t s = 0; s < count; ++s) {
+    const int64_t target = least_squares ? static_cast<int64_t>(labels[s]) * (1 << value_shift) : 0;
+    const int64_t z = Clamp(RoundShift(dots[s] - target, value_shift), saturations);
+    // a residual, or a margin
+    coefficients[s] = static_cast<int32_t>(labels[s] < 0 && !least_squares ? -z : z);
+  }
+  if (r.loss == kHinge) {
+    for (uint32_t s = 0; s < count; ++s) coefficients[s] = coefficients[s] < one ? one : 0;
+  } else if (r.loss == kSquaredHinge) {
+    for (uint32_t s = 0; s < count; ++s) {
+      const int64_t below = int64_t{one} - std::min(coefficients[s], one);
+      coefficients[s] = static_cast<int32_t>(Clamp(below, saturations));
+    }
+  } else if (!least_squares) {
+    LookUpDerivatives(r.range_log2, table, count, coefficients, outside);
+  }
+  const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
+  for (uint32_t s = 0; s < count; ++s) {
+    const bool turns = labels[s] >= 0 && !least_squares;
+    const int64_t derivative = turns ? -int64_t{coefficients[s]} : int64_t{coefficients[s]};
+    const int64_t product = derivative * (labels[s] < 0 ? step_negative : step);
     coefficients[s] = static_cast<int32_t>(Clamp(RoundShift(product, shift), saturations));
   }
-  return static_cast<uint32_t>(saturations);
+  return {static_cast<uint32_t>(saturations), static_cast<uint32_t>(outside)};
 }
 ZIPML_CLONES(ScalarStage)
 
@@ -184,6 +226,19 @@ class Scalars {
     model_ = model.data();
     norm_ = 0;
     for (uint32_t j = 0; j < a_.features; ++j) norm_ += Magnitude(model[j]);
+  }
+
+  /// Whether the samples' coefficients come from one dot product each, by `Each`.
+  bool Separate() const {
+    return a_.loss != kPolynomial && s_.format != kRefetch && (a_.flags & kFlagWeights) == 0;
+  }
+
+  /// Coefficients of so many samples from `sample` on.
+  void Each(size_t sample, uint32_t count, const int64_t *dots, int32_t *coefficients) {
+    const StageCounts counts = ScalarStage(s_.format, losses_, dots, a_.labels + sample,
+                                           a_.derivative, count, coefficients);
+    saturations += counts.saturations;
+    outside += counts.outside;
   }
 
   /// \param dot  of an independent sample by its number

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "clones.h"
+#include "level_rows.hpp"
 #include "rows.hpp"
 #include "rows_avx2.hpp"
 #include "rows_avx512.hpp"
@@ -313,46 +314,8 @@ ZIPML_BODY void AddShiftedBody(const int64_t *high, uint32_t size, int64_t *sums
 }
 ZIPML_CLONES(AddShifted)
 
-/// A group of bytes as a vector of the compiler's.
-typedef uint8_t Bytes __attribute__((vector_size(kGroup), may_alias));
-
-/// The low and high bytes of the levels of `rows` rows of codes. tables: for each level a row of
-/// low bytes, then a row of high bytes, one for each position. All codes of a group are compared
-/// with one level after the other, which is faster than looking up one code after the other.
-ZIPML_BODY void LookUpBody(const uint8_t *codes, const uint8_t *tables, uint32_t levels,
-                           uint32_t size, uint32_t rows, uint8_t *low, uint8_t *high) {
-  constexpr uint32_t kRows = 4;  // that share their loads of tables
-  for (uint32_t r = 0; r < rows; r += kRows) {
-    for (uint32_t j = 0; j < size; j += kGroup) {
-      Bytes code[kRows], one[kRows], two[kRows];
-      size_t at[kRows];
-      for (uint32_t i = 0; i < kRows; ++i) {
-        // behind the last row, the last one again
-        at[i] = static_cast<size_t>(std::min(r + i, rows - 1)) * size + j;
-        code[i] = *reinterpret_cast<const Bytes *>(codes + at[i]);
-        one[i] = two[i] = Bytes{0};
-      }
-      const uint8_t *table = tables + j;
-      for (uint32_t l = 0; l < levels; ++l, table += 2 * static_cast<size_t>(size)) {
-        const Bytes first = *reinterpret_cast<const Bytes *>(table);
-        const Bytes second = *reinterpret_cast<const Bytes *>(table + size);
-        for (uint32_t i = 0; i < kRows; ++i) {
-          const Bytes here = reinterpret_cast<Bytes>(code[i] == static_cast<uint8_t>(l));
-          one[i] |= here & first;
-          two[i] |= here & second;
-        }
-      }
-      for (uint32_t i = 0; i < kRows; ++i) {
-        *reinterpret_cast<Bytes *>(low + at[i]) = one[i];
-        *reinterpret_cast<Bytes *>(high + at[i]) = two[i];
-      }
-    }
-  }
-}
-ZIPML_CLONES(LookUp)
-
-/// Format "levels". A level plus one is 0 .. 2^15, two bytes: a row of codes becomes one of low
-/// bytes and one of high bytes, and both go through the loops of the uniform grid.
+/// Format "levels". A level plus one is two bytes: a row becomes one of low bytes and one of high
+/// bytes, and both go through the loops of the uniform grid, or through loops of their own.
 class LevelValues : public WideSums {
  public:
   LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
@@ -361,12 +324,11 @@ class LevelValues : public WideSums {
         features_(share.features()),
         tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
                           a.batch)),
-        code_rows_(static_cast<size_t>(codes_.samplings() * tile_) * size()),
+        loops_(codes_.loops().on_levels),
         digits_(size(), false),
         sums_(4 * tile_),
         coefficients_(2 * tile_),
         high_sums_(size()),
-        levels_(s.levels),
         tables_(2 * static_cast<size_t>(s.levels) * size()) {
     for (uint32_t i = 0; i < share.slots(); ++i) {
       rows_.emplace_back(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size());
@@ -395,16 +357,18 @@ class LevelValues : public WideSums {
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
-    codes_.loops().decode(codes_.Rows(block, sample, count, 0, codes_.samplings() == 2),
-                          code_rows_.data(),
-                          code_rows_.data() + static_cast<size_t>(count) * size());
     const uint32_t rows = codes_.samplings() * count;
+    const PlaneRows planes = codes_.Rows(block, sample, count, 0, codes_.samplings() == 2);
     uint8_t *low = rows_[slot].data(), *high = low + static_cast<size_t>(rows) * size();
-    LookUp(code_rows_.data(), tables_.data(), levels_, size(), rows, low, high);
-    codes_.loops().dots(low, 2 * rows, size(), digits_, sums_.data());
-    const int64_t offset = digits_.sum * (1 << kLevelFractionBits);
-    for (uint32_t r = 0; r < rows; ++r) dots[r] = sums_[r] + sums_[rows + r] * 256;
-    ScaleDots(rows, digits_.shift, offset, dots);
+    const auto pick = loops_ != nullptr ? loops_->pick : portable::PickLevels;
+    pick(planes, tables_.data(), low, high);
+    if (loops_ != nullptr) {
+      loops_->dots(low, high, rows, size(), digits_, dots);
+    } else {
+      codes_.loops().dots(low, 2 * rows, size(), digits_, sums_.data());
+      for (uint32_t r = 0; r < rows; ++r) dots[r] = sums_[r] + sums_[rows + r] * 256;
+    }
+    ScaleDots(rows, digits_.shift, digits_.sum * (1 << kLevelFractionBits), dots);
   }
 
   /// Rows of high bytes count 256 times; a call has its own sums for them.
@@ -416,6 +380,9 @@ class LevelValues : public WideSums {
     const uint32_t rows = a_.sampling == kDoubleSymmetric ? 2 * count : count;
     const uint8_t *low = rows_[slot].data();
     const uint8_t *high = low + static_cast<size_t>(codes_.samplings() * count) * size();
+    if (loops_ != nullptr) {
+      return loops_->gradient(low, high, rows, size(), coefficients_.data(), sums);
+    }
     const RowLoops &loops = codes_.loops();
     std::fill(high_sums_.data(), high_sums_.data() + size(), 0);
     loops.gradient.rows(low, rows, size(), coefficients_.data(), sums);
@@ -428,13 +395,12 @@ class LevelValues : public WideSums {
   const CodeRows codes_;
   const uint32_t features_;
   const uint32_t tile_;
-  Aligned<uint8_t> code_rows_;          // codes of a tile
+  const LevelLoops *const loops_;       // or null
   std::vector<Aligned<uint8_t>> rows_;  // of each slot: low bytes of their levels, then high bytes
   DigitModel digits_;
   std::vector<int64_t> sums_;
   std::vector<int32_t> coefficients_;
   Aligned<int64_t> high_sums_;  // over high bytes
-  const uint32_t levels_;
   Aligned<uint8_t> tables_;
 };
 

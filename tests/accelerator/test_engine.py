@@ -173,6 +173,55 @@ def test_engine_matches_reference_on_tables_of_levels(
         )
 
 
+@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_every_set_of_loops_on_tables_of_levels(
+    monkeypatch: pytest.MonkeyPatch, loops: str, bits: int
+) -> None:
+    """Models and coefficients of one byte to five, batches of whole fours of rows and others."""
+    force_loops(monkeypatch, loops)
+    for number, scale in enumerate((2.0**-20, 2.0**-12, 0.1, 127.0)):
+        for step in (2.0**-22, 2.0**-8, 1.0, 2.0**5):
+            case = random_case(
+                bits,
+                bits=bits,
+                sampling=("symmetric", "single")[number % 2],
+                features=(40, 530)[bits % 2],
+                samples=47,
+                batch=(13, 16)[number // 2],
+                step=step,
+                model_scale=scale,
+                word_bits=512,
+                value_format="levels",
+            )
+            check(case)
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "logistic"])
+def test_coefficients_of_margins_of_every_size(value_format: str, loss: str) -> None:
+    """Without weights, all samples of a tile at once; margins saturate and leave tables."""
+    saturations = 0
+    for number, scale in enumerate((0.1, 3.0, 100.0)):
+        case = random_case(
+            number,
+            sampling=("symmetric", "single", "plain")[number],
+            value_format=value_format,
+            features=130,
+            batch=9,
+            step=(0.01, 1.0, 30.0)[number],
+            model_scale=scale,
+            options={"loss": loss},
+        )
+        check(case)
+        registers = run_build(ENGINE, case.packed, case.plan, case.model).registers
+        expected = reference.train(case.packed, case.plan, case.model)
+        assert registers["outside"] == expected.outside
+        saturations += registers["saturations"]
+        assert (registers["outside"] > 0) == (loss == "logistic" and scale > 1)
+    assert saturations > 0
+
+
 def test_engine_is_exact_at_the_largest_sums_of_levels() -> None:
     # every level of every table +1, or -1: the dot products reach their bound, 2^60
     features = CONFIG.max_features
