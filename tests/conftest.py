@@ -15,9 +15,13 @@ with warnings.catch_warnings(), suppress(ModuleNotFoundError):
 
 from tests import ROOT
 
+collect_ignore_glob = []
+if find_spec("sklearn") is None:
+    # as on a board
+    collect_ignore_glob += ["devices/test_several_kernels.py"]
 if find_spec("pynq") is None:
     # without pynq: modules about devices are left out, and tests that turn out to need one skipped
-    collect_ignore_glob = [
+    collect_ignore_glob += [
         "devices/*",
         *(f"accelerator/test_{n}.py" for n in ("buffers", "loaded", "power")),
     ]

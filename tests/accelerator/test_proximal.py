@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import ElasticNet
 
 from tests.cases import random_case, run_build
 from zipml_pynq.accelerator.builds import load_build
@@ -43,6 +42,7 @@ def test_builds_shrink_entries_alike(build: str, value_format: str) -> None:
 
 def test_engine_ends_at_scikit_learns_elastic_net() -> None:
     """Drawn anew every epoch, at 8 bits: the entries that are 0 there are 0 here."""
+    ElasticNet = pytest.importorskip("sklearn.linear_model").ElasticNet
     rng = np.random.default_rng(0)
     V = rng.uniform(-1, 1, (4_000, 20))
     truth = np.where(np.arange(20) < 6, rng.normal(size=20), 0.0)
