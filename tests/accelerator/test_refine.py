@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -130,10 +131,8 @@ def test_a_round_solves_the_draws_problem():
     """What docs/refinement.md derives: a change is -H_q^-1 g, so errors go times 1 - H_q^-1 H."""
     X, _, packed = regression(2, features=4, batch=125)
     plan = make_plan(packed, epochs=1, step=0.1, feature_shifts="auto")
-    run = host(packed).train
-    rounds = RefinementRounds(
-        lambda *a: run(*a[:2], model=a[2], judge=False), packed, plan, Refine(epochs=60)
-    )
+    run = partial(host(packed).train, judge=False)
+    rounds = RefinementRounds(run, packed, plan, Refine(epochs=60))
     q1, q2 = (q / 128 for q in kernel_values(packed, 2, "symmetric", 0))
     drawn = (q1.T @ q2 + q2.T @ q1) / (2 * len(q1))
     values = packed.normalization.transform(X).astype(float)

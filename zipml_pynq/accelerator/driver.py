@@ -12,6 +12,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -586,11 +587,6 @@ class SgdDriver(pynq.DefaultIP):
             self.release(buffers)
             self._in_use = []
         if refine is not None and refine is not False:
-
-            def again(
-                packed: PackedDataset, plan: Plan, model: NDArray[np.int32] | None
-            ) -> TrainResult:
-                return self.train(packed, plan, model=model, timeout=timeout, judge=False)
-
+            again = partial(self.train, timeout=timeout, judge=False)
             result = refined(again, packed, plan, result, refine)
         return judged(result, packed, plan, start, allow_divergence) if judge else result

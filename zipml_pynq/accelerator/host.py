@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,13 +126,7 @@ class HostDriver:
                 break
         result = run.result(epoch)
         if refine is not None and refine is not False:
-
-            def again(
-                packed: PackedDataset, plan: Plan, model: NDArray[np.int32] | None
-            ) -> TrainResult:
-                return self.train(packed, plan, model=model, judge=False)
-
-            result = refined(again, packed, plan, result, refine)
+            result = refined(partial(self.train, judge=False), packed, plan, result, refine)
         return judged(result, packed, plan, start, allow_divergence) if judge else result
 
     def train_drawn(

@@ -38,8 +38,8 @@ EXPECTED = 1 / 8
 #: Times that a run is tried with smaller numbers.
 _TRIES = 4
 
-#: Runs a plan on a data set from a model.
-Run = Callable[[PackedDataset, Plan, NDArray[np.int32] | None], TrainResult]
+#: Runs a plan on a data set from a ``model``: a driver's ``train``.
+Run = Callable[..., TrainResult]
 
 
 def _fixed(model: FloatArray) -> NDArray[np.int32]:
@@ -72,7 +72,7 @@ class RefinementRounds:
         most = LARGEST_CORRECTION / one / (float(np.abs(gradient).max()) * plan.step[0])
         scale = min(SIZE / reach, most / 2)
         for _ in range(_TRIES):
-            result = self.run(self.packed, plan.corrected(gradient * scale), None)
+            result = self.run(self.packed, plan.corrected(gradient * scale))
             self.results.append(result)
             if result.saturations == 0:
                 break
@@ -127,7 +127,7 @@ class ByAccelerator:
     def _sums(self, packed: PackedDataset, model: NDArray[np.int32]) -> FloatArray:
         for _ in range(_TRIES):
             step = min(self.step, self.plan.batch)
-            result = self.run(packed, frozen_plan(packed, self.plan, self.bits, step), model)
+            result = self.run(packed, frozen_plan(packed, self.plan, self.bits, step), model=model)
             self.results.append(result)
             if result.saturations == 0:
                 break

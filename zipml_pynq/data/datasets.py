@@ -73,6 +73,19 @@ def _split(name: str, X: NDArray, y: NDArray, test_fraction: float, seed: int) -
     return _dataset(name, X[train], y[train], X[test], y[test])
 
 
+def generator_for(seed: int, **sizes: int) -> np.random.Generator:
+    """The generator of made-up data, once their sizes, each at least 1, and the seed are allowed.
+
+    Raises
+    ------
+    ArgumentError
+        One of them, by its name.
+    """
+    for name, size in sizes.items():
+        check_int(name, size, 1, 1 << 31)
+    return np.random.default_rng(check_int("seed", seed, 0, (1 << 64) - 1))
+
+
 def synthetic_regression(
     n_features: int = 100,
     n_train: int = 10_000,
@@ -105,12 +118,9 @@ def synthetic_regression(
     """
     if not 0 <= skew <= 4:
         raise ArgumentError(f"skew was {skew}; allowed is 0..4")
-    for name, size in (("n_features", n_features), ("n_train", n_train), ("n_test", n_test)):
-        check_int(name, size, 1, 1 << 31)
-    check_int("seed", seed, 0, (1 << 64) - 1)
+    rng = generator_for(seed, n_features=n_features, n_train=n_train, n_test=n_test)
     if not 0 < r2 <= 1:
         raise ArgumentError(f"r2 was {r2}; allowed is above 0 and at most 1")
-    rng = np.random.default_rng(seed)
     model = rng.standard_normal(n_features)
     # features are independent with variance 1, so this is the variance of X @ model
     noise = np.sqrt(model @ model * (1 - r2) / r2)
@@ -151,12 +161,9 @@ def synthetic_classification(
     ArgumentError
         A parameter is out of range.
     """
-    for name, size in (("n_features", n_features), ("n_train", n_train), ("n_test", n_test)):
-        check_int(name, size, 1, 1 << 31)
-    check_int("seed", seed, 0, (1 << 64) - 1)
+    rng = generator_for(seed, n_features=n_features, n_train=n_train, n_test=n_test)
     if not 0 <= flips < 0.5:
         raise ArgumentError(f"flips was {flips}; allowed is 0 to below 0.5")
-    rng = np.random.default_rng(seed)
     model = rng.standard_normal(n_features)
 
     def sample(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipml_pynq.data.checks import check_int
-from zipml_pynq.data.datasets import Dataset
+from zipml_pynq.data.datasets import Dataset, generator_for
 
 
 def _classes(
@@ -47,7 +47,7 @@ def composition_classes(n_train: int = 59_535, n_test: int = 20_000, seed: int =
     ArgumentError
         A parameter is out of range.
     """
-    rng = _checked(n_train, n_test, seed)
+    rng = generator_for(seed, n_train=n_train, n_test=n_test)
     size = n_train + n_test
     length = 60 * np.exp(0.35 * rng.standard_normal(size))
     shares = rng.dirichlet((12.0, 10.0, 12.0, 10.0), size)
@@ -83,7 +83,7 @@ def sparse_classes(
     ArgumentError
         A parameter is out of range.
     """
-    rng = _checked(n_train, n_test, seed)
+    rng = generator_for(seed, n_train=n_train, n_test=n_test)
     check_int("n_features", n_features, 1, 1 << 20)
     size, useful = n_train + n_test, (n_features + 1) // 2
     sign = np.where(rng.random(size) < 0.5, -1.0, 1.0)
@@ -117,7 +117,7 @@ def timbre_regression(n_train: int = 46_371, n_test: int = 5_163, seed: int = 0)
     ArgumentError
         A parameter is out of range.
     """
-    rng = _checked(n_train, n_test, seed)
+    rng = generator_for(seed, n_train=n_train, n_test=n_test)
     size = n_train + n_test
     loud = np.exp(0.5 * rng.standard_normal(size))
     means = rng.standard_normal((size, 12)) * np.linspace(50, 8, 12)
@@ -134,9 +134,3 @@ def timbre_regression(n_train: int = 46_371, n_test: int = 5_163, seed: int = 0)
     return Dataset(
         "timbre-regression-90", samples[:n_train], y[:n_train], samples[n_train:], y[n_train:]
     )
-
-
-def _checked(n_train: int, n_test: int, seed: int) -> np.random.Generator:
-    for name, size in (("n_train", n_train), ("n_test", n_test)):
-        check_int(name, size, 1, 1 << 31)
-    return np.random.default_rng(check_int("seed", seed, 0, (1 << 64) - 1))

@@ -43,6 +43,7 @@ from zipml_pynq.learn.sklearn import (
     compute_class_weight,
     r2_score,
 )
+from zipml_pynq.training.defaults import FEATURE_SHIFTS
 
 PARAMETERS = """\
     bits, sampling, levels, alpha, fit_intercept, max_iter, tol, batch_size, eta0, learning_rate
@@ -231,7 +232,7 @@ class _Distributed(ZipMLEstimator):
             "schedule": self._schedule,
             "shuffle": bool(self.shuffle),
             "seed": seed,
-            "feature_shifts": "auto" if self.feature_steps else None,
+            "feature_shifts": FEATURE_SHIFTS if self.feature_steps else None,
         }
         apart = range(models) if found.weighted else [0]
         plans = common_plans(cluster, apart, options, HORIZON)

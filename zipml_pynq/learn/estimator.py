@@ -288,9 +288,8 @@ class ZipMLEstimator(ModelFiles):
         plan = one.plans[self._bits_of(len(one.course) - 1)]
         drivers = self._drivers(layout.value_format, layout.word_bits)
 
-        def run(packed: PackedDataset, plan: Plan, start: NDArray[np.int32] | None) -> TrainResult:
-            train = methodcaller("train", packed, plan, model=start, judge=False)
-            return on_a_free_one(drivers, train)
+        def run(*training: Any, **start: Any) -> TrainResult:
+            return on_a_free_one(drivers, methodcaller("train", *training, **start, judge=False))
 
         before = float(one.objectives(data.train, model[None] / MODEL_ONE)[0])
         share = REFINED if self.loss == "least_squares" else 1.0
