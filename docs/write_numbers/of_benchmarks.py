@@ -157,7 +157,8 @@ class Loops:
         ]
         head = ["", "AVX2 wanted", "AVX2 is", "AVX-512 VNNI wanted", "AVX-512 VNNI is"]
         machines = "; ".join(
-            f"{name} on {r['machine']['cpu']}, load average {r['machine']['load']:.1f}"
+            f"{name}, {measured(r)}, on {r['machine']['cpu']}, load average "
+            f"{r['machine']['load']:.1f}"
             for name, r in zip(("AVX2", "AVX-512 VNNI"), self.reports, strict=True)
         )
         return f"{table(head, rows)}\n\n{machines}.\n"
@@ -228,7 +229,8 @@ class Fits:
         """On what it was measured."""
         about = self.report["machine"]
         return (
-            f"{about['cpu']}, {about['cores']} cores that {about['load']:.0f} processes shared, "
+            f"{measured(self.report).capitalize()}: {about['cpu']}, {about['cores']} cores that "
+            f"{about['load']:.0f} processes shared, "
             f"loops {about['loops']}; NumPy {about['numpy']}, scikit-learn {about['sklearn']}; "
             f"medians of up to {self.report['rounds']} interleaved fits."
         )
