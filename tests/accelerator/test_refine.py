@@ -206,3 +206,14 @@ def test_options_are_checked(name):
         Refine(**{name: 0})
     with pytest.raises(ArgumentError, match="tol was -1"):
         replace(Refine(), tol=-1.0)
+
+
+def test_what_cannot_be_refined_is_told_before_training():
+    _, _, packed = regression([2, 8], samples=200)
+
+    def trained(*_):
+        raise AssertionError("it was trained")
+
+    for refine in (True, "all"):
+        with pytest.raises(ArgumentError, match="refine was"):
+            host(packed).train(packed, bits=8, epochs=2, refine=refine, progress=trained)

@@ -70,6 +70,7 @@ from zipml_pynq.errors import (
 from zipml_pynq.training.divergence import judged
 from zipml_pynq.training.extent import cycles_bound
 from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.refinement import checked_refine
 from zipml_pynq.training.result import TrainResult, fixed_model
 
 #: The default time-out of a run is this many seconds, and its modelled time at the clock below
@@ -570,6 +571,7 @@ class SgdDriver(pynq.DefaultIP):
             until=until,
             options=options,
         )
+        more = checked_refine(refine, packed, plan)
         start = fixed_model(model, packed.layout.features)
         self.require_idle()
 
@@ -586,7 +588,7 @@ class SgdDriver(pynq.DefaultIP):
         finally:
             self.release(buffers)
             self._in_use = []
-        if refine is not None and refine is not False:
+        if more is not None:
             again = partial(self.train, timeout=timeout, judge=False)
-            result = refined(again, packed, plan, result, refine)
+            result = refined(again, packed, plan, result, more)
         return judged(result, packed, plan, start, allow_divergence) if judge else result

@@ -31,6 +31,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.divergence import judged
 from zipml_pynq.training.plan import Plan
+from zipml_pynq.training.refinement import checked_refine
 from zipml_pynq.training.result import TrainResult, fixed_model
 from zipml_pynq.training.schedule import full_bytes
 
@@ -97,6 +98,7 @@ class HostDriver:
             until=until,
             options=options,
         )
+        more = checked_refine(refine, packed, plan)
         start = fixed_model(model, packed.layout.features)
         run = _HostRun(self, packed, plan, start)
         alone = progress is not None or until is not None
@@ -125,8 +127,8 @@ class HostDriver:
             if until is not None and until(run.history[epoch - 1] / MODEL_ONE):
                 break
         result = run.result(epoch)
-        if refine is not None and refine is not False:
-            result = refined(partial(self.train, judge=False), packed, plan, result, refine)
+        if more is not None:
+            result = refined(partial(self.train, judge=False), packed, plan, result, more)
         return judged(result, packed, plan, start, allow_divergence) if judge else result
 
     def train_drawn(

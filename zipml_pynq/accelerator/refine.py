@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import ArgumentError, ZipmlWarning
+from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.training.divergence import row_losses
 from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.plan import LARGEST_CORRECTION, Plan
@@ -23,7 +23,6 @@ from zipml_pynq.training.refinement import (
     Progress,
     Quadratic,
     Refine,
-    check_refinable,
     class_costs,
     frozen_plan,
     round_plan,
@@ -163,13 +162,8 @@ def _truth(run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> Truth
     if refine.rows is not None:
         rows = _exact(refine, packed)
         return ByHost(rows, *_labels_and_weights(packed))
-    bits = max(packed.layout.bits) if refine.bits is None else refine.bits
-    if bits <= plan.bits or bits not in packed.layout.bits:
-        raise ArgumentError(
-            f"refine was without raw rows, at {bits} bits of the stored {packed.layout.bits} and "
-            f"training at {plan.bits}; allowed are raw rows, and a stored precision above that"
-        )
-    return ByAccelerator(run, packed, plan, bits)
+    assert refine.bits is not None  # see checked_refine
+    return ByAccelerator(run, packed, plan, refine.bits)
 
 
 def _least_squares(
@@ -235,7 +229,7 @@ def refined(
     packed: PackedDataset,
     plan: Plan,
     result: TrainResult,
-    given: Any,
+    refine: Refine,
     tell: bool = True,
 ) -> TrainResult:
     """Refine a trained model; see :class:`zipml_pynq.training.refinement.Refine`.
@@ -244,7 +238,8 @@ def refined(
     ----------
     run : callable
         Trains on the device by a plan, from a model in fixed point, and judges nothing.
-    given : True, array_like or Refine
+    refine : Refine
+        From :func:`zipml_pynq.training.refinement.checked_refine`.
     tell : bool
         Warn of an end before the tolerance.
 
@@ -253,14 +248,7 @@ def refined(
     TrainResult
         With the refined model, a row of history a round, counters of everything, and what
         refinement did.
-
-    Raises
-    ------
-    ArgumentError
-        Nothing to refine by: no raw rows and no planes of more bits, the hinge, float32 samples.
     """
-    refine = Refine.of(given)
-    check_refinable(plan, packed.layout.value_format)
     rounds = RefinementRounds(run, packed, plan, refine)
     start = result.model_fixed / MODEL_ONE
     if plan.loss == "least_squares":
@@ -269,11 +257,6 @@ def refined(
         read = truth.bytes_read
         others = truth.results if isinstance(truth, ByAccelerator) else []
     else:
-        if refine.rows is None:
-            raise ArgumentError(
-                f"refine was without raw rows, with loss {plan.loss!r}; allowed are raw rows, for "
-                "their curvatures are needed"
-            )
         rows = _exact(refine, packed)
         labels, weights = _labels_and_weights(packed)
         costs = np.where(labels < 0, *class_costs(plan)) * weights

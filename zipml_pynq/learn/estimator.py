@@ -48,7 +48,7 @@ from zipml_pynq.learn.sklearn import (
 from zipml_pynq.training.defaults import FEATURE_SHIFTS, latest_cooling, penalty_of
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.refinement import Refine
+from zipml_pynq.training.refinement import Refine, checked_refine
 from zipml_pynq.training.result import TrainResult
 
 #: Batches that the model lags behind: with more, rows of few words would stream faster, in steps
@@ -294,7 +294,9 @@ class ZipMLEstimator(ModelFiles):
         before = float(one.objectives(data.train, model[None] / MODEL_ONE)[0])
         share = REFINED if self.loss == "least_squares" else 1.0
         tol = 0.0 if self.tol is None else share * self.tol * one.size
-        options = Refine(rows=data.exact, tol=tol / before if before > 0 else 0.0)
+        wanted = Refine(rows=data.exact, tol=tol / before if before > 0 else 0.0)
+        options = checked_refine(wanted, one.packed, plan)
+        assert options is not None
         nothing = TrainResult.from_fixed(
             model,
             np.empty((0, len(model)), np.int32),

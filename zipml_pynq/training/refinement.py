@@ -253,9 +253,19 @@ class Margins:
         return steps
 
 
-def check_refinable(plan: Plan, value_format: str) -> None:
-    """Refuse what has nothing to refine, or no curvature to do it by."""
-    if value_format == "float32":
+def checked_refine(given: Any, packed: PackedDataset, plan: Plan) -> Refine | None:
+    """What ``train(refine=..)`` asks for, None for nothing, once it is possible.
+
+    Raises
+    ------
+    ArgumentError
+        Nothing to refine, no curvature to do it by, or no true gradient: no raw rows and no planes
+        of more bits.
+    """
+    if given is None or given is False:
+        return None
+    refine = Refine.of(given)
+    if packed.layout.value_format == "float32":
         raise ArgumentError(
             "refine was given for float32 samples, which are exact; leave it out, or pack bits"
         )
@@ -269,6 +279,21 @@ def check_refinable(plan: Plan, value_format: str) -> None:
             "refine was given with loss 'hinge', which has no second derivative to refine by; "
             "allowed are 'least_squares', 'squared_hinge' and 'logistic'"
         )
+    if refine.rows is not None:
+        return refine
+    if plan.loss != "least_squares":
+        raise ArgumentError(
+            f"refine was without raw rows, with loss {plan.loss!r}; allowed are raw rows, for "
+            "their curvatures are needed"
+        )
+    stored = packed.layout.bits
+    bits = max(stored) if refine.bits is None else refine.bits
+    if bits <= plan.bits or bits not in stored:
+        raise ArgumentError(
+            f"refine was without raw rows, at {bits} bits of the stored {stored} and "
+            f"training at {plan.bits}; allowed are raw rows, and a stored precision above that"
+        )
+    return replace(refine, bits=bits)
 
 
 def frozen_plan(packed: PackedDataset, plan: Plan, bits: int, step: float) -> Plan:
