@@ -36,8 +36,9 @@ inline uint32_t BlockCycles(const Registers &r, const Geometry &g, const TrainCy
 }
 
 /// Cycles of one sample's refetch: its words, and the latencies before and behind them.
-inline uint32_t RefetchCycles(const Geometry &g) {
-  return g.full_words + kMemoryLatency + kResidualLatency;
+template <class Format>
+uint32_t RefetchCycles(const Geometry &g) {
+  return g.full_words + kMemoryLatency + kDistances.residual;
 }
 
 /// Cycles of LoadModel and SeeModel.

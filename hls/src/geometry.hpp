@@ -1,6 +1,7 @@
 // What follows from the registers: sizes, counts and the order of blocks.
 #pragma once
 
+#include "build.hpp"
 #include "formats.hpp"
 #include "registers.hpp"
 #include "zipml/schedule.hpp"
@@ -54,7 +55,7 @@ Geometry GeometryOf(const Registers &r) {
   g.batch_cells = r.batch * g.cells;
   g.slot_cells = g.passes * g.batch_cells;
   g.overlap = OverlapOf(r.delay);
-  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, Turns<Format>(), g.overlap);
+  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, Turns<Format>(), g.overlap, kDistances);
   g.pause = CellCycles(g.passes, r.batch, Turns<Format>()) - g.passes * r.batch;
   g.bursts = g.base_planes == 0 || r.dither_offset == g.base_planes * g.plane_words ? 1 : 2;
   g.full_words = (r.features + Format::kFullLanes - 1) / Format::kFullLanes;

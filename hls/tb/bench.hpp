@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "../src/formats.hpp"
-#include "../src/word_bits.hpp"
+#include "../src/build.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;

@@ -73,7 +73,7 @@ TRAIN, REGION, FORMATS = "src/stages/train_slots.hpp", "src/top.hpp", "src/forma
 PROCESSES = "src/processes.hpp"
 RUN, FILL = "src/stages/train_run.hpp", "src/stages/fill_block.hpp"
 PRAGMAS, INTERFACES = "src/pragmas.hpp", "src/interfaces.hpp"
-CONFIG = "include/zipml/config.hpp"
+CONFIG, DISTANCES = "include/zipml/config.hpp", "include/zipml/distances.hpp"
 TOP, LEVELS, REFETCH = (f"src/zipml_sgd{name}.cpp" for name in ("", "_levels", "_refetch"))
 PARTITION = "#pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1"
 PIPELINE = "    #pragma HLS PIPELINE II = 1\n    #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192\n"
@@ -100,9 +100,9 @@ MISTAKES = [
     (PRAGMAS, "type=inter direction", "type=intra direction", "between iterations"),
     (PRAGMAS, "variable=memory type=intra", "variable=memory kind=intra", "no option kind"),
     (PRAGMAS, "TEXT(HLS options)", "TEXT(HLS PIPELINE options)", "no option dependence"),
-    (CONFIG, "ZIPML_UPDATE_LATENCY 8", "ZIPML_UPDATE_LATENCY eight", "distance was 'eight'"),
-    (CONFIG, "ZIPML_RESIDUAL_LATENCY 32", "ZIPML_RESIDUAL_LATENCY (16 + 16)",
-     "distance was '(16'"),
+    (DISTANCES, "ZIPML_UPDATE_LATENCY 24", "ZIPML_UPDATE_LATENCY eight", "distance was 'eight'"),
+    (DISTANCES, "LONG_RESIDUAL_LATENCY 64", "LONG_RESIDUAL_LATENCY (32 + 32)",
+     "distance was '(32'"),
     (CONFIG, "#define ZIPML_POLYNOMIAL_DISTANCE", "#define ZIPML_POLYNOMIALS",
      "distance was 'ZIPML_POLYNOMIAL_DISTANCE'"),
     (CONFIG, "ZIPML_MEMORY_LATENCY 64", "ZIPML_MEMORY_LATENCY 64u", "latency was '64u'"),

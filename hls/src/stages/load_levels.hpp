@@ -5,6 +5,10 @@
 
 namespace zipml {
 
+/// Formats without tables load none.
+template <class Format, class... Arguments>
+void LoadLevels(NoPort, const Arguments &...) {}
+
 /// Copies tables of levels from memory, feature after feature, to the lanes that decode with them;
 /// a single table goes to all lanes.
 template <class Format>

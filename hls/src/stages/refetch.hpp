@@ -7,6 +7,10 @@
 
 namespace zipml {
 
+/// Formats without such samples read none again.
+template <class Format, class... Arguments>
+void Refetch(NoPort, const Arguments &...) {}
+
 /// Reads the samples of a batch that are in doubt again, as float32, and puts their exact
 /// coefficients in place. Called between two slots, for it takes as long as there are such samples.
 /// \param first_row  of the batch in its block
@@ -39,7 +43,7 @@ REFETCH:
     const uint32_t place = (position.half << kBlockSamplesLog2) + row;
     uint32_t cell = 0, part = 0;
     typename Format::dot_t dot = 0;
-    Spend(kMemoryLatency + kResidualLatency);
+    Spend(kMemoryLatency + kDistances.residual);
   REFETCH_WORDS:
     for (uint32_t i = 0; i < g.full_words; ++i) {
       #pragma HLS PIPELINE II = 1

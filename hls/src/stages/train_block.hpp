@@ -17,7 +17,7 @@ TrainCycles TrainBlock(
     hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
     WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
     LabelEntry block_labels[kBufferSamples], LabelEntry block_weights[kBufferSamples],
-    const typename Format::word_t *full, const Registers &r, const Geometry &g, uint32_t slots,
+    typename Format::full_port_t full, const Registers &r, const Geometry &g, uint32_t slots,
     ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
     ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
     RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
@@ -32,7 +32,7 @@ TrainCycles TrainBlock(
     uint64_t norms[kModelVersions], FillSide &fill, Position &position) {
   #pragma HLS INLINE
   bool in_doubt[kMaxBatch];
-  TrainCycles cycles = {slots * g.slot_cycles + Turns<Format>(), kPipelineDepth};
+  TrainCycles cycles = {slots * g.slot_cycles + Turns<Format>(), kDistances.pipeline};
   if (!Format::kRefetches) {
     TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, slots, model,
                        master, ring, coefficient_first, coefficient_second, shifts, corrections,
@@ -52,13 +52,13 @@ TrainCycles TrainBlock(
                          norms, in_doubt, fill, position);
       // a slot of its own is a pipeline's fill and drain of its own
       if (i != 0) cycles.passes += Turns<Format>();
-      if (i != 0) cycles.others += kPipelineDepth;
+      if (i != 0) cycles.others += kDistances.pipeline;
       if (position.dotted != dotted && slot >= r.pending) {
         const uint32_t before = position.refetched;
         Refetch<Format>(full, block_labels, block_weights, r, g, first_row + dotted * r.batch,
                         ring_place, model, coefficient_first, coefficient_second, derivative_first,
                         derivative_second, in_doubt, position);
-        cycles.others += (position.refetched - before) * RefetchCycles(g);
+        cycles.others += (position.refetched - before) * RefetchCycles<Format>(g);
       }
     }
   }

@@ -25,8 +25,8 @@ namespace zipml {
 
 /// Before the first block. Returns where training begins.
 template <class Format>
-Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const int32_t *levels,
-                 const Registers &r, const Geometry &g,
+Position LoadRun(const int32_t *model_memory, const int32_t *derivative,
+                 typename Format::levels_port_t levels, const Registers &r, const Geometry &g,
                  ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                  ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                  CoefficientEntry coefficient_first[kCoefficientEntries],
@@ -67,7 +67,7 @@ template <class Format>
 void TrainBlocks(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
                  WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
                  LabelEntry block_labels[kBufferSamples], LabelEntry block_weights[kBufferSamples],
-                 const uint32_t *schedule, int32_t *history, const typename Format::word_t *full,
+                 const uint32_t *schedule, int32_t *history, typename Format::full_port_t full,
                  const Registers &r, const Geometry &g,
                  ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                  ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
@@ -154,8 +154,8 @@ void StoreRun(const Registers &r, const Geometry &g,
 template <class Format>
 void TrainRun(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
               hls::stream<bool> &marks, int32_t *model_memory, int32_t *history,
-              const uint32_t *schedule, const int32_t *derivative, const int32_t *levels,
-              const typename Format::word_t *full, Registers r, Geometry g, Outputs &out) {
+              const uint32_t *schedule, const int32_t *derivative,
+              typename Format::levels_port_t levels, typename Format::full_port_t full, Registers r, Geometry g, Outputs &out) {
   #pragma HLS INLINE off
   MarkCycle(marks, false);
   // One entry a lane. Dot products read one of three versions while the next one is written; the
