@@ -184,6 +184,16 @@ constexpr int CellsLog2() {
   return MaxChunksLog2(Format::kFormat) + Format::kPartsLog2;
 }
 
+/// Bits of the chunks, and of the cells, of a row.
+template <class Format>
+constexpr int ChunkBits() {
+  return MaxChunksLog2(Format::kFormat) + 1;
+}
+template <class Format>
+constexpr int CellBits() {
+  return CellsLog2<Format>() + 1;
+}
+
 /// Turns in which a cell gets its new model entries, and the lanes of each.
 template <class Format>
 constexpr uint32_t Turns() {

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "watch.hpp"
+#include "zipml/config.hpp"
 
 namespace zipml {
 
@@ -31,6 +32,14 @@ uint32_t Unsigned(uint32_t value) {
   Expect(narrow == value, kBits);
   return narrow;
 }
+
+// Bits of what the registers say, once they are valid.
+constexpr int kPlaneBits = BitsOf(kMaxBits - 1 + kMaxDithers);
+constexpr int kBatchBits = BitsOf(kMaxBatch);
+constexpr int kBlockSampleBits = BitsOf(kBlockSamples);  // and batches of a block
+constexpr int kDelayBits = BitsOf(kMaxDelay + 1);        // and batches in the ring
+constexpr int kFeatureBits = kMaxFeaturesLog2 + 1;
+constexpr int kSlotBits = 16;  // cycles of a slot: words in the ring, and a bubble
 
 /// A product of two such numbers.
 template <int kLeft, int kRight>

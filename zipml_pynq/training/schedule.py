@@ -454,10 +454,10 @@ class Board:
 
 #: Peak figures of data sheets and assumed clocks; docs/schedule.md says where from.
 BOARDS: dict[str, Board] = {
-    "PYNQ-Z2": Board("PYNQ-Z2", 64, 100e6, 2.1e9),
+    "PYNQ-Z2": Board("PYNQ-Z2", 64, 1e9 / 7, 2.1e9),
     "KV260": Board("KV260", 128, 250e6, 19.2e9),
     "Alveo U50": Board("Alveo U50", 512, 300e6, 14.4e9),
-    "PYNQ-Z1": Board("PYNQ-Z1", 64, 100e6, 2.1e9),
+    "PYNQ-Z1": Board("PYNQ-Z1", 64, 1e9 / 7, 2.1e9),
     "KR260": Board("KR260", 128, 250e6, 19.2e9),
     "ZCU104": Board("ZCU104", 128, 250e6, 19.2e9),
 }

@@ -24,7 +24,7 @@ struct FillSide {
 inline FillSide FillSideOf(const Registers &r, const Geometry &g, uint32_t half, bool comes) {
   #pragma HLS INLINE
   const FillSide fill = {
-      half, comes ? g.planes * g.plane_words : 0, 0, 0, comes ? LabelWords(r) : 0, 0, false};
+      half, comes ? g.block_words : 0, 0, 0, comes ? LabelWords(r) : 0, 0, false};
   return fill;
 }
 

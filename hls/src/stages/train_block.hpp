@@ -32,7 +32,7 @@ TrainCycles TrainBlock(
     uint64_t norms[kModelVersions], FillSide &fill, Position &position) {
   #pragma HLS INLINE
   bool in_doubt[kMaxBatch];
-  TrainCycles cycles = {slots * g.slot_cycles + Turns<Format>(), kDistances.pipeline};
+  TrainCycles cycles = {Product<kBlockSampleBits + 1, kSlotBits>(slots, g.slot_cycles) + Turns<Format>(), kDistances.pipeline};
   if (!Format::kRefetches) {
     TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, slots, model,
                        master, ring, coefficient_first, coefficient_second, shifts, corrections,
@@ -55,10 +55,10 @@ TrainCycles TrainBlock(
       if (i != 0) cycles.others += kDistances.pipeline;
       if (position.dotted != dotted && slot >= r.pending) {
         const uint32_t before = position.refetched;
-        Refetch<Format>(full, block_labels, block_weights, r, g, first_row + dotted * r.batch,
+        Refetch<Format>(full, block_labels, block_weights, r, g, first_row + Product<kBlockSampleBits, kBatchBits>(dotted, r.batch),
                         ring_place, model, coefficient_first, coefficient_second, derivative_first,
                         derivative_second, in_doubt, position);
-        cycles.others += (position.refetched - before) * RefetchCycles<Format>(g);
+        cycles.others += Product<kBatchBits, kSlotBits>(position.refetched - before, RefetchCycles<Format>(g));
       }
     }
   }

@@ -48,14 +48,14 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative,
     LoadEntries<Format>(model_memory, CorrectionPlace(r, g), g.entries, corrections);
   }
   if (r.pending != 0) {
-    LoadPending(model_memory, PendingPlace<Format>(r, g), r.pending * r.batch, coefficient_first,
+    LoadPending(model_memory, PendingPlace<Format>(r, g), PendingSamples(r, r.pending), coefficient_first,
                 coefficient_second);
   }
   if (derivatives != 0) {
     LoadDerivative(derivative, derivatives, derivative_first, derivative_second, terms);
   }
   if (Format::kTableLog2 != 0) {
-    LoadLevels<Format>(levels, r.level_tables, LevelCount(r.bits), dot_levels, update_levels);
+    LoadLevels<Format>(levels, r, dot_levels, update_levels);
   }
   // a later run's start model was counted when it was made
   return StartPosition(r, r.first_update != 0 ? 0 : clipped);
@@ -108,7 +108,7 @@ EPOCHS:
           update_levels, derivative_first, derivative_second, terms, norms, fill, position);
       if (closes && (r.flags & kFlagHold) == 0) {
         StoreModel<Format>(master, r.features, g.entries, history,
-                           static_cast<uint64_t>(epoch) * g.entries);
+                           static_cast<uint64_t>(epoch) * Unsigned<kFeatureBits>(g.entries));
         cycles.others += g.entries + kMemoryLatency;
       }
       waited +=
@@ -117,7 +117,7 @@ EPOCHS:
       const uint32_t block = last ? train : BlockCycles(r, g, cycles);
       modelled += block;
       modelled_waits += block - train;
-      words_streamed += g.planes * g.plane_words;
+      words_streamed += g.block_words;
       position.block = NextBlock(r, g, position.block);
     }
   }
@@ -144,7 +144,7 @@ void StoreRun(const Registers &r, const Geometry &g,
   const uint32_t held = HeldBatches(r, g);
   if (held != 0) {
     StorePending(coefficient_first, coefficient_second, RingPlaceBefore(g, position.dot_ring, held),
-                 g.overlap.ring_batches, r.batch, held, model_memory, PendingPlace<Format>(r, g));
+                 g.overlap.ring_batches, r, held, model_memory, PendingPlace<Format>(r, g));
   }
 }
 
