@@ -37,6 +37,8 @@ MODEL_VERSIONS = 3
 SHIFT_BITS = CONFIG.max_feature_shift.bit_length()
 #: Features that share a draw, and the largest shifts of Q_g and Q_m (hls/include/zipml/random.hpp).
 DRAW_FEATURES_LOG2 = 6
+#: Lanes that take one copy of what goes to all of them (hls/src/spread.hpp).
+LANES_OF_COPY = 16
 SHIFT_Q_G, SHIFT_Q_M = (bits - CONFIG.min_quantized_bits for bits in (56, 32))
 
 
@@ -274,7 +276,8 @@ class Kernel:
         self.plane_by_plane = not self.levels and not self.floats
         self.refetches = value_format == "refetch"
         memories = arrays(word_bits, value_format)
-        self.lanes = memories["model"][0]
+        self.lanes, depth, _ = memories["model"]
+        self.cells = depth // MODEL_VERSIONS
         # lanes that get new entries in a turn
         self.closing, *self.update_side = memories["model, update side"]
         self.turns = LIMITS[value_format].close_turns
@@ -299,10 +302,27 @@ class Kernel:
             dots = total(times(lanes, terms), tree(lanes, 40), add(dot))
         else:
             dots = total(times(lanes, signed(32)), tree(lanes, 33), add(dot))
-            # the factor's negative is there once for all lanes
+            # the factor's negative is there once for each copy of it
             terms = mux(41)
         accumulate = total(terms, add(self.gradient), mux(self.gradient))
-        return {"dot products": dots, "sums of the update": times(lanes, accumulate)}
+        return {
+            "dot products": dots,
+            "sums of the update": times(lanes, accumulate),
+            "copies for all lanes": self.copies(),
+        }
+
+    def copies(self) -> Cost:
+        """Spread: addresses, and factors with what they begin and end, for a few lanes each."""
+        count = max(1, self.lanes // LANES_OF_COPY)
+        if count == 1:
+            return NONE
+        factors, negative = (2, NONE) if self.levels else (1, add(41))
+        entry, table = (MODEL_VERSIONS * self.cells - 1).bit_length(), 12 if self.levels else 0
+        dot, turn = entry + table, entry + 4
+        update = factors * (34 if self.levels else 41) + table + 3
+        middle = 4 if count > 8 else 0
+        registers = Cost(0, (count + middle) * (dot + update + turn))
+        return total(registers, times(count, negative))
 
     def entries(self) -> dict[str, Cost]:
         """What makes new entries of the model, once a batch, and keeps them."""
@@ -559,9 +579,85 @@ def units_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+class Values(Kernel):
+    """A kernel that is not there: all planes of a value at once, on the uniform grid.
+
+    A lane takes base and both dithers of a value in one cycle. The base's product with a model
+    entry, or with the sum of a sample's coefficients, is one for both samples; a dither adds or
+    subtracts. Everything else is as with tables of levels, without the tables.
+    """
+
+    BITS = CONFIG.max_bits - 1
+
+    def __init__(self, lanes: int, wide: int) -> None:
+        super().__init__(CONFIG.level_parts * lanes, "levels", wide)
+        self.dot, self.gradient = 55, 48
+
+    def sums(self) -> dict[str, Cost]:
+        """What works every cycle, for each lane."""
+        lanes, n = self.lanes, self.BITS
+        product = multiply(n + 1, 32, self.wide)
+        dithered = times(2, total(times(lanes, signed(32)), tree(lanes, 33)))
+        dots = total(
+            times(lanes, product), tree(lanes, 32 + n), dithered, times(2, add(55)), times(2, add(55))
+        )
+        # base times (c1 + c2), and c2 or its negative, and c1 or its negative
+        terms = total(multiply(n + 1, 34, self.wide), times(2, mux(41)), times(2, add(42)))
+        accumulate = total(terms, add(48), mux(48))
+        return {
+            "dot products": dots,
+            "sums of the update": times(lanes, accumulate),
+            "copies for all lanes": self.copies(),
+        }
+
+    def all(self) -> Cost:
+        """The whole."""
+        parts = {**self.sums(), **self.entries(), **self.scalars(), **self.assumed()}
+        return total(*parts.values())
+
+
+#: Bits that memory would give a cycle, and bits of a value that the table counts with.
+BITS_A_CYCLE, BITS_OF_VALUE = (256, 320, 512, 640), 4
+
+
+def values_table() -> str:
+    """The Markdown table of one plane a cycle against all planes of a value at once."""
+    lines = [
+        "| board | bits a cycle | one plane: LUTs | DSPs | block RAMs "
+        "| whole values: lanes | LUTs | DSPs | block RAMs | LUTs, times fewer |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for slug in ("kv260", "u50"):
+        luts, _, dsps, wide = LOGIC[slug]
+        for bits in BITS_A_CYCLE:
+            planes = total(*operations(bits, "bitplanes", wide).values())
+            # 8 turns, and copies for 16 lanes
+            lanes = -(-bits // (BITS_OF_VALUE + 1) // LANES_OF_COPY) * LANES_OF_COPY
+            values = Values(lanes, wide).all()
+            width = CONFIG.level_parts * lanes
+            tables = ("tables of levels",)
+            cells = [
+                TARGETS[slug].board.name,
+                str(bits),
+                share(planes.luts, luts),
+                share(planes.dsps, dsps),
+                f"{block_rams(bits, 'bitplanes', LARGE):g}",
+                str(lanes),
+                share(values.luts, luts),
+                share(values.dsps, dsps),
+                f"{block_rams(width, 'levels', LARGE + tables):g}",
+                f"{planes.luts / values.luts:.1f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def tables() -> list[str]:
     """All tables, in the order of docs/boards.md."""
-    return [table(), logic_table(), parts_table(), ports_table(), units_table()]
+    return [
+        *(table(), logic_table(), parts_table()),
+        *(ports_table(), values_table(), units_table()),
+    ]
 
 
 if __name__ == "__main__":
