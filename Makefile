@@ -7,10 +7,10 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
-	sw_emu/simulation/*.h tests/fuzz/*.cpp benchmarks/*.cpp)
+	sw_emu/simulation/*.h tests/fuzz/*.cpp tests/rtl/*.h tests/rtl/*.cpp benchmarks/*.cpp)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
-	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
+	test-floors run-floors lint format docs fuzz rtl bench study-levels study-mnist study-nonlinear \
 	study-paper study-end-to-end study-distributed study-defaults study-refinement study-deep study-deep-quick \
 	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
@@ -225,6 +225,12 @@ wheels-windows: $(VENV)-wheels/.ready build/cross/host.txt
 # built here anyway, packed as they are, in an empty environment without a compiler.
 test-wheel: $(VENV)/.built-test
 	$(BIN)/python -m wheels.installed --here
+
+# ---- RTL -----------------------------------------------------------------------------------------
+# For those who have PandA-Bambu, Verilator and Yosys: build/rtl.
+
+rtl: $(VENV)/.built-test
+	$(BIN)/python -W ignore -m tests.rtl
 
 # ---- fuzzing -------------------------------------------------------------------------------------
 # Minutes; a little of it is among the tests. Writes the figures of docs/reliability.md.

@@ -599,7 +599,11 @@ class Values(Kernel):
         product = multiply(n + 1, 32, self.wide)
         dithered = times(2, total(times(lanes, signed(32)), tree(lanes, 33)))
         dots = total(
-            times(lanes, product), tree(lanes, 32 + n), dithered, times(2, add(55)), times(2, add(55))
+            times(lanes, product),
+            tree(lanes, 32 + n),
+            dithered,
+            times(2, add(55)),
+            times(2, add(55)),
         )
         # base times (c1 + c2), and c2 or its negative, and c1 or its negative
         terms = total(multiply(n + 1, 34, self.wide), times(2, mux(41)), times(2, add(42)))

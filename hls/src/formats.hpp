@@ -86,7 +86,7 @@ struct FloatFormat {
   using full_port_t = NoPort;
   using dot_t = ap_int<55>;
   using gradient_t = ap_int<48>;
-  static constexpr int kTermBits = 41;    // 2^24 * 2^32 / 2^16
+  static constexpr int kTermBits = 41;  // 2^24 * 2^32 / 2^16
   static constexpr int kFactorBits = 34;
   static constexpr ValueFormat kFormat = kFloat32;
   static constexpr bool kPlaneByPlane = false;
@@ -137,8 +137,8 @@ struct LevelFormat {
   using cell_t = ap_uint<kBufferPlanes * kLanes>;
   using levels_port_t = const int32_t *;
   using full_port_t = NoPort;
-  using dot_t = ap_int<62>;       // 2^14 * 2^31 * 2^15
-  using gradient_t = ap_int<56>;  // 2^8 * 2^46
+  using dot_t = ap_int<62>;             // 2^14 * 2^31 * 2^15
+  using gradient_t = ap_int<56>;        // 2^8 * 2^46
   static constexpr int kTermBits = 48;  // 2^15 * 2^32
   static constexpr int kFactorBits = 34;
 

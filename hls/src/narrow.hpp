@@ -1,6 +1,7 @@
-// Numbers that need fewer bits than their C++ type has. A tool sees the type, and what it can prove;
-// what follows from the limits of the registers it cannot, and would multiply 32 by 32 bits, or
-// carry through 64, where a few are in use. In the bench a number that does not fit ends the run.
+// Numbers that need fewer bits than their C++ type has. A tool sees the type, and what it can
+// prove; what follows from the limits of the registers it cannot, and would multiply 32 by 32 bits,
+// or carry through 64, where a few are in use. In the bench a number that does not fit ends the
+// run.
 #pragma once
 
 #include <ap_int.h>

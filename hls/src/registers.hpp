@@ -50,8 +50,8 @@ uint32_t CheckRegisters(const Registers &r) {
   const uint32_t cells = CellsOf<Format>(r.features);
   if (Format::kTableLog2 != 0) {
     if (r.level_tables != 1 && r.level_tables != r.features) return kStatusLevels;
-    if (r.level_tables != 1 && Product<CellBits<Format>(), kMaxBits + 1>(cells, LevelCount(r.bits)) >
-                                 (1u << Format::kTableLog2))
+    if (r.level_tables != 1 && Product<CellBits<Format>(), kMaxBits + 1>(
+                                   cells, LevelCount(r.bits)) > (1u << Format::kTableLog2))
       return kStatusLevels;
   }
   const bool polynomial = r.loss == kPolynomial;
@@ -59,7 +59,8 @@ uint32_t CheckRegisters(const Registers &r) {
   if (r.range_log2 > kMaxRangeLog2) return kStatusLoss;
   if (polynomial && (!Format::kPlaneByPlane || r.degree == 0 || r.degree > kMaxDegree))
     return kStatusLoss;
-  if (polynomial && Product<kBatchBits, ChunkBits<Format>()>(r.batch, chunks) < kPolynomialDistance) return kStatusLoss;
+  if (polynomial && Product<kBatchBits, ChunkBits<Format>()>(r.batch, chunks) < kPolynomialDistance)
+    return kStatusLoss;
   if (Format::kRefetches && r.loss != kHinge) return kStatusLoss;
   if (!QuantizedBitsValid(r.model_bits) || !QuantizedBitsValid(r.gradient_bits))
     return kStatusQuantize;

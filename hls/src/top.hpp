@@ -3,6 +3,7 @@
 // program: without its pragmas it computes the same model.
 #pragma once
 
+#include "build.hpp"
 #include "geometry.hpp"
 #include "memories.hpp"
 #include "processes.hpp"
@@ -11,7 +12,6 @@
 #include "stages/read_labels.hpp"
 #include "stages/read_words.hpp"
 #include "stages/train_run.hpp"
-#include "build.hpp"
 #include "zipml/tops.hpp"
 
 namespace zipml {
@@ -46,7 +46,8 @@ void RunProcesses(const typename Format::word_t *planes, const int32_t *labels,
 
 /// A run, from its registers to its outputs. Returns the status.
 /// \param derivative  table or coefficients of the loss; not read by the others
-/// \param levels      tables of levels, as many as the registers say; other formats have no such port
+/// \param levels      tables of levels, as many as the registers say; other formats have no such
+/// port
 /// \param full        float32 samples, blocks and rows as in `planes`, of refetching formats
 template <class Format>
 uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32_t *model_memory,

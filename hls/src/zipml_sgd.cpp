@@ -1,7 +1,7 @@
 // Top function: a linear model from bit-planes, 1 to 8 bits a value.
+#include "build.hpp"
 #include "interfaces.hpp"
 #include "top.hpp"
-#include "build.hpp"
 #include "zipml/tops.hpp"
 
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> bit_plane_format_t;

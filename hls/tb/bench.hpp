@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "../src/formats.hpp"
 #include "../src/build.hpp"
+#include "../src/formats.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;

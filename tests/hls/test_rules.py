@@ -68,8 +68,8 @@ DOT, UPDATE, TURNS, RUN = (
 )  # fmt: skip
 MISTAKES = [
     # a memory of the caller in a process, as when the trainer did not own its model
-    (TOP, "const int32_t *derivative, typename Format::levels_port_t levels,\n                  typename",
-     "const int32_t *derivative, const int32_t levels[64],\n typename",
+    (TOP, "typename Format::levels_port_t levels,\n                  typename Format::full_port_t",
+     "const int32_t levels[64],\n typename Format::full_port_t",
      "TrainRun touches levels"),
     (TOP, "ReadLabels(labels, r, g, block_labels)", "ReadLabels(planes, r, g, block_labels)",
      "planes is a port of ReadWords and ReadLabels"),

@@ -11,6 +11,6 @@ overlap or of a clock.
 | ``strip`` | copies the sources without the pragmas that Bambu refuses, and lists them |
 | ``record`` | writes a run as a C++ header: registers, memories before and after, counters |
 | ``replay.cpp`` | the bench that replays a header, on RTL or on the sources themselves |
-| ``hls_stream.h`` | a channel that holds all of a run, since processes run one after the other here |
+| ``hls_stream.h`` | a channel that holds a whole run: processes run one after the other here |
 | ``__main__`` | the tools, kernel by kernel |
 """

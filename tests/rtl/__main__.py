@@ -82,11 +82,19 @@ def simulate(folder: Path, word_bits: int, value_format: str) -> str:
 
 def counted(folder: Path, top: str) -> dict[str, int]:
     """What Yosys makes of the Verilog for an XC7Z020, by kind of cell."""
-    script = f"read_verilog {top}.v; synth_xilinx -family xc7 -top {top}; tee -o stat.json stat -json"
+    script = (
+        f"read_verilog {top}.v; synth_xilinx -family xc7 -top {top}; tee -o stat.json stat -json"
+    )
     subprocess.run(["yosys", "-q", "-p", script], cwd=folder, check=True, capture_output=True)
     text = (folder / "stat.json").read_text()
     cells = json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
-    kinds = {"LUTs": "LUT", "flip-flops": "FD", "DSPs": "DSP", "RAMB36": "RAMB36", "RAMB18": "RAMB18"}
+    kinds = {
+        "LUTs": "LUT",
+        "flip-flops": "FD",
+        "DSPs": "DSP",
+        "RAMB36": "RAMB36",
+        "RAMB18": "RAMB18",
+    }
     return {
         name: sum(count for cell, count in cells.items() if cell.startswith(kind))
         for name, kind in kinds.items()

@@ -1,5 +1,5 @@
-// One recorded run (record.hpp, by record.py) through a kernel: ends with 0 where model, history and
-// every counter are the recorded ones. On RTL the kernel is called by Bambu's test bench.
+// One recorded run (record.hpp, by record.py) through a kernel: ends with 0 where model, history
+// and every counter are the recorded ones. On RTL the kernel is called by Bambu's test bench.
 #include <ap_int.h>
 
 #include <cstdint>
@@ -120,8 +120,8 @@ int main() {
 #define NEXT_IN(name) , in_##name
 #define FIRST_OUT(type, name) &out.name
 #define NEXT_OUT(type, name) , &out.name
-  TOP(ZIPML_PASS_PORTS, MORE_PORTS ZIPML_EACH_SCALAR(FIRST_IN, NEXT_IN), MORE_SCALARS
-      ZIPML_EACH_OUTPUT(FIRST_OUT, NEXT_OUT));
+  TOP(ZIPML_PASS_PORTS, MORE_PORTS ZIPML_EACH_SCALAR(FIRST_IN, NEXT_IN),
+      MORE_SCALARS ZIPML_EACH_OUTPUT(FIRST_OUT, NEXT_OUT));
 
   bool bad = Differs("model", model, after_model, sizeof after_model / 4);
   bad |= Differs("history", history, after_history, sizeof after_history / 4);
@@ -130,8 +130,9 @@ int main() {
   // a clock counts what this schedule takes, which is Bambu's
   const bool clocked = out.counted != 0;
   const auto IsOfAClock = [clocked](const char *name) {
-    return clocked && (std::strstr(name, "ed_cycles") == name + std::strlen(name) - 9 ||
-                       std::strcmp(name, "counted") == 0) &&
+    return clocked &&
+           (std::strstr(name, "ed_cycles") == name + std::strlen(name) - 9 ||
+            std::strcmp(name, "counted") == 0) &&
            std::strcmp(name, "modelled_cycles") != 0;
   };
   ZIPML_EACH_OUTPUT(COMPARE, COMPARE)

@@ -24,7 +24,7 @@ def stripped(top: str, folder: Path) -> Counter[str]:
     for part in ("include", "src"):
         shutil.copytree(ROOT / "hls" / part, folder / part)
     shutil.copy(HERE / "hls_stream.h", folder / "include")
-    sources = [path for path in sorted(folder.rglob("*.?pp"))]
+    sources = sorted(folder.rglob("*.?pp"))
     texts = {path: path.read_text() for path in sources}
     known = macros(*texts.values())
     left_out: Counter[str] = Counter()

@@ -299,7 +299,9 @@ def test_worked_example_with_tables_of_levels() -> None:
     at = layout(value_format="levels", level_tables=90, block_samples=400)
     assert choose_delay(at, 4, "symmetric", 16) == 1
     schedule = epoch_schedule(at, Mode(4, "symmetric", 16, 1))
-    assert schedule.slot_cycles == 96 - 6 + 8 + 24  # the last cell's new entries, before they are read
+    assert (
+        schedule.slot_cycles == 96 - 6 + 8 + 24
+    )  # the last cell's new entries, before they are read
     assert schedule.slot_cycles < 160  # so that reading sets the pace
     read = 4000 + 64
     # the last block's history keeps no word from memory, but from being taken in

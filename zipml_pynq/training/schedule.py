@@ -95,9 +95,7 @@ def batch_cells(layout: Layout, bits: int, sampling: str, batch: int, degree: in
     return passes(layout, bits, sampling, degree) * batch * row_cells(layout)
 
 
-def slot_cycles(
-    passes: int, batch: int, cells: int, delay: int, turns: int, word_bits: int
-) -> int:
+def slot_cycles(passes: int, batch: int, cells: int, delay: int, turns: int, word_bits: int) -> int:
     """Cycles of one slot: its cells, or more where a result would be used before it is ready.
 
     Parameters

@@ -110,8 +110,8 @@ constexpr uint32_t kMaxSamples = 1u << 31;
 constexpr int kMaxFeaturesLog2 = 15;
 
 // ---- Schedule (docs/schedule.md): pipeline distances, in cycles ---------------------------------
-// Those that pragmas repeat are macros: not every tool takes a constant's name in a pragma. Those of
-// the feedback paths are in distances.hpp.
+// Those that pragmas repeat are macros: not every tool takes a constant's name in a pragma. Those
+// of the feedback paths are in distances.hpp.
 
 /// Turns, of a cycle each, in which a cell gets its new model entries once its sums are complete:
 /// one lane in so many has the circuit for it. A cell's update takes at least as long. Words of

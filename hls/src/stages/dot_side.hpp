@@ -15,12 +15,12 @@ namespace zipml {
 template <class Format>
 struct DotSide {
   typedef typename Format::dot_t dot_t;
-  uint32_t half;                      // of the block buffers
-  ring_place_t ring;                  // place of the batch in the ring
-  ring_address_t<Format> ring_cell;   // its first cell there
-  uint32_t first_row;                 // of the batch in its block
-  address_t<Format> first_address;    // its first word in the block buffer
-  plane_count_t pass;                 // over the cells of the batch
+  uint32_t half;                     // of the block buffers
+  ring_place_t ring;                 // place of the batch in the ring
+  ring_address_t<Format> ring_cell;  // its first cell there
+  uint32_t first_row;                // of the batch in its block
+  address_t<Format> first_address;   // its first word in the block buffer
+  plane_count_t pass;                // over the cells of the batch
   sample_count_t sample;
   cell_count_t<Format> cell;
   ap_uint<Format::kPartsLog2 + 1> part;  // of a word
@@ -28,7 +28,7 @@ struct DotSide {
   address_t<Format> address;             // in the block buffer
   ring_address_t<Format> ring_address;
   version_t version;  // of the model
-  dot_t row_first;   // sums of the row so far, of either sample
+  dot_t row_first;    // sums of the row so far, of either sample
   dot_t row_second;
   // dot products of the latest rows, the last one first: so many samples are back too soon for a
   // memory
@@ -52,10 +52,10 @@ DotSide<Format> DotSideAt(const Registers &r, const Geometry &g, const Position 
   DotSide<Format> dot;
   dot.half = position.half;
   dot.ring = position.dot_ring;
-  dot.ring_cell = Product<kDelayBits, RingWordsLog2(Format::kFormat) + 1>(position.dot_ring,
-                                                                          g.slot_cells);
-  dot.first_row = FirstRow(r, position.block) +
-                  Product<kBlockSampleBits, kBatchBits>(position.dotted, r.batch);
+  dot.ring_cell =
+      Product<kDelayBits, RingWordsLog2(Format::kFormat) + 1>(position.dot_ring, g.slot_cells);
+  dot.first_row =
+      FirstRow(r, position.block) + Product<kBlockSampleBits, kBatchBits>(position.dotted, r.batch);
   dot.first_address = (dot.half << BlockWordsLog2(Format::kFormat)) +
                       Product<kBlockSampleBits, ChunkBits<Format>()>(dot.first_row, g.chunks);
   dot.sample = 0;
@@ -191,7 +191,7 @@ void CompleteDot(const Registers &r, const Geometry &g, const LossRegisters &los
     const int32_t margin =
         Margin(Format::kFormat, dots.latest.to_int64(), label, counts.saturations);
     polynomials[sample] = NextTerm(before, plane.dither + 1, margin, r.range_log2, terms,
-                                       counts.saturations, counts.outside);
+                                   counts.saturations, counts.outside);
   }
   if (last && !carried) {
     const int32_t weight = block_weights[row_place];
@@ -256,7 +256,8 @@ void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Fo
              PolynomialEntry polynomials[kMaxBatch], bool in_doubt[kMaxBatch], DotSide<Format> &dot,
              Counts &counts) {
   #pragma HLS INLINE
-  const typename Format::cell_t cell = Format::Fetch(words, dot.address.to_uint(), dot.part.to_uint());
+  const typename Format::cell_t cell =
+      Format::Fetch(words, dot.address.to_uint(), dot.part.to_uint());
   ring[dot.ring_address.to_uint()] = cell;
   DotCell<Format>(cell, g, model, dot_levels, dot);
   if (dot.cell == g.cells - 1) {

@@ -40,7 +40,8 @@ REFETCH:
     #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
     const uint32_t row = first_row + s;
     if (block_sample + row >= r.samples || !in_doubt[s]) continue;
-    const uint64_t address = static_cast<uint64_t>(block_sample + row) * Unsigned<MaxChunksLog2(kFloat32) + 1>(g.full_words);
+    const uint64_t address = static_cast<uint64_t>(block_sample + row) *
+                             Unsigned<MaxChunksLog2(kFloat32) + 1>(g.full_words);
     const uint32_t place = (position.half << kBlockSamplesLog2) + row;
     uint32_t cell = 0, part = 0;
     typename Format::dot_t dot = 0;

@@ -39,9 +39,9 @@ inline uint32_t CoefficientPlace(const Registers &r, uint32_t ring_place, uint32
 
 /// A slot runs the dot products of one batch and the update of an earlier one.
 struct Slot {
-  uint32_t number;    // since the start of the epoch
+  uint32_t number;     // since the start of the epoch
   slot_cycle_t cycle;  // of the slot
-  uint32_t left;      // batches of this block that are still to be dotted; behind them slots drain
+  uint32_t left;       // batches of this block that are still to be dotted; behind them slots drain
   version_t previous;  // of the model, before the latest slot
   version_t current;   // the latest one
   uint32_t update;     // number of the next update

@@ -10,8 +10,8 @@ namespace zipml {
 /// of `ring_batches`.
 inline void StorePending(const CoefficientEntry coefficient_first[kCoefficientEntries],
                          const CoefficientEntry coefficient_second[kCoefficientEntries],
-                         uint32_t first, uint32_t ring_batches, const Registers &r, uint32_t pending,
-                         int32_t *memory, uint64_t offset) {
+                         uint32_t first, uint32_t ring_batches, const Registers &r,
+                         uint32_t pending, int32_t *memory, uint64_t offset) {
   #pragma HLS INLINE off
   const uint32_t samples = PendingSamples(r, pending);
   const uint32_t ring_samples = PendingSamples(r, ring_batches);

@@ -48,8 +48,8 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative,
     LoadEntries<Format>(model_memory, CorrectionPlace(r, g), g.entries, corrections);
   }
   if (r.pending != 0) {
-    LoadPending(model_memory, PendingPlace<Format>(r, g), PendingSamples(r, r.pending), coefficient_first,
-                coefficient_second);
+    LoadPending(model_memory, PendingPlace<Format>(r, g), PendingSamples(r, r.pending),
+                coefficient_first, coefficient_second);
   }
   if (derivatives != 0) {
     LoadDerivative(derivative, derivatives, derivative_first, derivative_second, terms);
@@ -155,7 +155,8 @@ template <class Format>
 void TrainRun(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
               hls::stream<bool> &marks, int32_t *model_memory, int32_t *history,
               const uint32_t *schedule, const int32_t *derivative,
-              typename Format::levels_port_t levels, typename Format::full_port_t full, Registers r, Geometry g, Outputs &out) {
+              typename Format::levels_port_t levels, typename Format::full_port_t full, Registers r,
+              Geometry g, Outputs &out) {
   #pragma HLS INLINE off
   MarkCycle(marks, false);
   // One entry a lane. Dot products read one of three versions while the next one is written; the

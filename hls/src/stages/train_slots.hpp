@@ -53,8 +53,8 @@ void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot
 /// Writes down where training stands, for the next slots.
 template <class Format>
 void LeavePosition(const Registers &r, const Geometry &g, const Slot &slot,
-                   const DotSide<Format> &dot, const UpdateSide<Format> &update, const Counts &counts,
-                   Position &position) {
+                   const DotSide<Format> &dot, const UpdateSide<Format> &update,
+                   const Counts &counts, Position &position) {
   #pragma HLS INLINE
   position.slot = slot.number;
   position.dotted = BlockBatches(r, g, position.block) - slot.left;
@@ -140,8 +140,8 @@ TRAIN:
       CloseTurn<Format>(r, g, position.decay, position.gradient_shift, position.threshold, closing,
                         shifts, corrections, model, master, norms, turn, counted);
     }
-    const LaneStep<Format> step =
-        UpdateStep<Format>(r, g, pass, slot, ring, coefficient_first, coefficient_second, update, turn);
+    const LaneStep<Format> step = UpdateStep<Format>(r, g, pass, slot, ring, coefficient_first,
+                                                     coefficient_second, update, turn);
     UpdateLanes<Format>(step, g, update_levels, gradient, closing);
     AddCounts(counted, counts);
     if (pass.runs && ++slot.cycle == g.slot_cycles) EndSlot(r, g, pass, slot, dot, update);

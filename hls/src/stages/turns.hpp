@@ -5,8 +5,8 @@
 #include "../geometry.hpp"
 #include "../memories.hpp"
 #include "../narrow.hpp"
-#include "../spread.hpp"
 #include "../registers.hpp"
+#include "../spread.hpp"
 #include "slot.hpp"
 #include "zipml/random.hpp"
 
@@ -18,8 +18,8 @@ struct Turn {
   turn_t next;  // of its turns; as many as there are: none is left
   cell_count_t<Format> cell;
   version_t version;  // of the model, which its entries go to
-  uint32_t update;   // number of the update, for its random numbers
-  uint64_t norm;     // magnitudes of the version's entries so far
+  uint32_t update;    // number of the update, for its random numbers
+  uint64_t norm;      // magnitudes of the version's entries so far
 };
 
 template <class Format>

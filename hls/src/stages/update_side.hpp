@@ -42,8 +42,8 @@ UpdateSide<Format> UpdateSideAt(const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   UpdateSide<Format> update;
   update.ring = position.update_ring;
-  update.ring_cell = Product<kDelayBits, RingWordsLog2(Format::kFormat) + 1>(position.update_ring,
-                                                                             g.slot_cells);
+  update.ring_cell =
+      Product<kDelayBits, RingWordsLog2(Format::kFormat) + 1>(position.update_ring, g.slot_cells);
   update.pass = 0;
   update.sample = 0;
   BeginUpdate(update);
