@@ -627,8 +627,8 @@ BITS_A_CYCLE, BITS_OF_VALUE = (256, 320, 512, 640), 4
 def values_table() -> str:
     """The Markdown table of one plane a cycle against all planes of a value at once."""
     lines = [
-        "| board | bits a cycle | one plane: LUTs | DSPs | block RAMs "
-        "| whole values: lanes | LUTs | DSPs | block RAMs | LUTs, times fewer |",
+        "| board | bits a cycle | one plane: LUTs | DSPs | block RAMs, UltraRAMs "
+        "| whole values: lanes | LUTs | DSPs | block RAMs, UltraRAMs | LUTs, times fewer |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for slug in ("kv260", "u50"):
@@ -645,11 +645,12 @@ def values_table() -> str:
                 str(bits),
                 share(planes.luts, luts),
                 share(planes.dsps, dsps),
-                f"{block_rams(bits, 'bitplanes', LARGE):g}",
+                f"{block_rams(bits, 'bitplanes', LARGE):g}, {ultra_rams(bits, 'bitplanes', LARGE)}",
                 str(lanes),
                 share(values.luts, luts),
                 share(values.dsps, dsps),
-                f"{block_rams(width, 'levels', LARGE + tables):g}",
+                f"{block_rams(width, 'levels', LARGE + tables):g}, "
+                f"{ultra_rams(width, 'levels', LARGE)}",
                 f"{planes.luts / values.luts:.1f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")

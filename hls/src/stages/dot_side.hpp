@@ -22,7 +22,9 @@ struct DotSide {
   address_t<Format> first_address;   // its first word in the block buffer
   plane_count_t pass;                // over the cells of the batch
   sample_count_t sample;
+  bool pass_ends;  // that is its last one
   cell_count_t<Format> cell;
+  bool row_ends;
   ap_uint<Format::kPartsLog2 + 1> part;  // of a word
   uint32_t table;                        // first level of the cell's tables
   address_t<Format> address;             // in the block buffer
@@ -59,7 +61,9 @@ DotSide<Format> DotSideAt(const Registers &r, const Geometry &g, const Position 
   dot.first_address = (dot.half << BlockWordsLog2(Format::kFormat)) +
                       Product<kBlockSampleBits, ChunkBits<Format>()>(dot.first_row, g.chunks);
   dot.sample = 0;
+  dot.pass_ends = r.batch == 1;
   dot.cell = 0;
+  dot.row_ends = g.cells == 1;
   dot.part = 0;
   dot.table = 0;
   dot.version = 0;
@@ -221,21 +225,26 @@ void NextDotCell(const Registers &r, const Geometry &g, DotSide<Format> &dot) {
   #pragma HLS INLINE
   constexpr uint32_t kParts = 1u << Format::kPartsLog2;
   ++dot.ring_address;
-  const bool row_ends = ++dot.cell == g.cells;
-  if (++dot.part == kParts || row_ends) {
+  if (++dot.part == kParts || dot.row_ends) {
     dot.part = 0;
     ++dot.address;
   }
   dot.table += g.level_stride;
-  if (row_ends) {
+  if (dot.row_ends) {
     dot.cell = 0;
     dot.table = 0;
-    if (++dot.sample == r.batch) {
+    if (dot.pass_ends) {
       dot.sample = 0;
       ++dot.pass;
       dot.address += g.plane_words - g.batch_words;
+    } else {
+      ++dot.sample;
     }
+    dot.pass_ends = dot.sample == r.batch - 1;
+  } else {
+    ++dot.cell;
   }
+  dot.row_ends = dot.cell == g.cells - 1;
 }
 
 /// One word of the dot side: copies it to the ring, adds its products, and completes what it ends.
@@ -260,7 +269,7 @@ void DotStep(const WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Fo
       Format::Fetch(words, dot.address.to_uint(), dot.part.to_uint());
   ring[dot.ring_address.to_uint()] = cell;
   DotCell<Format>(cell, g, model, dot_levels, dot);
-  if (dot.cell == g.cells - 1) {
+  if (dot.row_ends) {
     const Plane plane = PlaneOf<Format>(r, g, dot.pass.to_uint());
     const DotProducts<Format> dots = CompleteRow<Format>(r, g, plane, dot_base, dot_first, dot);
     CompleteDot<Format>(r, g, losses, slot, dot, plane, dots, block_sample, block_labels,

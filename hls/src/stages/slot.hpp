@@ -9,7 +9,8 @@
 namespace zipml {
 
 // What one pass of the loop hands to the next is due in a cycle, so counters are no wider than they
-// have to be: a chain of them ends a cell, a sample and a plane. Each also holds its own end.
+// have to be, each wide enough for its own end, and one that ends another says so a pass ahead, in
+// a flag: a chain of sums and comparisons through a cell, a sample and a plane would not be ready.
 typedef ap_uint<BitsOf(kModelVersions - 1)> version_t;
 typedef ap_uint<kPlaneBits> plane_count_t;
 typedef ap_uint<kBatchBits> sample_count_t;
@@ -41,6 +42,7 @@ inline uint32_t CoefficientPlace(const Registers &r, uint32_t ring_place, uint32
 struct Slot {
   uint32_t number;     // since the start of the epoch
   slot_cycle_t cycle;  // of the slot
+  bool ends;           // that is its last one
   uint32_t left;       // batches of this block that are still to be dotted; behind them slots drain
   version_t previous;  // of the model, before the latest slot
   version_t current;   // the latest one
@@ -52,11 +54,19 @@ inline Slot SlotAt(const Registers &r, const Geometry &g, const Position &positi
   Slot slot;
   slot.number = position.slot;
   slot.cycle = 0;
+  slot.ends = false;  // no slot has a single cycle
   slot.left = BlockBatches(r, g, position.block) - position.dotted;
   slot.previous = position.previous;
   slot.current = position.current;
   slot.update = position.update;
   return slot;
+}
+
+/// Goes to the next cycle of the slot.
+inline void NextCycle(const Geometry &g, Slot &slot) {
+  #pragma HLS INLINE
+  ++slot.cycle;
+  slot.ends = slot.cycle == g.slot_cycles - 1;
 }
 
 /// What one pass of the loop does beside a turn.

@@ -31,6 +31,7 @@ void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot
   #pragma HLS INLINE
   const version_t written = WriteVersion(slot);
   slot.cycle = 0;
+  slot.ends = false;  // no slot has a single cycle
   ++slot.number;
   slot.previous = slot.current;
   if (pass.updates) {
@@ -103,7 +104,7 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   Slot slot = SlotAt(r, g, position);
   const uint64_t norm = norms[ReadVersion(g, slot).to_uint()];  // of use in single slots alone
   DotSide<Format> dot = DotSideAt<Format>(r, g, position);
-  UpdateSide<Format> update = UpdateSideAt<Format>(g, position);
+  UpdateSide<Format> update = UpdateSideAt<Format>(r, g, position);
   Turn<Format> turn = NoTurn<Format>();
   Counts counts = CountsAt(position);
 
@@ -130,7 +131,7 @@ TRAIN:
     Counts counted = {0, 0, 0};
     const Pass pass = PassOf(g, slot, i < cycles);
     if (pass.runs) dot.version = ReadVersion(g, slot);
-    if (pass.dots && slot.cycle < g.slot_cells) {
+    if (pass.dots && dot.pass != g.passes) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
                       dot_levels, derivative_first, derivative_second, terms, norm, ring,
                       coefficient_first, coefficient_second, dot_base, dot_first, polynomials,
@@ -144,7 +145,11 @@ TRAIN:
                                                      coefficient_second, update, turn);
     UpdateLanes<Format>(step, g, update_levels, gradient, closing);
     AddCounts(counted, counts);
-    if (pass.runs && ++slot.cycle == g.slot_cycles) EndSlot(r, g, pass, slot, dot, update);
+    if (pass.runs && slot.ends) {
+      EndSlot(r, g, pass, slot, dot, update);
+    } else if (pass.runs) {
+      NextCycle(g, slot);
+    }
   }
 
   EndPasses();

@@ -18,7 +18,9 @@ struct UpdateSide {
   ring_place_t ring;                 // place of the batch in the ring
   ring_address_t<Format> ring_cell;  // its first cell there
   plane_count_t pass;                // over the cells of the batch
+  bool sample_ends;                  // that is the last one
   sample_count_t sample;
+  bool cell_ends;  // the batch's last one
   cell_count_t<Format> cell;
   uint32_t table;  // first level of the cell's tables
   turn_t pause;    // cycles that the cell still waits for the turns of the one before it
@@ -38,14 +40,16 @@ void BeginUpdate(UpdateSide<Format> &update) {
 }
 
 template <class Format>
-UpdateSide<Format> UpdateSideAt(const Geometry &g, const Position &position) {
+UpdateSide<Format> UpdateSideAt(const Registers &r, const Geometry &g, const Position &position) {
   #pragma HLS INLINE
   UpdateSide<Format> update;
   update.ring = position.update_ring;
   update.ring_cell =
       Product<kDelayBits, RingWordsLog2(Format::kFormat) + 1>(position.update_ring, g.slot_cells);
   update.pass = 0;
+  update.sample_ends = g.passes == 1;
   update.sample = 0;
+  update.cell_ends = r.batch == 1;
   BeginUpdate(update);
   return update;
 }
@@ -77,20 +81,24 @@ Factors FactorsOf(const Registers &r, const Geometry &g, const UpdateSide<Format
 template <class Format>
 void NextUpdateWord(const Registers &r, const Geometry &g, UpdateSide<Format> &update) {
   #pragma HLS INLINE
-  if (++update.pass == g.passes) {
+  if (update.sample_ends) {
     update.pass = 0;
-    if (++update.sample == r.batch) {
+    if (update.cell_ends) {
       update.sample = 0;
       ++update.cell;
       update.table += g.level_stride;
       update.row_address += 1 - (g.batch_cells - g.cells);
     } else {
+      ++update.sample;
       update.row_address += g.cells;
     }
+    update.cell_ends = update.sample == r.batch - 1;
     update.address = update.row_address;
   } else {
+    ++update.pass;
     update.address += g.batch_cells;
   }
+  update.sample_ends = update.pass == g.passes - 1;
 }
 
 /// What all lanes take of a word of the update.
@@ -141,7 +149,7 @@ LaneStep<Format> UpdateStep(const Registers &r, const Geometry &g, const Pass &p
   step.table = update.table;
   step.works = true;
   step.opens = update.sample == 0 && update.pass == 0;
-  step.closes = update.sample == r.batch - 1 && update.pass == g.passes - 1;
+  step.closes = update.sample_ends && update.cell_ends;
   if (step.closes) {
     turn.next = 0;
     turn.cell = update.cell;
