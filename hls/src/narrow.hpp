@@ -13,7 +13,7 @@
 
 namespace zipml {
 
-/// Bits that numbers from 0 to `most` need.
+/// Bits that numbers from 0 to `most` need; when it compiles, and never in a circuit.
 constexpr int BitsOf(uint32_t most) { return most == 0 ? 0 : 1 + BitsOf(most >> 1); }
 
 /// The same number, of so many bits, its sign included.
