@@ -359,6 +359,11 @@ class Parameters(BaseEstimator):
             return LEVELS
         return REFETCH if self.refetch else BITPLANES
 
+    def _penalties(self, alpha: float) -> tuple[float, float]:
+        """Weights of ``|x|^2 / 2`` and of ``|x|_1``."""
+        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        return alpha * (1 - share), alpha * share
+
     @property
     def _by_default(self) -> bool:
         """Whether everything that tells how to train is at its default."""
