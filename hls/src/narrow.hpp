@@ -40,6 +40,7 @@ constexpr int kBatchBits = BitsOf(kMaxBatch);
 constexpr int kBlockSampleBits = BitsOf(kBlockSamples);  // and batches of a block
 constexpr int kDelayBits = BitsOf(kMaxDelay + 1);        // and batches in the ring
 constexpr int kFeatureBits = kMaxFeaturesLog2 + 1;
+constexpr int kTurnBits = BitsOf(1u << CloseTurnsLog2(kBitPlanes));
 constexpr int kSlotBits = 16;  // cycles of a slot: words in the ring, and a bubble
 
 /// A product of two such numbers.

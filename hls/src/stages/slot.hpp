@@ -30,7 +30,7 @@ using entry_t = ap_uint<BitsOf(kModelVersions - 1) + CellsLog2<Format>()>;
 template <class Format>
 using table_t = ap_uint<Format::kTableLog2 + 1>;
 /// Turns, and cycles that are waited for them.
-typedef ap_uint<BitsOf(1 << CloseTurnsLog2(kBitPlanes))> turn_t;
+typedef ap_uint<kTurnBits> turn_t;
 
 /// Where a batch's coefficients are.
 inline uint32_t CoefficientPlace(const Registers &r, uint32_t ring_place, uint32_t sample) {
@@ -60,13 +60,6 @@ inline Slot SlotAt(const Registers &r, const Geometry &g, const Position &positi
   slot.current = position.current;
   slot.update = position.update;
   return slot;
-}
-
-/// Goes to the next cycle of the slot.
-inline void NextCycle(const Geometry &g, Slot &slot) {
-  #pragma HLS INLINE
-  ++slot.cycle;
-  slot.ends = slot.cycle == g.slot_cycles - 1;
 }
 
 /// What one pass of the loop does beside a turn.

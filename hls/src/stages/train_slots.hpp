@@ -51,6 +51,19 @@ void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot
   BeginUpdate(update);
 }
 
+/// Goes to the next cycle of a slot, or to the next slot.
+template <class Format>
+void NextCycle(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot,
+               DotSide<Format> &dot, UpdateSide<Format> &update) {
+  #pragma HLS INLINE
+  if (slot.ends) {
+    EndSlot(r, g, pass, slot, dot, update);
+  } else {
+    ++slot.cycle;
+    slot.ends = slot.cycle == g.slot_cycles - 1;
+  }
+}
+
 /// Writes down where training stands, for the next slots.
 template <class Format>
 void LeavePosition(const Registers &r, const Geometry &g, const Slot &slot,
@@ -145,11 +158,7 @@ TRAIN:
                                                      coefficient_second, update, turn);
     UpdateLanes<Format>(step, g, update_levels, gradient, closing);
     AddCounts(counted, counts);
-    if (pass.runs && slot.ends) {
-      EndSlot(r, g, pass, slot, dot, update);
-    } else if (pass.runs) {
-      NextCycle(g, slot);
-    }
+    if (pass.runs) NextCycle<Format>(r, g, pass, slot, dot, update);
   }
 
   EndPasses();
