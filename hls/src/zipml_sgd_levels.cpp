@@ -11,7 +11,7 @@ extern "C" void zipml_sgd_levels(ZIPML_PORTS(level_format_t::word_t), const int3
                                  ZIPML_SCALARS, uint32_t level_tables, ZIPML_OUTPUTS) {
   // clang-format off: one pragma a line
   ZIPML_INTERFACES
-  ZIPML_VECTOR_PORT(levels, 16384)
+  ZIPML_VECTOR_PORT(levels, 262144)
   ZIPML_REGISTER(level_tables)
   // clang-format on
   const zipml::Registers registers = {ZIPML_PASS_SCALARS, level_tables};

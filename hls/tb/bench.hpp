@@ -44,7 +44,7 @@ const size_t kDepthHistory = 4096;
 const size_t kDepthSchedule = 128;
 const size_t kDepthDerivative = 1025;
 const size_t kDepthFull = 4096;
-const size_t kDepthLevels = 16384;
+const size_t kDepthLevels = 262144;
 #ifdef ZIPML_BENCH_QUICK
 const bool kWholePorts = true;
 #else

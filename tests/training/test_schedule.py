@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +107,20 @@ def test_slot_is_as_long_as_it_must_be(
     cycles = slot_cycles(*shape)
     assert hazards(*shape, cycles) == []
     assert hazards(*shape, cycles - 1) != []
+
+
+def test_boards_of_a_word_have_its_distances() -> None:
+    """The schedule knows the word alone; a build is told the board's clock, too."""
+
+    def all_of(found: Any) -> tuple[int, int, int]:
+        return found.residual, found.update, found.pipeline
+
+    for board in BOARDS.values():
+        built = distances(board.word_bits, int(board.clock / 1e6))
+        assert all_of(built) == all_of(distances(board.word_bits))
+    assert all_of(distances(64)) == (32, 24, 64)
+    # more lanes, or a faster clock
+    assert all_of(distances(128)) == all_of(distances(64, 250)) == (64, 24, 96)
 
 
 def test_worked_example() -> None:
