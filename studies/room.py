@@ -418,12 +418,12 @@ class Kernel:
     def assumed(self) -> dict[str, Cost]:
         """Not counted: addresses and positions, registers and AXI adapters.
 
-        Addresses are five products of 32 bits in the training loop and one for each of seven
-        functions around it, three DSPs each.
+        Addresses and geometry are some thirty products of no more than 16 by 17 bits, which say so
+        (hls/src/narrow.hpp), a DSP each, and three of a block's number, two each.
         """
         adapters, wide_ports = (4, 2) if self.refetches else (3, 1)
         return {
-            "addresses": Cost(4000, 4000, 12 * 3),
+            "addresses": Cost(4000, 4000, 30 + 3 * 2),
             "interfaces": Cost(
                 1000 + 800 * adapters + wide_ports * self.word_bits,
                 1500 + 1000 * adapters + wide_ports * 4 * self.word_bits,
