@@ -46,9 +46,9 @@ struct BitPlaneFormat {
   using full_port_t = typename PortOf<word_t, kFetches>::type;
   using dot_t = ap_int<55>;       // 2^7 * 2^31 * 2^15
   using gradient_t = ap_int<48>;  // 2^8 * 2^39
-  static constexpr int kTermBits = 33;
-  static constexpr int kFactorBits = 41;  // 2^7 * 2^33
   static constexpr ValueFormat kFormat = kFetches ? kRefetch : kBitPlanes;
+  static constexpr int kTermBits = 33;
+  static constexpr int kFactorBits = 34 + ValueFractionBits(kFormat);  // of c1 + c2, weighted
   static constexpr bool kPlaneByPlane = true;
   static constexpr bool kRefetches = kFetches;
   static constexpr int kWordLanes = kWidth;
