@@ -57,11 +57,20 @@ def test_engine_matches_reference_for_long_models(word_bits: int, features: int,
     check(case)
 
 
-def test_engine_is_exact_at_the_largest_sums() -> None:
-    # every value +1 at 8 bits, every entry at its limit: the dot products reach their bound
+@pytest.mark.parametrize(("value_format", "bits"), [("bitplanes", 8), ("wide", 16)])
+def test_engine_is_exact_at_the_largest_sums(value_format: str, bits: int) -> None:
+    # every value +1 at most bits, every entry at its limit: the dot products reach their bound
     features = CONFIG.max_features
     case = random_case(
-        2, features=features, word_bits=512, bits=8, samples=4, batch=2, delay=1, epochs=1
+        2,
+        features=features,
+        word_bits=512,
+        bits=bits,
+        samples=4,
+        batch=2,
+        delay=1,
+        epochs=1,
+        value_format=value_format,
     )
     ones = replace(case.packed, planes=np.full_like(case.packed.planes, 2**64 - 1))
     for sign in (1, -1):
@@ -195,6 +204,39 @@ def test_every_set_of_loops_on_tables_of_levels(
                 value_format="levels",
             )
             check(case)
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+def test_every_set_of_loops_on_wide_planes(monkeypatch: pytest.MonkeyPatch, loops: str) -> None:
+    """Codes of two bytes by every set; models and coefficients of one byte to five."""
+    force_loops(monkeypatch, loops)
+    for number, bits in enumerate((9, 12, 16, 8)):
+        check(
+            random_case(
+                bits,
+                bits=bits,
+                sampling=("symmetric", "plain", "symmetric", "single")[number],
+                features=(40, 530)[number % 2],
+                samples=47,
+                batch=(13, 16)[number // 2],
+                step=(2.0**-22, 2.0**5, 1.0, 2.0**-8)[number],
+                model_scale=(2.0**-20, 0.1, 127.0, 2.0**-12)[number],
+                word_bits=512,
+                value_format="wide",
+            )
+        )
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_few_bits_train_alike_by_both_kernels(bits: int) -> None:
+    # all sums are 2^8 times those of the other kernel, and rounded at a place that is 8 bits higher
+    few = random_case(1, bits=bits, step=0.3, correction=1e-3, largest_shift=4)
+    layout = replace(few.packed.layout, value_format="wide")
+    wide = Case(replace(few.packed, layout=layout), few.plan, few.model)
+    check(wide)
+    runs = [run_build(ENGINE, case.packed, case.plan, case.model) for case in (few, wide)]
+    np.testing.assert_array_equal(runs[0].history, runs[1].history)
+    assert runs[0].registers["modelled_cycles"] == runs[1].registers["modelled_cycles"]
 
 
 @pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
