@@ -25,9 +25,9 @@ def uniform_levels(bits: int) -> NDArray[np.float64]:
     return np.arange(intervals + 1) * (2.0 / intervals) - 1.0
 
 
-def code_type(bits: int) -> type[np.int16] | type[np.int32]:
+def code_type(bits: int) -> np.dtype[np.signedinteger]:
     """The least type that holds the codes 0..2^(bits-1): int16, but at 16 bits."""
-    return np.int16 if bits < WIDE_MAX_BITS else np.int32
+    return np.dtype(np.int16 if bits < WIDE_MAX_BITS else np.int32)
 
 
 def positions(V: ArrayLike) -> NDArray[np.uint32]:

@@ -110,10 +110,9 @@ class Request:
                 )
             sampling = "single"
         else:
-            given = 4 if bits is None else bits
             # above 8 bits the default is the wide format
             most = most_bits(WIDE if value_format == BITPLANES else value_format)
-            stored = bits_tuple(given, most)
+            stored = bits_tuple(4 if bits is None else bits, most)
             value_format = format_of_bits(value_format, stored[-1])
             sampling = check_choice(
                 "sampling", "double" if sampling is None else sampling, SAMPLINGS
