@@ -30,8 +30,9 @@ constexpr uint32_t kPairStride = 256;
 /// A value's position is 0 at -1 and 2^31 at +1.
 constexpr int kPositionBits = 31;
 constexpr uint32_t kPositionCentre = 1u << (kPositionBits - 1);
-/// Bits of the finest base; the first ones of them are the base at fewer bits.
+/// Bits of the finest base, a byte behind the first ones; these are the base at fewer bits.
 constexpr int kFinestBits = zipml::kWideMaxBits - 1;
+static_assert(kFinestBits == zipml::kGridBits + 8, "a base is two bytes");
 constexpr uint32_t kTopBase = (1u << kFinestBits) - 1;
 /// A level counts from -1 in units of 2^kLevelShift positions.
 constexpr int kLevelShift = kPositionBits - 1 - zipml::kLevelFractionBits;
@@ -275,21 +276,15 @@ ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const Lanes &
   for (uint32_t j = 0; j < kGroup; ++j) value[j] = Normalize(x[j], lanes.mid[j], lanes.divisor[j]);
   for (uint32_t j = 0; j < kGroup; ++j) position[j] = Position(value[j]);
   if (uniform) {
-    constexpr int kFiner = kFinestBits - zipml::kGridBits;
-    for (uint32_t j = 0; j < kGroup; ++j) {
-      base[j] = static_cast<uint8_t>(BaseOf(position[j]) >> kFiner);
-    }
-    if (packer.max_bits > zipml::kMaxBits) {
-      for (uint32_t j = 0; j < kGroup; ++j) finer[j] = static_cast<uint8_t>(BaseOf(position[j]));
-    }
+    for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(BaseOf(position[j]) >> 8);
+    for (uint32_t j = 0; j < kGroup; ++j) finer[j] = static_cast<uint8_t>(BaseOf(position[j]));
   } else {
     Locate(position, lanes.levels, lanes.level_stride, packer.max_bits, base, fraction, width);
   }
   const int least = uniform ? zipml::kGridBits : static_cast<int>(packer.max_bits) - 1;
-  for (uint32_t plane = 0; plane < zipml::BasePlanes(packer.max_bits); ++plane) {
-    const int bit = least - 1 - static_cast<int>(plane);
+  const int planes = static_cast<int>(zipml::BasePlanes(packer.max_bits));
+  for (int bit = least - 1; bit >= least - planes; --bit)
     store(bit >= 0 ? Gather(base, bit) : Gather(finer, bit + 8));
-  }
   for (uint32_t bits = packer.max_bits; bits >= 1; --bits) {
     if (!(p.precisions >> bits & 1)) continue;
     if (uniform) {

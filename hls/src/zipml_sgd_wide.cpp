@@ -12,6 +12,5 @@ extern "C" void zipml_sgd_wide(ZIPML_PORTS(wide_format_t::word_t), ZIPML_SCALARS
   ZIPML_INTERFACES
   // clang-format on
   const zipml::Registers registers = {ZIPML_PASS_SCALARS, 0};
-  zipml::Answer<wide_format_t>(ZIPML_PASS_PORTS, nullptr, nullptr, registers,
-                                    ZIPML_PASS_OUTPUTS);
+  zipml::Answer<wide_format_t>(ZIPML_PASS_PORTS, nullptr, nullptr, registers, ZIPML_PASS_OUTPUTS);
 }

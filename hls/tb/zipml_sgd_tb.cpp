@@ -3,15 +3,13 @@
 // A sweep of shapes is trained on random planes by the top function and by a reference written from
 // the formulas of docs/arithmetic.md; the model, its history and every counter must agree. Every
 // buffer lies between guard words, so that a read or write beyond it shows (reads through the
-// sanitizers). Invalid registers must end the run without touching memory: the pointers are null
-// then.
+// sanitizers). Invalid registers must end the run without touching memory: pointers are null then.
 //
-// -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline,
-// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels, -DZIPML_BENCH_REFETCH the one
-// that reads samples in doubt again, -DZIPML_BENCH_WIDE the one for up to 16 bits,
-// -DZIPML_BENCH_ENGINE the engine behind the same interface (no stages to call), and
-// -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it copies whole ports of
-// the depth that the interface pragmas name, so buffers are as large then and pointers never null.
+// -DZIPML_WORD_BITS=64|128|512 chooses the build; -DZIPML_BENCH_FLOAT the 32-bit baseline, _LEVELS
+// the kernel that decodes by tables of levels, _REFETCH the one that reads samples in doubt again,
+// _WIDE the one of up to 16 bits; -DZIPML_BENCH_ENGINE the engine behind the same interface (no
+// stages to call), and -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it
+// copies whole ports, so buffers are as large as the interface pragmas say and pointers never null.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
