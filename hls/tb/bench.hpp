@@ -37,6 +37,8 @@ const uint32_t kLanes = format_t::kWordLanes;
 // fewest bits of a value here, the most, and fraction bits, as docs/arithmetic.md has them
 const uint32_t kFewestBits = kFloat ? 32 : kWide ? 9 : 1;
 const uint32_t kMostBits = kFloat ? 32 : kWide ? 16 : 8;
+// in the sweep; the wide kernel's other precisions are for the Python sweep
+const uint32_t kNextBits = kWide ? 7 : 1;
 const int kValueBits = kLevels ? 14 : kWide ? 15 : 7;
 const int kGradientBits = 28 + kValueBits + 1;
 const int kGuard = 64;

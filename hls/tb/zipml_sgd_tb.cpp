@@ -532,7 +532,7 @@ int main() {
   const uint32_t batches[] = {1, 3, 16};
   const uint32_t delays[] = {0, 1, 2, 3, 5};
 #endif
-  for (uint32_t bits = kFewestBits; bits <= kMostBits; ++bits) {
+  for (uint32_t bits = kFewestBits; bits <= kMostBits; bits += kNextBits) {
     for (uint32_t sampling = 0; sampling <= (kFloat ? 0u : 2u); ++sampling) {
       for (uint32_t n : features) {
         for (uint32_t batch : batches) {

@@ -15,12 +15,13 @@ from tests.strategies import CORRECTIONS, COUNTERS, SHIFTS, any_case, segmented_
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.training import reference
+from zipml_pynq.training.result import TrainResult
 
 ENGINE = load_build("engine")
 
 
-def check(case: Case) -> None:
-    """Run engine and reference and compare all that both give."""
+def check(case: Case) -> tuple[dict[str, int], TrainResult]:
+    """Run engine and reference and compare all that both give; registers, and the reference's."""
     outcome = run_build(ENGINE, case.packed, case.plan, case.model)
     expected = reference.train(case.packed, case.plan, case.model)
     assert outcome.registers["status"] == CONFIG.status_ok
@@ -28,6 +29,7 @@ def check(case: Case) -> None:
     np.testing.assert_array_equal(outcome.model, expected.model_fixed)
     for name in ("words", "modelled_cycles", "saturations"):
         assert outcome.registers[name] == getattr(expected, name), name
+    return outcome.registers, expected
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -255,9 +257,7 @@ def test_coefficients_of_margins_of_every_size(value_format: str, loss: str) -> 
             model_scale=scale,
             options={"loss": loss},
         )
-        check(case)
-        registers = run_build(ENGINE, case.packed, case.plan, case.model).registers
-        expected = reference.train(case.packed, case.plan, case.model)
+        registers, expected = check(case)
         assert registers["outside"] == expected.outside
         saturations += registers["saturations"]
         assert (registers["outside"] > 0) == (loss == "logistic" and scale > 1)
@@ -361,9 +361,7 @@ def test_engine_takes_the_largest_registers_that_it_must() -> None:
 @settings(max_examples=200, deadline=None)
 @given(case=any_case())
 def test_engine_matches_reference_with_any_loss(case: Case) -> None:
-    check(case)
-    registers = run_build(ENGINE, case.packed, case.plan, case.model).registers
-    expected = reference.train(case.packed, case.plan, case.model)
+    registers, expected = check(case)
     for name in COUNTERS:
         assert registers[name] == getattr(expected, name), name
     threaded = run_build(ENGINE, case.packed, case.plan, case.model, threads=3)
