@@ -291,7 +291,7 @@ class _Distributed(ZipMLEstimator):
             for number in range(len(courses))
         ]
         for run in runs:
-            self._judge(run, alpha)
+            self._judge(run, *self._penalties(alpha))
             run.results = [result] if run is runs[0] else []
         done = rounds.at(len(history) - 1).stop
         if self.tol is not None and not watch.stopped:

@@ -45,6 +45,15 @@ def penalty_of(second_moments: NDArray[np.float64], samples: int) -> float:
     return 1 / (float(np.mean(1 / live)) * samples) if live.size else 0.0
 
 
+def penalties_of_columns(second_moments: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
+    """The same for each column, as it is on standardized ones, in normalized units.
+
+    For the true objective of refinement, which the host has; the accelerator's decay is one for
+    all columns.
+    """
+    return np.maximum(second_moments, 0.0) / samples
+
+
 def options_of_training(options: dict[str, Any]) -> dict[str, Any]:
     """Options of a plan that is made for a training; ``options`` are those that were given."""
     schedule = schedule_of(options.get("approximation", "direct"))
