@@ -95,7 +95,7 @@ def test_a_refined_model_has_the_penalty_of_scikit_learn_on_standardized_columns
     y = z if loss is None else np.where(z > 0, 1, -1)
     peers = {
         None: Ridge(),
-        "squared_hinge": LinearSVC(C=0.5, intercept_scaling=100, tol=1e-8, max_iter=10**6),
+        "squared_hinge": LinearSVC(intercept_scaling=100, tol=1e-8, max_iter=10**6),
         "logistic": LogisticRegression(tol=1e-8, max_iter=10_000),
     }
     exact = make_pipeline(StandardScaler(), peers[loss]).fit(X, y)

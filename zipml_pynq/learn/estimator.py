@@ -421,7 +421,7 @@ class ZipMLEstimator(ModelFiles):
         if self.alpha == "auto" and self._refines(data):
             moments = data.train.second_moments.copy()
             moments[len(moments) - int(self.fit_intercept) :] = 0.0
-            return penalties_of_columns(moments, data.packed.layout.samples), 0.0
+            return penalties_of_columns(moments, data.packed.layout.samples, self.loss), 0.0
         return self._penalties(self._alpha(data))
 
     def _alpha(self, data: Data) -> float:
@@ -432,7 +432,8 @@ class ZipMLEstimator(ModelFiles):
         """The same from the features' second moments, and the samples that count."""
         if self.alpha != "auto":
             return float(self.alpha)
-        return penalty_of(second_moments[: len(second_moments) - int(self.fit_intercept)], samples)
+        columns = second_moments[: len(second_moments) - int(self.fit_intercept)]
+        return penalty_of(columns, samples, self.loss)
 
     def _train_all(
         self,
