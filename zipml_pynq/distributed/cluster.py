@@ -25,6 +25,7 @@ from zipml_pynq.distributed.rounds import (
     Answer,
     Rounds,
     Span,
+    Stage,
     check_length,
     choose_length,
     train_shard,
@@ -144,11 +145,11 @@ class Cluster:
     Attributes
     ----------
     facts : list of ShardFacts
-    plans : sequence of Plan, one a model
+    stages : sequence of Stage
         Set before rounds are trained.
     """
 
-    plans: Sequence[Plan]
+    stages: Sequence[Stage]
 
     def __init__(
         self,
@@ -220,7 +221,8 @@ class Cluster:
     ) -> Any:
         name = f"zipml-{self._kind}-{span.number}" + (f"-again-{attempt}" if attempt else "")
         # a round needs no more of a plan than its own epochs
-        plans = [plan.part(span.first, span.stop) for plan in self.plans]
+        stage = next(stage for stage in reversed(self.stages) if stage.first <= span.first)
+        plans = [plan.part(span.first, span.stop) for plan in stage.plans]
         own = replace(span, first=0, stop=span.stop - span.first)
         work = (self.sources[shard], plans, own, shard, model, self.bits)
         return self._submit(_train_or_tell, *work, name=(name, shard), **options)
@@ -320,7 +322,7 @@ class Cluster:
     def judge(self, outcome: Outcome, start: NDArray[np.int32], allow_divergence: bool) -> None:
         """Raise where training diverged, as judged on rows of all shards; see ``judged``."""
         ends = [start[0] / MODEL_ONE, outcome.result().model]
-        rows = self.each(_losses, self.plans[0], ends)
+        rows = self.each(_losses, self.stages[0].plans[0], ends)
         before, after = (np.concatenate(own) for own in zip(*rows, strict=True))
         judge_losses(outcome.result(), before, after, allow_divergence)
 
@@ -406,7 +408,7 @@ def train(
         check_positive("timeout", timeout)
     length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
     cluster = Cluster(client, shards, change_bits, timeout)
-    cluster.plans = [plan]
+    cluster.stages = [Stage(0, [plan])]
     check_shards(cluster.facts, plan, 1)
     start = fixed_model(model, cluster.facts[0].layout.features)[None]
     if isinstance(length, str):
@@ -436,11 +438,13 @@ def run_cluster(
     **options: Any,
 ) -> Outcome:
     """Train the plans of a cluster's shards in rounds of so many epochs."""
-    plan = cluster.plans[0]
-    rounds = Rounds(plan.epochs, length, plan.first_epoch)
-    check_shards(cluster.facts, plan, rounds.pieces)
+    plans = [plan for stage in cluster.stages for plan in stage.plans]
+    changes = tuple(stage.first for stage in cluster.stages[1:])
+    rounds = Rounds(plans[0].epochs, length, plans[0].first_epoch, changes)
+    for plan in plans:
+        check_shards(cluster.facts, plan, rounds.pieces)
     momentum = check_momentum(momentum, len(cluster.facts))
-    own = (cluster.facts, cluster.plans, rounds, start, cluster.bits, momentum)
+    own = (cluster.facts, plans, rounds, start, cluster.bits, momentum)
     options.update(momentum=momentum, checkpoint=kept_in(checkpoint, checkpoint_rounds, *own))
     return run_rounds(cluster, cluster.facts, rounds, start, **options)
 
