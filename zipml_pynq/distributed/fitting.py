@@ -27,7 +27,7 @@ from zipml_pynq.distributed.measures import (
 from zipml_pynq.distributed.prepare import Prepared, prepare_chunks, prepare_packed
 from zipml_pynq.distributed.result import Outcome
 from zipml_pynq.distributed.rounds import Rounds, Stage, check_length
-from zipml_pynq.errors import ArgumentError
+from zipml_pynq.errors import ArgumentError, ZipmlWarning
 from zipml_pynq.learn.estimator import HORIZON, ZipMLEstimator
 from zipml_pynq.learn.objective import Course, Stopper, stretches
 from zipml_pynq.learn.problem import Run
@@ -316,7 +316,11 @@ class Distributed(ZipMLEstimator):
 
     def _lazily(self, method: str, X: Any, columns: int | None, dtype: Any) -> Any:
         check_is_fitted(self)
-        return by_chunk(getattr(self.to_model(), method), X, dtype, columns)
+        with warnings.catch_warnings():
+            # what a model file would not hold is of no matter here
+            warnings.simplefilter("ignore", ZipmlWarning)
+            model = self.to_model()
+        return by_chunk(getattr(model, method), X, dtype, columns)
 
     def predict(self, X: Any) -> Any:
         """Labels or classes of raw samples, (n_samples,) or (n_samples, n_targets); of Dask's

@@ -76,8 +76,10 @@ def prepare_chunks(
     number = _shards(client, estimator.shards, len(given))
     parts = chunks_of_shards(whole.rows, number)
     packing = Packing(normalization, options, seed, bool(estimator.shuffle), targets, len(parts))
+    # made once, and not a part of every task
+    shared = delayed(packing, name=f"zipml-packing-{token}", traverse=False)
     made = [
-        _shard(packing, shard, levels, given[part], whole.rows[part], token)
+        _shard(shared, shard, levels, given[part], whole.rows[part], token)
         for shard, part in enumerate(parts)
     ]
     columns = getattr(X, "columns", None)
@@ -97,23 +99,27 @@ def _targets(whole: Summary, classify: bool, estimator: Any) -> Targets:
 
 
 def _shard(
-    packing: Packing,
+    packing: Any,
     shard: int,
     levels: Any,
     given: Sequence[Any],
     rows: Sequence[int],
     token: str,
 ) -> Any:
-    """A Delayed shard, of Delayed parts, one of each chunk."""
+    """A Delayed shard, of Delayed parts, one of each chunk, and a Delayed Packing."""
     from dask import delayed
 
-    pack, join = (delayed(of, pure=False) for of in (packing.part, packing.shard))
+    pack, join = (delayed(of, pure=False) for of in (Packing.part, Packing.shard))
     samples, first, parts = sum(rows), 0, []
     for n, (chunk, count) in enumerate(zip(given, rows, strict=True)):
         name = f"zipml-pack-{token}-{shard}-{n}"
-        parts.append(pack(shard, samples, first, levels, list(chunk), count, dask_key_name=name))
+        parts.append(
+            pack(packing, shard, samples, first, levels, list(chunk), count, dask_key_name=name)
+        )
         first += count
-    return join(shard, samples, levels, parts, dask_key_name=f"zipml-shard-{token}-{shard}")
+    return join(
+        packing, shard, samples, levels, parts, dask_key_name=f"zipml-shard-{token}-{shard}"
+    )
 
 
 def _options(
@@ -139,11 +145,12 @@ def _options(
     if not per_column and options["levels"] != "global":
         return options, None
     extremes = np.stack([whole.columns.low, whole.columns.high])
+    shared = delayed(normalization, name=f"zipml-normalization-{token}", traverse=False)
     of, join = (delayed(work, pure=False) for work in (histograms, merged))
     layer = [
         of(
             list(chunk),
-            normalization,
+            shared,
             extremes,
             per_column,
             dask_key_name=f"zipml-levels-{token}-{n}",
@@ -161,7 +168,7 @@ def _options(
         ]
         depth += 1
     bits = min(options["bits"])
-    return options, delayed(table, pure=False)(layer[0], normalization, bits, per_column)
+    return options, delayed(table, pure=False)(layer[0], shared, bits, per_column)
 
 
 def _kernel(client: Any) -> tuple[int | None, str]:

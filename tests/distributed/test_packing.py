@@ -1,0 +1,70 @@
+"""Raw chunks as a shard: what packing all of its rows at once gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+
+from scipy.sparse import csr_matrix
+
+from tests.distributed.data import rows
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.pack import pack
+from zipml_pynq.distributed.averaging import shard_seed
+from zipml_pynq.distributed.packing import Packing
+from zipml_pynq.distributed.targets import Targets
+from zipml_pynq.errors import ArgumentError
+
+X, Y = rows(samples=3001, columns=70)
+W = np.random.default_rng(1).integers(1, 4, len(Y)).astype(float)
+NORMALIZATION = Normalization.fit(X, Y)
+#: Cuts within a block, within the next one, and at the end of one.
+CUTS = (0, 100, 107, 1500, 2048, 3001)
+
+
+def shard(options, shuffle, cuts=CUTS, sparse=False):
+    options = {"word_bits": 64, "batch": 16, "intercept": True, "levels": "uniform", **options}
+    packing = Packing(NORMALIZATION, options, 5, shuffle, Targets(), 2)
+    samples = len(Y)
+    parts = []
+    for a, b in zip(cuts, cuts[1:], strict=False):
+        chunk = (csr_matrix(X[a:b]) if sparse else X[a:b], Y[a:b], W[a:b])
+        parts.append(packing.part(1, samples, a, None, chunk, b - a))
+    return packing.shard(1, samples, None, parts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bits": {2, 4}, "sampling": "double"},
+        {"bits": {3}, "sampling": "single", "value_format": "refetch"},
+        {"value_format": "float32"},
+    ],
+)
+def test_a_shard_is_what_packing_its_rows_gives(options):
+    found = shard(options, shuffle=False)
+    seed = shard_seed(5, 1)
+    whole = pack(X, Y, normalization=NORMALIZATION, seed=seed, sample_weight=W, **options)
+    (own,) = found.models
+    assert own.layout == whole.layout
+    for name in ("planes", "labels", "weights", "full"):
+        assert np.array_equal(getattr(own, name), getattr(whole, name)), name
+    assert np.array_equal(found.rows.q1, NORMALIZATION.transform(X[found.rows.index]))
+    # shuffled, it is that in another order, whatever the cuts, and as sparse rows
+    order = np.random.default_rng((5, 1)).permutation(len(Y))
+    mixed = whole.reordered(order)
+    for cuts, sparse in ((CUTS, True), ((0, 3001), False)):
+        again = shard(options, True, cuts, sparse)
+        for name in ("planes", "labels", "weights", "full"):
+            assert np.array_equal(getattr(again.models[0], name), getattr(mixed, name)), name
+        assert np.array_equal(again.rows.q1, NORMALIZATION.transform(X[order][again.rows.index]))
+
+
+def test_rows_that_change_between_passes_are_refused():
+    packing = Packing(NORMALIZATION, {}, 5, True, Targets(), 2)
+    packing.options.update(word_bits=64, batch=16, intercept=True, levels="uniform", bits={4})
+    for chunk in ((X[:99], Y[:99], None), (X[:100] * 50, Y[:100], None)):
+        with pytest.raises(ArgumentError, match="allowed is what gives the same rows"):
+            packing.part(0, 3001, 0, None, chunk, 100)
