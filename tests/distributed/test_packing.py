@@ -1,6 +1,9 @@
 """Raw chunks as a shard: what packing all of its rows at once gives."""
+# ruff: noqa: E402 (where Dask is not installed, there is nothing to test)
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +32,7 @@ def shard(options, shuffle, cuts=CUTS, sparse=False):
     packing = Packing(NORMALIZATION, options, 5, shuffle, Targets(), 2)
     samples = len(Y)
     parts = []
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in pairwise(cuts):
         chunk = (csr_matrix(X[a:b]) if sparse else X[a:b], Y[a:b], W[a:b])
         parts.append(packing.part(1, samples, a, None, chunk, b - a))
     return packing.shard(1, samples, None, parts)

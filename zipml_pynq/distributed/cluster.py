@@ -38,7 +38,8 @@ from zipml_pynq.training.result import fixed_model
 
 #: What a worker calls its accelerators, ``--resources zipml=4``.
 RESOURCE = "zipml"
-#: A round is late after so many seconds, and so many times the longest round before it.
+#: A round is late after so many seconds, and so many times the longest round before it. A worker
+#: that has not answered yet may be loading its accelerator, and has these seconds in any case.
 LATE_SECONDS, LATE_FACTOR = 30.0, 10.0
 #: Times that a round may be late, or one device fail, before training gives up.
 ATTEMPTS = 4
@@ -167,6 +168,7 @@ class Cluster:
         declared = any(RESOURCE in worker["resources"] for worker in self._workers().values())
         self._resources = {RESOURCE: 1} if declared else None
         self._longest = 0.0
+        self._answered: set[str] = set()
         began = time.monotonic()
         self.sources = [self._held(source) for source in sources]
         self.facts: list[ShardFacts] = self.each(_facts)
@@ -231,7 +233,7 @@ class Cluster:
         """See :class:`zipml_pynq.distributed.coordinate.Workers`."""
         from distributed import as_completed
 
-        began = time.monotonic()
+        began = since = time.monotonic()
         attempts = late = 0
         with _scheduler(span):
             waiting = {self._part(span, s, model): s for s, _ in self._numbered()}
@@ -251,6 +253,7 @@ class Cluster:
                         raise _error(future, value, span, shard)
                     if not isinstance(value, Failed):
                         late = 0
+                        self._answered.add(value.worker)
                         yield value
                         continue
                     attempts += 1
@@ -261,8 +264,9 @@ class Cluster:
                     waiting[again] = shard
                     finished.add(again)
             except TimeoutError:
-                late += 1
-                self._after_timeout(waiting, span, limit, late)
+                waited = time.monotonic() - since
+                if self._after_timeout(waiting, span, limit, waited, late + 1):
+                    late, since = late + 1, time.monotonic()
         self._longest = max(self._longest, time.monotonic() - began)
 
     def _limit(self) -> float:
@@ -284,12 +288,22 @@ class Cluster:
         self.redone += 1
         return self._part(span, shard, model, attempts, workers=others or None)
 
-    def _after_timeout(self, waiting: dict[Any, int], span: Span, limit: float, late: int) -> None:
-        """Take workers that hold a round up out of the cluster: their shards go elsewhere."""
+    def _after_timeout(
+        self, waiting: dict[Any, int], span: Span, limit: float, waited: float, late: int
+    ) -> bool:
+        """Take workers that hold a round up out of the cluster: their shards go elsewhere.
+
+        False where all that are waited for may still be loading their accelerators.
+        """
         keys = {future.key for future in waiting}
         with _scheduler(span):
             busy = self.client.processing()
         holding = [worker for worker, tasks in busy.items() if keys & set(tasks)]
+        if waited < LATE_SECONDS:
+            known = [worker for worker in holding if worker in self._answered]
+            if holding and not known:
+                return False
+            holding = known
         shards = sorted(waiting.values())
         if late > ATTEMPTS:
             raise _lost(span, f"shards {shards} were not trained in {late} times {limit:.0f} s")
@@ -303,6 +317,7 @@ class Cluster:
         self.redone += len(shards)
         if holding:
             self.client.run_on_scheduler(_remove, addresses=holding)
+        return True
 
     # ---- what is measured
 
@@ -378,7 +393,8 @@ def train(
         Rounds from one to the next.
     timeout : float, optional
         Seconds after which a round is late: workers that have not answered are taken out of the
-        cluster. By default 30, and ten times the longest round so far.
+        cluster. By default 30, and ten times the longest round so far. A worker that has not
+        answered in any round may still be loading its accelerator, and has 30 in any case.
     progress : callable or tqdm, optional
         Called with (rounds done, rounds), or its ``update(1)``.
     until : callable, optional
