@@ -17,6 +17,7 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.pack import pack
 from zipml_pynq.distributed.averaging import shard_seed
 from zipml_pynq.distributed.packing import Packing
+from zipml_pynq.distributed.prepare import check_room
 from zipml_pynq.distributed.targets import Targets
 from zipml_pynq.errors import ArgumentError
 
@@ -27,9 +28,13 @@ NORMALIZATION = Normalization.fit(X, Y)
 CUTS = (0, 100, 107, 1500, 2048, 3001)
 
 
-def shard(options, shuffle, cuts=CUTS, sparse=False):
+def packing_of(options, shuffle):
     options = {"word_bits": 64, "batch": 16, "intercept": True, "levels": "uniform", **options}
-    packing = Packing(NORMALIZATION, options, 5, shuffle, Targets(), 2)
+    return Packing(NORMALIZATION, options, 5, shuffle, Targets(), 2)
+
+
+def shard(options, shuffle, cuts=CUTS, sparse=False):
+    packing = packing_of(options, shuffle)
     samples = len(Y)
     parts = []
     for a, b in pairwise(cuts):
@@ -52,6 +57,7 @@ def test_a_shard_is_what_packing_its_rows_gives(options):
     whole = pack(X, Y, normalization=NORMALIZATION, seed=seed, sample_weight=W, **options)
     (own,) = found.models
     assert own.layout == whole.layout
+    assert packing_of(options, False).nbytes(len(Y)) == whole.planes.nbytes
     for name in ("planes", "labels", "weights", "full"):
         assert np.array_equal(getattr(own, name), getattr(whole, name)), name
     assert np.array_equal(found.rows.q1, NORMALIZATION.transform(X[found.rows.index]))
@@ -66,8 +72,14 @@ def test_a_shard_is_what_packing_its_rows_gives(options):
 
 
 def test_rows_that_change_between_passes_are_refused():
-    packing = Packing(NORMALIZATION, {}, 5, True, Targets(), 2)
-    packing.options.update(word_bits=64, batch=16, intercept=True, levels="uniform", bits={4})
+    packing = packing_of({"bits": {4}}, True)
     for chunk in ((X[:99], Y[:99], None), (X[:100] * 50, Y[:100], None)):
         with pytest.raises(ArgumentError, match="allowed is what gives the same rows"):
             packing.part(0, 3001, 0, None, chunk, 100)
+
+
+def test_more_than_the_workers_hold_is_refused():
+    check_room(1000, [600, 400])
+    check_room(1000, [0, 400])  # one without a limit
+    with pytest.raises(ArgumentError, match="X would take 1001 bytes, .* the 1000 that"):
+        check_room(1001, [600, 400])

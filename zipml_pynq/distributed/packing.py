@@ -88,6 +88,11 @@ class Packing:
     targets: Targets
     shards: int
 
+    def nbytes(self, samples: int) -> int:
+        """Bytes of the planes of a shard of so many samples."""
+        layout = self._layout(samples, None)[0]
+        return layout.blocks * layout.block_stride * layout.word_bits // 8
+
     def part(
         self, number: int, samples: int, first: int, levels: Any, chunk: Sequence[Any], rows: int
     ) -> Part:

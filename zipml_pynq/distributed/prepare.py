@@ -76,6 +76,8 @@ def prepare_chunks(
     number = _shards(client, estimator.shards, len(given))
     parts = chunks_of_shards(whole.rows, number)
     packing = Packing(normalization, options, seed, bool(estimator.shuffle), targets, len(parts))
+    limits = [worker["memory_limit"] for worker in _workers(client)]
+    check_room(sum(packing.nbytes(sum(whole.rows[part])) for part in parts), limits)
     # made once, and not a part of every task
     shared = delayed(packing, name=f"zipml-packing-{token}", traverse=False)
     made = [
@@ -85,6 +87,26 @@ def prepare_chunks(
     columns = getattr(X, "columns", None)
     names = [str(name) for name in columns] if columns is not None else None
     return Prepared(client.compute(made), normalization, targets, names)
+
+
+def check_room(needed: int, limits: Sequence[int]) -> None:
+    """Refuse what the workers, which may use so many bytes each (0: as many as there are), cannot
+    hold, sparse rows above all, which are dense once they are packed.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if all(limits) and needed > sum(limits):
+        raise ArgumentError(
+            f"X would take {needed} bytes, packed, and so dense; allowed are the {sum(limits)} "
+            "that the workers may use: what helps is fewer bits, more workers, or packed files"
+        )
+
+
+def _workers(client: Any) -> list[dict[str, Any]]:
+    """What the scheduler knows of each worker."""
+    return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
 def _targets(whole: Summary, classify: bool, estimator: Any) -> Targets:
@@ -200,7 +222,7 @@ def _takes_any(name: str) -> bool:
 def _shards(client: Any, wanted: int | str, chunks_there: int) -> int:
     """Shards that chunks are dealt out to."""
     if isinstance(wanted, str):
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = _workers(client)
         declared = sum(int(worker["resources"].get(RESOURCE, 0)) for worker in workers)
         there = declared or sum(worker["nthreads"] for worker in workers)
         return max(1, min(there, chunks_there))
