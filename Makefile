@@ -9,7 +9,8 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
 	sw_emu/simulation/*.h tests/fuzz/*.cpp benchmarks/*.cpp)
 
-.PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
+.PHONY: demo notebook test test-native test-bench test-cross test-python test-side-by-side test-alone \
+	test-elsewhere test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
 	study-paper study-end-to-end study-distributed study-defaults study-refinement study-deep study-deep-quick \
 	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
@@ -21,18 +22,34 @@ demo: $(VENV)/.built
 notebook: $(VENV)/.built-notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks $(JUPYTER)
 
-test: lint docs test-native test-python test-newest test-floors test-wheel
+# On all cores: first what compiles, then tests that go side by side, then those that do not, beside
+# the ones in other environments.
+together = +$(MAKE) --no-print-directory --output-sync=target -j$$(nproc)
+test:
+	$(together) lint docs test-bench test-cross
+	$(MAKE) --no-print-directory test-side-by-side
+	$(together) test-alone test-elsewhere
 
-# Everything in C++, on all cores.
+# Everything in C++.
 test-native: $(VENV)/.tools
-	+$(MAKE) --no-print-directory --output-sync=target -j$$(nproc) test-bench test-cross
+	$(together) test-bench test-cross
 
 # Side by side where no test has a port, or a time, that others would take.
 SIDE_BY_SIDE := $(addprefix tests/,data training learn command_line hls overlay deep \
 	$(addprefix accelerator/,test_engine.py test_kernel.py test_segments.py test_refine.py))
-test-python: $(VENV)/.built-test
+test-python: test-side-by-side test-alone
+
+test-side-by-side: $(VENV)/.built-test
 	$(BIN)/python -m pytest --numprocesses=$$(nproc) $(SIDE_BY_SIDE)
+
+test-alone: $(VENV)/.built-test
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
+
+# One after the other: together they would keep more cores busy than two.
+test-elsewhere: $(VENV)/.built-test
+	$(MAKE) --no-print-directory -j1 test-newest
+	$(MAKE) --no-print-directory -j1 test-floors
+	$(MAKE) --no-print-directory -j1 test-wheel
 
 # First Python of a minor version that runs: on PATH, or one of pyenv's.
 find_python = $(firstword $(foreach python,python3.$(1) $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.$(1).*/bin/python),\

@@ -132,7 +132,7 @@ def test_a_round_solves_the_draws_problem():
     X, _, packed = regression(2, features=4, batch=125)
     plan = make_plan(packed, epochs=1, step=0.1, feature_shifts="auto")
     run = partial(host(packed).train, judge=False)
-    rounds = RefinementRounds(run, packed, plan, Refine(epochs=60))
+    rounds = RefinementRounds(run, packed, RefinementRounds.plans_of(packed, plan), epochs=60)
     q1, q2 = (q / 128 for q in kernel_values(packed, 2, "symmetric", 0))
     drawn = (q1.T @ q2 + q2.T @ q1) / (2 * len(q1))
     values = packed.normalization.transform(X).astype(float)

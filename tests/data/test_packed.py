@@ -218,3 +218,36 @@ def test_samples_to_fetch_again_are_the_values(tmp_path, word_bits, columns):
     for name in ("planes", "labels", "full", "weights"):
         assert np.array_equal(getattr(loaded, name), getattr(weighted, name))
     assert loaded.layout == weighted.layout
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "levels", "refetch", "float32"])
+def test_some_samples_have_the_values_that_they_had(value_format):
+    X, y = data(100, 5)
+    options = {"levels": {"levels": "optimal", "bits": 3}, "bitplanes": {"bits": [2, 4]}}
+    options |= {"refetch": {"value_format": "refetch"}, "float32": {"value_format": "float32"}}
+    weights = np.linspace(0.5, 2, 100)
+    packed = pack(X, y, sample_weight=weights, block_samples=16, **options[value_format])
+    index = np.random.default_rng(0).permutation(100)[:37]
+    some = packed.taken(index)
+    assert some.layout == replace(packed.layout, samples=37)
+    # every word of every row, and zeros behind the last sample
+    words = packed.layout.chunks * packed.layout.word_bits // 64
+    rows = [
+        one.planes.reshape(-1, one.layout.stored_planes, 16, words).transpose(0, 2, 1, 3)
+        for one in (packed, some)
+    ]
+    before, after = (r.reshape(-1, packed.layout.stored_planes, words) for r in rows)
+    assert np.array_equal(after[:37], before[index])
+    for a in (after, some.labels, some.weights, some.full):
+        if a is not None:
+            assert not a[37:].any()
+    for name in ("labels", "weights", "full"):
+        if getattr(packed, name) is not None:
+            assert np.array_equal(getattr(some, name)[:37], getattr(packed, name)[index])
+
+
+@pytest.mark.parametrize("index", [[], [100], [-1], [0.5], [[0]]])
+def test_samples_that_are_not_there_are_refused(index):
+    packed = pack(*data(100, 5), bits=2)
+    with pytest.raises(ArgumentError, match="index had shape"):
+        packed.taken(index)

@@ -80,10 +80,10 @@ def few_bits(samples: int = 600) -> tuple[np.ndarray, np.ndarray]:
 def test_too_few_bits_are_told_and_enough_are_not():
     X, y = few_bits()
     with pytest.warns(ConvergenceWarning, match=r"above the optimum, .* more bits"):
-        ZipMLClassifier(bits=2, random_state=0).fit(X, y)
+        ZipMLClassifier(bits=2, refine=False, random_state=0).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        ZipMLClassifier(bits=8, alpha=1e-3, random_state=0).fit(X, y)
+        ZipMLClassifier(bits=8, alpha=1e-3, refine=False, random_state=0).fit(X, y)
 
 
 def test_constant_labels_have_no_distance():
@@ -98,6 +98,6 @@ def test_the_warning_measures_all_classes_together():
     X, y = few_bits(900)
     y = y + 2 * (np.arange(900) % 2)  # a column that is not there tells these apart
     with pytest.warns(ConvergenceWarning) as told:
-        model = ZipMLClassifier(bits=2, random_state=0).fit(X, y)
+        model = ZipMLClassifier(bits=2, refine=False, random_state=0).fit(X, y)
     assert model.model_.shape[0] == 4
     assert sum(w.category is ConvergenceWarning for w in told) == 1

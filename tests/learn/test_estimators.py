@@ -324,7 +324,8 @@ def test_until_ends_training(memory_bytes):
 
 
 def test_training_stops_when_the_objective_does():
-    model = ZipMLRegressor(random_state=0, max_iter=200, n_iter_no_change=3).fit(X, Y)
+    options = {"max_iter": 200, "n_iter_no_change": 3, "refine": False}
+    model = ZipMLRegressor(random_state=0, **options).fit(X, Y)
     assert 3 < model.n_iter_ < 200
     # the later half, without that in which the step fell, gained no more than tol of what the best
     # constant model has

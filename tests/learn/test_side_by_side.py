@@ -14,7 +14,7 @@ from zipml_pynq.accelerator.host import Draw, HostDriver
 from zipml_pynq.data.datasets import synthetic_regression
 from zipml_pynq.data.planes import Redraws, pack_planes
 from zipml_pynq.errors import ArgumentError, KernelStatusError
-from zipml_pynq.learn import problem
+from zipml_pynq.learn import estimator, problem
 from zipml_pynq.learn.classifier import ZipMLClassifier
 from zipml_pynq.learn.regressor import ZipMLRegressor
 from zipml_pynq.training.make_plan import make_plan
@@ -82,10 +82,30 @@ def test_refused_jobs(n_jobs):
         ZipMLRegressor(n_jobs=n_jobs).fit(X, Y)
 
 
+@pytest.mark.parametrize("options", [{}, {"n_jobs": 2}, {"device": "emulated"}], ids=str)
+@pytest.mark.parametrize("loss", ["squared_hinge", "logistic"])
+def test_classes_refined_together_are_those_one_by_one(loss, options):
+    # three classes, of which one lies between the others; a model alone has labels of its own
+    y = np.digitize(X @ np.arange(12), [-12.0, 12.0])
+    model = ZipMLClassifier(loss, random_state=0, **options).fit(X, y)
+    for number in range(3):
+        one = ZipMLClassifier(loss, random_state=0).fit(X, y == number)
+        assert np.array_equal(model.model_[number], one.model_[0])
+
+
+def test_large_groups_are_trained_one_after_the_other(monkeypatch):
+    y = np.digitize(X @ np.arange(12), [-12.0, 12.0])
+    together = ZipMLClassifier(random_state=0).fit(X, y)
+    for models in (1, 2):
+        monkeypatch.setattr(estimator, "TOGETHER", models * len(X))
+        apart = ZipMLClassifier(random_state=0, n_jobs=2).fit(X, y)
+        assert np.array_equal(together.model_, apart.model_)
+
+
 # ---- Targets -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"redraw": False}, {"device": "emulated"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"refine": False}, {"device": "emulated"}], ids=str)
 def test_several_targets_are_those_one_by_one(options):
     options = {"random_state": 0, "max_iter": 30, **options}
     model = ZipMLRegressor(**options).fit(X, TARGETS)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq.accelerator.each import Each, in_turn
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.training.divergence import row_losses
 from zipml_pynq.training.exact_rows import ExactRows
+from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.plan import LARGEST_CORRECTION, Plan
 from zipml_pynq.training.refinement import (
     LATEST,
@@ -23,9 +25,9 @@ from zipml_pynq.training.refinement import (
     Progress,
     Quadratic,
     Refine,
+    RoundPlans,
     class_costs,
     frozen_plan,
-    round_plan,
 )
 from zipml_pynq.training.result import Refinement, TrainResult
 
@@ -34,6 +36,8 @@ from zipml_pynq.training.result import Refinement, TrainResult
 SIZE, SMALLER = 16.0, 1 / 16
 #: Share of its bound that the largest entry of a change is taken to come to, for a quantized model.
 EXPECTED = 1 / 8
+#: Most epochs for each one where few samples stand for all.
+MOST_TURNS = 8
 #: Times that a run is tried with smaller numbers.
 _TRIES = 4
 
@@ -53,19 +57,40 @@ class RefinementRounds:
     point has all its bits, however small the gradient has become.
     """
 
-    def __init__(self, run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> None:
+    def __init__(self, run: Run, packed: PackedDataset, plans: RoundPlans, epochs: int = 1) -> None:
         self.run = run
-        self.packed = replace(packed, labels=np.zeros_like(packed.labels))
-        # of what bounds a change, as much as one is expected to come to
-        self.plan = round_plan(packed, plan, refine.epochs, EXPECTED * SIZE)
+        self.whole = self.packed = without_labels(packed)
+        self.plans = plans
+        self.epochs, self.turns = epochs, 1
         self.results: list[TrainResult] = []
 
+    @staticmethod
+    def plans_of(packed: PackedDataset, plan: Plan) -> RoundPlans:
+        """Those of rounds for what was trained by ``plan``."""
+        # of what bounds a change, as much as one is expected to come to
+        return RoundPlans(packed, plan, EXPECTED * SIZE)
+
+    def weigh(self, curvatures: FloatArray, few: NDArray[np.intp] | None) -> None:
+        """Go on with the samples' curvatures as weights, and with the few that have them all.
+
+        These are streamed as often as it takes to stream as much as all are.
+        """
+        one = 1 << CONFIG.weight_fraction_bits
+        weights = np.zeros(self.whole.labels.size, np.int32)
+        weights[: curvatures.size] = np.minimum(np.rint(curvatures * one), 2.0**31 - 1)
+        self.packed, self.turns = replace(self.whole, weights=weights), 1
+        if few is not None:
+            self.packed = self.packed.taken(few)
+            self.turns = min(MOST_TURNS, round(curvatures.size / few.size))
+
     def __call__(self, gradient: FloatArray) -> FloatArray:
-        """The change that the draw has for a gradient."""
-        plan = self.plan
+        """The change that the draw has for a gradient, the mean over all samples."""
+        samples = self.packed.layout.samples
+        gradient = gradient * (self.whole.layout.samples / samples)
+        plan = self.plans(self.packed, self.epochs * self.turns)
         # no entry moves farther than by its steps alone
         factors = 1.0 if plan.feature_steps is None else plan.feature_steps
-        batches = -(-self.packed.layout.samples // plan.batch) * plan.epochs
+        batches = -(-samples // plan.batch) * plan.epochs
         reach = float(np.abs(gradient * factors).max()) * plan.step[0] * batches
         one = 2.0**CONFIG.correction_fraction_bits
         most = LARGEST_CORRECTION / one / (float(np.abs(gradient).max()) * plan.step[0])
@@ -79,149 +104,243 @@ class RefinementRounds:
         return result.model / scale
 
 
-class Truth(Protocol):
-    """True sums over a data set, for least squares."""
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model that is to be refined.
+
+    Parameters
+    ----------
+    packed : PackedDataset
+        With its labels and weights.
+    plan : Plan
+        That it was trained by.
+    result : TrainResult
+    enough : float, optional
+        What may be left to gain, in place of a share of the objective.
+    """
+
+    packed: PackedDataset
+    plan: Plan
+    result: TrainResult
+    enough: float | None = None
+
+
+class _Course:
+    """A model while it is refined."""
+
+    def __init__(self, of: Trained, rounds: RefinementRounds, refine: Refine) -> None:
+        self.of = of
+        self.rounds = rounds
+        self.progress = Progress(refine.tol, of.enough)
+        self.model = of.result.model_fixed / MODEL_ONE
+        self.models: list[FloatArray] = []
+        self.objective = 0.0
+        #: Runs beside those of the rounds.
+        self.others: list[TrainResult] = []
+        #: Bytes of samples that true gradients took.
+        self.bytes_read = 0.0
 
     @property
-    def bytes_read(self) -> int:
-        """Bytes of samples so far."""
+    def l2(self) -> float:
+        return self.of.plan.l2
 
-    def gradient(self, model: FloatArray) -> tuple[FloatArray, float]:
-        """The loss's gradient at a model, and the loss."""
+    @property
+    def penalty(self) -> float:
+        return self.l2 / 2 * float(self.model @ self.model)
 
-    def image(self, change: FloatArray) -> FloatArray:
-        """The second derivative times a vector."""
+
+_C = TypeVar("_C", bound=_Course)
+
+
+class Truth(Protocol):
+    """True sums over a data set, for least squares of some models."""
+
+    def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
+        """The loss's gradients at models, shape (models, features), and the losses."""
+
+    def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
+        """The second derivative of each times its change, (models, features)."""
 
 
 class ByHost:
-    """From raw rows, in floating point."""
+    """From raw rows, in floating point: a pass for all models."""
 
-    def __init__(self, rows: ExactRows, labels: FloatArray, weights: FloatArray | float) -> None:
-        self.rows, self.labels, self.weights = rows, labels, weights
+    def __init__(self, rows: ExactRows) -> None:
+        self.rows = rows
 
-    @property
-    def bytes_read(self) -> int:
-        return self.rows.bytes_read
+    def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
+        models = np.stack([one.model for one in of])
+        labels = np.stack([labels_of(one.of.packed) for one in of])
+        found = self.rows.moment(models, labels, self._weights(of))
+        _count_pass(of, self.rows)
+        return found
 
-    def gradient(self, model: FloatArray) -> tuple[FloatArray, float]:
-        return self.rows.moment(model, self.labels, self.weights)
+    def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
+        found, _ = self.rows.moment(changes, None, self._weights(of))
+        _count_pass(of, self.rows)
+        return found
 
-    def image(self, change: FloatArray) -> FloatArray:
-        return self.rows.moment(change, 0.0, self.weights)[0]
+    def _weights(self, of: Sequence[_Course]) -> FloatArray | None:
+        if all(one.of.packed.weights is None for one in of):
+            return None
+        return np.stack([weights_of(one.of.packed) for one in of])
+
+
+def _count_pass(of: Sequence[_Course], rows: ExactRows) -> None:
+    for one in of:
+        one.bytes_read += rows.nbytes / len(of)
 
 
 class ByAccelerator:
     """From planes of many bits, by runs whose dot products read the same model throughout."""
 
-    def __init__(self, run: Run, packed: PackedDataset, plan: Plan, bits: int) -> None:
-        self.run, self.packed, self.plan, self.bits = run, packed, plan, bits
-        self.without_labels = replace(packed, labels=np.zeros_like(packed.labels))
-        self.results: list[TrainResult] = []
-        self.step = SIZE / -(-packed.layout.samples // plan.batch)
+    def __init__(self, run: Run, bits: int) -> None:
+        self.run, self.bits = run, bits
+        self.steps: dict[_Course, float] = {}
 
-    @property
-    def bytes_read(self) -> int:
-        return sum(result.bytes_streamed for result in self.results)
-
-    def _sums(self, packed: PackedDataset, model: NDArray[np.int32]) -> FloatArray:
+    def _sums(self, one: _Course, packed: PackedDataset, model: NDArray[np.int32]) -> FloatArray:
+        plan, samples = one.of.plan, packed.layout.samples
+        batch = plan.batch
         for _ in range(_TRIES):
-            step = min(self.step, self.plan.batch)
-            result = self.run(packed, frozen_plan(packed, self.plan, self.bits, step), model=model)
-            self.results.append(result)
+            step = min(self.steps.setdefault(one, SIZE / -(-samples // batch)), batch)
+            result = self.run(packed, frozen_plan(packed, plan, self.bits, step), model=model)
+            one.others.append(result)
+            one.bytes_read += result.bytes_streamed
             if result.saturations == 0:
                 break
-            self.step *= SMALLER
+            self.steps[one] *= SMALLER
         changed = (model.astype(np.int64) - result.model_fixed) / MODEL_ONE
-        return np.asarray(changed * self.plan.batch / (step * packed.layout.samples))
+        return np.asarray(changed * batch / (step * samples))
 
-    def gradient(self, model: FloatArray) -> tuple[FloatArray, float]:
-        plan = frozen_plan(self.packed, self.plan, self.bits, self.step)
-        loss = float(row_losses(self.packed, plan, [model])[0].mean()) / 2
-        return self._sums(self.packed, _fixed(model)), loss
+    def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
+        sums, losses = [], []
+        for one in of:
+            packed = one.of.packed
+            # the step does not tell
+            plan = frozen_plan(packed, one.of.plan, self.bits, 1.0)
+            losses.append(float(row_losses(packed, plan, [one.model])[0].mean()) / 2)
+            sums.append(self._sums(one, packed, _fixed(one.model)))
+        return np.stack(sums), np.array(losses)
 
-    def image(self, change: FloatArray) -> FloatArray:
-        scale = 2.0 / np.abs(change).sum()
-        return self._sums(self.without_labels, _fixed(change * scale)) / scale
+    def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
+        found = []
+        for one, change in zip(of, changes, strict=True):
+            scale = 2.0 / np.abs(change).sum()
+            sums = self._sums(one, without_labels(one.of.packed), _fixed(change * scale))
+            found.append(sums / scale)
+        return np.stack(found)
 
 
-def _labels_and_weights(packed: PackedDataset) -> tuple[FloatArray, FloatArray | float]:
-    samples = packed.layout.samples
-    labels = packed.labels[:samples] / MODEL_ONE
+def without_labels(packed: PackedDataset) -> PackedDataset:
+    """The same samples with labels of 0."""
+    return replace(packed, labels=np.zeros_like(packed.labels))
+
+
+def labels_of(packed: PackedDataset) -> FloatArray:
+    """Labels in normalized units, shape (samples,)."""
+    return np.asarray(packed.labels[: packed.layout.samples] / MODEL_ONE)
+
+
+def weights_of(packed: PackedDataset) -> FloatArray:
+    """Weights of the samples, shape (samples,)."""
     if packed.weights is None:
-        return labels, 1.0
-    return labels, packed.weights[:samples] / float(1 << CONFIG.weight_fraction_bits)
+        return np.ones(packed.layout.samples)
+    one = 1 << CONFIG.weight_fraction_bits
+    return np.asarray(packed.weights[: packed.layout.samples] / one)
 
 
-def _exact(refine: Refine, packed: PackedDataset) -> ExactRows:
-    if isinstance(refine.rows, ExactRows):
-        return refine.rows
-    return ExactRows(refine.rows, packed.normalization, packed.layout.samples)
+def _asked(
+    active: list[_C], gradients: Sequence[FloatArray], each: Each
+) -> tuple[list[_C], FloatArray]:
+    """Those that are not at their end, and the changes that their draws have for gradients."""
+
+    def change(turn: int) -> FloatArray | None:
+        one, gradient = active[turn], gradients[turn]
+        if not gradient.any():
+            one.progress.converged = True
+            return None
+        found = one.rounds(gradient)
+        ends = one.progress.ends(-float(gradient @ found) / 2, one.objective)
+        return None if ends or not found.any() else found
+
+    found = each(change, range(len(active)))
+    going = [(one, c) for one, c in zip(active, found, strict=True) if c is not None]
+    return [one for one, _ in going], np.array([c for _, c in going])
 
 
-def _truth(run: Run, packed: PackedDataset, plan: Plan, refine: Refine) -> Truth:
-    if refine.rows is not None:
-        rows = _exact(refine, packed)
-        return ByHost(rows, *_labels_and_weights(packed))
-    assert refine.bits is not None  # see checked_refine
-    return ByAccelerator(run, packed, plan, refine.bits)
-
-
-def _least_squares(
-    model: FloatArray, truth: Truth, rounds: RefinementRounds, plan: Plan, refine: Refine
-) -> tuple[list[FloatArray], Progress, float]:
-    """Rounds of least squares: the model after each, and the objective at the end."""
-    gradient, loss = truth.gradient(model)
-    objective = loss + plan.l2 / 2 * float(model @ model)
-    course = Quadratic(model, gradient + plan.l2 * model)
-    progress, models = Progress(refine.tol), []
-    for _ in range(refine.rounds):
-        if not course.gradient.any():
-            progress.converged = True
+def _least_squares(active: list[_Course], truth: Truth, rounds: int, each: Each) -> None:
+    """Rounds of least squares."""
+    quadratics: dict[_Course, Quadratic] = {}
+    for one, gradient, loss in zip(active, *truth.gradients(active), strict=True):
+        quadratics[one] = Quadratic(one.model, gradient + one.l2 * one.model)
+        one.objective = float(loss) + one.penalty
+    for _ in range(rounds):
+        active, changes = _asked(active, [quadratics[one].gradient for one in active], each)
+        if not active:
             break
-        change = rounds(course.gradient)
-        slope = float(course.gradient @ change)
-        if progress.ends(-slope / 2, objective) or not change.any():
-            break
-        image = truth.image(change) + plan.l2 * change
-        progress.gains.append(course.add(change, image))
-        objective -= progress.gains[-1]
-        models.append(course.model)
-    return models, progress, objective
+        images = truth.images(active, changes)
+        for one, change, image in zip(active, changes, images, strict=True):
+            gain = quadratics[one].add(change, image + one.l2 * change)
+            one.progress.gains.append(gain)
+            one.objective -= gain
+            one.model = quadratics[one].model
+            one.models.append(one.model)
 
 
-def _margins(
-    model: FloatArray,
-    rows: ExactRows,
-    of: Margins,
-    rounds: RefinementRounds,
-    plan: Plan,
-    refine: Refine,
-) -> tuple[list[FloatArray], Progress, float]:
+class _MarginCourse(_Course):
+    """The same of a loss of the margin, with margins of the model and of its latest changes."""
+
+    loss: Margins
+    margins: FloatArray
+    changes: FloatArray
+    along: FloatArray
+
+    def begin(self, dots: FloatArray) -> None:
+        """Take in the rows times the model."""
+        labels = labels_of(self.of.packed)
+        costs = np.where(labels < 0, *class_costs(self.of.plan)) * weights_of(self.of.packed)
+        self.loss = Margins(self.of.plan.loss, np.where(labels < 0, -1.0, 1.0), costs)
+        self.margins = self.loss.signs * dots
+        self.changes = np.empty((0, len(self.model)))
+        self.along = np.empty((0, len(dots)))
+        self.objective = self.loss.value(self.margins) + self.penalty
+
+    def slopes(self) -> FloatArray:
+        """Those of the samples; their curvatures become the weights of the next round."""
+        curvatures = self.loss.curvatures(self.margins)
+        self.rounds.weigh(curvatures, self.loss.curved(curvatures))
+        return self.loss.slopes(self.margins)
+
+    def follow(self, change: FloatArray, dots: FloatArray) -> None:
+        """Go to the least objective that this and the latest changes reach."""
+        self.changes = np.vstack([self.changes, change])[-LATEST:]
+        self.along = np.vstack([self.along, self.loss.signs * dots])[-LATEST:]
+        steps = self.loss.best(self.margins, self.along, self.model, self.changes, self.l2)
+        before = self.objective
+        self.model = self.model + steps @ self.changes
+        self.margins = self.margins + steps @ self.along
+        self.objective = self.loss.value(self.margins) + self.penalty
+        self.progress.gains.append(before - self.objective)
+        self.models.append(self.model)
+
+
+def _margins(active: list[_MarginCourse], rows: ExactRows, rounds: int, each: Each) -> None:
     """Rounds of a loss of the margin: Newton steps whose curvatures are the samples' weights."""
-    z = rows.dots(model)
-    progress, models = Progress(refine.tol), []
-    padded = rounds.packed.labels.size
-    changes, along = np.empty((0, len(model))), np.empty((0, len(z)))
-    for _ in range(refine.rounds):
-        objective = of.value(z) + plan.l2 / 2 * float(model @ model)
-        gradient = rows.sums(of.slopes(z)) + plan.l2 * model
-        curvatures = of.curvatures(z)
-        one = 1 << CONFIG.weight_fraction_bits
-        weights = np.zeros(padded, np.int32)
-        weights[: len(z)] = np.minimum(np.rint(curvatures * one), 2.0**31 - 1)
-        rounds.packed = replace(rounds.packed, weights=weights)
-        change = rounds(gradient)
-        if progress.ends(-float(gradient @ change) / 2, objective) or not change.any():
+    dots = rows.dots(np.stack([one.model for one in active]))
+    _count_pass(active, rows)
+    for one, own in zip(active, dots, strict=True):
+        one.begin(own)
+    for _ in range(rounds):
+        sums = rows.sums(np.stack(each(_MarginCourse.slopes, active)))
+        _count_pass(active, rows)
+        gradients = [g + one.l2 * one.model for one, g in zip(active, sums, strict=True)]
+        active, changes = _asked(active, gradients, each)
+        if not active:
             break
-        size = np.linalg.norm(change)
-        changes = np.vstack([changes, change / size])[-LATEST:]
-        along = np.vstack([along, rows.dots(change / size)])[-LATEST:]
-        steps = of.best(z, along, model, changes, plan.l2)
-        model, z = model + steps @ changes, z + steps @ along
-        after = of.value(z) + plan.l2 / 2 * float(model @ model)
-        progress.gains.append(objective - after)
-        models.append(model)
-    return models, progress, of.value(z) + plan.l2 / 2 * float(model @ model)
+        changes /= np.linalg.norm(changes, axis=1, keepdims=True)
+        dots = rows.dots(changes)
+        _count_pass(active, rows)
+        each(lambda way: way[0].follow(*way[1:]), list(zip(active, changes, dots, strict=True)))
 
 
 def refined(
@@ -232,62 +351,85 @@ def refined(
     refine: Refine,
     tell: bool = True,
 ) -> TrainResult:
-    """Refine a trained model; see :class:`zipml_pynq.training.refinement.Refine`.
+    """Refine a trained model: :func:`refined_together` of it alone."""
+    return refined_together(run, [Trained(packed, plan, result)], refine, tell)[0]
+
+
+def refined_together(
+    run: Run,
+    trained: Sequence[Trained],
+    refine: Refine,
+    tell: bool = True,
+    each: Each = in_turn,
+) -> list[TrainResult]:
+    """Refine models of the same samples; see :class:`zipml_pynq.training.refinement.Refine`.
+
+    Their rounds go side by side, so that a pass over the raw rows is one for all.
 
     Parameters
     ----------
     run : callable
         Trains on the device by a plan, from a model in fixed point, and judges nothing.
+    trained : sequence of Trained
+        All of one loss.
     refine : Refine
         From :func:`zipml_pynq.training.refinement.checked_refine`.
     tell : bool
         Warn of an end before the tolerance.
+    each : callable
+        Calls a function with each of some things.
 
     Returns
     -------
-    TrainResult
+    list of TrainResult
         With the refined model, a row of history a round, counters of everything, and what
-        refinement did.
+        refinement did; of a pass for several models each counts its share.
     """
-    rounds = RefinementRounds(run, packed, plan, refine)
-    start = result.model_fixed / MODEL_ONE
-    if plan.loss == "least_squares":
-        truth = _truth(run, packed, plan, refine)
-        models, progress, objective = _least_squares(start, truth, rounds, plan, refine)
-        read = truth.bytes_read
-        others = truth.results if isinstance(truth, ByAccelerator) else []
-    else:
-        rows = _exact(refine, packed)
-        labels, weights = _labels_and_weights(packed)
-        costs = np.where(labels < 0, *class_costs(plan)) * weights
-        of = Margins(plan.loss, labels, costs)
-        models, progress, objective = _margins(start, rows, of, rounds, plan, refine)
-        read, others = rows.bytes_read, []
-    if tell and not progress.converged:
-        left = progress.left[-1]
-        warnings.warn(
-            f"refinement ended after {len(progress.left)} rounds with {left:.2g} left to "
-            f"gain, by its own estimate, of an objective of {objective:.6g}; more bits, rounds or "
-            "epochs a round help",
-            ZipmlWarning,
-            stacklevel=3,
+    plans: dict[int, RoundPlans] = {}
+    for one in trained:
+        if id(one.plan) not in plans:
+            plans[id(one.plan)] = RefinementRounds.plans_of(one.packed, one.plan)
+    kind = _MarginCourse if LOSSES[trained[0].plan.loss].margin else _Course
+    courses = [
+        kind(
+            one,
+            RefinementRounds(run, one.packed, plans[id(one.plan)], refine.epochs),
+            refine,
         )
-    record = Refinement(
-        np.array(progress.left),
-        objective,
-        read,
-        progress.converged,
-    )
-    return _joined(result, [*rounds.results, *others], models, record)
+        for one in trained
+    ]
+    if refine.rows is None:
+        assert refine.bits is not None  # see checked_refine
+        _least_squares(courses, ByAccelerator(run, refine.bits), refine.rounds, each)
+    else:
+        rows = refine.rows
+        if not isinstance(rows, ExactRows):
+            packed = trained[0].packed
+            rows = ExactRows(rows, packed.normalization, packed.layout.samples)
+        if kind is _Course:
+            _least_squares(courses, ByHost(rows), refine.rounds, each)
+        else:
+            _margins(cast("list[_MarginCourse]", courses), rows, refine.rounds, each)
+    for course in courses:
+        progress = course.progress
+        if tell and not progress.converged:
+            warnings.warn(
+                f"refinement ended after {len(progress.left)} rounds with {progress.left[-1]:.2g} "
+                f"left to gain, by its own estimate, of an objective of {course.objective:.6g}; "
+                "more bits, rounds or epochs a round help",
+                ZipmlWarning,
+                stacklevel=4,
+            )
+    return [_joined(course) for course in courses]
 
 
-def _joined(
-    first: TrainResult, others: list[TrainResult], models: list[FloatArray], record: Refinement
-) -> TrainResult:
+def _joined(one: _Course) -> TrainResult:
     """One result of everything that ran."""
-    rows = np.array([_fixed(model) for model in models], np.int32)
+    first = one.of.result
+    others = [*one.rounds.results, *one.others]
+    rows = np.array([_fixed(model) for model in one.models], np.int32)
     history = np.concatenate([first.history_fixed, rows.reshape(-1, len(first.model))])
-    model = history[-1] if models else first.model_fixed
+    model = history[-1] if one.models else first.model_fixed
     names = ("words", "modelled_cycles", "bytes_streamed", "outside", "clipped", "refetched")
     sums = {name: sum(getattr(r, name) for r in (first, *others)) for name in names}
     clocked: dict[str, Any] = {}
@@ -299,7 +441,12 @@ def _joined(
         model=model / MODEL_ONE,
         model_fixed=model.copy(),
         history_fixed=history,
-        refinement=record,
+        refinement=Refinement(
+            np.array(one.progress.left),
+            one.objective,
+            round(one.bytes_read),
+            one.progress.converged,
+        ),
         **sums,
         **clocked,
     )

@@ -18,7 +18,7 @@ from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_array, check_bits, check_choice, check_int
 from zipml_pynq.data.columns import column_range
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.data.rows import available_cores, dense
+from zipml_pynq.data.rows import dense, worthwhile_threads
 from zipml_pynq.errors import ArgumentError
 
 METHODS: tuple[str, ...] = ("exact", "histogram", "greedy", "greedy-exact")
@@ -365,7 +365,8 @@ def fit_levels(
         "exact", "histogram" or "auto": exact for each column of up to :data:`EXACT_VALUES` values,
         else histogram. "exact" for all columns together holds all values in memory, as float32.
     threads : int, optional
-        By default one for each available core. The result does not depend on it.
+        By default one for each available core, as far as that is worth it. The result does not
+        depend on it.
 
     Returns
     -------
@@ -390,7 +391,7 @@ def fit_levels(
     if not isinstance(per_column, bool | np.bool_):
         raise ArgumentError(f"per_column was {per_column!r}; allowed are True and False")
     if threads is None:
-        threads = available_cores()
+        threads = worthwhile_threads(a.size)
     threads = check_int("threads", threads, 1, 1024)
     low, high = column_range("X", a, threads)  # every value is finite
     if method == "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,11 @@ from zipml_pynq.data.planes import pack_planes
 from zipml_pynq.data.rows import pointer
 from zipml_pynq.data.tensor_file import read_tensors, write_tensors
 from zipml_pynq.errors import ArgumentError, PackedFileError
+
+
+def _padded(values: NDArray, rows: int) -> NDArray:
+    """With rows of 0 at the end."""
+    return np.concatenate([values, np.zeros((rows - len(values), *values.shape[1:]), values.dtype)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,18 +297,48 @@ class PackedDataset:
                 f"order had shape {index.shape}; allowed are the numbers 0..{layout.samples - 1}, "
                 "each once"
             )
-        size = layout.blocks * layout.block_samples
-        index = np.concatenate([index, np.arange(layout.samples, size)])
+        return self.taken(index)
+
+    def taken(self, index: ArrayLike) -> PackedDataset:
+        """Some of the samples, with their draws, labels and weights.
+
+        Parameters
+        ----------
+        index : array_like of int, (samples of the new data set,)
+            Their numbers.
+
+        Raises
+        ------
+        ArgumentError
+            ``index`` is empty or has a number that no sample has.
+        """
+        old, chosen = self.layout, np.asarray(index)
+        fits = chosen.dtype.kind in "iu" and chosen.ndim == 1 and chosen.size > 0
+        if not fits or chosen.min() < 0 or chosen.max() >= old.samples:
+            raise ArgumentError(
+                f"index had shape {chosen.shape}; allowed are numbers of the samples, "
+                f"0..{old.samples - 1}, at least one"
+            )
+        layout = replace(old, samples=chosen.size)
         words = layout.chunks * layout.word_bits // 64
-        shape = (layout.blocks, layout.stored_planes, layout.block_samples, words)
-        rows = self.planes.reshape(shape).transpose(0, 2, 1, 3).reshape(size, -1, words)
-        planes = empty_aligned(self.planes.shape, np.uint64)
-        target = planes.reshape(shape).transpose(0, 2, 1, 3)
-        target[:] = rows[index].reshape(target.shape)
-        changed = {"planes": planes, "labels": self.labels[index]}
-        for name in ("full", "weights"):
+
+        def rows(planes: NDArray, blocks: int) -> NDArray:
+            shape = (blocks, layout.stored_planes, layout.block_samples, words)
+            return planes.reshape(shape).transpose(0, 2, 1, 3)
+
+        planes = empty_aligned((layout.blocks, self.planes.shape[1]), np.uint64)
+        target = rows(planes, layout.blocks)
+        source = rows(self.planes, old.blocks)
+        begin, size = 0, layout.block_samples
+        for block in target:  # a block at a time stays in the cache
+            own = chosen[begin : begin + size]
+            block[: own.size] = source[own // size, own % size]
+            block[own.size :] = 0
+            begin += size
+        changed: dict[str, Any] = {"planes": planes, "layout": layout}
+        for name in ("labels", "full", "weights"):
             if getattr(self, name) is not None:
-                changed[name] = getattr(self, name)[index]
+                changed[name] = _padded(getattr(self, name)[chosen], layout.blocks * size)
         return replace(self, **changed)
 
     def save(self, path: str | os.PathLike[str]) -> None:

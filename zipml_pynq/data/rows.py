@@ -114,6 +114,11 @@ def pointer(kind: str, array: NDArray) -> Any:
     return ffi.cast(kind, array.ctypes.data)
 
 
+def worthwhile_threads(values: int) -> int:
+    """One for each available core, but no more than so many values are worth."""
+    return max(1, min(available_cores(), -(-values // _THREAD_VALUES)))
+
+
 def in_threads(
     work: Callable[[int, int], T], items: int, values: int, threads: int | None
 ) -> list[T]:
@@ -127,10 +132,10 @@ def in_threads(
     values : int
         That all items have together.
     threads : int or None
-        None: one for each available core, but no more than ``values`` are worth.
+        None: see :func:`worthwhile_threads`.
     """
     if threads is None:
-        threads = max(1, min(available_cores(), -(-values // _THREAD_VALUES)))
+        threads = worthwhile_threads(values)
     threads = min(check_int("threads", threads, 1, 1024), items)
     step = max(1, _PIECE_VALUES * items // max(1, values))
     ended = False

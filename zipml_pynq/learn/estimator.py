@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zipml_pynq.accelerator.each import Each, in_turn, threads
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.accelerator.refine import refined
+from zipml_pynq.accelerator.refine import Trained, refined_together
 from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
-from zipml_pynq.data.layout import FLOAT32, REFETCH
+from zipml_pynq.data.layout import FLOAT32
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError, DivergenceError, ZipmlWarning
@@ -34,8 +35,8 @@ from zipml_pynq.learn.objective import (
     penalties_of,
     stretches,
 )
-from zipml_pynq.learn.problem import Data, Problem, Run, is_packed, mean_curve
-from zipml_pynq.learn.side_by_side import Each, Trainee, in_turn, threads
+from zipml_pynq.learn.problem import Data, Ended, Problem, Run, is_packed, mean_curve
+from zipml_pynq.learn.side_by_side import Trainee
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
     ConvergenceWarning,
@@ -56,6 +57,8 @@ from zipml_pynq.training.result import TrainResult
 DELAY = 1
 #: Objective, as a multiple of the best constant model's, from which a training diverged.
 DIVERGED = 2.0
+#: Models times samples up to which models are trained together where data are drawn once.
+TOGETHER = 1 << 21
 #: Share of the tolerance that refinement of least squares ends at: it costs a round or two more.
 #: Other losses, whose rounds change the problem, take many for it, and end at the tolerance.
 REFINED = 0.1
@@ -217,10 +220,17 @@ class ZipMLEstimator(ModelFiles):
                 active = [one for one, end in zip(active, ended, strict=True) if not end]
             if not active:
                 break
-        return each(lambda one: self._trained(one, data), trainees)
+        ended = each(lambda one: self._ended(one, data), trainees)
+        if self._refines(data):
+            ended = self._refined(trainees, ended, data, each)
 
-    def _trained(self, one: Trainee, data: Data) -> Run:
-        """What a training came to."""
+        def run_of(both: tuple[Trainee, Ended]) -> Run:
+            return self._run_of(*both, data)
+
+        return each(run_of, list(zip(trainees, ended, strict=True)))
+
+    def _ended(self, one: Trainee, data: Data) -> Ended:
+        """What training one model came to."""
         models = one.course.models(range(one.before + 1, len(one.course) + 1)) / MODEL_ONE
         curve = one.objectives(data.train, models)
         held = None
@@ -230,32 +240,27 @@ class ZipMLEstimator(ModelFiles):
             best = int(np.argmin(held))
         model = np.rint(models[best] * MODEL_ONE).astype(np.int32)
         stopped = one.stopper is None or one.stopper.stopped
-        if self._refines(data):
-            result = self._refine(one, data, model)
-            one.results.append(result)
-            assert result.refinement is not None
-            model, stopped = result.model_fixed, result.refinement.converged
-            if len(result.history):
-                one.course.precision_changes()
-                one.course.add(result.history_fixed)
-                curve = np.append(curve, one.objectives(data.train, result.history))
-                best = len(curve) - 1
-        zero = float(one.objectives(data.train, np.zeros((1, len(model))))[0])
-        left = None
-        if one.stopper is not None and held is None and data.train.exact:
-            left = one.left(data.train, model / MODEL_ONE)
+        return Ended(model, curve, float(curve[best]), held, stopped)
+
+    def _run_of(self, one: Trainee, ended: Ended, data: Data) -> Run:
+        """The same with what is known of its distance to the optimum."""
+        left = ended.left
+        known = one.stopper is not None and ended.held is None and data.train.exact
+        if left is None and known:
+            left = one.left(data.train, ended.model / MODEL_ONE)
+        zero = np.zeros((1, len(ended.model)))
         return Run(
-            model,
+            ended.model,
             one.packed.normalization,
-            curve,
-            held,
-            stopped,
+            ended.curve,
+            ended.held,
+            ended.stopped,
             one.results,
             one.course if self.warm_start else None,
             one.size,
             left,
-            float(curve[best]),
-            max(one.size, zero),
+            ended.objective,
+            max(one.size, float(one.objectives(data.train, zero)[0])),
         )
 
     def _ends_at_horizon(self, data: Data, epochs: range) -> bool:
@@ -268,44 +273,64 @@ class ZipMLEstimator(ModelFiles):
         """Whether training goes on to the optimum of the values themselves."""
         if self.refine is False:
             return False
-        layout = data.packed.layout
-        curved = self.loss != "hinge" and layout.value_format not in (FLOAT32, REFETCH)
-        more = self.loss == "least_squares" and max(layout.bits) > max(self._stored_bits())
-        can = curved and self.approximation == "direct" and (data.draws.X is not None or more)
+        layout, raw = data.packed.layout, data.draws.X is not None
         if self.refine == "auto":
-            return can and self._by_default and not data.draws.fresh
-        if not can:
+            return self._refines_by_default(layout, raw) and not data.draws.fresh
+        if not self._can_refine(layout, raw):
             raise ArgumentError(
-                f"refine was True with loss {self.loss!r} and {layout.value_format} of "
-                f"{layout.bits} bits; allowed is a loss with a second derivative, of raw samples, "
-                "or least squares of packed ones that hold more bits than are trained with"
+                f"refine was True with loss {self.loss!r}, penalty {self.penalty!r} and "
+                f"{layout.value_format} of {layout.bits} bits; allowed is a loss with a second "
+                "derivative and penalty 'l2', of raw samples, or least squares of packed ones that "
+                "hold more bits than are trained with"
             )
         return True
 
-    def _refine(self, one: Trainee, data: Data, model: NDArray[np.int32]) -> TrainResult:
-        """Rounds of refinement from a model."""
-        layout = one.packed.layout
-        plan = one.plans[self._bits_of(len(one.course) - 1)]
+    def _refined(
+        self, trainees: list[Trainee], ended: list[Ended], data: Data, each: Each
+    ) -> list[Ended]:
+        """What rounds of refinement made of models that were trained."""
+        layout = data.packed.layout
         drivers = self._drivers(layout.value_format, layout.word_bits)
 
         def run(*training: Any, **start: Any) -> TrainResult:
             return on_a_free_one(drivers, methodcaller("train", *training, **start, judge=False))
 
-        before = float(one.objectives(data.train, model[None] / MODEL_ONE)[0])
         share = REFINED if self.loss == "least_squares" else 1.0
-        tol = 0.0 if self.tol is None else share * self.tol * one.size
-        wanted = Refine(rows=data.exact, tol=tol / before if before > 0 else 0.0)
-        options = checked_refine(wanted, one.packed, plan)
+        tol = 0.0 if self.tol is None else share * self.tol
+        models = []
+        for one, end in zip(trainees, ended, strict=True):
+            features = len(end.model)
+            nothing = TrainResult.from_fixed(
+                end.model,
+                np.empty((0, features), np.int32),
+                words=0,
+                modelled_cycles=0,
+                saturations=0,
+                word_bits=layout.word_bits,
+            )
+            plan = one.plans[self._bits_of(len(one.course) - 1)]
+            models.append(Trained(one.packed, plan, nothing, tol * one.size))
+        options = checked_refine(Refine(rows=data.exact), models[0].packed, models[0].plan)
         assert options is not None
-        nothing = TrainResult.from_fixed(
-            model,
-            np.empty((0, len(model)), np.int32),
-            words=0,
-            modelled_cycles=0,
-            saturations=0,
-            word_bits=layout.word_bits,
-        )
-        return refined(run, one.packed, plan, nothing, options, tell=False)
+        results = refined_together(run, models, options, tell=False, each=each)
+
+        def after(both: tuple[Trainee, Ended, TrainResult]) -> Ended:
+            one, end, result = both
+            one.results.append(result)
+            done = result.refinement
+            assert done is not None
+            curve = end.curve
+            if len(result.history):
+                one.course.precision_changes()
+                one.course.add(result.history_fixed)
+                curve = np.append(curve, one.objectives(data.train, result.history))
+            # true gradients have told it
+            left = None
+            if done.converged and data.exact is not None:
+                left = max([0.0, *done.left[-1:].tolist()])
+            return Ended(result.model_fixed, curve, float(curve[-1]), None, done.converged, left)
+
+        return each(after, list(zip(trainees, ended, results, strict=True)))
 
     def _judge(self, run: Run, alpha: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
@@ -377,11 +402,6 @@ class ZipMLEstimator(ModelFiles):
         self._keep(runs, done, self._alpha(data))
         return self
 
-    def _penalties(self, alpha: float) -> tuple[float, float]:
-        """Weights of ``|x|^2 / 2`` and of ``|x|_1``."""
-        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
-        return alpha * (1 - share), alpha * share
-
     def _alpha(self, data: Data) -> float:
         """Weight of the squared model in the objective of this data."""
         return self._alpha_of(data.train.second_moments, data.packed.layout.samples)
@@ -426,13 +446,14 @@ class ZipMLEstimator(ModelFiles):
             if data.draws.changes:
                 return self._train(each(later, numbers), data, epochs, bar, each)
             # without draws to share, what belongs to a model is there for as long as it trains
-            return [
-                run
-                for runs in each(
-                    lambda number: self._train([later(number)], data, epochs, bar), numbers
-                )
-                for run in runs
-            ]
+            size = max(1, TOGETHER // data.packed.layout.samples)
+            groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+            def group(some: Sequence[int], each: Each = in_turn) -> list[Run]:
+                return self._train(each(later, some), data, epochs, bar, each)
+
+            runs = [group(some, each) for some in groups] if size > 1 else each(group, groups)
+            return [run for some in runs for run in some]
 
     def _threads(self, data: Data, models: int) -> Any:
         """What calls functions with models: on a thread for each kernel of the device, and where

@@ -93,13 +93,13 @@ PARAMETERS = """\
     redraw : bool or "auto", default="auto"
         Pack raw samples anew for every epoch, in another order and with a new draw of every value,
         so that the noise of quantization averages out; packed ones get another order alone. "auto"
-        does so where that costs little.
+        does so where that costs little and nothing is refined.
     refine : bool or "auto", default="auto"
         Go on from a few epochs to the optimum of the values themselves, by true gradients of the
         raw samples, or of the most bits that are packed (docs/refinement.md). Every round counts as
-        an epoch. "auto" does so where all epochs have one draw and everything else is at its
-        default that tells how to train: sampling, step, schedule, ``average``, ``tol``, no
-        validation set and no quantization on chip.
+        an epoch. "auto" does so where the loss has a second derivative and everything else is at
+        its default that tells how to train: one precision, sampling, step, schedule, ``average``,
+        ``redraw``, ``penalty``, ``tol``, no validation set and no quantization on chip.
     shuffle : bool or "epochs", default=True
         Pack rows in random order, and where they are not packed anew and the device holds all of
         them, take blocks in another order in every epoch. "epochs": do so in any case.
@@ -358,6 +358,11 @@ class Parameters(BaseEstimator):
         if levels != "uniform":
             return LEVELS
         return REFETCH if self.refetch else BITPLANES
+
+    def _penalties(self, alpha: float) -> tuple[float, float]:
+        """Weights of ``|x|^2 / 2`` and of ``|x|_1``."""
+        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        return alpha * (1 - share), alpha * share
 
     @property
     def _by_default(self) -> bool:

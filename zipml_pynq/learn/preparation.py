@@ -199,7 +199,7 @@ class Preparation(Parameters):
             packed,
             rows,
             Rows.of_values(X, rows, packed.normalization),
-            Draws(packed, samples, self._draws_anew(packed)),
+            Draws(packed, samples, self._draws_anew(packed, raw=True)),
             None if held is None else Rows.of_values(X, held, packed.normalization),
         )
 
@@ -312,14 +312,26 @@ class Preparation(Parameters):
             return False
         return shape.largest_batch >= (self._wanted_batch or DEFAULT_BATCH)
 
-    def _draws_anew(self, packed: PackedDataset) -> bool:
+    def _can_refine(self, layout: Layout, raw: bool) -> bool:
+        """Whether there is a true gradient to refine a model by, of raw samples or of more bits."""
+        curved = self.loss != "hinge" and layout.value_format not in (FLOAT32, REFETCH)
+        smooth = self._penalties(1.0)[1] == 0
+        more = self.loss == "least_squares" and max(layout.bits) > max(self._stored_bits())
+        return curved and smooth and self.approximation == "direct" and (raw or more)
+
+    def _refines_by_default(self, layout: Layout, raw: bool) -> bool:
+        asked = self.refine == "auto" and self._by_default and len(self._stored_bits()) == 1
+        return asked and self._can_refine(layout, raw)
+
+    def _draws_anew(self, packed: PackedDataset, raw: bool) -> bool:
         """Whether every epoch is to have an order and a draw of its own."""
         if self._refines_auto_bits:
             return False
-        if self.redraw == "auto":
-            values = packed.layout.samples * packed.layout.features
-            return bool(self.shuffle) and values <= REDRAWN_VALUES
-        return bool(self.redraw)
+        if self.redraw != "auto":
+            return bool(self.redraw)
+        values = packed.layout.samples * packed.layout.features
+        few = bool(self.shuffle) and values <= REDRAWN_VALUES
+        return few and not self._refines_by_default(packed.layout, raw)
 
     def _shuffles_blocks(self, data: Data) -> bool:
         """Whether every epoch is to take the same blocks in another order."""
@@ -359,7 +371,7 @@ class Preparation(Parameters):
             first,
             np.arange(packed.layout.samples),
             Rows.drawn(packed, bits, sampling, 0, train),
-            Draws(first, changes=self._draws_anew(packed)),
+            Draws(first, changes=self._draws_anew(packed, raw=False)),
             Rows.drawn(packed, bits, sampling, train, blocks) if validate else None,
         )
 

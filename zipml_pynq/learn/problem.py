@@ -140,6 +140,22 @@ class Data:
 
 
 @dataclass
+class Ended:
+    """A model at the end of its training.
+
+    ``objective`` is the model's, one of the ``curve``; ``held`` is the curve of the validation set,
+    ``left`` what rounds of refinement have told to be left to gain.
+    """
+
+    model: NDArray[np.int32]
+    curve: NDArray[np.float64]
+    objective: float
+    held: NDArray[np.float64] | None
+    stopped: bool
+    left: float | None = None
+
+
+@dataclass
 class Run:
     """A trained model and what its training did.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,28 +17,6 @@ from zipml_pynq.learn.problem import Draws
 from zipml_pynq.training.defaults import cooling_of
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.result import TrainResult
-
-T = TypeVar("T")
-U = TypeVar("U")
-#: Calls a function with each of some things, on threads or one after the other, and returns what it
-#: returned, in their order.
-Each = Callable[[Callable[[T], U], Sequence[T]], list[U]]
-
-
-@contextmanager
-def threads(jobs: int, most: int) -> Iterator[Each]:
-    """A way to do at most ``most`` things on ``jobs`` threads; what takes long has no GIL."""
-    jobs = min(jobs, most)
-    if jobs == 1:
-        yield in_turn
-        return
-    with ThreadPoolExecutor(jobs) as pool:
-        yield lambda work, things: list(pool.map(work, things))
-
-
-def in_turn(work: Callable[[T], U], things: Sequence[T]) -> list[U]:
-    """The same without threads."""
-    return [work(thing) for thing in things]
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zipml_pynq.accelerator.each import in_turn
 from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.layout import DEFAULT_BATCH, FLOAT32
@@ -18,7 +19,6 @@ from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.estimator import DELAY, ZipMLEstimator
 from zipml_pynq.learn.objective import Rows
 from zipml_pynq.learn.problem import Draws, Problem, Run, is_packed
-from zipml_pynq.learn.side_by_side import in_turn
 from zipml_pynq.learn.sklearn import ClassifierMixin, check_random_state
 from zipml_pynq.learn.stream import STEP_SHARE, Stream
 from zipml_pynq.training.losses import LOSSES

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.errors import ArgumentError
 
-#: Values that are taken at a time, and values up to which they stay normalized between passes.
+#: Values that are normalized at a time, and values up to which they stay so between passes.
 _AT_A_TIME, _KEPT = 1 << 20, 1 << 26
+#: Values that all models are multiplied with before the next ones: a megabyte, which stays in a
+#: core's cache. One model after the other, for then each has the same sums alone and among others.
+_IN_CACHE = 1 << 18
 
 FloatArray = NDArray[np.float64]
 
@@ -29,11 +32,6 @@ class ExactRows:
     samples : int
         How many the data set has.
 
-    Attributes
-    ----------
-    bytes_read : int
-        What the passes so far read: four bytes a value, the intercept's included.
-
     Raises
     ------
     ArgumentError
@@ -48,51 +46,65 @@ class ExactRows:
             )
         self.normalization = normalization
         self.samples, self.features = samples, normalization.features
-        self.bytes_read = 0
         self._values: NDArray[np.float32] | None = None
 
     def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        self.bytes_read += 4 * self.samples * self.features
-        step = max(1, _AT_A_TIME // self.features)
         keep = self._values is None and self.samples * self.features <= _KEPT
         if keep:
             self._values = self.normalization.transform(self.X)
+        step, own = (max(1, size // self.features) for size in (_AT_A_TIME, _IN_CACHE))
         for first in range(0, self.samples, step):
-            rows = slice(first, min(first + step, self.samples))
+            stop = min(first + step, self.samples)
             if self._values is not None:
-                yield rows, self._values[rows]
+                values = self._values[first:stop]
             else:
-                yield rows, self.normalization.transform(self.X[rows])
+                values = self.normalization.transform(self.X[first:stop])
+            for begin in range(first, stop, own):
+                rows = slice(begin, min(begin + own, stop))
+                yield rows, values[begin - first : rows.stop - first]
 
-    def dots(self, model: FloatArray) -> FloatArray:
-        """Every row times a model, float64 of shape (samples,): a pass."""
-        x = model.astype(np.float32)
-        found = np.empty(self.samples)
+    @property
+    def nbytes(self) -> int:
+        """What a pass reads: four bytes a value, the intercept's included."""
+        return 4 * self.samples * self.features
+
+    def dots(self, models: FloatArray) -> FloatArray:
+        """Every row times each of some models, float64 of shape (models, samples): a pass."""
+        x = models.astype(np.float32)
+        found = np.empty((len(x), self.samples))
         for rows, values in self._blocks():
-            found[rows] = values @ x
+            for own, model in zip(found, x, strict=True):
+                own[rows] = values @ model
         return found
 
     def sums(self, factors: FloatArray) -> FloatArray:
-        """The mean over all rows, each times its factor, float64 of shape (features,): a pass."""
-        found = np.zeros(self.features)
+        """The mean over all rows, each times its factor, for each row of factors: a pass.
+
+        ``factors`` are (models, samples), the means float64 of shape (models, features).
+        """
+        found = np.zeros((len(factors), self.features))
         for rows, values in self._blocks():
-            found += factors[rows].astype(np.float32) @ values
+            for own, each in zip(found, factors, strict=True):
+                own += each[rows].astype(np.float32) @ values
         return found / self.samples
 
     def moment(
-        self, model: FloatArray, labels: FloatArray | float, weights: FloatArray | float
-    ) -> tuple[FloatArray, float]:
+        self, models: FloatArray, labels: FloatArray | None, weights: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray]:
         """Mean of weight times row times (row times model - label), and half of that of its square.
 
-        The gradient of least squares and its loss, or with labels of 0 the second moment times a
-        vector: one pass.
+        The gradients of least squares, shape (models, features), and the losses of some models; of
+        labels of 0, which None stands for, the second moment times vectors: one pass. ``labels``
+        and ``weights``, which are 1 for None, have shape (models, samples).
         """
-        x = model.astype(np.float32)
-        y, w = np.broadcast_to(labels, self.samples), np.broadcast_to(weights, self.samples)
-        found, loss = np.zeros(self.features), 0.0
+        x = models.astype(np.float32)
+        found, losses = np.zeros((len(x), self.features)), np.zeros(len(x))
         for rows, values in self._blocks():
-            residual = (values @ x).astype(np.float64) - y[rows]
-            weighted = w[rows] * residual
-            found += weighted.astype(np.float32) @ values
-            loss += float(weighted @ residual)
-        return found / self.samples, loss / (2 * self.samples)
+            for i, model in enumerate(x):
+                residual = (values @ model).astype(np.float64)
+                if labels is not None:
+                    residual -= labels[i, rows]
+                weighted = residual if weights is None else weights[i, rows] * residual
+                found[i] += weighted.astype(np.float32) @ values
+                losses[i] += weighted @ residual
+        return found / self.samples, losses / (2 * self.samples)

@@ -28,7 +28,7 @@ from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.step import auto_step
+from zipml_pynq.training.step import step_rule
 
 FloatArray = NDArray[np.float64]
 
@@ -37,8 +37,13 @@ FloatArray = NDArray[np.float64]
 STEP_SHARE = 0.4
 #: Curvatures below this share of the largest are noise of the sums.
 _NOISE = 1e-10
+#: Share of the curvature that a round may leave out, and of the samples that then are few.
+_FLAT, _FEW = 0.05, 0.5
 #: Iterations of the search along changes of a loss of the margin, and latest changes of these.
 _NEWTON, LATEST = 20, 5
+#: That search ends when a step is expected to gain less than this share of what was gained, or was
+#: shortened to less than this share.
+_ENOUGH, _SHORTEST = 1e-3, 2.0**-10
 #: The first gain over what is taken to come behind it, and the slowest fall of gains.
 _FIRST, _SLOWEST = 10.0, 0.99
 
@@ -85,36 +90,42 @@ class Refine:
         return cls(rows=given)
 
 
-def round_plan(packed: PackedDataset, plan: Plan, epochs: int, model_range: float) -> Plan:
-    """The plan of a round: least squares at a constant step, a share of the default one.
+class RoundPlans:
+    """Plans of rounds: least squares at a constant step, a share of the default one.
 
     A quantized model is the change alone, whose bits are spread over ``model_range``: bit
     centering. A gradient is not quantized. Bits, batch, delay, sampling, l2, steps of features and
     seed are those of ``plan``.
     """
-    options: dict[str, Any] = {
-        "bits": plan.bits,
-        "sampling": "symmetric" if plan.sampling == "independent" else plan.sampling,
-        "batch": plan.batch,
-        "delay": plan.delay,
-        "l2": plan.l2,
-    }
-    step = STEP_SHARE * auto_step(
-        packed, factors=np.ones(epochs), shifts=plan.feature_shifts, **options
-    )
-    largest = plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits)
-    return make_plan(
-        packed,
-        epochs=epochs,
-        step=min(step, largest),
-        schedule="constant",
-        seed=plan.seed,
-        feature_shifts=plan.feature_shifts,
-        model_bits=plan.model_bits,
-        model_range=model_range,
-        small_l2=True,  # the true gradient has it all
-        **options,
-    )
+
+    def __init__(self, packed: PackedDataset, plan: Plan, model_range: float) -> None:
+        self.samples, self.of, self.model_range = packed.layout.samples, plan, model_range
+        self.options: dict[str, Any] = {
+            "bits": plan.bits,
+            "sampling": "symmetric" if plan.sampling == "independent" else plan.sampling,
+            "batch": plan.batch,
+            "delay": plan.delay,
+        }
+        self.step = step_rule(packed, shifts=plan.feature_shifts, **self.options)
+
+    def __call__(self, packed: PackedDataset, epochs: int) -> Plan:
+        """That of a round of so many epochs on all samples, or on some that stand for all."""
+        plan, samples = self.of, packed.layout.samples
+        l2 = plan.l2 * self.samples / samples
+        step = STEP_SHARE * self.step(np.ones(epochs), samples, l2)
+        return make_plan(
+            packed,
+            epochs=epochs,
+            step=min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits)),
+            schedule="constant",
+            seed=plan.seed,
+            l2=l2,
+            small_l2=True,  # the true gradient has it all
+            feature_shifts=plan.feature_shifts,
+            model_bits=plan.model_bits,
+            model_range=self.model_range,
+            **self.options,
+        )
 
 
 def class_costs(plan: Plan) -> tuple[float, float]:
@@ -135,9 +146,17 @@ class Progress:
     What the draw estimates to be left, half of the gradient times its change, misses what it has
     solved badly. So the gains have to have become small, too: going on as the latest two fell, they
     would come to no more than the tolerance. Both twice, for either may be small by chance.
+
+    Parameters
+    ----------
+    tol : float
+        Share of the objective.
+    enough : float, optional
+        In its place, what may be left.
     """
 
     tol: float
+    enough: float | None = None
     left: list[float] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
     quiet: int = 0
@@ -146,10 +165,10 @@ class Progress:
     def ends(self, left: float, objective: float) -> bool:
         """Take in what the draw estimates to be left."""
         self.left.append(left)
-        allowed = self.tol * max(objective, 0.0)
+        allowed = self.tol * max(objective, 0.0) if self.enough is None else self.enough
         small = 0 <= left <= allowed and self._to_come() <= allowed
         self.quiet = self.quiet + 1 if small else 0
-        self.converged = self.quiet == (2 if self.gains else 1)
+        self.converged = self.quiet == 2
         return self.converged
 
     def _to_come(self) -> float:
@@ -194,62 +213,90 @@ class Quadratic:
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Labels of a loss of the margin, and what the objective is along a line of predictions."""
+    """A loss of the margin over samples, and where it is least along some changes.
+
+    Parameters
+    ----------
+    loss : str
+    signs : ndarray of float64, shape (samples,)
+        -1 or 1: a margin is the prediction times that.
+    weights : ndarray of float64, shape (samples,)
+    """
 
     loss: str
-    labels: FloatArray
+    signs: FloatArray
     weights: FloatArray
 
-    def value(self, z: FloatArray) -> float:
-        sign = np.where(self.labels < 0, -1.0, 1.0)
-        return float((self.weights * LOSSES[self.loss].value(sign * z)).mean())
+    def value(self, margins: FloatArray) -> float:
+        return float(self.weights @ LOSSES[self.loss].value(margins)) / len(margins)
 
-    def slopes(self, z: FloatArray) -> FloatArray:
-        return np.asarray(self.weights * LOSSES[self.loss].derivative(z, self.labels))
+    def sizes(self, margins: FloatArray) -> FloatArray:
+        """Minus the derivatives by the margins."""
+        size = LOSSES[self.loss].size
+        assert size is not None
+        return np.asarray(self.weights * size(margins))
 
-    def curvatures(self, z: FloatArray) -> FloatArray:
+    def slopes(self, margins: FloatArray) -> FloatArray:
+        """Derivatives by the predictions."""
+        return -self.signs * self.sizes(margins)
+
+    def curvatures(self, margins: FloatArray) -> FloatArray:
         """Second derivatives."""
         if self.loss == "logistic":
-            p = np.exp(-np.logaddexp(0, -z))
+            p = np.exp(-np.logaddexp(0, -margins))
             return np.asarray(self.weights * p * (1 - p))
-        margin = np.where(self.labels < 0, -z, z)
-        return np.asarray(self.weights * (margin < 1))
+        return np.asarray(self.weights * (margins < 1))
+
+    def curved(self, curvatures: FloatArray) -> NDArray[np.intp] | None:
+        """The samples that have nearly all of the curvature, where that is few of them."""
+        least = 0.0
+        if self.loss == "logistic":
+            ordered = np.sort(curvatures)
+            least = float(ordered[np.searchsorted(ordered.cumsum(), _FLAT * curvatures.sum())])
+        found = np.flatnonzero(curvatures > least)
+        return found if 0 < found.size <= _FEW * curvatures.size else None
 
     def best(
-        self, z: FloatArray, along: FloatArray, model: FloatArray, changes: FloatArray, l2: float
+        self,
+        margins: FloatArray,
+        along: FloatArray,
+        model: FloatArray,
+        changes: FloatArray,
+        l2: float,
     ) -> FloatArray:
         """How much of each change has the least objective together: Newton's method in few numbers.
 
+        It ends where little more than what it has gained is left: there will be another round.
+
         Parameters
         ----------
-        z : ndarray, shape (samples,)
-            Predictions of the model.
+        margins : ndarray, shape (samples,)
+            Of the model.
         along : ndarray, shape (changes, samples)
             And of the changes, (changes, features).
         """
         steps = np.zeros(len(changes))
-
-        def at(steps: FloatArray) -> tuple[FloatArray, float]:
-            there, x = z + steps @ along, model + steps @ changes
-            return there, self.value(there) + l2 / 2 * float(x @ x)
-
-        there, value = at(steps)
+        there, x = margins, model
+        first = value = self.value(there) + l2 / 2 * float(x @ x)
         for _ in range(_NEWTON):
-            slope = along @ self.slopes(there) / len(z) + l2 * changes @ (model + steps @ changes)
-            moment = (along * self.curvatures(there)) @ along.T / len(z) + l2 * changes @ changes.T
+            slope = l2 * (changes @ x) - along @ self.sizes(there) / len(there)
+            moment = (along * self.curvatures(there)) @ along.T / len(there)
+            moment += l2 * changes @ changes.T
             way = -np.linalg.lstsq(moment, slope, rcond=_NOISE)[0]
+            expected = -float(slope @ way) / 2
+            if expected <= max(_ENOUGH * (first - value), _NOISE * value):
+                break
             share = 1.0
-            while share > _NOISE:
-                new, lower = at(steps + share * way)
+            while share >= _SHORTEST:
+                new = steps + share * way
+                there, x = margins + new @ along, model + new @ changes
+                lower = self.value(there) + l2 / 2 * float(x @ x)
                 if lower < value:
                     break
                 share /= 2
-            if not lower < value:
+            else:
                 break
-            gained = value - lower
-            steps, there, value = steps + share * way, new, lower
-            if gained <= _NOISE * value:
-                break
+            steps, value = new, lower
         return steps
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -315,7 +316,7 @@ def shifts_of(
     return np.clip(shifts, 0, CONFIG.max_feature_shift).astype(np.uint8)
 
 
-def auto_step(
+def step_rule(
     packed: PackedDataset,
     *,
     bits: int,
@@ -323,32 +324,55 @@ def auto_step(
     batch: int,
     delay: int = 0,
     l2: float = 0.0,
-    factors: Sequence[float] | NDArray[np.float64] = (1.0,),
     fresh: bool = False,
     curvature: float = 1.0,
     flat: bool = False,
     shifts: NDArray[np.uint8] | None = None,
-) -> float:
-    """The first epoch's step for a packed data set, from the planes that training will stream.
+) -> Callable[..., float]:
+    """:func:`auto_step` of ``factors``, and of another number of samples like these or another l2.
 
-    See :func:`stable_step` for the arguments; ``shifts`` are the plan's steps of features. A step
-    of 2^s times the run's is training on a column that is 2^(s/2) times as large.
+    The rows, which take long to look at, are looked at once.
     """
     window = batch * (delay + 1)
     rows, stretches = sample_rows(packed, bits, sampling, window)
+    larger = 1.0
     if shifts is not None:
         roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
         rows = tuple(q * roots for q in rows)
-        l2 = l2 * 2.0 ** int(shifts.max())
-    return stable_step(
-        moments(*rows, window=window, stretches=stretches),
-        samples=packed.layout.samples,
-        batch=batch,
-        delay=delay,
-        sampling=sampling,
-        l2=l2,
-        factors=factors,
-        fresh=fresh,
-        curvature=curvature,
-        flat=flat,
-    )
+        larger = 2.0 ** int(shifts.max())
+    known = moments(*rows, window=window, stretches=stretches)
+
+    def rule(
+        factors: Sequence[float] | NDArray[np.float64],
+        samples: int = packed.layout.samples,
+        l2: float = l2,
+    ) -> float:
+        return stable_step(
+            known,
+            samples=samples,
+            batch=batch,
+            delay=delay,
+            sampling=sampling,
+            l2=l2 * larger,
+            factors=factors,
+            fresh=fresh,
+            curvature=curvature,
+            flat=flat,
+        )
+
+    return rule
+
+
+def auto_step(
+    packed: PackedDataset,
+    *,
+    factors: Sequence[float] | NDArray[np.float64] = (1.0,),
+    **options: Any,
+) -> float:
+    """The first epoch's step for a packed data set, from the planes that training will stream.
+
+    See :func:`stable_step` for the arguments, :func:`step_rule` for which there are; ``shifts`` are
+    the plan's steps of features. A step of 2^s times the run's is training on a column that is
+    2^(s/2) times as large.
+    """
+    return step_rule(packed, **options)(factors)
