@@ -65,7 +65,7 @@ def set_patience(seconds):
     """How long a driver of this process waits for its kernel."""
     from zipml_pynq.accelerator import driver
 
-    driver.TIMEOUT_FLOOR = seconds
+    driver.TIMEOUT_FLOOR = driver.PROBE_TIMEOUT = seconds
 
 
 def processes(client):
