@@ -477,9 +477,7 @@ def _pooled(
         return _exact_row(np.concatenate(_run(values, pieces, threads)), k, (-1.0, 1.0))
 
     def count(piece: slice) -> LevelHistogram:
-        histogram = LevelHistogram(-1.0, 1.0)
-        histogram._add(values(piece), None)
-        return histogram
+        return pooled_histogram(a[piece], normalization, varying)
 
     total = LevelHistogram(-1.0, 1.0)
     # threads' pieces at a time, merged in order: one result for any number of threads
