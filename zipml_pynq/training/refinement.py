@@ -14,6 +14,7 @@ what the true second moment makes of it. docs/refinement.md has when this conver
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,8 @@ STEP_SHARE = 0.4
 _NOISE = 1e-10
 #: Share of the curvature that a round may leave out, and of the samples that then are few.
 _FLAT, _FEW = 0.05, 0.5
+#: Steps of an octave that numbers of samples are rounded to, for plans.
+_STEPS = 8
 #: Iterations of the search along changes of a loss of the margin, and latest changes of these.
 _NEWTON, LATEST = 20, 5
 #: That search ends when a step is expected to gain less than this share of what was gained, or was
@@ -107,10 +110,23 @@ class RoundPlans:
             "delay": plan.delay,
         }
         self.step = step_rule(packed, shifts=plan.feature_shifts, **self.options)
+        self.made: dict[tuple[int, int], Plan] = {}
 
     def __call__(self, packed: PackedDataset, epochs: int) -> Plan:
-        """That of a round of so many epochs on all samples, or on some that stand for all."""
-        plan, samples = self.of, packed.layout.samples
+        """That of a round of so many epochs on all samples, or on some that stand for all.
+
+        Some are taken for a number near theirs, for which there may be a plan.
+        """
+        samples = packed.layout.samples
+        if samples < self.samples:
+            samples = round(2 ** (round(math.log2(samples) * _STEPS) / _STEPS))
+        key = (samples, epochs)
+        if key not in self.made:
+            self.made[key] = self._make(packed, samples, epochs)
+        return self.made[key]
+
+    def _make(self, packed: PackedDataset, samples: int, epochs: int) -> Plan:
+        plan = self.of
         l2 = plan.l2 * self.samples / samples
         step = STEP_SHARE * self.step(np.ones(epochs), samples, l2)
         return make_plan(
