@@ -264,6 +264,8 @@ class Cluster:
                     waiting[again] = shard
                     finished.add(again)
             except TimeoutError:
+                if not waiting or any(future.done() for future in waiting):
+                    continue  # answers that came meanwhile
                 waited = time.monotonic() - since
                 if self._after_timeout(waiting, span, limit, waited, late + 1):
                     late, since = late + 1, time.monotonic()

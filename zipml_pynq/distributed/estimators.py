@@ -15,13 +15,15 @@ from zipml_pynq.learn.regressor import ZipMLRegressor as PlainRegressor
 from zipml_pynq.learn.sklearn import available_if, compute_class_weight
 
 PARAMETERS = """\
-    bits, sampling, approximation, degree, refetch, model_bits, gradient_bits, model_range,
-    gradient_range, penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, batch_size, eta0,
-    learning_rate, feature_steps, average, n_iter_no_change, random_state, verbose
-        As of the estimators of ``zipml_pynq``. What these choose from the samples ("auto") follows
-        all shards, ``model_range`` and ``gradient_range`` shard 0. ``bits="auto"`` is 4. Where
-        training stops by ``tol``, the step stays constant, and the model is the mean of those after
-        the later half of the rounds.
+    bits, sampling, approximation, degree, refetch
+        As of the estimators of ``zipml_pynq``; ``bits="auto"`` is 4.
+    model_bits, gradient_bits, model_range, gradient_range
+        The same; ranges that are "auto" follow shard 0.
+    penalty, alpha, l1_ratio, fit_intercept, max_iter, batch_size, eta0, feature_steps
+        The same; what these choose from the samples follows all shards.
+    tol, n_iter_no_change, learning_rate, average, random_state, verbose
+        The same, but where training stops by ``tol``, the step stays constant, and the model is the
+        mean of those after the later half of the rounds.
     levels : {"auto", "uniform", "optimal", "global"}, default="auto"
         The same, from histograms; "auto" is "uniform" for more than 1,024 columns.
     shuffle : bool or "epochs", default=True
@@ -46,9 +48,10 @@ ATTRIBUTES = """\
         Objective after every round, in normalized units, on rows of all shards.
     outcome_ : Outcome
         Rounds, bytes sent and received, slow workers.
-    alpha_, normalization_, model_, n_features_in_, feature_names_in_, bytes_streamed_,
-    refetched_, saturated_
+    alpha_, normalization_, model_, n_features_in_, feature_names_in_
         As of the estimators of ``zipml_pynq``.
+    bytes_streamed_, refetched_, saturated_
+        The same.
 """
 
 
