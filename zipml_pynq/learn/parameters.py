@@ -70,8 +70,8 @@ PARAMETERS = """\
         them: ``average=False`` has more zeros.
     alpha : float or "auto", default="auto"
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
-        "auto": what ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized
-        columns, in the mean over the columns.
+        "auto": what ``Ridge(alpha=1)``, ``LogisticRegression(C=1)`` and ``LinearSVC(C=1)`` have for
+        standardized columns; in the mean over the columns where a model is not refined.
     l1_ratio : float, default=0.15
         Of ``penalty="elasticnet"``.
     fit_intercept : bool, default=True

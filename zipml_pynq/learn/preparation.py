@@ -34,7 +34,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.rows import available_bytes
 from zipml_pynq.devices import bitstreams
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.learn.objective import Rows
+from zipml_pynq.learn.objective import FIRST_STRETCH, Rows
 from zipml_pynq.learn.parameters import Parameters
 from zipml_pynq.learn.problem import Data, Draws, is_packed
 from zipml_pynq.learn.sklearn import (
@@ -323,6 +323,7 @@ class Preparation(Parameters):
 
     def _refines_by_default(self, layout: Layout, raw: bool) -> bool:
         asked = self.refine == "auto" and self._by_default and len(self._stored_bits()) == 1
+        asked = asked and self.max_iter > FIRST_STRETCH  # rounds are epochs, too
         return asked and self._can_refine(layout, raw)
 
     def _draws_anew(self, packed: PackedDataset, raw: bool) -> bool:

@@ -223,7 +223,7 @@ def make_plan(
     nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
     if isinstance(l2, str):
         choice("l2", l2, ("auto",), "allowed are a number or")
-        l2, small_l2 = _penalty(packed, bits, sampling), True
+        l2, small_l2 = _penalty(packed, bits, sampling, loss), True
     plan = Plan(
         bits=int(bits),
         sampling=sampling,
@@ -317,12 +317,12 @@ def _first_step(
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
 
 
-def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str) -> float:
+def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str, loss: str) -> float:
     if isinstance(packed, Layout):
         raise ArgumentError("l2 was 'auto' with a layout alone; allowed is a number")
     values = second_moments(packed, bits=bits, sampling=sampling)[0]
     intercept = packed.normalization is not None and packed.normalization.intercept
-    return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples)
+    return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples, loss)
 
 
 def _default_sampling(layout: Layout) -> str:

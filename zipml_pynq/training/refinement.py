@@ -278,7 +278,7 @@ class Margins:
         along: FloatArray,
         model: FloatArray,
         changes: FloatArray,
-        l2: float,
+        l2: FloatArray | float,
     ) -> FloatArray:
         """How much of each change has the least objective together: Newton's method in few numbers.
 
@@ -290,14 +290,15 @@ class Margins:
             Of the model.
         along : ndarray, shape (changes, samples)
             And of the changes, (changes, features).
+        l2 : float or ndarray of float64, shape (features,)
         """
         steps = np.zeros(len(changes))
         there, x = margins, model
-        first = value = self.value(there) + l2 / 2 * float(x @ x)
+        first = value = self.value(there) + float((l2 / 2 * x) @ x)
         for _ in range(_NEWTON):
-            slope = l2 * (changes @ x) - along @ self.sizes(there) / len(there)
+            slope = changes @ (l2 * x) - along @ self.sizes(there) / len(there)
             moment = (along * self.curvatures(there)) @ along.T / len(there)
-            moment += l2 * changes @ changes.T
+            moment += (changes * l2) @ changes.T
             way = -np.linalg.lstsq(moment, slope, rcond=_NOISE)[0]
             expected = -float(slope @ way) / 2
             if expected <= max(_ENOUGH * (first - value), _NOISE * value):
@@ -306,7 +307,7 @@ class Margins:
             while share >= _SHORTEST:
                 new = steps + share * way
                 there, x = margins + new @ along, model + new @ changes
-                lower = self.value(there) + l2 / 2 * float(x @ x)
+                lower = self.value(there) + float((l2 / 2 * x) @ x)
                 if lower < value:
                     break
                 share /= 2
