@@ -5,6 +5,7 @@
 
 typedef struct {
   int32_t max_bits;
+  int32_t wide_max_bits;
   int32_t grid_bits;
   int32_t model_fraction_bits;
   int32_t step_fraction_bits;
@@ -84,6 +85,7 @@ typedef struct {
   uint32_t format_float32;
   uint32_t format_levels;
   uint32_t format_refetch;
+  uint32_t format_wide;
 } ZipmlConfig;
 
 ZipmlConfig zipml_config(void);

@@ -264,9 +264,13 @@ bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
 
 int main() {
   unsigned number = 0;
-  for (const zipml::ValueFormat format : {zipml::kBitPlanes, zipml::kFloat32, zipml::kLevels}) {
+  for (const zipml::ValueFormat format :
+       {zipml::kBitPlanes, zipml::kFloat32, zipml::kLevels, zipml::kWide}) {
+    // of the wide format, what lies above the others
+    const uint32_t fewest = format == zipml::kWide ? 10 : 1;
+    const uint32_t most = static_cast<uint32_t>(zipml::MaxBits(format));
     for (const uint32_t word_bits : {64u, 128u, 512u}) {
-      for (uint32_t bits = 1; bits <= zipml::kMaxBits; ++bits) {
+      for (uint32_t bits = fewest; bits <= most; bits += fewest == 1 ? 1 : 3) {
         // rounded to nearest, drawn once, and twice with either estimator
         for (uint32_t kind = 0; kind < 4; ++kind) {
           const bool is_float = format == zipml::kFloat32;

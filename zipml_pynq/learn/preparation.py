@@ -21,9 +21,11 @@ from zipml_pynq.data.layout import (
     FLOAT32,
     LEVELS,
     REFETCH,
+    WIDE,
     Layout,
     check_columns,
     fitting,
+    format_of_bits,
     plan_layout,
 )
 from zipml_pynq.data.normalization import Normalization
@@ -249,7 +251,7 @@ class Preparation(Parameters):
                 degree = 5 if self.degree is None else self.degree
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
         word_bits, batch = self._words_and_batch(features, levels, options)
-        if value_format in (FLOAT32, REFETCH):
+        if value_format in (FLOAT32, REFETCH, WIDE):
             options["value_format"] = value_format
         return {
             **options,
@@ -403,7 +405,7 @@ class Preparation(Parameters):
             sampling=options.get("sampling") or ("single" if floats else "double"),
             word_bits=options["word_bits"],
             batch=options["batch"],
-            value_format=FLOAT32 if floats else BITPLANES,
+            value_format=FLOAT32 if floats else format_of_bits(BITPLANES, max(options["bits"])),
             independent=options.get("dithers", 0),
         )
         needed = layout.blocks * layout.block_stride * layout.word_bits // 8

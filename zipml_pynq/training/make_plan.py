@@ -15,6 +15,7 @@ from zipml_pynq.data.checks import check_int, check_positive
 from zipml_pynq.data.draws import philox
 from zipml_pynq.data.layout import Layout
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.values import value_fraction_bits
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.defaults import penalty_of
 from zipml_pynq.training.losses import LOSSES, derivative_of
@@ -422,9 +423,8 @@ def _gradient_shifts(
     """The gradient that is rounded has the step in it, so its unit follows the step."""
     if bits == 0:
         return np.zeros(len(sizes), dtype=np.uint32)
-    value_bits = CONFIG.level_fraction_bits if layout.value_format == "levels" else CONFIG.grid_bits
     # twice the gradient: docs/arithmetic.md
-    fraction = CONFIG.coefficient_fraction_bits + value_bits + 1
+    fraction = CONFIG.coefficient_fraction_bits + value_fraction_bits(layout.value_format) + 1
     exact = [
         fraction + _log2_unit(largest * size, bits)
         for largest, size in zip(ranges, sizes, strict=True)
