@@ -7,11 +7,11 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
-	sw_emu/simulation/*.h tests/fuzz/*.cpp benchmarks/*.cpp)
+	sw_emu/simulation/*.h tests/fuzz/*.cpp tests/rtl/*.h tests/rtl/*.cpp benchmarks/*.cpp)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-side-by-side test-alone \
 	test-elsewhere test-newest run-newest \
-	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
+	test-floors run-floors lint format docs fuzz rtl bench study-levels study-mnist study-nonlinear \
 	study-paper study-end-to-end study-distributed study-defaults study-refinement study-deep study-deep-quick \
 	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
 
@@ -146,12 +146,13 @@ ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_VECTOR_LOOPS -DZIPML_ON_PLANE
 LOOPS := portable avx2 avx512bw
 TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch zipml_sgd_wide
 WIDTHS := 64 128 512
+# The widest tables of levels need the deepest port in co-simulation.
 # The engine reads words of all widths by one loop, so those in the middle are the first kernel's alone; the
 # wide kernel is the first one's code.
 BENCHES := $(filter-out $(patsubst %,engine-%-128,$(wordlist 2,4,$(TOPS))) \
 	$(foreach width,128 512,kernel-zipml_sgd_wide-$(width) engine-zipml_sgd_wide-$(width)),\
 	$(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width)))) \
-	$(TOPS:%=quick-%-64)
+	$(TOPS:%=quick-%-64) quick-zipml_sgd_levels-512
 
 # The engine is the same for all benches, and takes longest: first.
 test-bench: build/tb/engine.o $(BENCHES:%=build/tb/%.passed)
@@ -244,6 +245,12 @@ wheels-windows: $(VENV)-wheels/.ready build/cross/host.txt
 # built here anyway, packed as they are, in an empty environment without a compiler.
 test-wheel: $(VENV)/.built-test
 	$(BIN)/python -m wheels.installed --here
+
+# ---- RTL -----------------------------------------------------------------------------------------
+# For those who have PandA-Bambu, Verilator and Yosys: build/rtl.
+
+rtl: $(VENV)/.built-test
+	$(BIN)/python -W ignore -m tests.rtl
 
 # ---- fuzzing -------------------------------------------------------------------------------------
 # Minutes; a little of it is among the tests. Writes the figures of docs/reliability.md.

@@ -38,7 +38,10 @@ foreach stage $stages {
   require STAGE $stage {csim csynth cosim export}
 }
 
-set flags "-I$here/include -DZIPML_WORD_BITS=$word_bits -DZIPML_ULTRA_RAM=$ultra_ram"
+# distances of the feedback paths follow from word and clock (include/zipml/distances.hpp)
+set clock_mhz [expr {int(1000.0 / $period + 0.05)}]
+set flags "-I$here/include -DZIPML_WORD_BITS=$word_bits -DZIPML_CLOCK_MHZ=$clock_mhz\
+  -DZIPML_ULTRA_RAM=$ultra_ram"
 set bench "$flags -DZIPML_BENCH_QUICK -Wno-unknown-pragmas"
 foreach flag [dict get $bench_flags $top] {
   append bench " $flag"

@@ -38,6 +38,8 @@ MODEL_VERSIONS = 3
 SHIFT_BITS = CONFIG.max_feature_shift.bit_length()
 #: Features that share a draw, and the largest shifts of Q_g and Q_m (hls/include/zipml/random.hpp).
 DRAW_FEATURES_LOG2 = 6
+#: Lanes that take one copy of what goes to all of them (hls/src/spread.hpp).
+LANES_OF_COPY = 16
 SHIFT_Q_G, SHIFT_Q_M = (bits - CONFIG.min_quantized_bits for bits in (56, 32))
 
 
@@ -275,7 +277,8 @@ class Kernel:
         self.plane_by_plane = not self.levels and not self.floats
         self.refetches = value_format == "refetch"
         memories = arrays(word_bits, value_format)
-        self.lanes = memories["model"][0]
+        self.lanes, depth, _ = memories["model"]
+        self.cells = depth // MODEL_VERSIONS
         # lanes that get new entries in a turn
         self.closing, *self.update_side = memories["model, update side"]
         self.turns = LIMITS[value_format].close_turns
@@ -302,10 +305,28 @@ class Kernel:
             dots = total(times(lanes, terms), tree(lanes, 40), add(dot))
         else:
             dots = total(times(lanes, signed(32)), tree(lanes, 33), add(dot))
-            # the factor's negative is there once for all lanes
+            # the factor's negative is there once for each copy of it
             terms = mux(34 + self.fraction)
         accumulate = total(terms, add(self.gradient), mux(self.gradient))
-        return {"dot products": dots, "sums of the update": times(lanes, accumulate)}
+        return {
+            "dot products": dots,
+            "sums of the update": times(lanes, accumulate),
+            "copies for all lanes": self.copies(),
+        }
+
+    def copies(self) -> Cost:
+        """Spread: addresses, and factors with what they begin and end, for a few lanes each."""
+        count = max(1, self.lanes // LANES_OF_COPY)
+        if count == 1:
+            return NONE
+        wide = 34 + self.fraction  # of a factor times a plane's weight
+        factors, negative = (2, NONE) if self.levels else (1, add(wide))
+        entry, table = (MODEL_VERSIONS * self.cells - 1).bit_length(), 12 if self.levels else 0
+        dot, turn = entry + table, entry + 4
+        update = factors * (34 if self.levels else wide) + table + 3
+        middle = 4 if count > 8 else 0
+        registers = Cost(0, (count + middle) * (dot + update + turn))
+        return total(registers, times(count, negative))
 
     def entries(self) -> dict[str, Cost]:
         """What makes new entries of the model, once a batch, and keeps them."""
@@ -563,7 +584,7 @@ def units_table() -> str:
 
 
 def tables() -> list[str]:
-    """All tables, in the order of docs/boards.md."""
+    """The tables in the order of docs/boards.md; studies/whole_values.py has one more."""
     return [table(), logic_table(), parts_table(), ports_table(), units_table()]
 
 

@@ -1,4 +1,5 @@
 #include "zipml/config.hpp"
+#include "zipml/distances.hpp"
 #include "zipml/random.hpp"
 
 extern "C" {
@@ -94,14 +95,17 @@ ZipmlConfig zipml_config(void) {
   c.max_quantized_bits = kMaxQuantizedBits;
   c.max_features = 1 << kMaxFeaturesLog2;
   c.max_samples = kMaxSamples;
-  c.residual_latency = kResidualLatency;
-  c.update_latency = kUpdateLatency;
   c.memory_latency = kMemoryLatency;
   c.draw_features = kDrawFeatures;
   c.draw_latency = kDrawLatency;
-  c.pipeline_depth = kPipelineDepth;
   AddCodes(c);
   return c;
+}
+
+ZipmlDistances zipml_distances(uint32_t word_bits, uint32_t clock_mhz) {
+  const uint32_t clock = clock_mhz == 0 ? zipml::BoardClock(word_bits) : clock_mhz;
+  const zipml::Distances d = zipml::DistancesOf(word_bits, clock);
+  return {d.residual, d.update, d.pipeline};
 }
 
 uint64_t zipml_capability(uint32_t word_bits_log2, uint32_t format) {

@@ -45,12 +45,9 @@ typedef struct {
   int32_t max_quantized_bits;
   int32_t max_features;
   uint32_t max_samples;
-  int32_t residual_latency;
-  int32_t update_latency;
   int32_t memory_latency;
   int32_t draw_features;
   int32_t draw_latency;
-  int32_t pipeline_depth;
   uint32_t interface_version;
   uint32_t status_ok;
   uint32_t status_samples;
@@ -88,7 +85,16 @@ typedef struct {
   uint32_t format_wide;
 } ZipmlConfig;
 
+/* Distances round the feedback paths, in cycles (hls/include/zipml/distances.hpp). */
+typedef struct {
+  int32_t residual;
+  int32_t update;
+  int32_t pipeline;
+} ZipmlDistances;
+
 ZipmlConfig zipml_config(void);
+/* Of a build for words of word_bits bits at a clock; 0: that of the boards with this word. */
+ZipmlDistances zipml_distances(uint32_t word_bits, uint32_t clock_mhz);
 uint64_t zipml_capability(uint32_t word_bits_log2, uint32_t format);
 
 #endif

@@ -441,7 +441,7 @@ void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t
     results.clipped += count.clipped;
     results.refetched += count.refetched;
   }
-  ModelCycles(a, s, refetched[0], results);
+  ModelCycles(word_bits, a, s, refetched[0], results);
 }
 
 }  // namespace

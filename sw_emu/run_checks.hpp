@@ -137,12 +137,13 @@ int32_t *PendingOf(const ZipmlArguments &a, const Shape &s) {
 
 /// Cycles of the schedule (docs/schedule.md), for want of a clock the measured ones too.
 /// \param refetched  samples read again, block after block of every epoch
-void ModelCycles(const ZipmlArguments &a, const Shape &s, const std::vector<uint32_t> &refetched,
-                 ZipmlResults &results) {
+void ModelCycles(uint32_t word_bits, const ZipmlArguments &a, const Shape &s,
+                 const std::vector<uint32_t> &refetched, ZipmlResults &results) {
   const bool floats = s.format == kFloat32;
   const Overlap overlap = OverlapOf(a.delay);
   const uint32_t turns = 1u << CloseTurnsLog2(s.format);
-  const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, turns, overlap);
+  const Distances distances = BoardDistances(word_bits);
+  const uint64_t slot = SlotCycles(s.passes, a.batch, s.cells, turns, overlap, distances);
   const bool hold = (a.flags & kFlagHold) != 0;
   const uint64_t block_words = static_cast<uint64_t>(s.planes) * a.block_samples * s.chunks;
   const uint32_t base_words = floats ? 0 : BasePlanes(a.bits) * a.block_samples * s.chunks;
@@ -168,9 +169,9 @@ void ModelCycles(const ZipmlArguments &a, const Shape &s, const std::vector<uint
     const uint64_t slots = overlap.slots_per_batch * (last - first) + (drains ? overlap.lag : 0);
     const uint64_t loops = s.format == kRefetch ? slots : 1;
     const uint64_t passes = slots * slot + loops * turns;
-    uint64_t others = loops * kPipelineDepth;
+    uint64_t others = loops * distances.pipeline;
     others +=
-        static_cast<uint64_t>(refetched[i]) * (s.full_words + kMemoryLatency + kResidualLatency);
+        static_cast<uint64_t>(refetched[i]) * (s.full_words + kMemoryLatency + distances.residual);
     if (closes && !hold) others += entries + kMemoryLatency;  // history row
     // a block trains while the next one comes in, across the end of an epoch too
     const bool last_one = i + 1 == refetched.size();

@@ -28,6 +28,20 @@ SAMPLING_CODES: dict[str, int] = {
 }
 
 
+def distances(word_bits: int, clock_mhz: int = 0) -> Any:
+    """Distances round the feedback paths of training, in cycles: ``residual``, ``update`` and
+    ``pipeline``, its fill and drain.
+
+    Parameters
+    ----------
+    word_bits : int
+        Bits of a word: 64, 128 or 512.
+    clock_mhz : int
+        Clock that the kernel is built for, in MHz; 0 is that of the boards with this word.
+    """
+    return lib.zipml_distances(word_bits, clock_mhz)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one build holds on chip: chunks of a row, words of a block, words in flight; and the

@@ -25,7 +25,7 @@ from docs.write_numbers.of_studies import (
     deep_table,
     refinement,
 )
-from studies import end_to_end, nonlinear, room, schedule, schedules, step
+from studies import end_to_end, nonlinear, room, schedule, schedules, step, whole_values
 from studies.paper import table as paper
 
 BEGIN, END = "<!-- docs/write_numbers writes this table -->\n", "<!-- to here -->\n"
@@ -85,7 +85,7 @@ def tables() -> dict[str, list[str]]:
     gaps = end_to_end.gaps(report("studies/results/end_to_end"), end_to_end.FIXED)
     return {
         "README.md": [readme()],
-        "docs/boards.md": room.tables(),
+        "docs/boards.md": [*room.tables()[:-1], whole_values.table(), room.units_table()],
         "docs/deep.md": [deep_table()],
         "docs/distributed.md": distributed_tables(),
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],

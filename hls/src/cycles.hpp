@@ -9,14 +9,14 @@ namespace zipml {
 
 /// Cycles in which the next block's words, or its labels beside them, are taken in, one a cycle.
 inline uint32_t TakeCycles(const Registers &r, const Geometry &g) {
-  const uint32_t words = g.planes * g.plane_words;
+  const uint32_t words = g.block_words;
   const uint32_t labels = LabelWords(r);
   return words > labels ? words : labels;
 }
 
 /// Cycles that reading one block takes: its words, or its labels beside them.
 inline uint32_t ReadCycles(const Registers &r, const Geometry &g) {
-  const uint32_t words = g.planes * g.plane_words + g.bursts * kMemoryLatency;
+  const uint32_t words = g.block_words + (g.bursts == 2 ? 2 * kMemoryLatency : kMemoryLatency);
   const uint32_t labels = LabelWords(r) + kMemoryLatency;
   return words > labels ? words : labels;
 }
@@ -36,8 +36,9 @@ inline uint32_t BlockCycles(const Registers &r, const Geometry &g, const TrainCy
 }
 
 /// Cycles of one sample's refetch: its words, and the latencies before and behind them.
-inline uint32_t RefetchCycles(const Geometry &g) {
-  return g.full_words + kMemoryLatency + kResidualLatency;
+template <class Format>
+uint32_t RefetchCycles(const Geometry &g) {
+  return g.full_words + kMemoryLatency + kDistances.residual;
 }
 
 /// Cycles of LoadModel and SeeModel.
@@ -56,10 +57,10 @@ uint64_t CyclesBesideBlocks(const Registers &r, const Geometry &g) {
   uint64_t cycles = StartCycles(g.entries) + g.entries + kMemoryLatency;
   if (HasFeatureSteps(r)) cycles += g.entries + kMemoryLatency;
   if (HasCorrection<Format>(r)) cycles += g.entries + kMemoryLatency;
-  if (r.pending != 0) cycles += 2 * r.pending * r.batch + kMemoryLatency;
-  if (held != 0) cycles += 2 * held * r.batch + kMemoryLatency;
+  if (r.pending != 0) cycles += 2 * PendingSamples(r, r.pending) + kMemoryLatency;
+  if (held != 0) cycles += 2 * PendingSamples(r, held) + kMemoryLatency;
   if (derivatives != 0) cycles += derivatives + kMemoryLatency;
-  if (Format::kTableLog2 != 0) cycles += r.level_tables * LevelCount(r.bits) + kMemoryLatency;
+  if (Format::kTableLog2 != 0) cycles += LevelsInMemory(r) + kMemoryLatency;
   return cycles;
 }
 

@@ -4,9 +4,13 @@
 
 #include <ap_int.h>
 
+#include "narrow.hpp"
 #include "zipml/arithmetic.hpp"
 
 namespace zipml {
+
+/// In the place of a memory port that a format does not have.
+struct NoPort {};
 
 /// Products of one lane: with the first and with the second sample of its value.
 struct Terms {
@@ -20,6 +24,16 @@ struct Decoding {
   bool single;         // one dither is streamed: both samples are the first one
 };
 
+/// The type of a port of words, where a format has it.
+template <class Word, bool kHas>
+struct PortOf {
+  typedef NoPort type;
+};
+template <class Word>
+struct PortOf<Word, true> {
+  typedef const Word *type;
+};
+
 /// One bit of kLanes values. Set: +factor, clear: -factor. No multiplier.
 /// \tparam kWidth  bits of the planes port
 /// \tparam kOf     kBitPlanes; kWide, whose sums are as many bits wider as its values are finer; or
@@ -29,8 +43,12 @@ struct BitPlaneFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   using word_t = ap_uint<kWidth>;
   using cell_t = word_t;
+  using levels_port_t = NoPort;
+  using full_port_t = typename PortOf<word_t, kOf == kRefetch>::type;
   using dot_t = ap_int<48 + ValueFractionBits(kOf)>;       // 2^7 * 2^31 * 2^15, or 2^15 * ..
   using gradient_t = ap_int<41 + ValueFractionBits(kOf)>;  // 2^8 * 2^39, or 2^8 * 2^47
+  static constexpr int kTermBits = 33;
+  static constexpr int kFactorBits = 34 + ValueFractionBits(kOf);  // 2^7 * 2^33, or 2^15 * ..
   static constexpr ValueFormat kFormat = kOf;
   static constexpr bool kPlaneByPlane = true;
   static constexpr bool kRefetches = kOf == kRefetch;
@@ -65,8 +83,12 @@ struct FloatFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   using word_t = ap_uint<kWidth>;
   using cell_t = word_t;
+  using levels_port_t = NoPort;
+  using full_port_t = NoPort;
   using dot_t = ap_int<55>;
   using gradient_t = ap_int<48>;
+  static constexpr int kTermBits = 41;  // 2^24 * 2^32 / 2^16
+  static constexpr int kFactorBits = 34;
   static constexpr ValueFormat kFormat = kFloat32;
   static constexpr bool kPlaneByPlane = false;
   static constexpr bool kRefetches = false;
@@ -89,7 +111,8 @@ struct FloatFormat {
                        const int16_t[1 << kTableLog2], uint32_t, int64_t factor, int64_t) {
     #pragma HLS INLINE
     const uint32_t bits = static_cast<uint32_t>(cell.range(32 * lane + 31, 32 * lane).to_uint());
-    const int64_t term = RoundShift(FixedFromFloatBits(bits) * factor, kFloatProductShift);
+    const int64_t value = Signed<kFloatFractionBits + 2>(FixedFromFloatBits(bits));
+    const int64_t term = RoundShift(value * Signed<kFactorBits>(factor), kFloatProductShift);
     return {term, term};
   }
 };
@@ -113,8 +136,12 @@ struct LevelFormat {
   static constexpr int kTableLog2 = kLevelTableLog2;
   using word_t = ap_uint<kWidth>;
   using cell_t = ap_uint<kBufferPlanes * kLanes>;
-  using dot_t = ap_int<62>;       // 2^14 * 2^31 * 2^15
-  using gradient_t = ap_int<56>;  // 2^8 * 2^46
+  using levels_port_t = const int32_t *;
+  using full_port_t = NoPort;
+  using dot_t = ap_int<62>;             // 2^14 * 2^31 * 2^15
+  using gradient_t = ap_int<56>;        // 2^8 * 2^46
+  static constexpr int kTermBits = 48;  // 2^15 * 2^32
+  static constexpr int kFactorBits = 34;
 
   template <class Entry>
   static cell_t Fetch(const Entry words[kBufferPlanes][2 << BlockWordsLog2(kFormat)],
@@ -126,7 +153,7 @@ struct LevelFormat {
       #pragma HLS UNROLL
       const word_t word = words[plane][address];
       const ap_uint<kLanes> bits = word >> (part * kLanes);
-      cell.range(plane * kLanes + kLanes - 1, plane * kLanes) = bits;
+      cell |= cell_t(bits) << (plane * kLanes);
     }
     return cell;
   }
@@ -145,7 +172,8 @@ struct LevelFormat {
     const int second_dither = decoding.single ? kMaxBits - 1 : kMaxBits;
     const uint32_t first = base + (cell[(kMaxBits - 1) * kLanes + lane] ? 1 : 0);
     const uint32_t second = base + (cell[second_dither * kLanes + lane] ? 1 : 0);
-    return {levels[table + first] * factor_first, levels[table + second] * factor_second};
+    return {levels[table + first] * Signed<kFactorBits>(factor_first),
+            levels[table + second] * Signed<kFactorBits>(factor_second)};
   }
 };
 
@@ -155,6 +183,16 @@ struct LevelFormat {
 template <class Format>
 constexpr int CellsLog2() {
   return MaxChunksLog2(Format::kFormat) + Format::kPartsLog2;
+}
+
+/// Bits of the chunks, and of the cells, of a row.
+template <class Format>
+constexpr int ChunkBits() {
+  return MaxChunksLog2(Format::kFormat) + 1;
+}
+template <class Format>
+constexpr int CellBits() {
+  return CellsLog2<Format>() + 1;
 }
 
 /// Turns in which a cell gets its new model entries, and the lanes of each.

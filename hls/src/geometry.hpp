@@ -1,7 +1,9 @@
 // What follows from the registers: sizes, counts and the order of blocks.
 #pragma once
 
+#include "build.hpp"
 #include "formats.hpp"
+#include "narrow.hpp"
 #include "registers.hpp"
 #include "zipml/schedule.hpp"
 
@@ -23,6 +25,8 @@ struct Geometry {
   uint32_t blocks;
   uint32_t block_batches;  // batches of one full block
   uint32_t plane_words;    // of one plane of one block
+  uint32_t block_words;    // of all of its streamed planes
+  uint32_t base_words;     // and of the base planes alone
   uint32_t batch_words;    // of one plane of one batch
   uint32_t batch_cells;    // of one pass
   uint32_t slot_cells;     // of all passes
@@ -48,15 +52,21 @@ Geometry GeometryOf(const Registers &r) {
   g.passes = Format::kPlaneByPlane ? g.planes : 1;
   g.batches = (r.samples - 1) / r.batch + 1;
   g.blocks = (r.samples - 1) / r.block_samples + 1;
-  g.block_batches = r.block_samples / r.batch;
-  g.plane_words = r.block_samples * g.chunks;
-  g.batch_words = r.batch * g.chunks;
-  g.batch_cells = r.batch * g.cells;
-  g.slot_cells = g.passes * g.batch_cells;
+  g.block_batches = Unsigned<kBlockSampleBits>(r.block_samples) / Unsigned<kBatchBits>(r.batch);
+  g.plane_words = Product<kBlockSampleBits, ChunkBits<Format>()>(r.block_samples, g.chunks);
+  g.block_words = Product<kPlaneBits, BlockWordsLog2(Format::kFormat) + 1>(g.planes, g.plane_words);
+  g.batch_words = Product<kBatchBits, ChunkBits<Format>()>(r.batch, g.chunks);
+  g.batch_cells = Product<kBatchBits, CellBits<Format>()>(r.batch, g.cells);
+  g.slot_cells = Product<kPlaneBits, RingWordsLog2(Format::kFormat) + 1>(g.passes, g.batch_cells);
   g.overlap = OverlapOf(r.delay);
-  g.slot_cycles = SlotCycles(g.passes, r.batch, g.cells, Turns<Format>(), g.overlap);
-  g.pause = CellCycles(g.passes, r.batch, Turns<Format>()) - g.passes * r.batch;
-  g.bursts = g.base_planes == 0 || r.dither_offset == g.base_planes * g.plane_words ? 1 : 2;
+  const uint32_t passes = Unsigned<kPlaneBits>(g.passes), batch = Unsigned<kBatchBits>(r.batch);
+  const uint32_t cells = Unsigned<CellBits<Format>()>(g.cells);
+  g.slot_cycles = SlotCycles(passes, batch, cells, Turns<Format>(), g.overlap, kDistances);
+  g.pause = CellCycles(passes, batch, Turns<Format>()) - passes * batch;
+  // the base planes are the first ones of a block
+  g.base_words =
+      Product<kPlaneBits, BlockWordsLog2(Format::kFormat) + 1>(g.base_planes, g.plane_words);
+  g.bursts = g.base_planes == 0 || r.dither_offset == g.base_words ? 1 : 2;
   g.full_words = (r.features + Format::kFullLanes - 1) / Format::kFullLanes;
   g.level_stride = Format::kTableLog2 != 0 && r.level_tables != 1 ? LevelCount(r.bits) : 0;
   g.decoding.base_mask = (1u << g.base_planes) - 1;
@@ -73,29 +83,33 @@ inline uint32_t NextBlock(const Registers &r, const Geometry &g, uint32_t block)
 
 /// Batches of one block that this run trains on.
 inline uint32_t BlockBatches(const Registers &r, const Geometry &g, uint32_t block) {
-  const uint32_t end = block + 1 == g.blocks ? g.batches : (block + 1) * g.block_batches;
-  const uint32_t begin = block == 0 ? r.skip : block * g.block_batches;
+  const uint32_t batches = Unsigned<kBlockSampleBits>(g.block_batches);
+  const uint32_t end = block + 1 == g.blocks ? g.batches : (block + 1) * batches;
+  const uint32_t begin = block == 0 ? r.skip : block * batches;
   return end - begin;
 }
 
 /// Slots that a block takes: those of its batches and, with the epoch's last block, those that
 /// drain the pipeline.
 inline uint32_t BlockSlots(const Registers &r, const Geometry &g, uint32_t block, bool closes) {
-  const uint32_t slots = BlockBatches(r, g, block) * g.overlap.slots_per_batch;
+  const uint32_t batches = BlockBatches(r, g, block);
+  const uint32_t slots = g.overlap.slots_per_batch == 2 ? 2 * batches : batches;
   const bool drains = closes && r.delay != 0 && (r.flags & kFlagHold) == 0;
   return drains ? slots + g.overlap.lag : slots;
 }
 
 /// First row of a block that this run trains on.
 inline uint32_t FirstRow(const Registers &r, uint32_t block) {
-  return block == 0 ? r.skip * r.batch : 0;
+  return block == 0 ? Product<kBlockSampleBits, kBatchBits>(r.skip, r.batch) : 0;
 }
 
 /// Words of one sample in the labels' memory.
 inline uint32_t LabelColumns(const Registers &r) { return (r.flags & kFlagWeights) != 0 ? 2 : 1; }
 
 /// Of a block.
-inline uint32_t LabelWords(const Registers &r) { return LabelColumns(r) * r.block_samples; }
+inline uint32_t LabelWords(const Registers &r) {
+  return LabelColumns(r) == 2 ? 2 * r.block_samples : r.block_samples;
+}
 
 /// Whether features have steps of their own.
 inline bool HasFeatureSteps(const Registers &r) { return (r.flags & kFlagFeatureSteps) != 0; }
@@ -118,6 +132,16 @@ inline uint32_t CorrectionPlace(const Registers &r, const Geometry &g) {
 template <class Format>
 uint32_t PendingPlace(const Registers &r, const Geometry &g) {
   return CorrectionPlace(r, g) + (HasCorrection<Format>(r) ? g.entries : 0);
+}
+
+/// Samples of batches that are dotted and not updated.
+inline uint32_t PendingSamples(const Registers &r, uint32_t batches) {
+  return Product<kDelayBits, kBatchBits>(batches, r.batch);
+}
+
+/// Of all tables.
+inline uint32_t LevelsInMemory(const Registers &r) {
+  return Product<kFeatureBits, kMaxBits + 1>(r.level_tables, LevelCount(r.bits));
 }
 
 /// Numbers that a loss reads from memory.

@@ -4,8 +4,10 @@
 
 #include <ap_int.h>
 
+#include "build.hpp"
 #include "formats.hpp"
 #include "pragmas.hpp"
+#include "watch.hpp"
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
 
@@ -22,26 +24,6 @@
 #define ZIPML_DEEP_MEMORY(memory) \
   ZIPML_PRAGMA(BIND_STORAGE variable=memory type=ram_s2p impl=ZIPML_DEEP_RAM)
 // clang-format on
-
-// In the bench a type of its own stands for the entries whose distances TrainSlots promises, and
-// ends a run that reads one too soon; and processes spend cycles.
-#ifdef ZIPML_WATCH
-#include "watched.hpp"
-#else
-namespace zipml {
-template <class T, int kDistance>
-using Watched = T;
-inline void BeginPass() {}
-inline void EndPasses() {}
-inline void Spend(uint32_t) {}
-inline uint64_t CycleNow() { return 0; }
-#ifdef __SYNTHESIS__
-constexpr bool kHasClock = true;
-#else
-constexpr bool kHasClock = false;
-#endif
-}  // namespace zipml
-#endif
 
 // Passes from one row of a sample to its next one; batches of fewer samples are forwarded past the
 // memory.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats.hpp"
+#include "narrow.hpp"
 #include "zipml/schedule.hpp"
 #include "zipml/tops.hpp"
 
@@ -50,7 +51,8 @@ uint32_t CheckRegisters(const Registers &r) {
   const uint32_t cells = CellsOf<Format>(r.features);
   if (Format::kTableLog2 != 0) {
     if (r.level_tables != 1 && r.level_tables != r.features) return kStatusLevels;
-    if (r.level_tables != 1 && cells * LevelCount(r.bits) > (1u << Format::kTableLog2))
+    if (r.level_tables != 1 && Product<CellBits<Format>(), kMaxBits + 1>(
+                                   cells, LevelCount(r.bits)) > (1u << Format::kTableLog2))
       return kStatusLevels;
   }
   const bool polynomial = r.loss == kPolynomial;
@@ -58,19 +60,25 @@ uint32_t CheckRegisters(const Registers &r) {
   if (r.range_log2 > kMaxRangeLog2) return kStatusLoss;
   if (polynomial && (!Format::kPlaneByPlane || r.degree == 0 || r.degree > kMaxDegree))
     return kStatusLoss;
-  if (polynomial && r.batch * chunks < kPolynomialDistance) return kStatusLoss;
+  if (polynomial && Product<kBatchBits, ChunkBits<Format>()>(r.batch, chunks) < kPolynomialDistance)
+    return kStatusLoss;
   if (Format::kRefetches && r.loss != kHinge) return kStatusLoss;
   if (!QuantizedBitsValid(r.model_bits) || !QuantizedBitsValid(r.gradient_bits))
     return kStatusQuantize;
   const uint32_t dithers = DitherPlanes(r.sampling, r.degree);
   const uint32_t passes = Format::kPlaneByPlane ? BasePlanes(r.bits) + dithers : 1;
   if (r.block_samples == 0 || r.block_samples > kBlockSamples) return kStatusBlock;
-  if (r.block_samples % r.batch != 0) return kStatusBlock;
-  // at most 2^12 * 2^11 * 2^4: no overflow
-  if (passes * r.block_samples * chunks > (1u << BlockWordsLog2(Format::kFormat)))
+  const uint32_t samples = Unsigned<kBlockSampleBits>(r.block_samples);
+  const uint32_t batch = Unsigned<kBatchBits>(r.batch);
+  if (samples % batch != 0) return kStatusBlock;
+  const uint32_t rows = Product<kPlaneBits, kBlockSampleBits>(passes, samples);
+  if (Product<kPlaneBits + kBlockSampleBits, ChunkBits<Format>()>(rows, chunks) >
+      (1u << BlockWordsLog2(Format::kFormat)))
     return kStatusBlock;
   const Overlap overlap = OverlapOf(r.delay);
-  if (overlap.ring_batches * passes * r.batch * cells > (1u << RingWordsLog2(Format::kFormat))) {
+  const uint32_t ring_passes = Product<kDelayBits, kPlaneBits>(overlap.ring_batches, passes);
+  const uint32_t batch_cells = Product<kBatchBits, CellBits<Format>()>(batch, cells);
+  if (static_cast<uint64_t>(ring_passes) * batch_cells > (1u << RingWordsLog2(Format::kFormat))) {
     return kStatusRing;
   }
 
@@ -90,7 +98,8 @@ uint32_t CheckRegisters(const Registers &r) {
     if (r.first_block != 0 || r.block_step != 1) return kStatusPartial;
     if (r.model_bits != 0 && r.delay > 1) return kStatusPartial;
     if (r.skip >= r.block_samples / r.batch) return kStatusPartial;
-    if ((r.skip + r.pending) != 0 && (r.skip + r.pending) * r.batch >= r.samples)
+    const uint32_t begun = r.skip + r.pending;
+    if (begun != 0 && Product<kBlockSampleBits, kBatchBits>(begun, batch) >= r.samples)
       return kStatusPartial;
   }
   return kStatusOk;

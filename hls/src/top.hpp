@@ -3,6 +3,7 @@
 // program: without its pragmas it computes the same model.
 #pragma once
 
+#include "build.hpp"
 #include "geometry.hpp"
 #include "memories.hpp"
 #include "processes.hpp"
@@ -11,7 +12,6 @@
 #include "stages/read_labels.hpp"
 #include "stages/read_words.hpp"
 #include "stages/train_run.hpp"
-#include "word_bits.hpp"
 #include "zipml/tops.hpp"
 
 namespace zipml {
@@ -23,8 +23,8 @@ namespace zipml {
 template <class Format>
 void RunProcesses(const typename Format::word_t *planes, const int32_t *labels,
                   int32_t *model_memory, int32_t *history, const uint32_t *schedule,
-                  const int32_t *derivative, const int32_t *levels,
-                  const typename Format::word_t *full, Registers r, Geometry g, Outputs &out,
+                  const int32_t *derivative, typename Format::levels_port_t levels,
+                  typename Format::full_port_t full, Registers r, Geometry g, Outputs &out,
                   uint64_t &measured_cycles) {
   #pragma HLS DATAFLOW
   #pragma HLS INLINE off
@@ -46,13 +46,14 @@ void RunProcesses(const typename Format::word_t *planes, const int32_t *labels,
 
 /// A run, from its registers to its outputs. Returns the status.
 /// \param derivative  table or coefficients of the loss; not read by the others
-/// \param levels      tables of levels, as many as the registers say; not read by other formats
-/// \param full        float32 samples, blocks and rows as in `planes`; read by refetching formats
+/// \param levels      tables of levels, as many as the registers say; other formats have no such
+/// port
+/// \param full        float32 samples, blocks and rows as in `planes`, of refetching formats
 template <class Format>
 uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32_t *model_memory,
              int32_t *history, const uint32_t *schedule, const int32_t *derivative,
-             const int32_t *levels, const typename Format::word_t *full, const Registers &r,
-             Outputs &out) {
+             typename Format::levels_port_t levels, typename Format::full_port_t full,
+             const Registers &r, Outputs &out) {
   #pragma HLS INLINE off
   out = {0, 0, 0, 0, 0, 0, 0, 0};
   const uint32_t status = CheckRegisters<Format>(r);
@@ -67,8 +68,8 @@ uint32_t Run(const typename Format::word_t *planes, const int32_t *labels, int32
 
 /// What the top functions have in common: registers in, a run, registers out.
 template <class Format>
-void Answer(ZIPML_PORTS(typename Format::word_t), const int32_t *levels,
-            const typename Format::word_t *full, const Registers &r, ZIPML_OUTPUTS) {
+void Answer(ZIPML_PORTS(typename Format::word_t), typename Format::levels_port_t levels,
+            typename Format::full_port_t full, const Registers &r, ZIPML_OUTPUTS) {
   #pragma HLS INLINE
   Outputs out;
   *status = Run<Format>(planes, labels, model, history, schedule, derivative, levels, full, r, out);

@@ -1,7 +1,7 @@
 // Top function: a linear model from bit-planes, 1 to 8 bits a value.
+#include "build.hpp"
 #include "interfaces.hpp"
 #include "top.hpp"
-#include "word_bits.hpp"
 #include "zipml/tops.hpp"
 
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> bit_plane_format_t;
@@ -12,6 +12,6 @@ extern "C" void zipml_sgd(ZIPML_PORTS(bit_plane_format_t::word_t), ZIPML_SCALARS
   ZIPML_INTERFACES
   // clang-format on
   const zipml::Registers registers = {ZIPML_PASS_SCALARS, 0};
-  zipml::Answer<bit_plane_format_t>(ZIPML_PASS_PORTS, nullptr, nullptr, registers,
+  zipml::Answer<bit_plane_format_t>(ZIPML_PASS_PORTS, zipml::NoPort(), zipml::NoPort(), registers,
                                     ZIPML_PASS_OUTPUTS);
 }

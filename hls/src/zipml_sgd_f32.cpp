@@ -1,7 +1,7 @@
 // Top function: the same at 32 bits a value, the baseline.
+#include "build.hpp"
 #include "interfaces.hpp"
 #include "top.hpp"
-#include "word_bits.hpp"
 #include "zipml/tops.hpp"
 
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> float_format_t;
@@ -12,5 +12,6 @@ extern "C" void zipml_sgd_f32(ZIPML_PORTS(float_format_t::word_t), ZIPML_SCALARS
   ZIPML_INTERFACES
   // clang-format on
   const zipml::Registers registers = {ZIPML_PASS_SCALARS, 0};
-  zipml::Answer<float_format_t>(ZIPML_PASS_PORTS, nullptr, nullptr, registers, ZIPML_PASS_OUTPUTS);
+  zipml::Answer<float_format_t>(ZIPML_PASS_PORTS, zipml::NoPort(), zipml::NoPort(), registers,
+                                ZIPML_PASS_OUTPUTS);
 }

@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../src/build.hpp"
 #include "../src/formats.hpp"
-#include "../src/word_bits.hpp"
 
 #if defined(ZIPML_BENCH_FLOAT)
 typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;
@@ -52,7 +52,7 @@ const size_t kDepthHistory = 4096;
 const size_t kDepthSchedule = 128;
 const size_t kDepthDerivative = 1025;
 const size_t kDepthFull = 4096;
-const size_t kDepthLevels = 16384;
+const size_t kDepthLevels = 262144;
 #ifdef ZIPML_BENCH_QUICK
 const bool kWholePorts = true;
 #else

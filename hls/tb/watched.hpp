@@ -13,7 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "zipml/config.hpp"
+#include "../src/build.hpp"
 
 namespace zipml {
 
@@ -40,7 +40,14 @@ inline void BeginPass() {
 /// A pipeline drains: what it wrote may be read.
 inline void EndPasses() {
   Now() = {Now().count + (1 << 21), false};
-  Spend(kPipelineDepth);
+  Spend(kDistances.pipeline);
+}
+
+/// Of a number that is taken to fit so many bits.
+inline void Expect(bool fits, int bits) {
+  if (fits) return;
+  std::fprintf(stderr, "a number does not fit its %d bits\n", bits);
+  std::abort();
 }
 
 template <class T, int kDistance>

@@ -90,11 +90,10 @@ struct ExpectedCycles {
 /// Cycles of a whole run: docs/schedule.md.
 ExpectedCycles Expect(const Case &c, const Data &d, const Reference &reference) {
   const zipml::Overlap o = zipml::OverlapOf(c.delay);
-  const uint64_t planes = Base(c) + Dithers(c);
-  const uint32_t passes = kLevels ? 1 : static_cast<uint32_t>(planes);
+  const uint32_t planes = Base(c) + Dithers(c), passes = kLevels ? 1 : planes;
   const uint32_t cell = kLevels ? kLanes / 4 : kLanes;
-  const uint64_t slot =
-      zipml::SlotCycles(passes, c.batch, (c.features + cell - 1) / cell, kFloat ? 1 : 8, o);
+  const uint64_t slot = zipml::SlotCycles(passes, c.batch, (c.features + cell - 1) / cell,
+                                          kFloat ? 1 : 8, o, zipml::kDistances);
   const bool two_bursts = c.extra_planes != 0 && Base(c) != 0;
   const uint64_t words = planes * d.plane_words + (two_bursts ? 128 : 64);
   const uint64_t read = std::max<uint64_t>(words, d.block_samples * (c.weights ? 2 : 1) + 64);
@@ -113,8 +112,9 @@ ExpectedCycles Expect(const Case &c, const Data &d, const Reference &reference) 
     const uint64_t slots = own * o.slots_per_batch + (closes && c.delay != 0 ? o.lag : 0);
     const uint64_t loops = kRefetches ? slots : 1;
     const uint64_t passes = slots * slot + loops * (kFloat ? 1 : 8);
-    uint64_t others = loops * 48;
-    others += (reference.refetched_of_block[i] - before) * (d.full_words + 64 + 32);
+    uint64_t others = loops * zipml::kDistances.pipeline;
+    others += (reference.refetched_of_block[i] - before) *
+              (d.full_words + 64 + zipml::kDistances.residual);
     before = reference.refetched_of_block[i];
     if (closes) others += d.entries + 64;
     const bool last = i + 1 == c.epochs * d.blocks;

@@ -64,6 +64,8 @@ proc bitstream {} {
   if {[get_property PROGRESS [get_runs synth_1]] ne "0%"} {
     reset_run synth_1
   }
+  # copies of what goes to all lanes (hls/src/spread.hpp) hold the same and are to stay
+  set_property STEPS.SYNTH_DESIGN.ARGS.KEEP_EQUIVALENT_REGISTERS true [get_runs *synth_1]
   set_property strategy Performance_ExplorePostRoutePhysOpt [get_runs impl_1]
   launch_runs impl_1 -to_step write_bitstream -jobs $jobs
   wait_on_run impl_1

@@ -2,7 +2,7 @@
 // cases, same guard words, and every sanitizer on, for no vendor header is in the engine.
 #include <ap_int.h>
 
-#include "../../hls/src/word_bits.hpp"
+#include "../../hls/src/build.hpp"
 #include "zipml/config.hpp"
 #include "zipml/tops.hpp"
 

@@ -303,7 +303,7 @@ def test_devices(zipml):
     assert code == 0
     assert facts["emulated"]["word_bits"] == [64, 128, 512]
     assert {"pynq-z2", "kv260", "u50", "zcu104"} <= {board["device"] for board in facts["boards"]}
-    assert "pynq-z2    PYNQ-Z2, words of 64 bits, 100 MHz; bitstreams: " in zipml("devices")[1]
+    assert "pynq-z2    PYNQ-Z2, words of 64 bits, 142.857 MHz; bitstreams: " in zipml("devices")[1]
 
 
 @pytest.mark.parametrize("shell", command_line.SHELLS)

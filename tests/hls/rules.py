@@ -40,9 +40,11 @@ def region_problems(text: str, known: dict[str, Macro]) -> list[str]:
         region = use.block
         header = " ".join(region.header.split())
         arrays = set(re.findall(r"(\w+)(?:\[[^\]]*\])+", header))
-        pointers = {n for n, kind in arguments_of(region).items() if kind.endswith("*")}
+        # a port that a format may not have is a type of its own (hls/src/formats.hpp)
+        ports = ("*", "_port_t")
+        pointers = {n for n, kind in arguments_of(region).items() if kind.endswith(ports)}
         stable = {u.options["variable"] for u in region.pragmas if u.name == "stable"}
-        values = {n for n, kind in arguments_of(region).items() if kind[-1] not in "*&"}
+        values = {n for n, kind in arguments_of(region).items() if not kind.endswith((*ports, "&"))}
         channels = set(re.findall(r"hls::stream<[^;]*>\s+(\w+)", "; ".join(region.statements)))
         users: dict[str, list[str]] = {}
         for place, (name, arguments) in enumerate(_calls(region)):
@@ -111,6 +113,39 @@ def recurrence_problems(text: str, known: dict[str, Macro]) -> list[str]:
         loop = body[body.index("TRAIN:") :]
         for call in re.findall(r"\b\w+<Format>\([^;]*\bcounts\)", loop):
             found.append(f"{call.split('<')[0]} counts from one pass into the next")
+    return found
+
+
+# ---- Lanes -------------------------------------------------------------------------------------
+
+#: Loops over lanes that work every cycle, and what all of their lanes may take as it is: a word, of
+#: which each has bits for itself, and numbers that do not change.
+LANE_LOOPS = ("DOT_LANES", "UPDATE_LANES", "TURN_ENTRIES")
+OF_ALL_LANES = ("cell", "step.cell", "g.decoding", "kTurnLanes")
+WORDS = ("const", "for", "if", "true", "false", "int", "int32_t", "int64_t", "uint32_t", "template")
+
+
+def lane_problems(text: str) -> list[str]:
+    """What goes to all lanes at once without copies (hls/src/spread.hpp), and null ports."""
+    found = ["a null pointer is no port"] if re.search(r"\bnullptr\b", text) else []
+    for function, body in _functions(text):
+        lines = body.split("\n")
+        for number, line in enumerate(lines):
+            if line.strip(" :") not in LANE_LOOPS:
+                continue
+            indent = re.match(" *", lines[number + 1]).group()  # type: ignore[union-attr]
+            ends = lines.index(f"{indent}}}", number)
+            loop = [one for one in lines[number + 1 : ends] if "#pragma" not in one]
+            inside = " ".join(loop)
+            # arrays are read at a place of the lane's; what is made of that is the lane's
+            own = re.findall(r"(?:[\w>*&] &?(?=\w+ =)|(?=\w+ \+=))(\w+) \+?= ", inside)
+            copied = re.findall(r"(\w+) = copies\[", body)
+            for name in re.findall(r"(?<![\w.:])[A-Za-z_][\w.]*(?![\w.]*[\[(<:])", inside):
+                first = name.split(".")[0]
+                if first in (*own, *copied, *WORDS, "lane", "k", "i") or name in OF_ALL_LANES:
+                    continue
+                if not re.match(r"[A-Z]|k[A-Z]", name) and name not in ("other", "new_model"):
+                    found.append(f"{function}: all lanes take {name}")
     return found
 
 

@@ -33,40 +33,59 @@ def headers() -> str:
     return run.stdout.strip()
 
 
+SIMULATION = ROOT / "sw_emu" / "simulation"
+#: The smallest kernel, and the one whose ports the bench fills: how each is built.
+FLAGS = {
+    "zipml_sgd_f32": ["-DZIPML_BENCH_FLOAT"],
+    "zipml_sgd": ["-fsanitize=address"],
+}
+
+
+def compiled(headers: str, top: str, hls: Path, source: str, target: Path) -> Path:
+    """One source of the short sweep, with clocks and whole ports."""
+    include = [f"-I{hls / 'include'}", f"-I{hls / 'tb'}"]
+    include += ["-isystem", str(SIMULATION), "-isystem", headers]
+    flags = ["-std=c++14", "-O0", "-w", "-pthread", "-DZIPML_WATCH", "-DZIPML_BENCH_QUICK"]
+    command = ["g++", *flags, *FLAGS[top], *include, "-c", str(hls / source), "-o", str(target)]
+    subprocess.run(command, check=True)
+    return target
+
+
+@pytest.fixture(scope="module")
+def right(headers: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kernels and benches without a mistake: a mistake is in one of the two."""
+    folder = tmp_path_factory.mktemp("right")
+    made = {}
+    for name in ("zipml_sgd_f32 kernel", "zipml_sgd_f32 bench", "zipml_sgd kernel"):
+        top, part = name.split()
+        source = f"src/{top}.cpp" if part == "kernel" else "tb/zipml_sgd_tb.cpp"
+        made[name] = compiled(headers, top, ROOT / "hls", source, folder / f"{top}_{part}.o")
+    return made
+
+
 def bench(
     headers: str,
+    right: dict[str, Path],
     folder: Path,
     mistake: tuple[str, str, str] | None,
-    *more: str,
     top: str = "zipml_sgd_f32",
 ) -> subprocess.CompletedProcess[str]:
-    """The short sweep of a kernel, with clocks and whole ports, out of a copy."""
-    shutil.copytree(ROOT / "hls", folder / "hls")
+    """The short sweep of a kernel, with a mistake in a copy of its sources or of the bench's."""
+    objects = {part: right.get(f"{top} {part}") for part in ("kernel", "bench")}
     if mistake is not None:
         path, old, new = mistake
+        shutil.copytree(ROOT / "hls", folder / "hls")
         file = folder / "hls" / path
         text = file.read_text()
         assert old in text
         file.write_text(text.replace(old, new, 1))
-    include = [f"-I{folder / 'hls' / 'include'}", f"-I{folder / 'hls' / 'tb'}"]
-    include += ["-isystem", str(ROOT / "sw_emu" / "simulation"), "-isystem", headers]
-    flags = ["-std=c++14", "-O0", "-w", "-pthread", "-DZIPML_WATCH", "-DZIPML_BENCH_QUICK"]
-    sources = [folder / "hls" / name for name in (f"src/{top}.cpp", "tb/zipml_sgd_tb.cpp")]
-    if top == "zipml_sgd_f32":
-        flags.append("-DZIPML_BENCH_FLOAT")
+        part = "bench" if path.startswith("tb/") else "kernel"
+        source = f"src/{top}.cpp" if part == "kernel" else "tb/zipml_sgd_tb.cpp"
+        objects[part] = compiled(headers, top, folder / "hls", source, folder / f"{part}.o")
+    # of what both have, a linker takes the first: the kernel's
+    linked = [str(objects[part]) for part in ("kernel", "bench")]
     target = folder / "bench"
-    subprocess.run(
-        [
-            "g++",
-            *flags,
-            *more,
-            *include,
-            *map(str, sources),
-            "-o",
-            str(target),
-        ],
-        check=True,
-    )
+    subprocess.run(["g++", "-pthread", *FLAGS[top], *linked, "-o", str(target)], check=True)
     return subprocess.run([str(target)], capture_output=True, text=True, timeout=120)
 
 
@@ -81,16 +100,17 @@ def bench(
     ],
 )  # fmt: skip
 def test_ports_are_as_deep_as_co_simulation_copies_them(
-    old: str, new: str, headers: str, tmp_path: Path
+    old: str, new: str, headers: str, right: dict[str, Path], tmp_path: Path
 ) -> None:
-    mistake = ("tb/bench.hpp", old, new)
-    run = bench(headers, tmp_path, mistake, "-fsanitize=address", top="zipml_sgd")
+    run = bench(headers, right, tmp_path, ("tb/bench.hpp", old, new), top="zipml_sgd")
     assert run.returncode != 0
     assert "heap-buffer-overflow" in run.stderr
 
 
-def test_processes_come_to_an_end_in_the_time_of_the_schedule(headers: str, tmp_path: Path) -> None:
-    run = bench(headers, tmp_path, None)
+def test_processes_come_to_an_end_in_the_time_of_the_schedule(
+    headers: str, right: dict[str, Path], tmp_path: Path
+) -> None:
+    run = bench(headers, right, tmp_path, None)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "cases, 0 failures" in run.stdout
 
@@ -113,14 +133,23 @@ def test_processes_come_to_an_end_in_the_time_of_the_schedule(headers: str, tmp_
          "deadlock: read from an empty marks"),
         # reading and training by turns
         ("src/stages/train_slots.hpp", FILL, "", "waits by the clock"),
+        # a number that is wider than it is said to be
+        ("src/narrow.hpp", "kBatchBits = BitsOf(kMaxBatch)", "kBatchBits = 2",
+         "a number does not fit its 2 bits"),
         # the half that is trained on is filled
         ("src/stages/train_run.hpp", "(r, g, 1 - fill.half,", "(r, g, fill.half,",
          "promised are|differ"),
     ],
 )  # fmt: skip
 def test_a_mistake_between_processes_shows(
-    path: str, old: str, new: str, message: str, headers: str, tmp_path: Path
+    path: str,
+    old: str,
+    new: str,
+    message: str,
+    headers: str,
+    right: dict[str, Path],
+    tmp_path: Path,
 ) -> None:
-    run = bench(headers, tmp_path, (path, old, new))
+    run = bench(headers, right, tmp_path, (path, old, new))
     assert run.returncode != 0
     assert re.search(message, run.stdout + run.stderr), (run.stdout + run.stderr)[-2000:]

@@ -48,6 +48,7 @@ def test_script_builds_every_kernel_for_every_board(kernel: str, slug: str, tmp_
     for command in (source, bench):
         flags = shlex.split(command.option("-cflags"))
         assert f"-DZIPML_WORD_BITS={TARGETS[slug].board.word_bits}" in flags
+        assert f"-DZIPML_CLOCK_MHZ={int(TARGETS[slug].board.clock / 1e6)}" in flags
         assert f"-DZIPML_ULTRA_RAM={TARGETS[slug].ultra_ram:d}" in flags
         assert all(Path(flag[2:]).is_dir() for flag in flags if flag.startswith("-I"))
         bench_flags = {flag for flag in flags if flag in BENCH_FLAGS.values()}

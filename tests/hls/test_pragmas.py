@@ -12,6 +12,7 @@ import pytest
 
 from tests import ROOT
 from tests.hls.pragmas import expanded, macros, problems, uses
+from zipml_pynq.constants import distances
 
 HLS = ROOT / "hls"
 SOURCES = sorted(path for folder in ("src", "include") for path in (HLS / folder).rglob("*.?pp"))
@@ -45,25 +46,32 @@ def test_the_compiler_sees_the_same(top: Path, tmp_path: Path) -> None:
         return Counter(" ".join(text.split()) for text in found)
 
     seen = {}
-    for ultra_ram in ("0", "1"):
-        flags = [f"-DZIPML_ULTRA_RAM={ultra_ram}", "-D__SYNTHESIS__", f"-I{HLS / 'include'}"]
+    for build in ("ZIPML_ULTRA_RAM=0", "ZIPML_ULTRA_RAM=1", "ZIPML_WORD_BITS=512"):
+        flags = [f"-D{build}", "-D__SYNTHESIS__", f"-I{HLS / 'include'}"]
         run = subprocess.run(
             ["g++", "-E", *flags, f"-I{tmp_path}", str(top)],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-        seen[ultra_ram] = apart(re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", run.stdout))
+        seen[build] = apart(re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", run.stdout))
     read: list[str] = []
     for path in [top, *(path for path in SOURCES if path.suffix == ".hpp")]:
         text = expanded(TEXTS[path], MACROS)
         read += re.findall(r"(?m)^\s*#pragma (HLS .*?)\s*$", text)
-    assert sum(seen["0"].values()) > 100
-    assert apart(read) == seen["0"]
+    assert sum(seen["ZIPML_ULTRA_RAM=0"].values()) > 100
+    assert apart(read) == seen["ZIPML_ULTRA_RAM=0"]
     # where there is UltraRAM, the deep memories are there, and nothing else is different
-    deep = seen["1"] - seen["0"]
+    deep = seen["ZIPML_ULTRA_RAM=1"] - seen["ZIPML_ULTRA_RAM=0"]
     assert sorted(re.findall(r"variable=(\w+) type=ram_s2p impl=uram", " ".join(deep))) == sorted(
         ("words", "block_labels", "block_weights", "ring")
     )
     assert sum(deep.values()) == 4
+    # wide words have longer distances, for what coefficients come and go through
+    far = seen["ZIPML_WORD_BITS=512"] - seen["ZIPML_ULTRA_RAM=0"]
+    promised = re.findall(r"variable=(\w+) [^|]* distance=(\d+)", "|".join(far))
+    residual = str(distances(512).residual)
+    assert sorted(promised) == [
+        (memory, residual) for memory in ("coefficient_first", "coefficient_second", "ring")
+    ]
 
 
 # ---- Mistakes ----------------------------------------------------------------------------------
@@ -73,7 +81,7 @@ TRAIN, REGION, FORMATS = "src/stages/train_slots.hpp", "src/top.hpp", "src/forma
 PROCESSES = "src/processes.hpp"
 RUN, FILL = "src/stages/train_run.hpp", "src/stages/fill_block.hpp"
 PRAGMAS, INTERFACES = "src/pragmas.hpp", "src/interfaces.hpp"
-CONFIG = "include/zipml/config.hpp"
+CONFIG, DISTANCES = "include/zipml/config.hpp", "include/zipml/distances.hpp"
 TOP, LEVELS, REFETCH = (f"src/zipml_sgd{name}.cpp" for name in ("", "_levels", "_refetch"))
 PARTITION = "#pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1"
 PIPELINE = "    #pragma HLS PIPELINE II = 1\n    #pragma HLS LOOP_TRIPCOUNT min = 64 max = 8192\n"
@@ -100,8 +108,8 @@ MISTAKES = [
     (PRAGMAS, "type=inter direction", "type=intra direction", "between iterations"),
     (PRAGMAS, "variable=memory type=intra", "variable=memory kind=intra", "no option kind"),
     (PRAGMAS, "TEXT(HLS options)", "TEXT(HLS PIPELINE options)", "no option dependence"),
-    (CONFIG, "ZIPML_UPDATE_LATENCY 8", "ZIPML_UPDATE_LATENCY eight", "distance was 'eight'"),
-    (CONFIG, "ZIPML_RESIDUAL_LATENCY 32", "ZIPML_RESIDUAL_LATENCY (16 + 16)",
+    (DISTANCES, "ZIPML_UPDATE_LATENCY 24", "ZIPML_UPDATE_LATENCY eight", "distance was 'eight'"),
+    (DISTANCES, "SHORT_RESIDUAL_LATENCY 32", "SHORT_RESIDUAL_LATENCY (16 + 16)",
      "distance was '(16'"),
     (CONFIG, "#define ZIPML_POLYNOMIAL_DISTANCE", "#define ZIPML_POLYNOMIALS",
      "distance was 'ZIPML_POLYNOMIAL_DISTANCE'"),

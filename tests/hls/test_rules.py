@@ -9,7 +9,14 @@ import pytest
 
 from tests import ROOT
 from tests.hls.pragmas import macros
-from tests.hls.rules import recurrence_problems, recurrences, region_problems, small_arrays
+from tests.hls.rules import (
+    LANE_LOOPS,
+    lane_problems,
+    recurrence_problems,
+    recurrences,
+    region_problems,
+    small_arrays,
+)
 
 HLS = ROOT / "hls"
 SOURCES = sorted(path for folder in ("src", "include") for path in (HLS / folder).rglob("*.?pp"))
@@ -30,11 +37,18 @@ def found_in(texts: dict[Path, str]) -> list[str]:
         found += region_problems(texts[path], known) if path.name == "top.hpp" else []
         found += recurrence_problems(texts[path], known) if path.parent.name == "stages" else []
         found += small_arrays(texts[path], known, numbers)
+    for path in SOURCES:
+        found += lane_problems(texts[path])
     return found
 
 
 def test_kernels_keep_the_rules() -> None:
     assert found_in(TEXTS) == []
+
+
+def test_every_loop_over_lanes_is_read() -> None:
+    labels = [one for one in LANE_LOOPS for text in TEXTS.values() if f"{one}:\n" in text]
+    assert labels == list(LANE_LOOPS)
 
 
 def test_what_passes_hand_on_is_read() -> None:
@@ -49,13 +63,13 @@ def test_what_passes_hand_on_is_read() -> None:
 
 
 TOP, TRAIN = "src/top.hpp", "src/stages/train_slots.hpp"
-DOT, UPDATE, RUN = (
-    f"src/stages/{n}.hpp" for n in ("dot_side", "update_side", "train_run")
+DOT, UPDATE, TURNS, RUN = (
+    f"src/stages/{n}.hpp" for n in ("dot_side", "update_side", "turns", "train_run")
 )  # fmt: skip
 MISTAKES = [
     # a memory of the caller in a process, as when the trainer did not own its model
-    (TOP, "const int32_t *derivative, const int32_t *levels,\n                  const typename",
-     "const int32_t *derivative, const int32_t levels[64],\n const typename",
+    (TOP, "typename Format::levels_port_t levels,\n                  typename Format::full_port_t",
+     "const int32_t levels[64],\n typename Format::full_port_t",
      "TrainRun touches levels"),
     (TOP, "ReadLabels(labels, r, g, block_labels)", "ReadLabels(planes, r, g, block_labels)",
      "planes is a port of ReadWords and ReadLabels"),
@@ -72,6 +86,12 @@ MISTAKES = [
     (TRAIN, "norms, turn, counted);", "norms, turn, counts);", "counts from one pass"),
     (DOT, "dot.address += g.plane_words - g.batch_words;",
      "dot.address = dot.address + g.plane_words - g.batch_words + g.chunks - 1;", "chain"),
+    # what has hundreds of ends
+    (UPDATE, "copies[i].opens ? gradient_t(term)", "step.opens ? gradient_t(term)",
+     "all lanes take step.opens"),
+    (DOT, "model[at.entry.to_uint()]", "model[row]", "all lanes take row"),
+    (TURNS, "if (at.next == other)", "if (next == other)", "all lanes take next"),
+    ("src/zipml_sgd.cpp", "zipml::NoPort(), zipml::NoPort()", "nullptr, nullptr", "null pointer"),
     # an array that stays no memory
     (RUN, "  #pragma HLS ARRAY_PARTITION variable = norms type = complete dim = 1\n", "",
      "norms[kModelVersions] becomes registers"),

@@ -1,13 +1,14 @@
-"""The counts of studies/room.py against a synthesis: Yosys on the units that work every cycle.
+"""Counts of room and of time against a synthesis: Yosys on the units that work every cycle.
 
 Written here as the operators that the counts assume, for 16 lanes, since each is linear in them but
 for the last levels of a tree; synthesized for xc7 (PYNQ-Z2). docs/boards.md has the numbers of 64
-lanes.
+lanes. Arrival times are of cells alone, without wires.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from studies.room import LOGIC, Cost, add, multiply, mux, signed, times, total, tree
+from zipml_pynq.devices.bitstreams import TARGETS
 
 pytestmark = pytest.mark.skipif(shutil.which("yosys") is None, reason="no yosys here")
 
@@ -128,3 +130,63 @@ def test_lanes_are_as_large_as_counted(
 @pytest.mark.parametrize(("a", "b"), [(32, 32), (16, 33)])
 def test_products_take_the_dsps_that_are_counted(a: int, b: int, tmp_path: Path) -> None:
     assert synthesized(product(a, b), tmp_path).dsps == multiply(a, b, WIDE).dsps
+
+
+def counters(ahead: bool) -> str:
+    """What the dot side hands from pass to pass (hls/src/stages/dot_side.hpp).
+
+    Ends of a row, of a pass over the batch and of a slot are flags that are known a pass ahead, of
+    counters as wide as they have to be; or else sums and comparisons of 32 bits, one behind the
+    other.
+    """
+    cell, sample, cycle, address = (7, 9, 16, 15) if ahead else (32, 32, 32, 32)
+    ends = {
+        "row_ends": ("cell", "cells"), "pass_ends": ("sample", "batch"),
+        "slot_ends": ("cycle", "cycles"),
+    }  # fmt: skip
+    lines = [
+        f"module unit(input clk, input [{cell - 1}:0] cells, input [{sample - 1}:0] batch,",
+        f"            input [{cycle - 1}:0] cycles, input [{address - 1}:0] skip, stride,",
+        f"            input runs, dots, output reg [{address - 1}:0] address);",
+        f"  reg [{cell - 1}:0] cell; reg [{sample - 1}:0] sample; reg [{cycle - 1}:0] cycle;",
+        f"  reg [{address - 1}:0] first; wire ends = runs && slot_ends;",
+        f"  wire [{cell - 1}:0] next_cell = ends || dots && row_ends ? 0 : cell + dots;",
+        f"  wire [{sample - 1}:0] next_sample = ends || dots && row_ends && pass_ends ? 0",
+        "    : sample + (dots && row_ends);",
+        f"  wire [{cycle - 1}:0] next_cycle = ends ? 0 : cycle + runs;",
+        "  always @(posedge clk) begin",
+        "    cell <= next_cell; sample <= next_sample; cycle <= next_cycle;",
+        "    if (ends) begin first <= first + stride; address <= first + stride; end",
+        "    else if (dots) address <= address + 1 + (row_ends && pass_ends ? skip : 0);",
+        "  end",
+    ]
+    for flag, (counter, last) in ends.items():
+        if ahead:
+            lines.insert(3, f"  reg {flag};")
+            lines.append(f"  always @(posedge clk) {flag} <= next_{counter} == {last};")
+        else:
+            lines.insert(3, f"  wire {flag};")
+            lines.append(f"  assign {flag} = {counter} + 1'b1 == {last};")
+    return "\n".join([*lines, "endmodule"])
+
+
+def arrival(source: str, folder: Path) -> float:
+    """Nanoseconds from a register to the next, for xc7, cells alone."""
+    (folder / "unit.v").write_text(source)
+    script = (
+        "read_verilog unit.v; synth_xilinx -family xc7 -top unit -flatten -noiopad; "
+        "read_verilog -lib -specify -overwrite +/xilinx/cells_sim.v; sta"
+    )
+    command = ["yosys", "-p", script]
+    run = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    (found,) = re.findall(r"Latest arrival time in 'unit' is (\d+)", run.stdout)
+    return int(found) / 1000
+
+
+def test_what_passes_hand_on_is_ready_in_a_cycle(tmp_path: Path) -> None:
+    """At the clock that is asked for: half of what HLS has of a cycle is left to wires."""
+    period = 1e9 / TARGETS["pynq-z2"].board.clock
+    budget = period * 0.88 / 2  # clock_uncertainty of 12 % in hls/run_hls.tcl
+    assert arrival(counters(ahead=True), tmp_path) < budget
+    assert arrival(sums(1), tmp_path) < budget
+    assert arrival(counters(ahead=False), tmp_path) > budget

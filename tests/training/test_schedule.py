@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.cases import random_case, run_build
 from zipml_pynq.accelerator.builds import load_build
-from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS, distances
 from zipml_pynq.data.layout import Layout, plan_layout
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.schedule import (
@@ -45,7 +46,9 @@ def layout(**change: object) -> Layout:
     return replace(base, **change)
 
 
-def hazards(planes: int, batch: int, chunks: int, delay: int, turns: int, cycles: int) -> list[str]:
+def hazards(
+    planes: int, batch: int, chunks: int, delay: int, turns: int, word_bits: int, cycles: int
+) -> list[str]:
     """Walks through slots word by word and names each result that is used before it is ready.
 
     Slot k's dot products of batch k come plane by plane, in each plane sample by sample, in each
@@ -53,7 +56,7 @@ def hazards(planes: int, batch: int, chunks: int, delay: int, turns: int, cycles
     each chunk sample by sample, in each sample plane by plane, and no chunk faster than the turns
     that give the one before its new entries.
     """
-    o = overlap(delay)
+    o, latency = overlap(delay), distances(word_bits)
     dot = {
         (p, s, c): (p * batch + s) * chunks + c
         for p in range(planes)
@@ -68,17 +71,17 @@ def hazards(planes: int, batch: int, chunks: int, delay: int, turns: int, cycles
     }
     faults = []
     for s in range(batch):
-        ready = dot[planes - 1, s, chunks - 1] + CONFIG.residual_latency
+        ready = dot[planes - 1, s, chunks - 1] + latency.residual
         if o.lag * cycles + update[0, s, 0] < ready:
             faults.append(f"coefficient of sample {s}")
     summed = [update[planes - 1, batch - 1, c] for c in range(chunks)]
     for c in range(chunks):
         # turns follow the last word, one a cycle
-        ready = summed[c] + turns + CONFIG.update_latency
+        ready = summed[c] + turns + latency.update
         if o.versions * cycles + dot[0, 0, c] < ready:
             faults.append(f"model chunk {c} for the dot product")
         # the same turn of the next batch reads what this one wrote
-        if cycles < CONFIG.update_latency:
+        if cycles < latency.update:
             faults.append(f"model chunk {c} for the update")
         following = summed[c + 1] if c + 1 < chunks else cycles + summed[0]
         if following < summed[c] + turns:
@@ -94,14 +97,30 @@ def hazards(planes: int, batch: int, chunks: int, delay: int, turns: int, cycles
     chunks=st.integers(1, 16),
     delay=st.integers(1, CONFIG.max_delay),
     turns=st.sampled_from(sorted({limits.close_turns for limits in LIMITS.values()})),
+    word_bits=st.sampled_from(WORD_BITS),
 )
 @settings(max_examples=200, deadline=None)
 def test_slot_is_as_long_as_it_must_be(
-    planes: int, batch: int, chunks: int, delay: int, turns: int
+    planes: int, batch: int, chunks: int, delay: int, turns: int, word_bits: int
 ) -> None:
-    cycles = slot_cycles(planes, batch, chunks, delay, turns)
-    assert hazards(planes, batch, chunks, delay, turns, cycles) == []
-    assert hazards(planes, batch, chunks, delay, turns, cycles - 1) != []
+    shape = (planes, batch, chunks, delay, turns, word_bits)
+    cycles = slot_cycles(*shape)
+    assert hazards(*shape, cycles) == []
+    assert hazards(*shape, cycles - 1) != []
+
+
+def test_boards_of_a_word_have_its_distances() -> None:
+    """The schedule knows the word alone; a build is told the board's clock, too."""
+
+    def all_of(found: Any) -> tuple[int, int, int]:
+        return found.residual, found.update, found.pipeline
+
+    for board in BOARDS.values():
+        built = distances(board.word_bits, int(board.clock / 1e6))
+        assert all_of(built) == all_of(distances(board.word_bits))
+    assert all_of(distances(64)) == (32, 24, 64)
+    # more lanes, or a faster clock
+    assert all_of(distances(128)) == all_of(distances(64, 250)) == (64, 24, 96)
 
 
 def test_worked_example() -> None:
@@ -111,12 +130,12 @@ def test_worked_example() -> None:
     assert schedule.slots == 625 + 1
     assert schedule.words == 100_000
     assert schedule.bubbles == 626 * 161 - 100_000
-    train = 25 * 161 + 48 + 8
+    train = 25 * 161 + 64 + 8
     assert schedule.cycles == 25 * train + 161 + (128 + 64)
     assert schedule.once == 4000
     assert schedule.waits == 0
-    assert schedule.line_rate == pytest.approx(0.977, abs=0.001)
-    assert run_cycles(layout(), Mode(4, "symmetric", 16, 2), 20) == 2_052_200
+    assert schedule.line_rate == pytest.approx(0.973, abs=0.001)
+    assert run_cycles(layout(), Mode(4, "symmetric", 16, 2), 20) == 2_060_200
 
 
 def test_without_delay_a_batch_takes_two_slots() -> None:
@@ -131,7 +150,7 @@ def test_memory_bounds_the_epoch_where_training_is_faster() -> None:
     mode = Mode(2, "single", 16, 1)
     schedule = epoch_schedule(two, mode)
     read = 2 * 16 * 2 + 2 * CONFIG.memory_latency
-    assert schedule.slot_cycles + CONFIG.pipeline_depth < read
+    assert schedule.slot_cycles + distances(64).pipeline < read
     assert schedule.cycles >= 625 * read
 
 
@@ -196,7 +215,7 @@ def test_chosen_delay_is_the_smallest_at_line_rate(bits: int, features: int, bat
 
     def rate(delay: int) -> float:
         turns = LIMITS["bitplanes"].close_turns
-        return words / slot_cycles(planes, batch, at.chunks, delay, turns)
+        return words / slot_cycles(planes, batch, at.chunks, delay, turns, 64)
 
     fitting = [
         d for d in range(1, CONFIG.max_delay + 1) if fits_ring(at, bits, "symmetric", batch, d)
@@ -247,14 +266,14 @@ def test_epochs_of_the_papers_sizes_stream_at_line_rate(
 def test_default_mode_streams_at_line_rate(
     word_bits: int, features: int, batch: int, bits: int
 ) -> None:
-    """Double sampled, from 64 features and batches of 8 on, where two batches fit the ring."""
+    """Double sampled, from 64 features and 32 words a batch on, where two batches fit the ring."""
     at = plan_layout(
         100_000, features, bits=(bits,), sampling="double", batch=batch, word_bits=word_bits
     )
     delay = choose_delay(at, bits, "symmetric", batch)
     if delay == 0:
         assert not fits_ring(at, bits, "symmetric", batch, 1)
-    else:
+    elif (bits + 1) * batch * at.chunks >= 32:
         assert epoch_schedule(at, Mode(bits, "symmetric", batch, delay)).line_rate >= 0.95
 
 
@@ -265,7 +284,7 @@ def test_small_batches_wait_for_the_turns(batch: int, bits: int) -> None:
     at = layout(features=785, bits=(bits,), block_samples=batch)
     delay = choose_delay(at, bits, "symmetric", batch)
     cell, turns = (bits + 1) * batch, LIMITS["bitplanes"].close_turns
-    rate = cell * at.chunks / slot_cycles(bits + 1, batch, at.chunks, delay, turns)
+    rate = cell * at.chunks / slot_cycles(bits + 1, batch, at.chunks, delay, turns, 64)
     assert rate == pytest.approx(min(1, cell / turns), abs=0.02)
 
 
@@ -295,9 +314,11 @@ def test_worked_example_with_tables_of_levels() -> None:
     at = layout(value_format="levels", level_tables=90, block_samples=400)
     assert choose_delay(at, 4, "symmetric", 16) == 1
     schedule = epoch_schedule(at, Mode(4, "symmetric", 16, 1))
-    assert schedule.slot_cycles == 95 + 32 - 15  # the last sample's coefficient, before its update
+    assert (
+        schedule.slot_cycles == 96 - 6 + 8 + 24
+    )  # the last cell's new entries, before they are read
     assert schedule.slot_cycles < 160  # so that reading sets the pace
     read = 4000 + 64
     # the last block's history keeps no word from memory, but from being taken in
-    assert schedule.cycles == 24 * read + 4000 + 48 + (128 + 64)
+    assert schedule.cycles == 24 * read + 4000 + 64 + (128 + 64)
     assert schedule.words == 100_000

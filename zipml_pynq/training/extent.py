@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.constants import CONFIG, LIMITS, distances
 from zipml_pynq.training.schedule import overlap, slot_cycles
 
 
@@ -80,15 +80,15 @@ def cycles_bound(registers: Mapping[str, int], word_bits: int, value_format: str
     """At least the modelled cycles of the run that valid registers describe."""
     r = registers
     e = extent(r, word_bits, value_format)
-    o = overlap(r["delay"])
+    o, latency = overlap(r["delay"]), distances(word_bits)
     slots = o.slots_per_batch * e.batches + o.lag
     block = e.planes * r["block_samples"] * e.chunks + 2 * CONFIG.memory_latency
     turns = LIMITS[value_format].close_turns
-    epoch = slots * slot_cycles(e.passes, r["batch"], e.cells, r["delay"], turns)
-    epoch += (e.blocks + 1) * (block + CONFIG.pipeline_depth + turns) + e.entries
+    epoch = slots * slot_cycles(e.passes, r["batch"], e.cells, r["delay"], turns, word_bits)
+    epoch += (e.blocks + 1) * (block + latency.pipeline + turns) + e.entries
     tables = r.get("level_tables", 0) * e.level_count + e.derivatives
     if e.full_words:  # every sample may be fetched again, and every slot drains the pipeline
-        epoch += r["samples"] * (e.full_words + CONFIG.memory_latency + CONFIG.residual_latency)
-        epoch += slots * (CONFIG.pipeline_depth + turns)
+        epoch += r["samples"] * (e.full_words + CONFIG.memory_latency + latency.residual)
+        epoch += slots * (latency.pipeline + turns)
     vectors = (1 + e.vectors) * e.entries + tables + r["delay"] * r["batch"] + CONFIG.memory_latency
     return int(r["epochs"] * epoch + 4 * (vectors + CONFIG.draw_latency))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.constants import CONFIG, LIMITS, distances
 from zipml_pynq.data.layout import Layout, streamed_dithers
 from zipml_pynq.errors import ArgumentError
 
@@ -95,26 +95,28 @@ def batch_cells(layout: Layout, bits: int, sampling: str, batch: int, degree: in
     return passes(layout, bits, sampling, degree) * batch * row_cells(layout)
 
 
-def slot_cycles(passes: int, batch: int, cells: int, delay: int, turns: int) -> int:
+def slot_cycles(passes: int, batch: int, cells: int, delay: int, turns: int, word_bits: int) -> int:
     """Cycles of one slot: its cells, or more where a result would be used before it is ready.
 
     Parameters
     ----------
     turns : int
         In which a cell gets its new model entries (``LIMITS[..].close_turns``).
+    word_bits : int
+        Bits of a word, by which results take longer or shorter (:func:`distances`).
     """
-    o = overlap(delay)
+    o, latency = overlap(delay), distances(word_bits)
     work = passes * batch * cells
     # a cell is updated in the cycles of its words, and no less than the one before it has turns
     cell = max(passes * batch, turns)
     # Dot products come pass by pass and sample by sample; the update runs cell by cell, its
     # samples inside, so its first cell needs the first sample, its b-th group of passes the b-th.
-    first_coefficient = work - batch * cells + cells - 1 + CONFIG.residual_latency
-    last_coefficient = work - 1 + CONFIG.residual_latency - (batch - 1) * passes
-    new_model = (cells - 1) * cell + passes * batch + turns + CONFIG.update_latency - cells
+    first_coefficient = work - batch * cells + cells - 1 + latency.residual
+    last_coefficient = work - 1 + latency.residual - (batch - 1) * passes
+    new_model = (cells - 1) * cell + passes * batch + turns + latency.update - cells
     return max(
         cells * cell,
-        CONFIG.update_latency,
+        latency.update,
         -(-max(first_coefficient, last_coefficient) // o.lag),
         -(-new_model // o.versions),
     )
@@ -187,7 +189,8 @@ def full_bytes(layout: Layout) -> int:
 
 def refetch_cycles(layout: Layout) -> int:
     """Cycles of one sample that is read again at full precision."""
-    return int(full_words(layout) + CONFIG.memory_latency + CONFIG.residual_latency)
+    residual = distances(layout.word_bits).residual
+    return int(full_words(layout) + CONFIG.memory_latency + residual)
 
 
 def epoch_schedule(
@@ -223,7 +226,8 @@ def epoch_schedule(
     planes = streamed_planes(layout, plan.bits, plan.sampling, plan.degree)
     over = passes(layout, plan.bits, plan.sampling, plan.degree)
     turns = LIMITS[layout.value_format].close_turns
-    cycles_a_slot = slot_cycles(over, plan.batch, row_cells(layout), plan.delay, turns)
+    width = layout.word_bits
+    cycles_a_slot = slot_cycles(over, plan.batch, row_cells(layout), plan.delay, turns, width)
 
     block_words = planes * layout.block_samples * layout.chunks
     base_words = (plan.bits - 1) * layout.block_samples * layout.chunks
@@ -257,7 +261,7 @@ def epoch_schedule(
         drains = taken if layout.value_format == "refetch" else 1
         # passes of the training loop take a word of the next block each; beside them none comes in
         loops = taken * cycles_a_slot + drains * turns
-        others = drains * CONFIG.pipeline_depth
+        others = drains * distances(width).pipeline
         if refetched is not None:
             others += refetched[i] * refetch_cycles(layout)
         if i + 1 == blocks and not hold:
@@ -410,13 +414,13 @@ def choose_delay(layout: Layout, bits: int, sampling: str, batch: int, degree: i
     """
     words = streamed_planes(layout, bits, sampling, degree) * batch * layout.chunks
     over, cells = passes(layout, bits, sampling, degree), row_cells(layout)
-    turns = LIMITS[layout.value_format].close_turns
+    turns, width = LIMITS[layout.value_format].close_turns, layout.word_bits
     best, best_rate = 0, 0.0
     for delay in range(1, CONFIG.max_delay + 1):
         if not fits_ring(layout, bits, sampling, batch, delay, degree):
             break
         # where training takes fewer cycles than reading, reading alone sets the pace
-        rate = words / max(words, slot_cycles(over, batch, cells, delay, turns))
+        rate = words / max(words, slot_cycles(over, batch, cells, delay, turns, width))
         if rate > best_rate:
             best, best_rate = delay, rate
         if rate >= LINE_RATE:
@@ -448,10 +452,10 @@ class Board:
 
 #: Peak figures of data sheets and assumed clocks; docs/schedule.md says where from.
 BOARDS: dict[str, Board] = {
-    "PYNQ-Z2": Board("PYNQ-Z2", 64, 100e6, 2.1e9),
+    "PYNQ-Z2": Board("PYNQ-Z2", 64, 1e9 / 7, 2.1e9),
     "KV260": Board("KV260", 128, 250e6, 19.2e9),
     "Alveo U50": Board("Alveo U50", 512, 300e6, 14.4e9),
-    "PYNQ-Z1": Board("PYNQ-Z1", 64, 100e6, 2.1e9),
+    "PYNQ-Z1": Board("PYNQ-Z1", 64, 1e9 / 7, 2.1e9),
     "KR260": Board("KR260", 128, 250e6, 19.2e9),
     "ZCU104": Board("ZCU104", 128, 250e6, 19.2e9),
 }

@@ -74,7 +74,9 @@ inline int32_t TableDerivative(int32_t margin, uint32_t range_log2,
   const int64_t fraction = static_cast<int64_t>(place - (static_cast<uint64_t>(index) << shift));
   const int64_t left = table[index];
   const int64_t right = table[index + 1];
-  return static_cast<int32_t>(left + RoundShift((right - left) * fraction, shift));
+  // at most 2^shift, which is below 2^22: 33 by 32 bits are multiplied
+  const int64_t part = static_cast<int32_t>(fraction);
+  return static_cast<int32_t>(left + RoundShift((right - left) * part, shift));
 }
 
 /// Derivative of a loss at one dot product, kModelFractionBits fraction bits.
@@ -120,7 +122,9 @@ inline Polynomial NextTerm(Polynomial before, uint32_t term, int32_t margin, uin
   const int64_t range = static_cast<int64_t>(1) << (kModelFractionBits + range_log2);
   if (margin < -range || margin > range) ++outside;
   // twice the margin first, so that the shift is never 0
-  const int64_t t = RoundShift(static_cast<int64_t>(margin) * 2, static_cast<int>(range_log2) + 1);
+  // no larger than the margin, so that 32 by 32 bits are multiplied
+  const int64_t t = static_cast<int32_t>(
+      RoundShift(static_cast<int64_t>(margin) * 2, static_cast<int>(range_log2) + 1));
   Polynomial after;
   // a shift by one bit less doubles
   const int64_t doubled = term == 1 ? 0 : RoundShift(before.latest * t, kModelFractionBits - 1);

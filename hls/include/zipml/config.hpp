@@ -116,25 +116,18 @@ constexpr uint32_t kMaxSamples = 1u << 31;
 constexpr int kMaxFeaturesLog2 = 15;
 
 // ---- Schedule (docs/schedule.md): pipeline distances, in cycles ---------------------------------
-// Those that pragmas repeat are macros: not every tool takes a constant's name in a pragma.
+// Those that pragmas repeat are macros: not every tool takes a constant's name in a pragma. Those
+// of the feedback paths are in distances.hpp.
 
-/// From the last word of a sample's last row to the first use of its coefficient.
-#define ZIPML_RESIDUAL_LATENCY 32
-constexpr int kResidualLatency = ZIPML_RESIDUAL_LATENCY;
 /// Turns, of a cycle each, in which a cell gets its new model entries once its sums are complete:
 /// one lane in so many has the circuit for it. A cell's update takes at least as long. Words of
 /// float32 values have few lanes.
 constexpr int CloseTurnsLog2(ValueFormat format) { return format == kFloat32 ? 0 : 3; }
-/// From a cell's last turn to the first use of its new model entries.
-#define ZIPML_UPDATE_LATENCY 8
-constexpr int kUpdateLatency = ZIPML_UPDATE_LATENCY;
 /// From a burst's request to its first word.
 #define ZIPML_MEMORY_LATENCY 64
 constexpr int kMemoryLatency = ZIPML_MEMORY_LATENCY;
 /// Of a draw that nothing overlaps, a round at a time.
 constexpr int kDrawLatency = 64;
-/// Fill and drain of the training pipeline, once a block, beside the turns of the last cell.
-constexpr int kPipelineDepth = 48;
 
 // ---- Registers
 // ---------------------------------------------------------------------------------------

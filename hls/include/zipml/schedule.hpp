@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "zipml/config.hpp"
+#include "zipml/distances.hpp"
 
 namespace zipml {
 
@@ -40,7 +41,7 @@ inline uint32_t CellCycles(uint32_t planes, uint32_t batch, uint32_t turns) {
 /// Cycles of one slot: its words, and the bubbles that keep every result ready before its use.
 /// \param turns  in which a cell gets its new model entries
 inline uint32_t SlotCycles(uint32_t planes, uint32_t batch, uint32_t chunks, uint32_t turns,
-                           const Overlap &overlap) {
+                           const Overlap &overlap, const Distances &distances) {
   const int32_t p = static_cast<int32_t>(planes);
   const int32_t b = static_cast<int32_t>(batch);
   const int32_t c = static_cast<int32_t>(chunks);
@@ -49,11 +50,11 @@ inline uint32_t SlotCycles(uint32_t planes, uint32_t batch, uint32_t chunks, uin
   const int32_t lag = static_cast<int32_t>(overlap.lag);
   const int32_t versions = static_cast<int32_t>(overlap.versions);
   // the first sample's coefficient, then the last one's, before the update reads it
-  const int32_t first = words - b * c + c - 1 + kResidualLatency;
-  const int32_t last = words - 1 + kResidualLatency - (b - 1) * p;
+  const int32_t first = words - b * c + c - 1 + distances.residual;
+  const int32_t last = words - 1 + distances.residual - (b - 1) * p;
   // the last chunk's new entries before the dot product reads them, and before the next update
-  const int32_t model = (c - 1) * cell + p * b + static_cast<int32_t>(turns) + kUpdateLatency - c;
-  int32_t cycles = Max(c * cell, kUpdateLatency);
+  const int32_t model = (c - 1) * cell + p * b + static_cast<int32_t>(turns) + distances.update - c;
+  int32_t cycles = Max(c * cell, distances.update);
   cycles = Max(cycles, CeilDivide(Max(first, last), lag));
   cycles = Max(cycles, CeilDivide(model, versions));
   return static_cast<uint32_t>(cycles);

@@ -19,14 +19,9 @@ LOAD_SHIFTS:
   for (uint32_t i = 0; i < entries; ++i) {
     #pragma HLS PIPELINE II = 1
     #pragma HLS LOOP_TRIPCOUNT min = 0 max = 32768
-    const uint32_t shift = FeatureShiftOf(memory[offset + i]);
-  SHIFT_LANES:
-    for (int k = 0; k < TurnLanes<Format>(); ++k) {
-      #pragma HLS UNROLL
-      if (static_cast<uint32_t>(k) == lane) {
-        turn.range(kShiftBits * k + kShiftBits - 1, kShiftBits * k) = shift;
-      }
-    }
+    // the first lane's comes down to the lowest bits
+    const ShiftEntry<Format> shift = FeatureShiftOf(memory[offset + i]);
+    turn = turn >> kShiftBits | shift << (kShiftBits * (TurnLanes<Format>() - 1));
     if (++lane == TurnLanes<Format>()) {
       shifts[row] = turn;
       lane = 0;

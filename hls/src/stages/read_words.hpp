@@ -14,13 +14,12 @@ void ReadBlock(const typename Format::word_t *planes, const Registers &r, const 
                uint32_t block, hls::stream<typename Format::word_t> &words) {
   #pragma HLS INLINE
   const uint64_t address = static_cast<uint64_t>(block) * r.block_stride;
-  const uint32_t all = g.planes * g.plane_words;
+  const uint32_t all = g.block_words;
   // the base planes are the first ones; the dithers of the precision follow at once or further on
-  const uint32_t prefix = g.base_planes * g.plane_words;
-  const uint32_t first = g.bursts == 2 ? prefix : all;
+  const uint32_t first = g.bursts == 2 ? g.base_words : all;
   const uint64_t first_address = g.base_planes == 0 ? address + r.dither_offset : address;
   const uint64_t second_address = address + r.dither_offset;
-  Spend(g.bursts * kMemoryLatency);
+  Spend(g.bursts == 2 ? 2 * kMemoryLatency : kMemoryLatency);
 READ_FIRST:
   for (uint32_t i = 0; i < first; ++i) {
     #pragma HLS PIPELINE II = 1

@@ -13,26 +13,30 @@ namespace zipml {
 /// The slots of a block, in one go; where samples may be read again, each for itself and these
 /// behind it. The next block comes in beside them. Returns their cycles.
 template <class Format>
-TrainCycles TrainBlock(
-    hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
-    WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
-    LabelEntry block_labels[kBufferSamples], LabelEntry block_weights[kBufferSamples],
-    const typename Format::word_t *full, const Registers &r, const Geometry &g, uint32_t slots,
-    ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
-    ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
-    RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
-    CoefficientEntry coefficient_first[kCoefficientEntries],
-    CoefficientEntry coefficient_second[kCoefficientEntries],
-    const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
-    const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
-    const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
-    const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
-    const int32_t derivative_first[kDerivativeEntries],
-    const int32_t derivative_second[kDerivativeEntries], const int32_t terms[kMaxDegree + 1],
-    uint64_t norms[kModelVersions], FillSide &fill, Position &position) {
+TrainCycles TrainBlock(hls::stream<typename Format::word_t> &words_in,
+                       hls::stream<int32_t> &labels_in,
+                       WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
+                       LabelEntry block_labels[kBufferSamples],
+                       LabelEntry block_weights[kBufferSamples], typename Format::full_port_t full,
+                       const Registers &r, const Geometry &g, uint32_t slots,
+                       ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
+                       ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+                       RingEntry<Format> ring[1 << RingWordsLog2(Format::kFormat)],
+                       CoefficientEntry coefficient_first[kCoefficientEntries],
+                       CoefficientEntry coefficient_second[kCoefficientEntries],
+                       const ShiftEntry<Format> shifts[1 << MasterLog2<Format>()],
+                       const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
+                       const int16_t dot_levels[Format::kLanes][1 << Format::kTableLog2],
+                       const int16_t update_levels[Format::kLanes][1 << Format::kTableLog2],
+                       const int32_t derivative_first[kDerivativeEntries],
+                       const int32_t derivative_second[kDerivativeEntries],
+                       const int32_t terms[kMaxDegree + 1], uint64_t norms[kModelVersions],
+                       FillSide &fill, Position &position) {
   #pragma HLS INLINE
   bool in_doubt[kMaxBatch];
-  TrainCycles cycles = {slots * g.slot_cycles + Turns<Format>(), kPipelineDepth};
+  TrainCycles cycles = {
+      Product<kBlockSampleBits + 1, kSlotBits>(slots, g.slot_cycles) + Turns<Format>(),
+      kDistances.pipeline};
   if (!Format::kRefetches) {
     TrainSlots<Format>(words_in, labels_in, words, block_labels, block_weights, r, g, slots, model,
                        master, ring, coefficient_first, coefficient_second, shifts, corrections,
@@ -52,13 +56,15 @@ TrainCycles TrainBlock(
                          norms, in_doubt, fill, position);
       // a slot of its own is a pipeline's fill and drain of its own
       if (i != 0) cycles.passes += Turns<Format>();
-      if (i != 0) cycles.others += kPipelineDepth;
+      if (i != 0) cycles.others += kDistances.pipeline;
       if (position.dotted != dotted && slot >= r.pending) {
         const uint32_t before = position.refetched;
-        Refetch<Format>(full, block_labels, block_weights, r, g, first_row + dotted * r.batch,
+        Refetch<Format>(full, block_labels, block_weights, r, g,
+                        first_row + Product<kBlockSampleBits, kBatchBits>(dotted, r.batch),
                         ring_place, model, coefficient_first, coefficient_second, derivative_first,
                         derivative_second, in_doubt, position);
-        cycles.others += (position.refetched - before) * RefetchCycles(g);
+        cycles.others +=
+            Product<kBatchBits, kSlotBits>(position.refetched - before, RefetchCycles<Format>(g));
       }
     }
   }

@@ -25,8 +25,8 @@ namespace zipml {
 
 /// Before the first block. Returns where training begins.
 template <class Format>
-Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const int32_t *levels,
-                 const Registers &r, const Geometry &g,
+Position LoadRun(const int32_t *model_memory, const int32_t *derivative,
+                 typename Format::levels_port_t levels, const Registers &r, const Geometry &g,
                  ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                  ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                  CoefficientEntry coefficient_first[kCoefficientEntries],
@@ -48,14 +48,14 @@ Position LoadRun(const int32_t *model_memory, const int32_t *derivative, const i
     LoadEntries<Format>(model_memory, CorrectionPlace(r, g), g.entries, corrections);
   }
   if (r.pending != 0) {
-    LoadPending(model_memory, PendingPlace<Format>(r, g), r.pending * r.batch, coefficient_first,
-                coefficient_second);
+    LoadPending(model_memory, PendingPlace<Format>(r, g), PendingSamples(r, r.pending),
+                coefficient_first, coefficient_second);
   }
   if (derivatives != 0) {
     LoadDerivative(derivative, derivatives, derivative_first, derivative_second, terms);
   }
   if (Format::kTableLog2 != 0) {
-    LoadLevels<Format>(levels, r.level_tables, LevelCount(r.bits), dot_levels, update_levels);
+    LoadLevels<Format>(levels, r, dot_levels, update_levels);
   }
   // a later run's start model was counted when it was made
   return StartPosition(r, r.first_update != 0 ? 0 : clipped);
@@ -67,7 +67,7 @@ template <class Format>
 void TrainBlocks(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
                  WordEntry<Format> words[Format::kBufferPlanes][BufferWords<Format>()],
                  LabelEntry block_labels[kBufferSamples], LabelEntry block_weights[kBufferSamples],
-                 const uint32_t *schedule, int32_t *history, const typename Format::word_t *full,
+                 const uint32_t *schedule, int32_t *history, typename Format::full_port_t full,
                  const Registers &r, const Geometry &g,
                  ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                  ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
@@ -108,7 +108,7 @@ EPOCHS:
           update_levels, derivative_first, derivative_second, terms, norms, fill, position);
       if (closes && (r.flags & kFlagHold) == 0) {
         StoreModel<Format>(master, r.features, g.entries, history,
-                           static_cast<uint64_t>(epoch) * g.entries);
+                           static_cast<uint64_t>(epoch) * Unsigned<kFeatureBits>(g.entries));
         cycles.others += g.entries + kMemoryLatency;
       }
       waited +=
@@ -117,7 +117,7 @@ EPOCHS:
       const uint32_t block = last ? train : BlockCycles(r, g, cycles);
       modelled += block;
       modelled_waits += block - train;
-      words_streamed += g.planes * g.plane_words;
+      words_streamed += g.block_words;
       position.block = NextBlock(r, g, position.block);
     }
   }
@@ -144,7 +144,7 @@ void StoreRun(const Registers &r, const Geometry &g,
   const uint32_t held = HeldBatches(r, g);
   if (held != 0) {
     StorePending(coefficient_first, coefficient_second, RingPlaceBefore(g, position.dot_ring, held),
-                 g.overlap.ring_batches, r.batch, held, model_memory, PendingPlace<Format>(r, g));
+                 g.overlap.ring_batches, r, held, model_memory, PendingPlace<Format>(r, g));
   }
 }
 
@@ -154,8 +154,9 @@ void StoreRun(const Registers &r, const Geometry &g,
 template <class Format>
 void TrainRun(hls::stream<typename Format::word_t> &words_in, hls::stream<int32_t> &labels_in,
               hls::stream<bool> &marks, int32_t *model_memory, int32_t *history,
-              const uint32_t *schedule, const int32_t *derivative, const int32_t *levels,
-              const typename Format::word_t *full, Registers r, Geometry g, Outputs &out) {
+              const uint32_t *schedule, const int32_t *derivative,
+              typename Format::levels_port_t levels, typename Format::full_port_t full, Registers r,
+              Geometry g, Outputs &out) {
   #pragma HLS INLINE off
   MarkCycle(marks, false);
   // One entry a lane. Dot products read one of three versions while the next one is written; the

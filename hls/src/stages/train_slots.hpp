@@ -27,42 +27,56 @@ namespace zipml {
 /// \param pass  the slot's last one
 template <class Format>
 void EndSlot(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot,
-             DotSide<Format> &dot, UpdateSide &update) {
+             DotSide<Format> &dot, UpdateSide<Format> &update) {
   #pragma HLS INLINE
-  const uint32_t written = WriteVersion(slot);
+  const version_t written = WriteVersion(slot);
   slot.cycle = 0;
+  slot.ends = false;  // no slot has a single cycle
   ++slot.number;
   slot.previous = slot.current;
   if (pass.updates) {
     if (!IsFrozen(r)) slot.current = written;
     ++slot.update;
-    update.ring = NextInRing(g, update.ring);
-    update.ring_cell = NextRingCell(g, update.ring, update.ring_cell);
+    update.ring = NextInRing(g, update.ring.to_uint());
+    update.ring_cell = NextRingCell(g, update.ring.to_uint(), update.ring_cell.to_uint());
   }
   if (pass.dots) {
     --slot.left;
     dot.first_row += r.batch;
     dot.first_address += g.batch_words;
-    dot.ring = NextInRing(g, dot.ring);
-    dot.ring_cell = NextRingCell(g, dot.ring, dot.ring_cell);
+    dot.ring = NextInRing(g, dot.ring.to_uint());
+    dot.ring_cell = NextRingCell(g, dot.ring.to_uint(), dot.ring_cell.to_uint());
   }
   BeginDots(dot);
   BeginUpdate(update);
 }
 
+/// Goes to the next cycle of a slot, or to the next slot.
+template <class Format>
+void NextCycle(const Registers &r, const Geometry &g, const Pass &pass, Slot &slot,
+               DotSide<Format> &dot, UpdateSide<Format> &update) {
+  #pragma HLS INLINE
+  if (slot.ends) {
+    EndSlot(r, g, pass, slot, dot, update);
+  } else {
+    ++slot.cycle;
+    slot.ends = slot.cycle == g.slot_cycles - 1;
+  }
+}
+
 /// Writes down where training stands, for the next slots.
 template <class Format>
 void LeavePosition(const Registers &r, const Geometry &g, const Slot &slot,
-                   const DotSide<Format> &dot, const UpdateSide &update, const Counts &counts,
-                   Position &position) {
+                   const DotSide<Format> &dot, const UpdateSide<Format> &update,
+                   const Counts &counts, Position &position) {
   #pragma HLS INLINE
   position.slot = slot.number;
   position.dotted = BlockBatches(r, g, position.block) - slot.left;
-  position.dot_ring = dot.ring;
-  position.update_ring = update.ring;
-  position.previous = slot.previous;
-  position.current = slot.current;
-  position.dot_version = dot.version;
+  position.dot_ring = dot.ring.to_uint();
+  position.update_ring = update.ring.to_uint();
+  position.previous = slot.previous.to_uint();
+  position.current = slot.current.to_uint();
+  position.dot_version = dot.version.to_uint();
   position.update = slot.update;
   position.saturations = counts.saturations;
   position.outside = counts.outside;
@@ -97,13 +111,14 @@ void TrainSlots(hls::stream<typename Format::word_t> &words_in, hls::stream<int3
   #pragma HLS ARRAY_PARTITION variable = gradient type = complete dim = 1
   typename Format::gradient_t closing[Format::kLanes];
   #pragma HLS ARRAY_PARTITION variable = closing type = complete dim = 1
-  const uint32_t cycles = slots * g.slot_cycles, block_sample = position.block * r.block_samples;
+  const uint32_t cycles = Product<kBlockSampleBits + 1, kSlotBits>(slots, g.slot_cycles);
+  const uint32_t block_sample = position.block * Unsigned<kBlockSampleBits>(r.block_samples);
   const LossRegisters losses = LossRegistersAt(r, position);
   Slot slot = SlotAt(r, g, position);
-  const uint64_t norm = norms[ReadVersion(g, slot)];  // of use in single slots alone
+  const uint64_t norm = norms[ReadVersion(g, slot).to_uint()];  // of use in single slots alone
   DotSide<Format> dot = DotSideAt<Format>(r, g, position);
-  UpdateSide update = UpdateSideAt(g, position);
-  Turn turn = NoTurn<Format>();
+  UpdateSide<Format> update = UpdateSideAt<Format>(r, g, position);
+  Turn<Format> turn = NoTurn<Format>();
   Counts counts = CountsAt(position);
 
 TRAIN:
@@ -129,7 +144,7 @@ TRAIN:
     Counts counted = {0, 0, 0};
     const Pass pass = PassOf(g, slot, i < cycles);
     if (pass.runs) dot.version = ReadVersion(g, slot);
-    if (pass.dots && slot.cycle < g.slot_cells) {
+    if (pass.dots && dot.pass != g.passes) {
       DotStep<Format>(words, block_labels, block_weights, r, g, losses, slot, block_sample, model,
                       dot_levels, derivative_first, derivative_second, terms, norm, ring,
                       coefficient_first, coefficient_second, dot_base, dot_first, polynomials,
@@ -139,12 +154,11 @@ TRAIN:
       CloseTurn<Format>(r, g, position.decay, position.gradient_shift, position.threshold, closing,
                         shifts, corrections, model, master, norms, turn, counted);
     }
-    if (pass.updates && update.cell != g.cells) {
-      UpdateStep<Format>(r, g, slot, ring, coefficient_first, coefficient_second, update_levels,
-                         gradient, closing, update, turn);
-    }
+    const LaneStep<Format> step = UpdateStep<Format>(r, g, pass, slot, ring, coefficient_first,
+                                                     coefficient_second, update, turn);
+    UpdateLanes<Format>(step, g, update_levels, gradient, closing);
     AddCounts(counted, counts);
-    if (pass.runs && ++slot.cycle == g.slot_cycles) EndSlot(r, g, pass, slot, dot, update);
+    if (pass.runs) NextCycle<Format>(r, g, pass, slot, dot, update);
   }
 
   EndPasses();

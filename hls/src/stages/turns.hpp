@@ -4,27 +4,37 @@
 
 #include "../geometry.hpp"
 #include "../memories.hpp"
+#include "../narrow.hpp"
 #include "../registers.hpp"
+#include "../spread.hpp"
 #include "slot.hpp"
 #include "zipml/random.hpp"
 
 namespace zipml {
 
 /// The cell whose sums are complete.
+template <class Format>
 struct Turn {
-  uint32_t next;  // of its turns; as many as there are: none is left
-  uint32_t cell;
-  uint32_t version;  // of the model, which its entries go to
-  uint32_t update;   // number of the update, for its random numbers
-  uint64_t norm;     // magnitudes of the version's entries so far
+  turn_t next;  // of its turns; as many as there are: none is left
+  cell_count_t<Format> cell;
+  version_t version;  // of the model, which its entries go to
+  uint32_t update;    // number of the update, for its random numbers
+  uint64_t norm;      // magnitudes of the version's entries so far
 };
 
 template <class Format>
-Turn NoTurn() {
+Turn<Format> NoTurn() {
   #pragma HLS INLINE
-  const Turn turn = {Turns<Format>(), 0, 0, 0, 0};
+  const Turn<Format> turn = {Turns<Format>(), 0, 0, 0, 0};
   return turn;
 }
+
+/// Where a turn's entries go.
+template <class Format>
+struct TurnPlace {
+  entry_t<Format> entry;
+  turn_t next;
+};
 
 /// One turn: new entries of a few lanes, in the update side's copy of the model, and, quantized if
 /// the model is to be, in the version that dot products see.
@@ -38,13 +48,14 @@ void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t g
                const ModelEntry corrections[1 << MasterLog2<Format>()][TurnLanes<Format>()],
                ModelEntry model[kModelVersions << CellsLog2<Format>()][Format::kLanes],
                ModelEntry master[1 << MasterLog2<Format>()][TurnLanes<Format>()],
-               uint64_t norms[kModelVersions], Turn &turn, Counts &counts) {
+               uint64_t norms[kModelVersions], Turn<Format> &turn, Counts &counts) {
   #pragma HLS INLINE
   constexpr uint32_t kTurns = Turns<Format>();
   constexpr int kTurnLanes = TurnLanes<Format>();
   static_assert(kTurnLanes <= static_cast<int>(kDrawFeatures), "lanes of a turn share a draw");
-  const uint32_t entry = (turn.version << CellsLog2<Format>()) + turn.cell;
-  const uint32_t row = turn.cell * kTurns + turn.next;
+  const uint32_t next = turn.next.to_uint();
+  const uint32_t entry = (turn.version.to_uint() << CellsLog2<Format>()) + turn.cell.to_uint();
+  const uint32_t row = turn.cell.to_uint() * kTurns + next;
   const uint32_t feature = row * kTurnLanes;
   const Draws draws = DrawsOf(r.seed, turn.update, feature >> kDrawFeaturesLog2);
   const Rounding<uint64_t> to_gradient = GradientRounding(draws, gradient_shift, r.gradient_bits);
@@ -56,13 +67,18 @@ void CloseTurn(const Registers &r, const Geometry &g, uint32_t decay, uint32_t g
   if (HasFeatureSteps(r)) row_shifts = shifts[row];
   uint32_t clamped = 0, cut = 0, cut_model = 0;
   uint64_t sizes = 0;
+  // where each lane's memory takes its entry, known long before the entry is
+  TurnPlace<Format> places[Copies<Format>()];
+  #pragma HLS ARRAY_PARTITION variable = places type = complete dim = 1
+  const TurnPlace<Format> place = {entry, next};
+  Spread<Format>(place, places);
 TURN_LANES:
   for (int k = 0; k < kTurnLanes; ++k) {
     #pragma HLS UNROLL
     int32_t new_master = 0, new_model = 0;
     // padding lanes stay zero, whatever bits their planes hold
     if (feature + k < r.features) {
-      const int64_t rounded = Rounded(to_gradient, closing[turn.next * kTurnLanes + k].to_int64(),
+      const int64_t rounded = Rounded(to_gradient, closing[next * kTurnLanes + k].to_int64(),
                                       NumberOf(to_gradient, gradient_number, k), cut);
       const uint32_t shift = static_cast<uint32_t>(
           row_shifts.range(kShiftBits * k + kShiftBits - 1, kShiftBits * k).to_uint());
@@ -77,7 +93,9 @@ TURN_LANES:
   TURN_ENTRIES:
     for (uint32_t other = 0; other < kTurns; ++other) {
       #pragma HLS UNROLL
-      if (turn.next == other) model[entry][other * kTurnLanes + k] = new_model;
+      const int lane = other * kTurnLanes + k;
+      const TurnPlace<Format> &at = places[lane / CopyLanes<Format>()];
+      if (at.next == other) model[at.entry.to_uint()][lane] = new_model;
     }
     if (Format::kRefetches) sizes += Magnitude(new_model);
   }
@@ -87,7 +105,7 @@ TURN_LANES:
   turn.norm = row == 0 ? sizes : turn.norm + sizes;
   ++turn.next;
   if (Format::kRefetches && turn.next == kTurns && turn.cell == g.cells - 1) {
-    norms[turn.version] = turn.norm;
+    norms[turn.version.to_uint()] = turn.norm;
   }
 }
 
