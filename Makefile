@@ -144,11 +144,13 @@ BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wn
 	-fsanitize=address,undefined -fno-sanitize-recover=all
 ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_VECTOR_LOOPS -DZIPML_ON_PLANES
 LOOPS := portable avx2 avx512bw
-TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch
+TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch zipml_sgd_wide
 WIDTHS := 64 128 512
 # The widest tables of levels need the deepest port in co-simulation.
-# The engine reads words of all widths by one loop, so those in the middle are the first kernel's alone.
-BENCHES := $(filter-out $(patsubst %,engine-%-128,$(wordlist 2,4,$(TOPS))),\
+# The engine reads words of all widths by one loop, so those in the middle are the first kernel's alone; the
+# wide kernel is the first one's code.
+BENCHES := $(filter-out $(patsubst %,engine-%-128,$(wordlist 2,4,$(TOPS))) \
+	$(foreach width,128 512,kernel-zipml_sgd_wide-$(width) engine-zipml_sgd_wide-$(width)),\
 	$(foreach top,$(TOPS),$(foreach width,$(WIDTHS),kernel-$(top)-$(width) engine-$(top)-$(width)))) \
 	$(TOPS:%=quick-%-64) quick-zipml_sgd_levels-512
 
@@ -166,7 +168,7 @@ build/tb/%.passed: top = $(word 2,$(subst -, ,$*))
 build/tb/%.passed: width = $(word 3,$(subst -, ,$*))
 build/tb/%.passed: options = -DZIPML_WORD_BITS=$(width) \
 	$(if $(filter %_f32,$(top)),-DZIPML_BENCH_FLOAT) $(if $(filter %_levels,$(top)),-DZIPML_BENCH_LEVELS) \
-	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH)
+	$(if $(filter %_refetch,$(top)),-DZIPML_BENCH_REFETCH) $(if $(filter %_wide,$(top)),-DZIPML_BENCH_WIDE)
 build/tb/kernel-%.passed: subject = -isystem sw_emu/simulation -pthread hls/src/$(top).cpp \
 	-fno-sanitize=shift -DZIPML_WATCH -Ihls/tb
 build/tb/quick-%.passed: subject = hls/src/$(top).cpp -fno-sanitize=shift -DZIPML_BENCH_QUICK

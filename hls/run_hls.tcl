@@ -29,7 +29,8 @@ set bench_flags [dict create \
   zipml_sgd {} \
   zipml_sgd_f32 {-DZIPML_BENCH_FLOAT} \
   zipml_sgd_levels {-DZIPML_BENCH_LEVELS} \
-  zipml_sgd_refetch {-DZIPML_BENCH_REFETCH}]
+  zipml_sgd_refetch {-DZIPML_BENCH_REFETCH} \
+  zipml_sgd_wide {-DZIPML_BENCH_WIDE}]
 require TOP $top [dict keys $bench_flags]
 require WORD_BITS $word_bits {64 128 512}
 require ULTRA_RAM $ultra_ram {0 1}

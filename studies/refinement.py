@@ -25,6 +25,7 @@ from zipml_pynq.data.datasets import synthetic_regression
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ZipmlWarning
+from zipml_pynq.learn.parameters import AUTO_BITS
 from zipml_pynq.training.baseline import float_sgd
 from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.make_plan import make_plan, step_sizes
@@ -35,7 +36,15 @@ BITS = (1, 2, 3, 4)
 #: Bits of every epoch of the precision schedule; the last one for all that follow.
 SCHEDULE = (2, 2, 4, 4, 4, 8)
 SHARES = (1.0, 0.3)
-STEP_SCHEDULES = ("inverse", "constant")
+#: Schedules of the step, with the epochs that they are made for; None: the most of a data set.
+STEP_SCHEDULES = (
+    ("inverse", None),
+    ("constant", None),
+    ("linear", 3),
+    ("linear", 10),
+    ("linear", 30),
+    ("linear", None),
+)
 #: Passes after which the losses of the table "after 30 epochs" are taken.
 EPOCHS = 30
 TIMES = 3
@@ -107,10 +116,11 @@ def problems() -> Iterator[Problem]:
 def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple[str, Course]]:
     """float32, 8 bits and a precision schedule, at every step and schedule."""
     driver = HostDriver(packed.layout.word_bits)
-    for schedule in STEP_SCHEDULES:
+    for schedule, known in STEP_SCHEDULES:
+        epochs = problem.epochs if known is None else known
         for share in SHARES:
-            how = f"batch {batch}, {schedule}, {share:g} of the default step"
-            options = {"epochs": problem.epochs, "schedule": schedule, "feature_shifts": "auto"}
+            how = f"batch {batch}, {schedule} in {epochs} epochs, {share:g} of the default step"
+            options = {"epochs": epochs, "schedule": schedule, "feature_shifts": "auto"}
             plans, planning = {}, {}
             for bits in sorted({*SCHEDULE}):
                 began = time.perf_counter()
@@ -125,7 +135,7 @@ def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple
             history = float_sgd(
                 problem.values,
                 problem.labels.astype(np.float32),
-                step_sizes(float(exact.step[0]), schedule, problem.epochs),
+                step_sizes(float(exact.step[0]), schedule, epochs),
                 batch=batch,
                 delay=exact.delay,
                 feature_steps=exact.feature_steps,
@@ -138,14 +148,14 @@ def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple
             yield "8 bits", course(problem, how, result.history, 9.0, fixed, seconds)
             began = time.perf_counter()
             parts, model, used = [], None, []
-            for epoch in range(problem.epochs):
+            for epoch in range(epochs):
                 bits = SCHEDULE[min(epoch, len(SCHEDULE) - 1)]
-                stop = epoch + 1 if epoch < len(SCHEDULE) - 1 else problem.epochs
+                stop = epoch + 1 if epoch < len(SCHEDULE) - 1 else epochs
                 done = driver.train(packed, plans[bits].part(epoch, stop), model=model, judge=False)
                 parts.append(done.history)
                 model = done.model_fixed
                 used += [bits + 1.0] * (stop - epoch)
-                if stop == problem.epochs:
+                if stop == epochs:
                     break
             seconds = time.perf_counter() - began
             models = np.concatenate(parts)
@@ -212,6 +222,8 @@ def study(problem: Problem) -> dict[str, Any]:
         for bits in BITS:
             for by_rows in (False, True):
                 name = f"{bits} bits refined by {'float32' if by_rows else '8 bits'}"
+                if by_rows and bits == AUTO_BITS:
+                    name += ', bits="auto"'
                 found = refined(problem, packed, batch, bits, by_rows)
                 courses.setdefault(name, []).append(found)
     report: dict[str, Any] = {"name": problem.name, "samples": len(problem.y), "ways": {}}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from zipml_pynq.accelerator.interface import VLNV
 from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
+from zipml_pynq.data.values import value_fraction_bits
 from zipml_pynq.devices.bitstreams import TARGETS, kernel_name
 
 #: Blocks of 36 Kbit and of 288 Kbit of the devices; from memory of their data sheets.
@@ -66,7 +67,7 @@ def arrays(word_bits: int, value_format: str) -> dict[str, tuple[int, int, int]]
         "labels": (2, CONFIG.block_samples, 32),
         "weights": (2, CONFIG.block_samples, 32),
         "coefficients": (2, coefficients, 32),
-        "dot products": (2, CONFIG.max_batch, 62 if levels else 55),
+        "dot products": (2, CONFIG.max_batch, 48 + value_fraction_bits(value_format)),
         "derivative": (2, CONFIG.derivative_table + 1, 32),
         # the lanes of a turn side by side
         "steps of features": (1, turns * cells, lanes // turns * SHIFT_BITS),
@@ -281,7 +282,9 @@ class Kernel:
         # lanes that get new entries in a turn
         self.closing, *self.update_side = memories["model, update side"]
         self.turns = LIMITS[value_format].close_turns
-        self.dot, self.gradient = (62, 56) if self.levels else (55, 48)
+        self.fraction = value_fraction_bits(value_format)
+        # hls/src/formats.hpp
+        self.dot, self.gradient = 48 + self.fraction, 56 if self.levels else 41 + self.fraction
 
     def float_product(self) -> Cost:
         """A float32 value, made fixed-point, times an entry of the model or a factor."""
@@ -303,7 +306,7 @@ class Kernel:
         else:
             dots = total(times(lanes, signed(32)), tree(lanes, 33), add(dot))
             # the factor's negative is there once for each copy of it
-            terms = mux(41)
+            terms = mux(34 + self.fraction)
         accumulate = total(terms, add(self.gradient), mux(self.gradient))
         return {
             "dot products": dots,
@@ -316,10 +319,11 @@ class Kernel:
         count = max(1, self.lanes // LANES_OF_COPY)
         if count == 1:
             return NONE
-        factors, negative = (2, NONE) if self.levels else (1, add(41))
+        wide = 34 + self.fraction  # of a factor times a plane's weight
+        factors, negative = (2, NONE) if self.levels else (1, add(wide))
         entry, table = (MODEL_VERSIONS * self.cells - 1).bit_length(), 12 if self.levels else 0
         dot, turn = entry + table, entry + 4
-        update = factors * (34 if self.levels else 41) + table + 3
+        update = factors * (34 if self.levels else wide) + table + 3
         middle = 4 if count > 8 else 0
         registers = Cost(0, (count + middle) * (dot + update + turn))
         return total(registers, times(count, negative))
@@ -389,7 +393,7 @@ class Kernel:
         dot, wide = self.dot, self.wide
         found = {
             "scalar stage": total(
-                shift(dot, 7) if self.plane_by_plane else NONE,
+                shift(dot, self.fraction) if self.plane_by_plane else NONE,
                 times(2, total(add(dot), mux(dot))),
                 times(2, loss_derivative(dot, wide)),
                 times(2, coefficient(wide)),

@@ -7,8 +7,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sw_emu.extension import extension
 
-HEADERS = ["config.h", "abi.h", "engine.h", "pack.h", "float_sgd.h", "levels.h", "text.h"]
-SOURCES = ["config.cpp", "engine.cpp", "pack.cpp", "float_sgd.cpp", "levels.cpp", "text.cpp"]
+HEADERS = [
+    "config.h",
+    "abi.h",
+    "engine.h",
+    "pack.h",
+    "float_sgd.h",
+    "levels.h",
+    "products.h",
+    "text.h",
+]
+SOURCES = [
+    "config.cpp",
+    "engine.cpp",
+    "pack.cpp",
+    "float_sgd.cpp",
+    "levels.cpp",
+    "products.cpp",
+    "text.cpp",
+]
 
 ffibuilder = extension("zipml_pynq._engine", HEADERS, SOURCES)
 

@@ -45,6 +45,7 @@ void AddCodes(ZipmlConfig &c) {
   c.format_float32 = kFloat32;
   c.format_levels = kLevels;
   c.format_refetch = kRefetch;
+  c.format_wide = kWide;
 }
 
 }  // namespace
@@ -54,6 +55,7 @@ ZipmlConfig zipml_config(void) {
   using namespace zipml;
   ZipmlConfig c;
   c.max_bits = kMaxBits;
+  c.wide_max_bits = kWideMaxBits;
   c.grid_bits = kGridBits;
   c.model_fraction_bits = kModelFractionBits;
   c.step_fraction_bits = kStepFractionBits;

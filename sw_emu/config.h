@@ -5,6 +5,7 @@
 
 typedef struct {
   int32_t max_bits;
+  int32_t wide_max_bits;
   int32_t grid_bits;
   int32_t model_fraction_bits;
   int32_t step_fraction_bits;
@@ -81,6 +82,7 @@ typedef struct {
   uint32_t format_float32;
   uint32_t format_levels;
   uint32_t format_refetch;
+  uint32_t format_wide;
 } ZipmlConfig;
 
 /* Distances round the feedback paths, in cycles (hls/include/zipml/distances.hpp). */

@@ -472,6 +472,8 @@ extern "C" int32_t zipml_engine_run(uint32_t word_bits, uint32_t format,
       Train<FloatValues>(word_bits, a, shape, count, stop, *results);
     } else if (shape.format == kLevels) {
       Train<LevelValues>(word_bits, a, shape, count, stop, *results);
+    } else if (shape.format == kWide) {
+      Train<WideValues>(word_bits, a, shape, count, stop, *results);
     } else {
       Train<PlaneValues>(word_bits, a, shape, count, stop, *results);
     }

@@ -30,6 +30,7 @@ struct Tops {
   top_t<Word> floats;
   level_top_t<Word> levels;
   refetch_top_t<Word> refetch;
+  top_t<Word> wide;
 };
 
 #define ZIPML_ARGUMENTS_PORTS \
@@ -54,7 +55,9 @@ void Call(const Tops<Word> &tops, uint32_t format, const ZipmlArguments &a, Zipm
     tops.refetch(ZIPML_ARGUMENTS_PORTS, reinterpret_cast<const Word *>(a.full),
                  ZIPML_ARGUMENTS_SCALARS, ZIPML_RESULTS);
   } else {
-    const top_t<Word> top = format == zipml::kFloat32 ? tops.floats : tops.planes;
+    const top_t<Word> top = format == zipml::kFloat32 ? tops.floats
+                            : format == zipml::kWide  ? tops.wide
+                                                      : tops.planes;
     top(ZIPML_ARGUMENTS_PORTS, ZIPML_ARGUMENTS_SCALARS, ZIPML_RESULTS);
   }
 }
@@ -65,15 +68,16 @@ extern "C" void zipml_kernel_run(uint32_t word_bits, uint32_t format,
                                  const ZipmlArguments *arguments, ZipmlResults *results) {
   *results = ZipmlResults();
   if (word_bits == 64) {
-    Call<ap_uint<64> >({zipml_sgd_64, zipml_sgd_f32_64, zipml_sgd_levels_64, zipml_sgd_refetch_64},
+    Call<ap_uint<64> >({zipml_sgd_64, zipml_sgd_f32_64, zipml_sgd_levels_64, zipml_sgd_refetch_64,
+                        zipml_sgd_wide_64},
                        format, *arguments, *results);
   } else if (word_bits == 128) {
-    Call<ap_uint<128> >(
-        {zipml_sgd_128, zipml_sgd_f32_128, zipml_sgd_levels_128, zipml_sgd_refetch_128}, format,
-        *arguments, *results);
+    Call<ap_uint<128> >({zipml_sgd_128, zipml_sgd_f32_128, zipml_sgd_levels_128,
+                         zipml_sgd_refetch_128, zipml_sgd_wide_128},
+                        format, *arguments, *results);
   } else if (word_bits == 512) {
-    Call<ap_uint<512> >(
-        {zipml_sgd_512, zipml_sgd_f32_512, zipml_sgd_levels_512, zipml_sgd_refetch_512}, format,
-        *arguments, *results);
+    Call<ap_uint<512> >({zipml_sgd_512, zipml_sgd_f32_512, zipml_sgd_levels_512,
+                         zipml_sgd_refetch_512, zipml_sgd_wide_512},
+                        format, *arguments, *results);
   }
 }

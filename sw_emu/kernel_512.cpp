@@ -4,7 +4,9 @@
 #define zipml_sgd_f32 zipml_sgd_f32_512
 #define zipml_sgd_levels zipml_sgd_levels_512
 #define zipml_sgd_refetch zipml_sgd_refetch_512
+#define zipml_sgd_wide zipml_sgd_wide_512
 #include "../hls/src/zipml_sgd.cpp"
 #include "../hls/src/zipml_sgd_f32.cpp"
 #include "../hls/src/zipml_sgd_levels.cpp"
 #include "../hls/src/zipml_sgd_refetch.cpp"
+#include "../hls/src/zipml_sgd_wide.cpp"

@@ -30,7 +30,10 @@ constexpr uint32_t kPairStride = 256;
 /// A value's position is 0 at -1 and 2^31 at +1.
 constexpr int kPositionBits = 31;
 constexpr uint32_t kPositionCentre = 1u << (kPositionBits - 1);
-constexpr uint32_t kTopBase = (1u << zipml::kGridBits) - 1;
+/// Bits of the finest base, a byte behind the first ones; these are the base at fewer bits.
+constexpr int kFinestBits = zipml::kWideMaxBits - 1;
+static_assert(kFinestBits == zipml::kGridBits + 8, "a base is two bytes");
+constexpr uint32_t kTopBase = (1u << kFinestBits) - 1;
 /// A level counts from -1 in units of 2^kLevelShift positions.
 constexpr int kLevelShift = kPositionBits - 1 - zipml::kLevelFractionBits;
 constexpr uint32_t kMaxLevels = (1u << (zipml::kMaxBits - 1)) + 1;
@@ -93,13 +96,13 @@ ZIPML_INLINE uint32_t Position(float v) {
 }
 
 ZIPML_INLINE uint32_t BaseOf(uint32_t position) {
-  const uint32_t base = position >> (kPositionBits - zipml::kGridBits);
+  const uint32_t base = position >> (kPositionBits - kFinestBits);
   return base < kTopBase ? base : kTopBase;
 }
 
 /// Distance to the grid level below, in units of 2^-(32 - bits) of the grid's interval.
 ZIPML_INLINE uint32_t FractionOf(uint32_t position, uint32_t bits) {
-  return position - (BaseOf(position) >> (zipml::kMaxBits - bits) << (32 - bits));
+  return position - (BaseOf(position) >> (zipml::kWideMaxBits - bits) << (32 - bits));
 }
 
 /// Position of a level.
@@ -178,7 +181,7 @@ struct Packer {
 
   explicit Packer(const ZipmlPacking &p) : packing(p), max_bits(0) {
     uint32_t planes = 0;
-    for (uint32_t bits = 1; bits <= zipml::kMaxBits; ++bits) {
+    for (uint32_t bits = 1; bits <= zipml::kWideMaxBits; ++bits) {
       if (p.precisions >> bits & 1) {
         max_bits = bits;
         planes += p.dither_planes;
@@ -255,7 +258,7 @@ template <typename TValue>
 ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const Lanes &lanes,
                             const Place &place, uint64_t *out) {
   const ZipmlPacking &p = packer.packing;
-  const bool uniform = p.format == zipml::kBitPlanes;
+  const bool uniform = p.format != zipml::kLevels;
   const uint32_t row_words = packer.row_words;
   const uint64_t plane_words = packer.plane_words;
   const auto store = [&](uint64_t word) {
@@ -269,18 +272,19 @@ ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const Lanes &
   // one short loop for each step: GCC vectorizes each of them, and not their fusion
   float value[kGroup];
   uint32_t position[kGroup], fraction[kGroup], width[kGroup];
-  uint8_t base[kGroup];
+  uint8_t base[kGroup], finer[kGroup];  // the bits of a uniform base behind its first ones
   for (uint32_t j = 0; j < kGroup; ++j) value[j] = Normalize(x[j], lanes.mid[j], lanes.divisor[j]);
   for (uint32_t j = 0; j < kGroup; ++j) position[j] = Position(value[j]);
   if (uniform) {
-    for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(BaseOf(position[j]));
+    for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(BaseOf(position[j]) >> 8);
+    for (uint32_t j = 0; j < kGroup; ++j) finer[j] = static_cast<uint8_t>(BaseOf(position[j]));
   } else {
     Locate(position, lanes.levels, lanes.level_stride, packer.max_bits, base, fraction, width);
   }
   const int least = uniform ? zipml::kGridBits : static_cast<int>(packer.max_bits) - 1;
-  for (uint32_t plane = 0; plane < zipml::BasePlanes(packer.max_bits); ++plane) {
-    store(Gather(base, least - 1 - static_cast<int>(plane)));
-  }
+  const int planes = static_cast<int>(zipml::BasePlanes(packer.max_bits));
+  for (int bit = least - 1; bit >= least - planes; --bit)
+    store(bit >= 0 ? Gather(base, bit) : Gather(finer, bit + 8));
   for (uint32_t bits = packer.max_bits; bits >= 1; --bits) {
     if (!(p.precisions >> bits & 1)) continue;
     if (uniform) {
@@ -380,14 +384,14 @@ ZIPML_INLINE void PackBlocks(const Packer &packer, const TValue *x, uint32_t fir
 
 /// Codes of up to 64 lanes: the base planes' bits as a number, plus the dither.
 ZIPML_BODY void UnpackGroupBody(const uint64_t *base, uint64_t plane_words, uint32_t base_planes,
-                                uint64_t dither, uint32_t lanes, int16_t *codes) {
+                                uint64_t dither, uint32_t lanes, uint16_t *codes) {
   uint64_t code[kGroup] = {};
   for (uint32_t plane = 0; plane < base_planes; ++plane) {
     const uint64_t word = base[plane * plane_words];
     for (uint32_t j = 0; j < kGroup; ++j) code[j] = code[j] << 1 | (word >> j & 1);
   }
   for (uint32_t j = 0; j < kGroup; ++j) code[j] += dither >> j & 1;
-  for (uint32_t j = 0; j < lanes; ++j) codes[j] = static_cast<int16_t>(code[j]);
+  for (uint32_t j = 0; j < lanes; ++j) codes[j] = static_cast<uint16_t>(code[j]);
 }
 ZIPML_CLONES(UnpackGroup)
 
@@ -578,7 +582,7 @@ void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block
 
 void zipml_unpack(const uint64_t *planes, uint32_t word_bits, uint32_t features,
                   uint32_t block_samples, uint32_t block_stride, uint32_t dither_offset,
-                  uint32_t bits, uint32_t rows, int16_t *codes) {
+                  uint32_t bits, uint32_t rows, uint16_t *codes) {
   const uint32_t word = word_bits / 64;
   const uint32_t row_words = (features + word_bits - 1) / word_bits * word;
   const uint64_t plane_words = static_cast<uint64_t>(block_samples) * row_words;

@@ -59,6 +59,6 @@ void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block
    words from the start of a block to the one dither plane that is added. */
 void zipml_unpack(const uint64_t *planes, uint32_t word_bits, uint32_t features,
                   uint32_t block_samples, uint32_t block_stride, uint32_t dither_offset,
-                  uint32_t bits, uint32_t rows, int16_t *codes);
+                  uint32_t bits, uint32_t rows, uint16_t *codes);
 
 #endif

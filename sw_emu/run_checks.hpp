@@ -18,7 +18,7 @@ namespace {
 
 /// The `loss` register and its kin, for valid bits and batch.
 Status ValidateLoss(const ZipmlArguments &a, const Shape &s) {
-  const bool planes = s.format == kBitPlanes || s.format == kRefetch;
+  const bool planes = s.format != kFloat32 && s.format != kLevels;
   const bool polynomial = a.loss == kPolynomial;
   if (a.loss > kPolynomial || polynomial != (a.sampling == kIndependent) ||
       a.range_log2 > kMaxRangeLog2 || (s.format == kRefetch && a.loss != kHinge)) {
@@ -65,7 +65,8 @@ Status Validate(uint32_t word_bits, const ZipmlArguments &a, Shape &s) {
   if (a.samples == 0 || a.samples > kMaxSamples) return kStatusSamples;
   if (a.features == 0 || a.features > s.lanes << MaxChunksLog2(s.format)) return kStatusFeatures;
   s.chunks = (a.features + s.lanes - 1) / s.lanes;
-  if (floats ? a.bits != 32 : a.bits < 1 || a.bits > kMaxBits) return kStatusBits;
+  if (floats ? a.bits != 32 : a.bits < 1 || a.bits > static_cast<uint32_t>(MaxBits(s.format)))
+    return kStatusBits;
   if (a.sampling > (floats ? kSingle : kIndependent)) return kStatusSampling;
   if (a.batch == 0 || a.batch > kMaxBatch) return kStatusBatch;
   if (a.epochs == 0 || a.epochs > kMaxEpochs) return kStatusEpochs;

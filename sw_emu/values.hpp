@@ -187,7 +187,9 @@ class PlaneValues {
   uint32_t tile() const { return tile_; }
   /// A gradient is sums * 2^scale() - OffsetOf(total): value * 2^7 = 2^(9 - b) Q - 2^7, and
   /// without the symmetric estimator each Q c counts twice.
-  int scale() const { return DitherWeight(a_.bits) + (a_.sampling == kDoubleSymmetric ? 1 : 2); }
+  int scale() const {
+    return DitherWeight(kBitPlanes, a_.bits) + (a_.sampling == kDoubleSymmetric ? 1 : 2);
+  }
   int64_t OffsetOf(int64_t total) const { return total * (1 << kGridBits); }
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
@@ -253,7 +255,7 @@ class PlaneValues {
       codes_.loops().decode_dots(codes_.Rows(block, sample, count, k, two), rows, second, digits_,
                                  dots + k * count);
     }
-    ScaleDots(factors * count, DitherWeight(a_.bits) + 1 + digits_.shift,
+    ScaleDots(factors * count, DitherWeight(kBitPlanes, a_.bits) + 1 + digits_.shift,
               digits_.sum * (1 << kGridBits), dots);
     if (a_.sampling != kIndependent) return;
     codes_.loops().decode(codes_.Rows(block, sample, count, a_.degree, false), rows, second);
@@ -314,61 +316,121 @@ ZIPML_BODY void AddShiftedBody(const int64_t *high, uint32_t size, int64_t *sums
 }
 ZIPML_CLONES(AddShifted)
 
-/// Format "levels". A level plus one is two bytes: a row becomes one of low bytes and one of high
-/// bytes, and both go through the loops of the uniform grid, or through loops of their own.
-class LevelValues : public WideSums {
+/// Levels by tables, as the two bytes of a level plus one.
+class TablePick {
  public:
-  LevelValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
-      : a_(a),
-        codes_(word_bits, a, s, share),
-        features_(share.features()),
-        tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
-                          a.batch)),
-        loops_(codes_.loops().on_levels),
-        digits_(size(), false),
-        sums_(4 * tile_),
-        coefficients_(2 * tile_),
-        high_sums_(size()),
-        tables_(2 * static_cast<size_t>(s.levels) * size()) {
-    for (uint32_t i = 0; i < share.slots(); ++i) {
-      rows_.emplace_back(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size());
-    }
+  TablePick(const ZipmlArguments &a, const Shape &s, const Share &share, const CodeRows &codes)
+      : loops_(codes.loops().on_levels), tables_(2 * static_cast<size_t>(s.levels) * codes.size()) {
+    const uint32_t size = codes.size();
     // behind the last feature any table will do: those entries of the model are 0
-    for (uint32_t j = 0; j < size(); ++j) {
+    for (uint32_t j = 0; j < size; ++j) {
       const uint32_t feature = std::min(share.first + j, a.features - 1);
       const int32_t *table =
           a.levels + (a.level_tables == 1 ? 0 : static_cast<size_t>(feature) * s.levels);
       for (uint32_t l = 0; l < s.levels; ++l) {
-        uint8_t *row = tables_.data() + 2 * static_cast<size_t>(l) * size();
+        uint8_t *row = tables_.data() + 2 * static_cast<size_t>(l) * size;
         const int32_t value = table[l] + (1 << kLevelFractionBits);
-        const uint32_t at = codes_.loops().code_position(j);
+        const uint32_t at = codes.loops().code_position(j);
         row[at] = static_cast<uint8_t>(value);
-        row[size() + at] = static_cast<uint8_t>(value >> 8);
+        row[size + at] = static_cast<uint8_t>(value >> 8);
       }
+    }
+  }
+
+  void operator()(const PlaneRows &planes, uint8_t *low, uint8_t *high) const {
+    const auto pick = loops_ != nullptr ? loops_->pick : portable::PickLevels;
+    pick(planes, tables_.data(), low, high);
+  }
+
+ private:
+  const LevelLoops *const loops_;  // or null
+  Aligned<uint8_t> tables_;
+};
+
+/// Base and dither of a group of values, times 2^shift, as two bytes.
+/// \param lanes  of the values, in the order of rows of codes
+ZIPML_BODY void PickWideBody(const PlaneRows &planes, size_t at, const uint64_t *dither, int shift,
+                             const uint64_t *lanes, uint8_t *low, uint8_t *high) {
+  uint64_t code[kGroup] = {};
+  for (uint32_t plane = 0; plane < planes.base_planes; ++plane) {
+    const uint64_t word = planes.base[plane * planes.plane + at];
+    for (uint32_t j = 0; j < kGroup; ++j) code[j] = code[j] << 1 | (word >> lanes[j] & 1);
+  }
+  const uint64_t word = dither[at];
+  for (uint32_t j = 0; j < kGroup; ++j) code[j] = (code[j] + (word >> lanes[j] & 1)) << shift;
+  for (uint32_t j = 0; j < kGroup; ++j) low[j] = static_cast<uint8_t>(code[j]);
+  for (uint32_t j = 0; j < kGroup; ++j) high[j] = static_cast<uint8_t>(code[j] >> 8);
+}
+ZIPML_CLONES(PickWide)
+
+/// Levels of a uniform grid of up to 16 bits, as the two bytes of a level plus one.
+class GridPick {
+ public:
+  GridPick(const ZipmlArguments &a, const Shape &, const Share &, const CodeRows &codes)
+      : shift_(DitherWeight(kWide, a.bits)) {
+    for (uint32_t j = 0; j < kGroup; ++j) lanes_[codes.loops().code_position(j)] = j;
+  }
+
+  void operator()(const PlaneRows &planes, uint8_t *low, uint8_t *high) const {
+    for (const uint64_t *dither : {planes.first_dither, planes.second_dither}) {
+      for (uint32_t s = 0; s < planes.samples && dither != nullptr; ++s) {
+        for (uint32_t w = 0; w < planes.words; ++w, low += kGroup, high += kGroup) {
+          PickWide(planes, s * planes.row + w, dither, shift_, lanes_, low, high);
+        }
+      }
+    }
+  }
+
+ private:
+  const int shift_;  // brings the largest code to 2^15
+  uint64_t lanes_[kGroup];
+};
+
+/// Formats "levels" and "wide". A level plus one, in units of 2^-14, is two bytes: a row becomes
+/// one of low bytes and one of high bytes, and both go through the loops of the uniform grid, or
+/// through loops of their own.
+/// \tparam TPick  makes these rows from planes
+template <class TPick>
+class TwoByteValues : public WideSums {
+ public:
+  TwoByteValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
+      : a_(a),
+        codes_(word_bits, a, s, share),
+        fraction_bits_(ValueFractionBits(s.format)),
+        tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
+                          a.batch)),
+        loops_(codes_.loops().on_levels),
+        digits_(size(), false),
+        sums_(2 * tile_),
+        coefficients_(2 * tile_),
+        high_sums_(size()),
+        pick_(a, s, share, codes_) {
+    for (uint32_t i = 0; i < share.slots(); ++i) {
+      rows_.emplace_back(static_cast<size_t>(2 * codes_.samplings() * tile_ + 3) * size());
     }
   }
 
   uint32_t size() const { return codes_.size(); }
   uint32_t PositionOf(uint32_t feature) const { return codes_.loops().position(feature); }
   uint32_t tile() const { return tile_; }
-  int scale() const { return a_.sampling == kDoubleSymmetric ? 0 : 1; }
-  int64_t OffsetOf(int64_t total) const { return total * (1 << kLevelFractionBits); }
+  int scale() const { return UnitShift() + (a_.sampling == kDoubleSymmetric ? 0 : 1); }
+  int64_t OffsetOf(int64_t total) const { return total * (1 << fraction_bits_); }
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
 
+  /// The rows that stay are those that the gradient needs, as with planes.
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
-    const uint32_t rows = codes_.samplings() * count;
-    const PlaneRows planes = codes_.Rows(block, sample, count, 0, codes_.samplings() == 2);
-    uint8_t *low = rows_[slot].data(), *high = low + static_cast<size_t>(rows) * size();
-    const auto pick = loops_ != nullptr ? loops_->pick : portable::PickLevels;
-    pick(planes, tables_.data(), low, high);
-    if (loops_ != nullptr) {
-      loops_->dots(low, high, rows, size(), digits_, dots);
-    } else {
-      codes_.loops().dots(low, 2 * rows, size(), digits_, sums_.data());
-      for (uint32_t r = 0; r < rows; ++r) dots[r] = sums_[r] + sums_[rows + r] * 256;
+    uint8_t *low = rows_[slot].data(), *high = HighOf(low, count);
+    const uint32_t factors = a_.sampling == kIndependent ? a_.degree : codes_.samplings();
+    for (uint32_t k = 0; k < factors; k += 2) {
+      const bool two = k + 1 < factors;
+      pick_(codes_.Rows(block, sample, count, k, two), low, high);
+      Dots(low, high, two ? 2 * count : count, dots + k * count);
     }
-    ScaleDots(rows, digits_.shift, digits_.sum * (1 << kLevelFractionBits), dots);
+    ScaleDots(factors * count, UnitShift() + digits_.shift, digits_.sum * (1 << fraction_bits_),
+              dots);
+    if (a_.sampling != kIndependent) return;
+    pick_(codes_.Rows(block, sample, count, a_.degree, false), low, high);
   }
 
   /// Rows of high bytes count 256 times; a call has its own sums for them.
@@ -379,7 +441,7 @@ class LevelValues : public WideSums {
     std::copy(one, one + count, coefficients_.begin() + count);
     const uint32_t rows = a_.sampling == kDoubleSymmetric ? 2 * count : count;
     const uint8_t *low = rows_[slot].data();
-    const uint8_t *high = low + static_cast<size_t>(codes_.samplings() * count) * size();
+    const uint8_t *high = HighOf(low, count);
     if (loops_ != nullptr) {
       return loops_->gradient(low, high, rows, size(), coefficients_.data(), sums);
     }
@@ -391,9 +453,25 @@ class LevelValues : public WideSums {
   }
 
  private:
+  /// From the unit of rows to a value's.
+  int UnitShift() const { return fraction_bits_ - kLevelFractionBits; }
+
+  /// Rows of high bytes, behind those of low ones.
+  template <class TByte>
+  TByte *HighOf(TByte *low, uint32_t count) const {
+    return low + static_cast<size_t>(codes_.samplings() * count) * size();
+  }
+
+  void Dots(const uint8_t *low, const uint8_t *high, uint32_t rows, int64_t *dots) {
+    if (loops_ != nullptr) return loops_->dots(low, high, rows, size(), digits_, dots);
+    codes_.loops().dots(low, rows, size(), digits_, dots);
+    codes_.loops().dots(high, rows, size(), digits_, sums_.data());
+    AddShifted(sums_.data(), rows, dots);
+  }
+
   const ZipmlArguments &a_;
   const CodeRows codes_;
-  const uint32_t features_;
+  const int fraction_bits_;
   const uint32_t tile_;
   const LevelLoops *const loops_;       // or null
   std::vector<Aligned<uint8_t>> rows_;  // of each slot: low bytes of their levels, then high bytes
@@ -401,8 +479,11 @@ class LevelValues : public WideSums {
   std::vector<int64_t> sums_;
   std::vector<int32_t> coefficients_;
   Aligned<int64_t> high_sums_;  // over high bytes
-  Aligned<uint8_t> tables_;
+  const TPick pick_;
 };
+
+using LevelValues = TwoByteValues<TablePick>;
+using WideValues = TwoByteValues<GridPick>;
 
 /// Fixed point from the bits of float32 values.
 ZIPML_BODY void ConvertFloatsBody(const uint64_t *words, uint32_t size, int32_t *values) {

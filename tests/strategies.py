@@ -7,12 +7,15 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.cases import Case, random_case
-from zipml_pynq.constants import CONFIG, WORD_BITS
+from zipml_pynq.constants import CONFIG, LIMITS, WORD_BITS
+from zipml_pynq.data.layout import most_bits
 from zipml_pynq.training.losses import LOSSES
 
 #: Outputs of a build that count something, as the reference calls them.
 COUNTERS = ("words", "modelled_cycles", "saturations", "outside", "clipped", "refetched")
 
+#: Value formats, those of a kernel each.
+FORMATS = tuple(LIMITS)
 #: Largest shifts of steps of features; 0: all have the run's.
 SHIFTS = (0, 0, 1, 4, CONFIG.max_feature_shift)
 #: Sizes of corrections: none, small, and up to what their words hold.
@@ -26,7 +29,7 @@ def any_options(draw: Any, value_format: str) -> dict[str, Any]:
     options: dict[str, Any] = {"loss": loss, "seed": draw(st.integers(0, 2**32 - 1))}
     if loss != "least_squares":
         options["class_costs"] = draw(st.sampled_from([(1.0, 1.0), (0.25, 2.5), (3.0, 0.5)]))
-    if value_format == "bitplanes" and loss != "least_squares" and draw(st.booleans()):
+    if value_format in ("bitplanes", "wide") and loss != "least_squares" and draw(st.booleans()):
         options["approximation"] = "chebyshev"
         options["degree"] = draw(st.integers(1, CONFIG.max_degree))
         options["range_log2"] = draw(st.integers(0, 2))
@@ -43,7 +46,7 @@ def any_options(draw: Any, value_format: str) -> dict[str, Any]:
 @st.composite
 def any_case(draw: Any) -> Case:
     """A case of any format, loss, approximation, sampling and quantization."""
-    value_format = draw(st.sampled_from(["bitplanes", "float32", "levels", "refetch"]))
+    value_format = draw(st.sampled_from(FORMATS))
     options = draw(any_options(value_format))
     word_bits = draw(st.sampled_from(WORD_BITS))
     features = draw(st.integers(1, 140))
@@ -60,7 +63,7 @@ def any_case(draw: Any) -> Case:
     return random_case(
         draw(st.integers(0, 2**31)),
         sampling=sampling,
-        bits=draw(st.integers(1, 8)),
+        bits=draw(st.integers(1, most_bits(value_format))),
         epochs=epochs,
         step=draw(st.sampled_from([0.01, 0.3, 1.2])),
         l2=l2,
@@ -88,14 +91,14 @@ def segmented_case(draw: Any) -> tuple[Case, int]:
     What dot products see of a quantized model is drawn anew from the model that a call starts with;
     from a delay of 2 on that is not the model that they would have seen in one piece.
     """
-    value_format = draw(st.sampled_from(["bitplanes", "float32", "levels", "refetch"]))
+    value_format = draw(st.sampled_from(FORMATS))
     options = draw(any_options(value_format))
     delay = draw(st.integers(0, 1 if options.get("model_bits") else 5))
     independent = "approximation" in options
     case = random_case(
         draw(st.integers(0, 2**31)),
         sampling="independent" if independent else draw(st.sampled_from(["plain", "symmetric"])),
-        bits=draw(st.integers(1, 8)),
+        bits=draw(st.integers(1, most_bits(value_format))),
         step=0.1,
         l2=0.1,
         delay=delay,

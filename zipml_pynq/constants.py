@@ -11,6 +11,8 @@ from zipml_pynq._engine import lib
 CONFIG: Any = lib.zipml_config()
 
 MAX_BITS: int = CONFIG.max_bits
+#: Of the value format "wide".
+WIDE_MAX_BITS: int = CONFIG.wide_max_bits
 MODEL_FRACTION_BITS: int = CONFIG.model_fraction_bits
 #: One in the fixed point of model entries and labels.
 MODEL_ONE: int = 1 << MODEL_FRACTION_BITS
@@ -56,7 +58,7 @@ class Limits:
 
 
 _PLANES = Limits(CONFIG.max_chunks, CONFIG.block_words, CONFIG.ring_words, CONFIG.close_turns)
-#: Limits by value format ("bitplanes", "float32", "levels", "refetch").
+#: Limits by value format ("bitplanes", "float32", "levels", "refetch", "wide").
 LIMITS: dict[str, Limits] = {
     "bitplanes": _PLANES,
     "float32": Limits(
@@ -66,6 +68,7 @@ LIMITS: dict[str, Limits] = {
         CONFIG.float_close_turns,
     ),
     "refetch": _PLANES,
+    "wide": _PLANES,
     "levels": Limits(
         CONFIG.level_max_chunks,
         CONFIG.level_block_words,

@@ -473,11 +473,13 @@ class Distributed:
         self.report = report("studies/results/distributed")
 
     def gaps(self, bits: int, length: float = 1) -> list[float]:
+        """With the default momentum, the worst last."""
+        wanted = (length, bits, distributed.AUTO_MOMENTUM)
         return sorted(
             row["loss"] / own["one"] - 1
             for own in self.report["averaging"]
             for row in own["rows"]
-            if (row["round_epochs"], row["bits"]) == (length, bits)
+            if (row["round_epochs"], row["bits"], row["momentum"]) == wanted
         )
 
     def headline(self) -> list[Row]:

@@ -35,22 +35,23 @@ struct PortOf<Word, true> {
 };
 
 /// One bit of kLanes values. Set: +factor, clear: -factor. No multiplier.
-/// \tparam kWidth    bits of the planes port
-/// \tparam kFetches  samples whose hinge is in doubt are read again at full precision
-template <int kWidth, bool kFetches = false>
+/// \tparam kWidth  bits of the planes port
+/// \tparam kOf     kBitPlanes; kWide, whose sums are as many bits wider as its values are finer; or
+///                 kRefetch, which reads samples whose hinge is in doubt again at full precision
+template <int kWidth, ValueFormat kOf = kBitPlanes>
 struct BitPlaneFormat {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 512, "word widths of the boards");
   using word_t = ap_uint<kWidth>;
   using cell_t = word_t;
   using levels_port_t = NoPort;
-  using full_port_t = typename PortOf<word_t, kFetches>::type;
-  using dot_t = ap_int<55>;       // 2^7 * 2^31 * 2^15
-  using gradient_t = ap_int<48>;  // 2^8 * 2^39
-  static constexpr ValueFormat kFormat = kFetches ? kRefetch : kBitPlanes;
+  using full_port_t = typename PortOf<word_t, kOf == kRefetch>::type;
+  using dot_t = ap_int<48 + ValueFractionBits(kOf)>;       // 2^7 * 2^31 * 2^15, or 2^15 * ..
+  using gradient_t = ap_int<41 + ValueFractionBits(kOf)>;  // 2^8 * 2^39, or 2^8 * 2^47
   static constexpr int kTermBits = 33;
-  static constexpr int kFactorBits = 34 + ValueFractionBits(kFormat);  // of c1 + c2, weighted
+  static constexpr int kFactorBits = 34 + ValueFractionBits(kOf);  // 2^7 * 2^33, or 2^15 * ..
+  static constexpr ValueFormat kFormat = kOf;
   static constexpr bool kPlaneByPlane = true;
-  static constexpr bool kRefetches = kFetches;
+  static constexpr bool kRefetches = kOf == kRefetch;
   static constexpr int kWordLanes = kWidth;
   static constexpr int kFullLanes = kWidth / 32;
   static constexpr int kLanes = kWidth;

@@ -40,7 +40,8 @@ uint32_t CheckRegisters(const Registers &r) {
   if (r.samples == 0 || r.samples > kMaxSamples) return kStatusSamples;
   if (r.features == 0 || r.features > (lanes << MaxChunksLog2(Format::kFormat)))
     return kStatusFeatures;
-  if (floats ? r.bits != 32 : (r.bits == 0 || r.bits > kMaxBits)) return kStatusBits;
+  if (floats ? r.bits != 32 : (r.bits == 0 || r.bits > MaxBits(Format::kFormat)))
+    return kStatusBits;
   if (r.sampling > (floats ? kSingle : kIndependent)) return kStatusSampling;
   if (r.batch == 0 || r.batch > kMaxBatch) return kStatusBatch;
   if (r.epochs == 0 || r.epochs > kMaxEpochs) return kStatusEpochs;

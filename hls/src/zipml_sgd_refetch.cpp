@@ -4,7 +4,7 @@
 #include "top.hpp"
 #include "zipml/tops.hpp"
 
-typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, true> refetch_format_t;
+typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, zipml::kRefetch> refetch_format_t;
 
 /// Trains a linear model; the registers are described in docs/registers.md.
 extern "C" void zipml_sgd_refetch(ZIPML_PORTS(refetch_format_t::word_t),

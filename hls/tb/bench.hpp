@@ -15,7 +15,9 @@ typedef zipml::FloatFormat<ZIPML_WORD_BITS> format_t;
 #elif defined(ZIPML_BENCH_LEVELS)
 typedef zipml::LevelFormat<ZIPML_WORD_BITS> format_t;
 #elif defined(ZIPML_BENCH_REFETCH)
-typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, true> format_t;
+typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, zipml::kRefetch> format_t;
+#elif defined(ZIPML_BENCH_WIDE)
+typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS, zipml::kWide> format_t;
 #else
 typedef zipml::BitPlaneFormat<ZIPML_WORD_BITS> format_t;
 #endif
@@ -25,13 +27,19 @@ namespace {
 const bool kFloat = format_t::kFormat == zipml::kFloat32;
 const bool kLevels = format_t::kFormat == zipml::kLevels;
 const bool kRefetches = format_t::kRefetches;
+const bool kWide = format_t::kFormat == zipml::kWide;
 const char *const kTopName = kFloat       ? "zipml_sgd_f32"
                              : kLevels    ? "zipml_sgd_levels"
                              : kRefetches ? "zipml_sgd_refetch"
+                             : kWide      ? "zipml_sgd_wide"
                                           : "zipml_sgd";
 const uint32_t kLanes = format_t::kWordLanes;
-// fraction bits, as docs/arithmetic.md has them
-const int kValueBits = kLevels ? 14 : 7;
+// fewest bits of a value here, the most, and fraction bits, as docs/arithmetic.md has them
+const uint32_t kFewestBits = kFloat ? 32 : kWide ? 9 : 1;
+const uint32_t kMostBits = kFloat ? 32 : kWide ? 16 : 8;
+// in the sweep; the wide kernel's other precisions are for the Python sweep
+const uint32_t kNextBits = kWide ? 7 : 1;
+const int kValueBits = kLevels ? 14 : kWide ? 15 : 7;
 const int kGradientBits = 28 + kValueBits + 1;
 const int kGuard = 64;
 // of all random numbers on chip

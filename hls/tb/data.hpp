@@ -83,10 +83,10 @@ void FillPlanes(const Case &c, std::mt19937 &random, Data &d) {
           // the uniform grid's own value, or the code that a table decodes
           const int64_t sign = bit ? 1 : kLevels ? 0 : -1;
           if (plane < base) {
-            const int64_t unit = 1 << (kLevels ? base - 1 - plane : 6 - plane);
+            const int64_t unit = 1 << (kLevels ? base - 1 - plane : kMostBits - 2 - plane);
             for (std::vector<int64_t> &values : d.truth.values) values[i] += sign * unit;
           } else if (plane >= base + c.extra_planes) {
-            const int64_t unit = kLevels ? 1 : 1 << (8 - c.bits);
+            const int64_t unit = kLevels ? 1 : 1 << (kMostBits - c.bits);
             d.truth.values[plane - base - c.extra_planes][i] += sign * unit;
           }
         }

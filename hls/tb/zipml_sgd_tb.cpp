@@ -3,15 +3,13 @@
 // A sweep of shapes is trained on random planes by the top function and by a reference written from
 // the formulas of docs/arithmetic.md; the model, its history and every counter must agree. Every
 // buffer lies between guard words, so that a read or write beyond it shows (reads through the
-// sanitizers). Invalid registers must end the run without touching memory: the pointers are null
-// then.
+// sanitizers). Invalid registers must end the run without touching memory: pointers are null then.
 //
-// -DZIPML_WORD_BITS=64|128|512 chooses the build, -DZIPML_BENCH_FLOAT the 32-bit baseline,
-// -DZIPML_BENCH_LEVELS the kernel that decodes by tables of levels, -DZIPML_BENCH_REFETCH the one
-// that reads samples in doubt again, -DZIPML_BENCH_ENGINE the engine behind the same interface (no
+// -DZIPML_WORD_BITS=64|128|512 chooses the build; -DZIPML_BENCH_FLOAT the 32-bit baseline, _LEVELS
+// the kernel that decodes by tables of levels, _REFETCH the one that reads samples in doubt again,
+// _WIDE the one of up to 16 bits; -DZIPML_BENCH_ENGINE the engine behind the same interface (no
 // stages to call), and -DZIPML_BENCH_QUICK the short sweep that RTL co-simulation can afford: it
-// copies whole ports of the depth that the interface pragmas name, so buffers are as large then and
-// pointers never null.
+// copies whole ports, so buffers are as large as the interface pragmas say and pointers never null.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -55,6 +53,8 @@ void Top(ZIPML_PORTS(format_t::word_t), const int32_t *levels, const format_t::w
   zipml_sgd_levels(ZIPML_PASS_PORTS, levels, ZIPML_PASS_SCALARS, level_tables, ZIPML_PASS_OUTPUTS);
 #elif defined(ZIPML_BENCH_REFETCH)
   zipml_sgd_refetch(ZIPML_PASS_PORTS, full, ZIPML_PASS_SCALARS, ZIPML_PASS_OUTPUTS);
+#elif defined(ZIPML_BENCH_WIDE)
+  zipml_sgd_wide(ZIPML_PASS_PORTS, ZIPML_PASS_SCALARS, ZIPML_PASS_OUTPUTS);
 #elif defined(ZIPML_BENCH_FLOAT)
   zipml_sgd_f32(ZIPML_PASS_PORTS, ZIPML_PASS_SCALARS, ZIPML_PASS_OUTPUTS);
 #else
@@ -383,7 +383,7 @@ std::vector<Fault> Faults() {
       {"too many features", kStatusFeatures, &Registers::features, limit + 1, &Registers::bits, 0},
       {"features wrap", kStatusFeatures, &Registers::features, 0xffffffffu, &Registers::bits, 0},
       {"bits 0", kStatusBits, &Registers::bits, 0, &Registers::sampling, 9},
-      {"bits 9", kStatusBits, &Registers::bits, 9, &Registers::sampling, 9},
+      {"too many bits", kStatusBits, &Registers::bits, kMostBits + 1, &Registers::sampling, 9},
       {"sampling", kStatusSampling, &Registers::sampling, 4, &Registers::batch, 0},
       {"batch 0", kStatusBatch, &Registers::batch, 0, &Registers::epochs, 0},
       {"batch limit", kStatusBatch, &Registers::batch, kMaxBatch + 1, &Registers::epochs, 0},
@@ -532,7 +532,7 @@ int main() {
   const uint32_t batches[] = {1, 3, 16};
   const uint32_t delays[] = {0, 1, 2, 3, 5};
 #endif
-  for (uint32_t bits = kFloat ? 32 : 1; bits <= (kFloat ? 32u : 8u); ++bits) {
+  for (uint32_t bits = kFewestBits; bits <= kMostBits; bits += kNextBits) {
     for (uint32_t sampling = 0; sampling <= (kFloat ? 0u : 2u); ++sampling) {
       for (uint32_t n : features) {
         for (uint32_t batch : batches) {
@@ -571,7 +571,7 @@ int main() {
        degree += degree < 7 ? 1 : 4) {
     // whole ports hold 4096 words of planes
     const uint32_t batch = kWholePorts ? 8 : 16;
-    Case c = Plain(kLanes + 1, batch, 1 + degree % 8, zipml::kIndependent, degree % 4);
+    Case c = Plain(kLanes + 1, batch, kFewestBits + degree % 8, zipml::kIndependent, degree % 4);
     c.loss = zipml::kPolynomial;
     c.degree = degree;
     c.range_log2 = degree % 3;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 #include "zipml/config.hpp"
@@ -11,6 +12,7 @@
 extern "C" {
 #include "../engine.h"
 #include "../pack.h"
+#include "../products.h"
 }
 
 namespace {
@@ -237,13 +239,38 @@ bool Run(const Case &c, uint64_t seed, Hash *hash) {
   return Train(c, sizes, data, false, random, hash) && Train(c, sizes, data, true, random, hash);
 }
 
+/// Products of rows with vectors, and sums of rows, of ragged sizes; false if memory ran out.
+bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
+  Random random(rows * features * count);
+  std::vector<float> values(rows * features), vectors(count * features);
+  for (float &value : values) value = static_cast<float>(random.Value());
+  for (float &value : vectors) value = static_cast<float>(random.Value());
+  std::vector<double> products(count * rows), sums(count * features);
+  const bool done =
+      zipml_row_products(values.data(), rows, features, vectors.data(), count, products.data(),
+                         rows) == 0 &&
+      zipml_row_sums(values.data(), rows, features, products.data(), rows, count, sums.data()) == 0;
+  for (const std::vector<double> *numbers : {&products, &sums}) {
+    for (const double number : *numbers) {
+      uint64_t bits;
+      std::memcpy(&bits, &number, sizeof bits);
+      hash->Add(bits, 8);
+    }
+  }
+  return done;
+}
+
 }  // namespace
 
 int main() {
   unsigned number = 0;
-  for (const zipml::ValueFormat format : {zipml::kBitPlanes, zipml::kFloat32, zipml::kLevels}) {
+  for (const zipml::ValueFormat format :
+       {zipml::kBitPlanes, zipml::kFloat32, zipml::kLevels, zipml::kWide}) {
+    // of the wide format, what lies above the others
+    const uint32_t fewest = format == zipml::kWide ? 10 : 1;
+    const uint32_t most = static_cast<uint32_t>(zipml::MaxBits(format));
     for (const uint32_t word_bits : {64u, 128u, 512u}) {
-      for (uint32_t bits = 1; bits <= zipml::kMaxBits; ++bits) {
+      for (uint32_t bits = fewest; bits <= most; bits += fewest == 1 ? 1 : 3) {
         // rounded to nearest, drawn once, and twice with either estimator
         for (uint32_t kind = 0; kind < 4; ++kind) {
           const bool is_float = format == zipml::kFloat32;
@@ -261,6 +288,13 @@ int main() {
         }
       }
     }
+  }
+  for (const uint64_t count : {1u, 3u, 4u, 6u}) {
+    Hash hash;
+    if (!Multiply(131, 77, count, &hash)) return 1;
+    ++number;
+    std::printf("rows times %u vectors: %016llx\n", static_cast<unsigned>(count),
+                static_cast<unsigned long long>(hash.Value()));
   }
   std::printf("%u cases\n", number);
   return 0;

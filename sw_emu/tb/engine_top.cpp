@@ -89,3 +89,7 @@ extern "C" void zipml_sgd_refetch(ZIPML_PORTS(word_t), const word_t *full, ZIPML
                                   ZIPML_OUTPUTS) {
   Run(zipml::kRefetch, ZIPML_PASS_PORTS, nullptr, full, ZIPML_PASS_SCALARS, 0, ZIPML_PASS_OUTPUTS);
 }
+
+extern "C" void zipml_sgd_wide(ZIPML_PORTS(word_t), ZIPML_SCALARS, ZIPML_OUTPUTS) {
+  Run(zipml::kWide, ZIPML_PASS_PORTS, nullptr, nullptr, ZIPML_PASS_SCALARS, 0, ZIPML_PASS_OUTPUTS);
+}

@@ -15,12 +15,13 @@ from tests.strategies import CORRECTIONS, COUNTERS, SHIFTS, any_case, segmented_
 from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.training import reference
+from zipml_pynq.training.result import TrainResult
 
 ENGINE = load_build("engine")
 
 
-def check(case: Case) -> None:
-    """Run engine and reference and compare all that both give."""
+def check(case: Case) -> tuple[dict[str, int], TrainResult]:
+    """Run engine and reference and compare all that both give; registers, and the reference's."""
     outcome = run_build(ENGINE, case.packed, case.plan, case.model)
     expected = reference.train(case.packed, case.plan, case.model)
     assert outcome.registers["status"] == CONFIG.status_ok
@@ -28,6 +29,7 @@ def check(case: Case) -> None:
     np.testing.assert_array_equal(outcome.model, expected.model_fixed)
     for name in ("words", "modelled_cycles", "saturations"):
         assert outcome.registers[name] == getattr(expected, name), name
+    return outcome.registers, expected
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -57,11 +59,20 @@ def test_engine_matches_reference_for_long_models(word_bits: int, features: int,
     check(case)
 
 
-def test_engine_is_exact_at_the_largest_sums() -> None:
-    # every value +1 at 8 bits, every entry at its limit: the dot products reach their bound
+@pytest.mark.parametrize(("value_format", "bits"), [("bitplanes", 8), ("wide", 16)])
+def test_engine_is_exact_at_the_largest_sums(value_format: str, bits: int) -> None:
+    # every value +1 at most bits, every entry at its limit: the dot products reach their bound
     features = CONFIG.max_features
     case = random_case(
-        2, features=features, word_bits=512, bits=8, samples=4, batch=2, delay=1, epochs=1
+        2,
+        features=features,
+        word_bits=512,
+        bits=bits,
+        samples=4,
+        batch=2,
+        delay=1,
+        epochs=1,
+        value_format=value_format,
     )
     ones = replace(case.packed, planes=np.full_like(case.packed.planes, 2**64 - 1))
     for sign in (1, -1):
@@ -197,6 +208,39 @@ def test_every_set_of_loops_on_tables_of_levels(
             check(case)
 
 
+@pytest.mark.parametrize("loops", LOOPS)
+def test_every_set_of_loops_on_wide_planes(monkeypatch: pytest.MonkeyPatch, loops: str) -> None:
+    """Codes of two bytes by every set; models and coefficients of one byte to five."""
+    force_loops(monkeypatch, loops)
+    for number, bits in enumerate((9, 12, 16, 8)):
+        check(
+            random_case(
+                bits,
+                bits=bits,
+                sampling=("symmetric", "plain", "symmetric", "single")[number],
+                features=(40, 530)[number % 2],
+                samples=47,
+                batch=(13, 16)[number // 2],
+                step=(2.0**-22, 2.0**5, 1.0, 2.0**-8)[number],
+                model_scale=(2.0**-20, 0.1, 127.0, 2.0**-12)[number],
+                word_bits=512,
+                value_format="wide",
+            )
+        )
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_few_bits_train_alike_by_both_kernels(bits: int) -> None:
+    # all sums are 2^8 times those of the other kernel, and rounded at a place that is 8 bits higher
+    few = random_case(1, bits=bits, step=0.3, correction=1e-3, largest_shift=4)
+    layout = replace(few.packed.layout, value_format="wide")
+    wide = Case(replace(few.packed, layout=layout), few.plan, few.model)
+    check(wide)
+    runs = [run_build(ENGINE, case.packed, case.plan, case.model) for case in (few, wide)]
+    np.testing.assert_array_equal(runs[0].history, runs[1].history)
+    assert runs[0].registers["modelled_cycles"] == runs[1].registers["modelled_cycles"]
+
+
 @pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "logistic"])
 def test_coefficients_of_margins_of_every_size(value_format: str, loss: str) -> None:
@@ -213,9 +257,7 @@ def test_coefficients_of_margins_of_every_size(value_format: str, loss: str) -> 
             model_scale=scale,
             options={"loss": loss},
         )
-        check(case)
-        registers = run_build(ENGINE, case.packed, case.plan, case.model).registers
-        expected = reference.train(case.packed, case.plan, case.model)
+        registers, expected = check(case)
         assert registers["outside"] == expected.outside
         saturations += registers["saturations"]
         assert (registers["outside"] > 0) == (loss == "logistic" and scale > 1)
@@ -319,9 +361,7 @@ def test_engine_takes_the_largest_registers_that_it_must() -> None:
 @settings(max_examples=200, deadline=None)
 @given(case=any_case())
 def test_engine_matches_reference_with_any_loss(case: Case) -> None:
-    check(case)
-    registers = run_build(ENGINE, case.packed, case.plan, case.model).registers
-    expected = reference.train(case.packed, case.plan, case.model)
+    registers, expected = check(case)
     for name in COUNTERS:
         assert registers[name] == getattr(expected, name), name
     threaded = run_build(ENGINE, case.packed, case.plan, case.model, threads=3)

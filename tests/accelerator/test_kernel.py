@@ -76,6 +76,13 @@ def test_every_precision_and_boundary(word_bits: int, bits: int, sampling: str) 
     agree_at((1, 63, 64, 65, 90, word_bits + 1, 1000), word_bits, bits, sampling)
 
 
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+@pytest.mark.parametrize("bits", range(9, 17))
+def test_wide_planes(word_bits: int, bits: int) -> None:
+    sampling = ("single", "nearest", "plain", "symmetric")[(bits + word_bits // 64) % 4]
+    agree_at((1, 63, 90, word_bits + 1), word_bits, bits, sampling, value_format="wide")
+
+
 @pytest.mark.parametrize("batch", [1, 3, 16])
 @pytest.mark.parametrize("delay", range(CONFIG.max_delay + 1))
 @pytest.mark.parametrize("word_bits", WORD_BITS)
@@ -257,7 +264,7 @@ def test_invalid_registers_touch_no_memory() -> None:
             "block_samples": int(rng.choice([0, 8, 12, 4096, 4097])),
             "block_stride": 0,
             "dither_offset": 0,
-            "bits": int(rng.choice([0, 1, 8, 9, 32])),
+            "bits": int(rng.choice([0, 1, 8, 9, 16, 17, 32])),
             "sampling": int(rng.choice([0, 1, 2, 3])),
             "epochs": int(rng.choice([0, 1, 65536, 65537])),
             "delay": int(rng.choice([0, 7, 8])),

@@ -67,7 +67,7 @@ def test_levels_are_kept_exactly(bits, sampling):
     assert np.array_equal(grid.sample_variance(levels, bits), np.zeros(levels.size))
 
 
-@pytest.mark.parametrize("bits", ALL_BITS)
+@pytest.mark.parametrize("bits", [*ALL_BITS, 9, 16])
 def test_dither_compares_random_with_fraction(bits):
     # fractions around the random number itself: the dither is 1 from one above it on
     random = [philox_by_hand((5, 1, 9, bits), (11, 22))[word] >> bits for word in (0, 2)]
@@ -80,7 +80,7 @@ def test_dither_compares_random_with_fraction(bits):
         assert drawn[0, 2:].tolist() == [expected, expected]
 
 
-@pytest.mark.parametrize("bits", ALL_BITS)
+@pytest.mark.parametrize("bits", [*ALL_BITS, 12])
 def test_nearest_rounds_to_the_closest_level_halves_up(bits):
     V = np.linspace(-1, 1, 4097)[None, :]
     (codes,) = draws.quantize(V, bits, "nearest")
@@ -104,7 +104,7 @@ def test_rows_do_not_depend_on_the_split():
         assert np.array_equal(one, np.concatenate(pieces))
 
 
-@pytest.mark.parametrize("bits", ALL_BITS)
+@pytest.mark.parametrize("bits", [*ALL_BITS, 12, 16])
 def test_samples_are_unbiased_with_the_predicted_variance(bits):
     samples = 40_000
     values = np.array([-0.97, -0.5001, -0.1, 0.003, 0.3333, 0.71, 0.995])
@@ -119,7 +119,7 @@ def test_samples_are_unbiased_with_the_predicted_variance(bits):
         z = (drawn.mean(axis=0) - values) / np.sqrt(variance / samples)
         assert np.abs(z).max() < SIGMAS
         error = ((drawn - values) ** 2).mean(axis=0) - variance
-        assert (np.abs(error) < SIGMAS * np.sqrt((fourth - variance**2) / samples) + 1e-8).all()
+        assert (np.abs(error) < SIGMAS * np.sqrt((fourth - variance**2) / samples) + 1e-8 * h).all()
 
 
 def tables_with_ties(rows: int, bits: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from zipml_pynq.data import grid
 from zipml_pynq.errors import ArgumentError
 
-ALL_BITS = range(1, 9)
+ALL_BITS = range(1, 17)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -30,14 +30,14 @@ def test_positions_of_chosen_values():
 positions_of_interest = st.one_of(
     st.integers(0, 2**31),
     st.builds(
-        lambda k, step: min(max(k * 2**24 + step, 0), 2**31),
-        st.integers(0, 128),
+        lambda k, step: min(max(k * 2**16 + step, 0), 2**31),
+        st.integers(0, 2**15),
         st.integers(-2, 2),
     ),
 )
 
 
-@given(positions_of_interest, st.integers(1, 8))
+@given(positions_of_interest, st.integers(1, 16))
 @settings(deadline=None)
 def test_base_and_fraction_in_exact_arithmetic(position, bits):
     u = np.array([position], dtype=np.uint32)
@@ -47,8 +47,8 @@ def test_base_and_fraction_in_exact_arithmetic(position, bits):
     assert 0 <= fraction <= step
     # the expectation of base + dither is the position in intervals, without any error
     assert base * step + fraction == position
-    # the base at fewer bits is the prefix of the base at 8
-    assert base == int(grid.base(u, 8)[0]) >> (8 - bits)
+    # the base at fewer bits is the prefix of the base at 16
+    assert base == int(grid.base(u, 16)[0]) >> (16 - bits)
 
 
 positions_in_tables = st.one_of(
@@ -83,10 +83,14 @@ def test_interval_of_a_table_in_exact_arithmetic(data, bits):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: grid.uniform_levels(0), "bits was 0; allowed is 1..8"),
-        (lambda: grid.uniform_levels(9), "bits was 9; allowed is 1..8"),
-        (lambda: grid.uniform_levels(4.0), "bits was 4.0; it must be an integer in 1..8"),
+        (lambda: grid.uniform_levels(0), "bits was 0; allowed is 1..16"),
+        (lambda: grid.uniform_levels(17), "bits was 17; allowed is 1..16"),
+        (lambda: grid.uniform_levels(4.0), "bits was 4.0; it must be an integer in 1..16"),
         (lambda: grid.uniform_levels(True), "bits was True; it must be an integer"),
+        (
+            lambda: grid.interval(grid.positions([[0.0]]), 9, np.zeros((1, 257), np.int16)),
+            "bits was 9; allowed is 1..8",
+        ),
         (lambda: grid.positions(["x"]), "V had dtype <U1"),
         (lambda: grid.positions([np.nan]), "V held NaN or infinity"),
     ],

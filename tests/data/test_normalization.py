@@ -15,7 +15,7 @@ from zipml_pynq.errors import ArgumentError
 matrices = st.sampled_from([np.float32, np.float64]).flatmap(
     lambda dtype: hnp.arrays(
         dtype,
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=8),
         elements=st.floats(
             allow_nan=False, allow_infinity=False, width=32 if dtype == np.float32 else 64
         ),
@@ -24,7 +24,7 @@ matrices = st.sampled_from([np.float32, np.float64]).flatmap(
 
 
 @given(matrices)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_fitted_data_fill_the_range_and_never_leave_it(X):
     n = Normalization.fit(X, np.zeros(len(X)))
     V = n.transform(X)

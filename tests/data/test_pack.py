@@ -143,10 +143,12 @@ def test_within_range_nothing_warns():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": 0}, r"bits was 0; allowed is 1\.\.8"),
-        ({"bits": []}, r"bits was empty; it must name at least one of 1\.\.8"),
-        ({"bits": [4, 9]}, r"bits was 9; allowed is 1\.\.8"),
-        ({"bits": 4.0}, r"bits was 4\.0; it must be an integer in 1\.\.8 or several"),
+        ({"bits": 0}, r"bits was 0; allowed is 1\.\.16"),
+        ({"bits": []}, r"bits was empty; it must name at least one of 1\.\.16"),
+        ({"bits": [4, 17]}, r"bits was 17; allowed is 1\.\.16"),
+        ({"bits": 9, "value_format": "refetch"}, r"bits was 9; allowed is 1\.\.8"),
+        ({"bits": 9, "levels": "optimal"}, "levels was 'optimal'; value_format 'wide' has a uni"),
+        ({"bits": 4.0}, r"bits was 4\.0; it must be an integer in 1\.\.16 or several"),
         ({"bits": None, "sampling": "all"}, "sampling was 'all'; allowed are"),
         ({"word_bits": 256}, "word_bits was 256"),
         ({"word_bits": "64"}, "word_bits was '64'"),

@@ -28,6 +28,7 @@ def cut(X, y, at):
         {"bits": 4, "sampling": "single", "word_bits": 128, "intercept": False},
         {"bits": 2, "sampling": "independent", "dithers": 3, "block_samples": 16},
         {"value_format": "float32", "batch": 7},
+        {"bits": (2, 13), "value_format": "wide"},
         {"bits": 4, "value_format": "refetch"},
     ],
 )

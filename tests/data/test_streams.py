@@ -124,7 +124,7 @@ def test_known_columns(tmp_path):
         read(RowFile(path, columns=2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -133,7 +133,7 @@ def test_known_columns(tmp_path):
             st.from_regex(r"\A[+-]?\.[0-9]{1,22}([eE][+-]?[0-9]{1,2})?\Z"),
         ).filter(str.isascii),
         min_size=1,
-        max_size=8,
+        max_size=32,
     )
 )
 def test_numbers_are_rounded_correctly(numbers):

@@ -9,6 +9,7 @@ import pytest
 
 from zipml_pynq.accelerator.interface import VLNV
 from zipml_pynq.accelerator.power import PowerMeter
+from zipml_pynq.data.layout import most_bits
 from zipml_pynq.devices import check_up, clocks
 from zipml_pynq.devices.emulated import EmulatedDevice
 from zipml_pynq.devices.overlay import load_overlay
@@ -22,7 +23,8 @@ def findings(**options):
 def test_the_emulated_board_is_right(value_format):
     found = findings(value_format=value_format)
     judged = {name for name, finding in found.items() if finding.right is not None}
-    precisions = {"32 bits"} if value_format == "float32" else {f"{b} bits" for b in range(1, 9)}
+    all_bits = [32] if value_format == "float32" else range(1, most_bits(value_format) + 1)
+    precisions = {f"{bits} bits" for bits in all_bits}
     timed = set() if value_format == "refetch" else {"cycles"}
     assert judged == {"kernel", "memory", *precisions, *timed}
     assert all(found[name].right for name in judged)

@@ -47,6 +47,29 @@ def test_accelerators_do_not_change_a_bit(length):
     assert one.bytes_sent == 5 * one.rounds * (32 + 4)
 
 
+def test_a_workers_accelerators_are_kernels_of_one_overlay():
+    """As ``zipml.devices`` names them, of an overlay that the worker has loaded."""
+    pytest.importorskip("pynq")
+    pytest.importorskip("dask")
+    from zipml_pynq.devices.overlay import _zipml_ips, load_overlay
+    from zipml_pynq.distributed.devices import Accelerator, _Loaded
+
+    overlay, _ = load_overlay("emulated", kernels=2, memory_bytes=1 << 22)
+    loaded = _Loaded(overlay, None, None, {})
+    found = [
+        Accelerator(f"two.bit#{name}", {"two.bit": loaded}).driver(64, "bitplanes")
+        for name in _zipml_ips(overlay)
+    ]
+    assert len({one.driver.mmio.base_addr for one in found}) == 2
+    shards = shards_of(X, Y, 3)
+    plan = plan_of(shards)
+    one, two = (train_on(drivers, shards, plan) for drivers in ([HostDriver()], found))
+    assert np.array_equal(one.history_fixed, two.history_fixed)
+    # each holds what it trained
+    assert all(driver._kept for driver in found)
+    loaded.free()
+
+
 def test_the_mean_of_shards_is_as_good_as_one_machine():
     shards = shards_of(X, Y, 4, bits=8)
     plan = plan_of(shards, epochs=30)

@@ -35,6 +35,15 @@ def test_rounds_of_several_epochs_end_with_the_last():
     assert Rounds(4, 4, first_epoch=10).at(0).number == 3
 
 
+def test_a_round_ends_where_precision_changes():
+    rounds = Rounds(9, 2, changes=(1, 4))
+    spans = [rounds.at(number) for number in range(len(rounds))]
+    assert [(s.first, s.stop) for s in spans] == [(0, 1), (1, 3), (3, 4), (4, 6), (6, 8), (8, 9)]
+    assert [span.number for span in spans] == list(range(6))
+    assert rounds.turns == [1, 3]
+    assert Rounds(3, 0.25, changes=(1,)).turns == [4]
+
+
 @pytest.mark.parametrize("length", [0, -1, 0.3, 1.5, "1", True, np.inf])
 def test_other_lengths_are_refused(length):
     with pytest.raises(ArgumentError, match="round_epochs was"):

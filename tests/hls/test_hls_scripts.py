@@ -22,6 +22,7 @@ BENCH_FLAGS = {
     "zipml_sgd_f32": "-DZIPML_BENCH_FLOAT",
     "zipml_sgd_levels": "-DZIPML_BENCH_LEVELS",
     "zipml_sgd_refetch": "-DZIPML_BENCH_REFETCH",
+    "zipml_sgd_wide": "-DZIPML_BENCH_WIDE",
 }
 
 

@@ -16,7 +16,7 @@ from tests.hls.pragmas import macros, uses
 SOURCES = sorted(
     path for folder in ("src", "include") for path in (ROOT / "hls" / folder).rglob("*.?pp")
 )
-TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels", "zipml_sgd_refetch")
+TOPS = ("zipml_sgd", "zipml_sgd_f32", "zipml_sgd_levels", "zipml_sgd_refetch", "zipml_sgd_wide")
 
 
 def code(path: Path) -> str:

@@ -234,6 +234,7 @@ def test_regression_is_as_good_as_the_data():
         ({"levels": "uniform"}, "bitplanes"),
         ({"bits": 8}, "bitplanes"),
         ({"bits": (2, 4)}, "bitplanes"),
+        ({"bits": 12}, "wide"),
         ({"sampling": "plain", "levels": "uniform"}, "bitplanes"),
         ({"sampling": "nearest"}, "bitplanes"),
         # so low a degree grows soon beyond its range: a step of its own

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.data.pack import pack
@@ -77,3 +84,34 @@ def test_what_cannot_be_refined():
         ZipMLClassifier("hinge", refine=True).fit(data.X_train, data.y_train)
     with pytest.raises(ArgumentError, match="refine was 'often'"):
         ZipMLRegressor(refine="often").fit(DATA.X_train, DATA.y_train)
+
+
+@pytest.mark.parametrize("loss", [None, "squared_hinge", "logistic"])
+def test_a_refined_model_has_the_penalty_of_scikit_learn_on_standardized_columns(loss):
+    # few rows of many columns, of spreads that the mean over the columns does not know
+    rng = np.random.default_rng(3)
+    X = rng.standard_t(3, (60, 25)) * np.logspace(-1, 1, 25)
+    z = X @ (rng.normal(size=25) / X.std(axis=0)) + rng.normal(size=60)
+    y = z if loss is None else np.where(z > 0, 1, -1)
+    peers = {
+        None: Ridge(),
+        "squared_hinge": LinearSVC(intercept_scaling=100, tol=1e-8, max_iter=10**6),
+        "logistic": LogisticRegression(tol=1e-8, max_iter=10_000),
+    }
+    exact = make_pipeline(StandardScaler(), peers[loss]).fit(X, y)
+    options = {"bits": 8, "random_state": 0, "tol": 1e-7}
+    ours = ZipMLRegressor(**options) if loss is None else ZipMLClassifier(loss, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours.fit(X, y)
+    found, expected = (
+        m.predict(X) if loss is None else m.decision_function(X) for m in (ours, exact)
+    )
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_rounds_are_epochs():
+    most = ZipMLRegressor(max_iter=6, tol=1e-9, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter=6"):
+        most.fit(DATA.X_train, DATA.y_train)
+    assert most.n_iter_ == 6

@@ -21,7 +21,12 @@ THREE = np.array(["low", "middle", "up"])[np.digitize(Y, np.quantile(Y, [0.33, 0
     ("options", "message"),
     [
         ({"loss": "huber"}, "loss was 'huber'; allowed are 'squared_hinge'"),
-        ({"bits": 0}, "bits was 0; allowed is 1..8"),
+        ({"bits": 0}, "bits was 0; allowed is 1..16"),
+        (
+            {"bits": 9, "levels": "global"},
+            "levels was 'global' with bits 9; .* 'auto' and 'uniform",
+        ),
+        ({"bits": 9, "loss": "hinge", "refetch": True}, "refetch was True with bits 9; .* False"),
         ({"bits": "4"}, "bits"),
         ({"bits": ()}, "bits was empty"),
         ({"bits": (4, 32)}, "bits was 32"),

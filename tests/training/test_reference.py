@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -58,7 +59,7 @@ def exact_training(case: Case) -> tuple[list[int], int]:
     step = Fraction(int(plan.steps[0]), 2**CONFIG.step_fraction_bits)
     decay = Fraction(int(plan.decays[0]), 2**CONFIG.decay_fraction_bits)
     fraction = 2**CONFIG.coefficient_fraction_bits
-    value_bits = CONFIG.grid_bits if packed.levels is None else CONFIG.level_fraction_bits
+    value_bits = {"levels": 14, "wide": 15}.get(packed.layout.value_format, 7)
     for start in range(0, layout.samples, plan.batch):
         gradient = [Fraction(0)] * layout.features
         for i in range(start, min(start + plan.batch, layout.samples)):
@@ -86,9 +87,16 @@ def exact_training(case: Case) -> tuple[list[int], int]:
     return x, saturations
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("scale", [0.5, 120.0])
-@pytest.mark.parametrize("value_format", ["bitplanes", "levels"])
+@pytest.mark.parametrize(
+    ("value_format", "bits"),
+    [
+        *itertools.product(("bitplanes", "levels"), range(1, 9)),
+        ("wide", 3),
+        ("wide", 12),
+        ("wide", 16),
+    ],
+)
 @pytest.mark.parametrize("largest_shift", [0, CONFIG.max_feature_shift])
 def test_training_is_the_formulas_in_fractions(
     bits: int, scale: float, value_format: str, largest_shift: int
@@ -116,7 +124,7 @@ def test_training_is_the_formulas_in_fractions(
     assert (saturations > 0) == (scale > 1) or largest_shift > 0
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", [*range(1, 9), 12, 16])
 @pytest.mark.parametrize("word_bits", [64, 128, 512])
 def test_unpacked_values_are_those_that_pack_stored(bits: int, word_bits: int) -> None:
     rng = np.random.default_rng(bits)
@@ -124,7 +132,7 @@ def test_unpacked_values_are_those_that_pack_stored(bits: int, word_bits: int) -
     packed = pack(X, y, bits=(bits, bits % 8 + 1), word_bits=word_bits, batch=8)
     expected = packed.values(bits, "symmetric")
     found = values.kernel_values(packed, bits, "symmetric")
-    one = 2.0**CONFIG.grid_bits
+    one = 2.0 ** values.value_fraction_bits(packed.layout.value_format)
     for d in (0, 1):
         np.testing.assert_array_equal(found[d] / one, expected[d])
 

@@ -7,6 +7,7 @@ always or never; the false-alarm rate is the chance that a correct program meets
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -37,6 +38,8 @@ MODEL = np.random.default_rng(1).normal(0, 1, 9)
 BITS = range(1, 9)
 #: The uniform grid, a table of levels for each feature, and one for all.
 LEVELS = ("uniform", "own", "one")
+#: Both, and a grid that only the wide format has.
+BITS_AND_LEVELS = [*itertools.product(BITS, LEVELS), (12, "uniform")]
 
 
 def tables(bits: int, levels: str) -> NDArray[np.int16] | None:
@@ -95,8 +98,7 @@ def mean_differs(samples: NDArray, mean: NDArray) -> bool:
     return bool(statistic > stats.chi2.isf(ALARM, samples.shape[1]))
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize(("bits", "levels"), BITS_AND_LEVELS)
 def test_double_sampled_gradient_is_unbiased(bits: int, levels: str) -> None:
     V, labels, q1, q2 = draws(bits, levels)
     exact = baseline.full_precision_gradient(V, labels, MODEL)
@@ -107,8 +109,7 @@ def test_double_sampled_gradient_is_unbiased(bits: int, levels: str) -> None:
         assert mean_differs(symmetric(bits, levels), 1.01 * exact)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize(("bits", "levels"), BITS_AND_LEVELS)
 def test_variance_of_values_is_as_predicted(bits: int, levels: str) -> None:
     """``(hi - v)(v - lo)``, and :func:`quantization_variance`'s estimate of its mean."""
     packed, V, _ = packed_copies(bits, levels)

@@ -13,7 +13,8 @@
 | ``held`` | samples that stay on a device from one training to the next |
 | ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
-| ``refine`` | a run that is refined |
+| ``refine`` | runs that are refined |
+| ``each`` | things that do not wait for each other, on threads |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |
 | ``power`` | energy of a training, from a board's sensors |
 | ``needs_pynq`` | pynq, or how to install it |

@@ -45,6 +45,7 @@ VLNV: dict[str, str] = {
     "float32": "zipml:hls:zipml_sgd_f32:1.0",
     "levels": "zipml:hls:zipml_sgd_levels:1.0",
     "refetch": "zipml:hls:zipml_sgd_refetch:1.0",
+    "wide": "zipml:hls:zipml_sgd_wide:1.0",
 }
 #: The value format that an IP trains on.
 VALUE_FORMATS: dict[str, str] = {vlnv: name for name, vlnv in VLNV.items()}
@@ -151,7 +152,10 @@ _SCALARS: tuple[Argument, ...] = (
     _scalar("block_samples", "samples of a block, a multiple of the batch"),
     _scalar("block_stride", "words from one block to the next"),
     _scalar("dither_offset", "words from the start of a block to its dither planes"),
-    _scalar("bits", "bits of one sample of a value: 1 to 8, or 32 on the float32 kernel"),
+    _scalar(
+        "bits",
+        "bits of one sample of a value: 1 to 8, 1 to 16 on the wide kernel, 32 on the float32 one",
+    ),
     _scalar(
         "sampling", "0 single or nearest, 1 double plain, 2 double symmetric, 3 independent samples"
     ),
@@ -302,6 +306,7 @@ INTERFACES: dict[str, Interface] = {
     "float32": _COMMON,
     "levels": Interface((*_POINTERS, _LEVELS, *_SCALARS, _LEVEL_TABLES, *_OUTPUTS)),
     "refetch": Interface((*_POINTERS, _FULL, *_SCALARS, *_OUTPUTS)),
+    "wide": _COMMON,
 }
 
 

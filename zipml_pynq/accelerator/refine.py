@@ -117,12 +117,15 @@ class Trained:
     result : TrainResult
     enough : float, optional
         What may be left to gain, in place of a share of the objective.
+    l2 : ndarray of float64, shape (features,), optional
+        Of each feature, in place of the plan's.
     """
 
     packed: PackedDataset
     plan: Plan
     result: TrainResult
     enough: float | None = None
+    l2: FloatArray | None = None
 
 
 class _Course:
@@ -141,12 +144,12 @@ class _Course:
         self.bytes_read = 0.0
 
     @property
-    def l2(self) -> float:
-        return self.of.plan.l2
+    def l2(self) -> FloatArray | float:
+        return self.of.plan.l2 if self.of.l2 is None else self.of.l2
 
     @property
     def penalty(self) -> float:
-        return self.l2 / 2 * float(self.model @ self.model)
+        return float((self.l2 / 2 * self.model) @ self.model)
 
 
 _C = TypeVar("_C", bound=_Course)

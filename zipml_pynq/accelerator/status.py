@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zipml_pynq.constants import CONFIG, LIMITS
+from zipml_pynq.data.layout import most_bits
 from zipml_pynq.training.extent import extent
 from zipml_pynq.training.schedule import overlap
 
@@ -20,7 +21,7 @@ FLAGS = (
 STATUS: dict[int, tuple[str, str]] = {
     CONFIG.status_samples: ("samples", "at least 1"),
     CONFIG.status_features: ("features", "1 to chunks of the build times lanes of a word"),
-    CONFIG.status_bits: ("bits", "1 to 8, or 32 on the float32 kernel"),
+    CONFIG.status_bits: ("bits", "1 to 8, 1 to 16 on the wide kernel, or 32 on the float32 kernel"),
     CONFIG.status_sampling: ("sampling", "0 to 3, or 0 on the float32 kernel"),
     CONFIG.status_batch: ("batch", f"1 to {CONFIG.max_batch}"),
     CONFIG.status_epochs: ("epochs", f"1 to {CONFIG.max_epochs}"),
@@ -64,7 +65,7 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         return CONFIG.status_samples
     if not 0 < r["features"] <= limits.max_chunks * lanes:
         return CONFIG.status_features
-    if r["bits"] != 32 if floats else not 1 <= r["bits"] <= CONFIG.max_bits:
+    if r["bits"] != 32 if floats else not 1 <= r["bits"] <= most_bits(value_format):
         return CONFIG.status_bits
     if r["sampling"] > (CONFIG.sampling_single if floats else CONFIG.sampling_independent):
         return CONFIG.status_sampling
@@ -84,7 +85,7 @@ def expected_status(registers: Mapping[str, int], word_bits: int, value_format: 
         r["loss"] > CONFIG.loss_polynomial
         or polynomial != (r["sampling"] == CONFIG.sampling_independent)
         or r["range_log2"] > CONFIG.max_range_log2
-        or (polynomial and value_format not in ("bitplanes", "refetch"))
+        or (polynomial and value_format in ("float32", "levels"))
         or (polynomial and not 1 <= r["degree"] <= CONFIG.max_degree)
         or (polynomial and r["batch"] * e.chunks < CONFIG.polynomial_distance)
         or (value_format == "refetch" and r["loss"] != CONFIG.loss_hinge)

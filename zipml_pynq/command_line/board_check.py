@@ -17,7 +17,7 @@ _MARKS = {True: "right", False: "WRONG", None: ""}
 @click.argument("device")
 @click.option(
     "--value-format",
-    type=click.Choice(("bitplanes", "float32", "levels", "refetch")),
+    type=click.Choice(("bitplanes", "float32", "levels", "refetch", "wide")),
     help="Which kernel, where DEVICE has several.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
-from zipml_pynq.constants import MAX_BITS
+from zipml_pynq.constants import WIDE_MAX_BITS
 from zipml_pynq.data.streams import FORMATS, RowFile
 from zipml_pynq.data.tables import DELIMITERS
 
@@ -36,12 +36,14 @@ class Bits(click.ParamType):
                 found += [*span] * (int(times) if times and self.schedule else 1)
                 if not span or (times and not self.schedule) or (times and int(times) < 1):
                     raise ValueError
-            if not all(1 <= bits <= MAX_BITS or bits in self.also for bits in found):
+            if not all(1 <= bits <= WIDE_MAX_BITS or bits in self.also for bits in found):
                 raise ValueError
         except ValueError:
             example = "2x5,4 (five epochs of 2, then 4)" if self.schedule else "2,4 or 1-8"
             also = "".join(f", {bits}" for bits in self.also)
-            self.fail(f"it was {value!r}; allowed are 1..{MAX_BITS}{also}, such as 4, or {example}")
+            self.fail(
+                f"it was {value!r}; allowed are 1..{WIDE_MAX_BITS}{also}, such as 4, or {example}"
+            )
         return tuple(found)
 
 

@@ -21,7 +21,7 @@ from zipml_pynq.command_line.output import (
 from zipml_pynq.constants import WORD_BITS
 from zipml_pynq.data.draws import SAMPLINGS
 from zipml_pynq.data.files import check_target
-from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH, most_columns
+from zipml_pynq.data.layout import BITPLANES, FLOAT32, REFETCH, WIDE, most_columns
 from zipml_pynq.data.missing import Means, filled
 from zipml_pynq.data.names import Names
 from zipml_pynq.data.pack import LEVEL_CHOICES, pack
@@ -46,7 +46,7 @@ from zipml_pynq.errors import ArgumentError
 )
 @click.option(
     "--value-format",
-    type=click.Choice([BITPLANES, FLOAT32, REFETCH]),
+    type=click.Choice([BITPLANES, FLOAT32, REFETCH, WIDE]),
     default=BITPLANES,
     show_default=True,
 )

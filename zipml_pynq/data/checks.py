@@ -22,9 +22,9 @@ def check_int(name: str, value: object, low: int, high: int) -> int:
     return int(value)
 
 
-def check_bits(bits: object) -> int:
-    """``bits`` as an int of 1..8."""
-    return check_int("bits", bits, 1, MAX_BITS)
+def check_bits(bits: object, most: int = MAX_BITS) -> int:
+    """``bits`` as an int of 1..``most``."""
+    return check_int("bits", bits, 1, most)
 
 
 def check_positive(name: str, value: Any, zero: bool = False) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.constants import CONFIG
-from zipml_pynq.data.checks import check_bits, check_choice, check_int
-from zipml_pynq.data.grid import base, interval, positions
+from zipml_pynq.data.checks import check_choice, check_int
+from zipml_pynq.data.grid import base, code_type, interval, positions
 from zipml_pynq.errors import ArgumentError
 
 #: What is drawn for each value: two independent dithers, one, none (round to nearest), or several.
@@ -67,7 +67,7 @@ def dithers(
     u : ndarray, uint32, (N, n)
         Positions of the samples ``first_sample``...
     bits : int
-        1..8.
+        1..16, with ``levels`` 1..8.
     seed : int
         0..2^64 - 1.
     draw : int
@@ -85,7 +85,6 @@ def dithers(
     -------
     tuple of ndarray, uint32, (N, n)
     """
-    check_bits(bits)
     check_choice("sampling", sampling, SAMPLINGS)
     check_int("count", count, 2, CONFIG.max_dithers)
     check_int("seed", seed, 0, (1 << 64) - 1)
@@ -122,7 +121,7 @@ def quantize(
     first_sample: int = 0,
     levels: NDArray[np.int16] | None = None,
     count: int = 2,
-) -> tuple[NDArray[np.int16], ...]:
+) -> tuple[NDArray[np.signedinteger], ...]:
     """Codes of values: level indices 0..2^(bits-1), Q1 and, for "double", an independent Q2.
 
     Parameters are those of :func:`dithers`; ``V`` is (N, n), clipped to [-1, 1] and to the ends of
@@ -131,9 +130,9 @@ def quantize(
 
     Returns
     -------
-    tuple of ndarray, int16, (N, n)
+    tuple of ndarray, int16 (at 16 bits int32), (N, n)
     """
     u = positions(V)
     floor = base(u, bits, levels)
     drawn = dithers(u, bits, seed, draw, sampling, first_sample, levels, count)
-    return tuple((floor + d).astype(np.int16) for d in drawn)
+    return tuple((floor + d).astype(code_type(bits)) for d in drawn)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zipml_pynq.constants import CONFIG, MAX_BITS
+from zipml_pynq.constants import CONFIG, MAX_BITS, WIDE_MAX_BITS
 from zipml_pynq.data.checks import check_bits
 from zipml_pynq.errors import ArgumentError
 
@@ -21,8 +21,13 @@ LEVEL_FRACTION_BITS: int = CONFIG.level_fraction_bits
 
 def uniform_levels(bits: int) -> NDArray[np.float64]:
     """The grid: ``2^(bits-1) + 1`` levels from -1 to +1, one for each code."""
-    intervals = 1 << (check_bits(bits) - 1)
+    intervals = 1 << (check_bits(bits, WIDE_MAX_BITS) - 1)
     return np.arange(intervals + 1) * (2.0 / intervals) - 1.0
+
+
+def code_type(bits: int) -> np.dtype[np.signedinteger]:
+    """The least type that holds the codes 0..2^(bits-1): int16, but at 16 bits."""
+    return np.dtype(np.int16 if bits < WIDE_MAX_BITS else np.int32)
 
 
 def positions(V: ArrayLike) -> NDArray[np.uint32]:
@@ -115,7 +120,7 @@ def interval(
     u : ndarray, uint32, (..., features)
         Positions.
     bits : int
-        1..8.
+        1..16, with ``levels`` 1..8.
     levels : ndarray, int16, (1 or features, 2^(bits-1) + 1), optional
         As :func:`check_levels` returns it; by default the uniform grid. Positions outside a
         table's ends are clipped to them.
@@ -126,11 +131,11 @@ def interval(
         Index of the level at or below each position, 0..2^(bits-1) - 1; distance from it,
         0..width inclusive; and the interval's width, in steps of positions.
     """
-    check_bits(bits)
+    check_bits(bits, WIDE_MAX_BITS if levels is None else MAX_BITS)
     if levels is None:
-        top = np.uint32((1 << CONFIG.grid_bits) - 1)
-        finest = np.minimum(u >> np.uint32(POSITION_BITS - CONFIG.grid_bits), top)
-        below = finest >> np.uint32(MAX_BITS - bits)
+        top = np.uint32((1 << (WIDE_MAX_BITS - 1)) - 1)
+        finest = np.minimum(u >> np.uint32(POSITION_BITS - WIDE_MAX_BITS + 1), top)
+        below = finest >> np.uint32(WIDE_MAX_BITS - bits)
         fractions = u - (below << np.uint32(32 - bits))
         return below, fractions, np.full_like(u, 1 << (32 - bits))
     ends = _level_positions(levels)

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zipml_pynq.constants import CONFIG, LIMITS, MAX_BITS, WORD_BITS, Limits
+from zipml_pynq.constants import CONFIG, LIMITS, MAX_BITS, WIDE_MAX_BITS, WORD_BITS, Limits
 from zipml_pynq.data.checks import check_bits, check_choice, check_int
 from zipml_pynq.data.draws import SAMPLINGS
 from zipml_pynq.errors import ArgumentError
 
-BITPLANES, FLOAT32, LEVELS, REFETCH = "bitplanes", "float32", "levels", "refetch"
+BITPLANES, FLOAT32, LEVELS, REFETCH, WIDE = "bitplanes", "float32", "levels", "refetch", "wide"
 #: ``format`` field of the capability register by value format.
 FORMAT_CODES: dict[str, int] = {
     BITPLANES: CONFIG.format_bit_planes,
     FLOAT32: CONFIG.format_float32,
     LEVELS: CONFIG.format_levels,
     REFETCH: CONFIG.format_refetch,
+    WIDE: CONFIG.format_wide,
 }
 #: How a data set stored with the key's sampling can be read: by these names.
 READABLE: dict[str, tuple[str, ...]] = {
@@ -58,8 +59,9 @@ class Layout:
     sampling : str
         Stored dithers of each precision: "double", "single", "nearest" or "independent".
     value_format : str
-        "bitplanes" (of the uniform grid), "float32", "levels" (bit-planes of codes), or "refetch"
-        (bit-planes of the uniform grid, with the same samples as float32 beside them).
+        "bitplanes" (of the uniform grid), "float32", "levels" (bit-planes of codes), "refetch"
+        (bit-planes of the uniform grid, with the same samples as float32 beside them), or "wide"
+        (bit-planes of the uniform grid, to 16 bits a value).
     level_tables : int
         Tables of levels: 1 or one a feature for the format "levels", 0 for the others.
     independent : int
@@ -92,7 +94,7 @@ class Layout:
                     f"bits and sampling were {self.bits!r} and {self.sampling!r}; the format "
                     "'float32' has bits (32,) and sampling 'single'"
                 )
-        elif self.bits != bits_tuple(self.bits):
+        elif self.bits != bits_tuple(self.bits, most_bits(self.value_format)):
             raise ArgumentError(f"bits was {self.bits!r}; it must ascend without repetition")
         elif self.value_format == LEVELS and len(self.bits) != 1:
             raise ArgumentError(
@@ -277,18 +279,28 @@ class Layout:
 DEFAULT_BATCH = 16
 
 
-def bits_tuple(bits: int | Iterable[int]) -> tuple[int, ...]:
-    """Precisions as an ascending tuple without repetition."""
+def most_bits(value_format: str) -> int:
+    """Most bits of one sample of a value."""
+    return WIDE_MAX_BITS if value_format == WIDE else MAX_BITS
+
+
+def format_of_bits(value_format: str, bits: int) -> str:
+    """The format that holds so many bits: "wide" takes the place of "bitplanes" above 8."""
+    return WIDE if value_format == BITPLANES and bits > MAX_BITS else value_format
+
+
+def bits_tuple(bits: int | Iterable[int], most: int = MAX_BITS) -> tuple[int, ...]:
+    """Precisions of 1..``most`` as an ascending tuple without repetition."""
     if isinstance(bits, int | np.integer):
-        return (check_bits(bits),)
+        return (check_bits(bits, most),)
     try:
-        unique = sorted({check_bits(b) for b in bits})
+        unique = sorted({check_bits(b, most) for b in bits})
     except TypeError:
         raise ArgumentError(
-            f"bits was {bits!r}; it must be an integer in 1..{MAX_BITS} or several of them"
+            f"bits was {bits!r}; it must be an integer in 1..{most} or several of them"
         ) from None
     if not unique:
-        raise ArgumentError(f"bits was empty; it must name at least one of 1..{MAX_BITS}")
+        raise ArgumentError(f"bits was empty; it must name at least one of 1..{most}")
     return tuple(unique)
 
 

@@ -477,9 +477,7 @@ def _pooled(
         return _exact_row(np.concatenate(_run(values, pieces, threads)), k, (-1.0, 1.0))
 
     def count(piece: slice) -> LevelHistogram:
-        histogram = LevelHistogram(-1.0, 1.0)
-        histogram._add(values(piece), None)
-        return histogram
+        return pooled_histogram(a[piece], normalization, varying)
 
     total = LevelHistogram(-1.0, 1.0)
     # threads' pieces at a time, merged in order: one result for any number of threads
@@ -487,3 +485,23 @@ def _pooled(
         for histogram in _run(count, pieces[start : start + threads], threads):
             total.merge(histogram)
     return _to_fixed(total.levels(k))
+
+
+def pooled_histogram(
+    a: NDArray[np.floating], normalization: Normalization, columns: NDArray[np.intp]
+) -> LevelHistogram:
+    """A histogram of the normalized values of some columns that vary, together."""
+    histogram = LevelHistogram(-1.0, 1.0)
+    rows = max(1, _PIECE // 16 // max(1, columns.size))
+    for start in range(0, a.shape[0] if columns.size else 0, rows):
+        values = _normalized(a[start : start + rows], normalization, columns)
+        histogram._add(values.ravel(), None)
+    return histogram
+
+
+def pooled_table(histogram: LevelHistogram, bits: int) -> NDArray[np.int16]:
+    """The one row of :func:`fit_levels` from a :func:`pooled_histogram`."""
+    k = (1 << (check_bits(bits) - 1)) + 1
+    counted = histogram.sums[:, 0].any()
+    levels = histogram.levels(k) if counted else np.linspace(-1.0, 1.0, k)
+    return _to_fixed(levels)[None, :]

@@ -21,11 +21,14 @@ from zipml_pynq.data.layout import (
     FORMAT_CODES,
     LEVELS,
     REFETCH,
+    WIDE,
     Layout,
     bits_tuple,
     check_columns,
     check_word_bits,
     fitting,
+    format_of_bits,
+    most_bits,
     plan_layout,
 )
 from zipml_pynq.data.levels import fit_levels
@@ -49,10 +52,13 @@ def level_source(
         source: str | NDArray[np.int16] = "explicit"
     else:
         source = check_choice("levels", levels, LEVEL_CHOICES)
-    if value_format == FLOAT32 and source != "uniform":
+    if value_format in (FLOAT32, WIDE) and source != "uniform":
+        what = (
+            "no levels" if value_format == FLOAT32 else "a uniform grid, as have all above 8 bits"
+        )
         raise ArgumentError(
             f"levels was {levels if isinstance(levels, str) else 'an array'!r}; value_format "
-            "'float32' has no levels: leave it out"
+            f"{value_format!r} has {what}: leave it out"
         )
     if value_format == LEVELS and source == "uniform":
         raise ArgumentError(
@@ -104,7 +110,10 @@ class Request:
                 )
             sampling = "single"
         else:
-            stored = bits_tuple(4 if bits is None else bits)
+            # above 8 bits the default is the wide format
+            most = most_bits(WIDE if value_format == BITPLANES else value_format)
+            stored = bits_tuple(4 if bits is None else bits, most)
+            value_format = format_of_bits(value_format, stored[-1])
             sampling = check_choice(
                 "sampling", "double" if sampling is None else sampling, SAMPLINGS
             )
@@ -197,7 +206,8 @@ def pack(
     y : array_like, (N,)
         Raw labels.
     bits : int or iterable of int, optional
-        Precisions to store, 1..8; 4 by default. All of them share one set of base planes.
+        Precisions to store, 1..16; 4 by default. All of them share one set of base planes. More
+        than 8 are for the format "wide", others for 1..8.
     sampling : str, optional
         "double" (the default), "single", "nearest" or "independent": the dithers stored for each
         precision.
@@ -220,7 +230,8 @@ def pack(
         "bitplanes", or "float32" for the full-precision accelerator: then ``bits`` and
         ``sampling`` must be left out (or 32 and "single"). "levels" is what ``levels`` makes of
         the default. "refetch" stores the samples as float32, too, for the hinge that fetches
-        again.
+        again. "wide" is what more than 8 bits make of the default: of a uniform grid, for a kernel
+        of its own, which takes fewer bits as well.
     levels : str or array_like, (1 or features, 2^(bits-1) + 1)
         Where the levels lie: "uniform" (or None) is the grid; "optimal" minimizes the variance of
         each column's samples, "global" that of all columns with one table
@@ -252,6 +263,7 @@ def pack(
     a, labels = check_data(X, y, convert=False)
     if names is None:
         names = Names.of_frame(X, y)
+    value_format = request.value_format
     has_one = intercept if normalization is None else getattr(normalization, "intercept", False)
     check_columns(a.shape[1], bool(has_one), value_format, word_bits)
     fitted = normalization is None

@@ -84,6 +84,7 @@ def pack_file(
     request = Request.of(
         value_format, bits, sampling, dithers, word_bits, batch, block_samples, seed, draw
     )
+    value_format = request.value_format
     if isinstance(levels, str) and levels != "uniform":
         raise ArgumentError(f"levels was {levels!r}; allowed are a table and 'uniform' here")
     check_target(path)

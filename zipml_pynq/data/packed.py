@@ -14,7 +14,7 @@ from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.alignment import empty_aligned
 from zipml_pynq.data.checks import check_array, check_int
 from zipml_pynq.data.columns import column_range
-from zipml_pynq.data.grid import check_levels, decode, uniform_levels
+from zipml_pynq.data.grid import check_levels, code_type, decode, uniform_levels
 from zipml_pynq.data.labels import fixed_labels, fixed_weights
 from zipml_pynq.data.layout import FLOAT32, Layout
 from zipml_pynq.data.names import Names
@@ -139,7 +139,7 @@ class PackedDataset:
 
     def unpack(
         self, bits: int | None = None, sampling: str | None = None
-    ) -> NDArray[np.int16] | tuple[NDArray[np.int16], ...]:
+    ) -> NDArray[np.signedinteger] | tuple[NDArray[np.signedinteger], ...]:
         """Codes, level indices 0..2^(bits-1), of all samples.
 
         Parameters
@@ -151,7 +151,7 @@ class PackedDataset:
 
         Returns
         -------
-        ndarray, int16, (samples, features), or a tuple of them
+        ndarray, int16 (at 16 bits int32), (samples, features), or a tuple of them
             Q1, and Q2 and so on where more than one dither is read.
         """
         if self.layout.value_format == FLOAT32:
@@ -161,7 +161,7 @@ class PackedDataset:
         plane_words = self.layout.block_samples * self.layout.chunks
         codes = []
         for dither in range(count):
-            out = np.empty((self.layout.samples, self.layout.features), dtype=np.int16)
+            out = np.empty((self.layout.samples, self.layout.features), dtype=np.uint16)
             lib.zipml_unpack(
                 pointer("const uint64_t *", self.planes),
                 self.layout.word_bits,
@@ -171,9 +171,9 @@ class PackedDataset:
                 self.layout.dither_offset(bits) + dither * plane_words,
                 bits,
                 self.layout.samples,
-                pointer("int16_t *", out),
+                pointer("uint16_t *", out),
             )
-            codes.append(out)
+            codes.append(out.astype(code_type(bits), copy=False))
         return codes[0] if count == 1 else tuple(codes)
 
     def values(

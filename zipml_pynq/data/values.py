@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zipml_pynq._engine import lib
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.grid import decode
-from zipml_pynq.data.layout import streamed_dithers
+from zipml_pynq.data.layout import LEVELS, most_bits, streamed_dithers
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.rows import pointer
 
@@ -37,7 +37,9 @@ def unpack_planes(packed: PackedDataset, planes: slice) -> NDArray[np.uint8]:
 
 def value_fraction_bits(value_format: str) -> int:
     """Fraction bits of the values that training sums are computed from (docs/arithmetic.md)."""
-    return int(CONFIG.level_fraction_bits if value_format == "levels" else CONFIG.grid_bits)
+    return int(
+        CONFIG.level_fraction_bits if value_format == LEVELS else most_bits(value_format) - 1
+    )
 
 
 def kernel_values(
@@ -75,7 +77,7 @@ def kernel_values(
         q = [tables[np.arange(layout.features), code].astype(np.int64) for code in codes]
     else:
         # level 0 of the grid is -1, level 2^(b-1) is +1
-        one = 1 << CONFIG.grid_bits
+        one = 1 << value_fraction_bits(layout.value_format)
         level = one >> (bits - 2) if bits > 1 else 2 * one
         q = [code * level - one for code in codes]
     return tuple(v.reshape(-1, layout.features)[: layout.samples] for v in q)
@@ -124,7 +126,7 @@ def block_values(
 def _drawn_values(some: Any, bits: int, dither: int) -> FloatArray:
     """One sample of every value, by compiled code: what :func:`kernel_values` finds, as float32."""
     layout = some.layout
-    codes = np.empty((layout.samples, layout.features), dtype=np.int16)
+    codes = np.empty((layout.samples, layout.features), dtype=np.uint16)
     lib.zipml_unpack(
         pointer("const uint64_t *", some.planes),
         layout.word_bits,
@@ -134,7 +136,7 @@ def _drawn_values(some: Any, bits: int, dither: int) -> FloatArray:
         layout.dither_offset(bits) + dither * layout.block_samples * layout.chunks,
         bits,
         layout.samples,
-        pointer("int16_t *", codes),
+        pointer("uint16_t *", codes),
     )
     if some.levels is not None:
         one = np.float32(1 << value_fraction_bits(layout.value_format))

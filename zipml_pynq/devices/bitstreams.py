@@ -164,7 +164,7 @@ def find(board: str, value_format: str = "bitplanes") -> Path:
     ----------
     board : str
         A name of the board: "pynq-z2", "kv260", "u50", or the one that pynq uses.
-    value_format : {"bitplanes", "float32", "levels", "refetch"}
+    value_format : {"bitplanes", "float32", "levels", "refetch", "wide"}
         Which kernel.
 
     Returns
@@ -213,7 +213,7 @@ def in_folder(folder: str | os.PathLike[str], value_format: str = "bitplanes") -
     ----------
     folder : path-like
         Holds ``zipml_sgd.bit`` and ``.hwh``, or ``zipml_sgd.xclbin``; other kernels alike.
-    value_format : {"bitplanes", "float32", "levels", "refetch"}
+    value_format : {"bitplanes", "float32", "levels", "refetch", "wide"}
         Which kernel.
 
     Returns

@@ -22,7 +22,7 @@ from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.accelerator.segments import streamed_layout
 from zipml_pynq.constants import MAX_BITS
 from zipml_pynq.data.datasets import synthetic_regression
-from zipml_pynq.data.layout import FLOAT32
+from zipml_pynq.data.layout import FLOAT32, most_bits
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.devices import clocks
@@ -147,10 +147,10 @@ def samples(driver: SgdDriver) -> Iterator[tuple[PackedDataset, int]]:
         for bits in range(1, MAX_BITS + 1):
             yield pack(made.X_train, made.y_train, bits=bits, levels="optimal", **options), bits
         return
-    if build.value_format == "refetch":
-        options["value_format"] = "refetch"
+    options["value_format"] = build.value_format
     labels = made.y_train if build.value_format != "refetch" else np.sign(made.y_train)
-    packed = pack(made.X_train, labels, bits=range(1, MAX_BITS + 1), **options)
+    bits_of_all = range(1, most_bits(build.value_format) + 1)
+    packed = pack(made.X_train, labels, bits=bits_of_all, **options)
     for bits in packed.layout.bits:
         yield packed, bits
 

@@ -10,9 +10,11 @@
 | ``cluster`` | workers of a Dask cluster: tasks, late workers, ``train`` |
 | ``devices`` | the accelerators of a worker |
 | ``shards`` | what a worker holds |
-| ``chunks``, ``passes``, ``prepare`` | from Dask's collections to shards |
+| ``chunks``, ``prepare`` | from Dask's collections to shards |
+| ``summary``, ``passes``, ``packing`` | the passes over raw chunks: ranges, levels, planes |
+| ``targets`` | the labels and weights of each model |
 | ``measures`` | moments, steps and objectives over all shards |
-| ``estimators`` | what a user of Dask-ML meets |
+| ``estimators``, ``fitting`` | what a user of Dask-ML meets |
 """
 
 from __future__ import annotations

@@ -23,38 +23,55 @@ def is_collection(X: Any) -> bool:
     return bool(is_dask_collection(X)) and hasattr(X, "to_delayed")
 
 
-def chunks(X: Any, y: Any) -> list[tuple[Any, Any]]:
-    """Pairs of Delayed of some rows and their labels.
+def chunks(X: Any, y: Any, sample_weight: Any = None) -> list[tuple[Any, Any, Any]]:
+    """Delayed of some rows, of their labels, and of their weights or None, chunk by chunk.
 
     Raises
     ------
     ArgumentError
         Not a collection each, or not cut alike.
     """
-    for name, value in (("X", X), ("y", y)):
+    given = {"X": X, "y": y, "sample_weight": sample_weight}
+    if sample_weight is None:
+        del given["sample_weight"]
+    for name, value in given.items():
         if not is_collection(value):
             raise ArgumentError(
                 f"{name} was {type(value).__name__}; allowed are arrays and data frames of Dask's, "
                 "and a list of packed files alone; arrays that memory holds are for the estimators "
                 "of zipml_pynq itself, or dask.array.from_array"
             )
-    if hasattr(X, "rechunk"):
-        if X.ndim != 2 or y.ndim not in (1, 2):
-            raise ArgumentError(f"X had {X.ndim} dimensions, y {y.ndim}; allowed are 2 and 1")
-        if X.numblocks[1] != 1:
-            X = X.rechunk({1: -1})
-        known = not (np.isnan(X.chunks[0]).any() or not hasattr(y, "chunks"))
-        if known and not np.isnan(y.chunks[0]).any():
-            if X.shape[0] != y.shape[0]:
-                raise ArgumentError(f"X had {X.shape[0]} rows, y {y.shape[0]}; allowed are as many")
-            if y.chunks[0] != X.chunks[0]:
-                y = y.rechunk({0: X.chunks[0]})
-    rows, labels = (np.ravel(np.asarray(v.to_delayed(), dtype=object)).tolist() for v in (X, y))
-    if len(rows) != len(labels):
-        raise ArgumentError(
-            f"X had {len(rows)} chunks, y {len(labels)}; allowed are as many, of the same rows"
-        )
-    return list(zip(rows, labels, strict=True))
+    if X.ndim != 2 or any(given[name].ndim not in (1, 2) for name in given):
+        dimensions = ", ".join(f"{name} {value.ndim}" for name, value in given.items())
+        raise ArgumentError(f"dimensions were {dimensions}; allowed are X 2, and 1 or 2")
+    found = [_rows(name, value, X) for name, value in given.items()]
+    for name, own in zip(given, found, strict=True):
+        if len(own) != len(found[0]):
+            raise ArgumentError(
+                f"X had {len(found[0])} chunks, {name} {len(own)}; allowed are as many, of the "
+                "same rows"
+            )
+    return list(zip(*found, *([[None] * len(found[0])] * (3 - len(found))), strict=True))
+
+
+def _rows(name: str, value: Any, X: Any) -> list[Any]:
+    """Chunks of rows of a collection, cut where those of ``X`` are, as far as that is known."""
+    if hasattr(value, "rechunk"):
+        if value.ndim == 2 and value.numblocks[1] != 1:
+            value = value.rechunk({1: -1})
+        if value is not X and _known(value) and _known(X):
+            if X.shape[0] != value.shape[0]:
+                raise ArgumentError(
+                    f"X had {X.shape[0]} rows, {name} {value.shape[0]}; allowed are as many"
+                )
+            if value.chunks[0] != X.chunks[0]:
+                value = value.rechunk({0: X.chunks[0]})
+    return np.ravel(np.asarray(value.to_delayed(), dtype=object)).tolist()
+
+
+def _known(value: Any) -> bool:
+    """Whether a collection tells how many rows its chunks have."""
+    return hasattr(value, "chunks") and not np.isnan(value.chunks[0]).any()
 
 
 def by_chunk(work: Any, X: Any, dtype: Any, columns: int | None) -> Any:
@@ -64,5 +81,6 @@ def by_chunk(work: Any, X: Any, dtype: Any, columns: int | None) -> Any:
     if X.numblocks[1] != 1:
         X = X.rechunk({1: -1})
     if columns is None:
-        return X.map_blocks(work, dtype=dtype, drop_axis=1)
-    return X.map_blocks(work, dtype=dtype, chunks=(X.chunks[0], (columns,)))
+        return X.map_blocks(work, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype))
+    chunks = (X.chunks[0], (columns,))
+    return X.map_blocks(work, dtype=dtype, chunks=chunks, meta=np.empty((0, 0), dtype))

@@ -25,6 +25,7 @@ from zipml_pynq.distributed.rounds import (
     Answer,
     Rounds,
     Span,
+    Stage,
     check_length,
     choose_length,
     train_shard,
@@ -37,7 +38,8 @@ from zipml_pynq.training.result import fixed_model
 
 #: What a worker calls its accelerators, ``--resources zipml=4``.
 RESOURCE = "zipml"
-#: A round is late after so many seconds, and so many times the longest round before it.
+#: A round is late after so many seconds, and so many times the longest round before it. A worker
+#: that has not answered yet may be loading its accelerator, and has these seconds in any case.
 LATE_SECONDS, LATE_FACTOR = 30.0, 10.0
 #: Times that a round may be late, or one device fail, before training gives up.
 ATTEMPTS = 4
@@ -144,11 +146,11 @@ class Cluster:
     Attributes
     ----------
     facts : list of ShardFacts
-    plans : sequence of Plan, one a model
+    stages : sequence of Stage
         Set before rounds are trained.
     """
 
-    plans: Sequence[Plan]
+    stages: Sequence[Stage]
 
     def __init__(
         self,
@@ -166,6 +168,7 @@ class Cluster:
         declared = any(RESOURCE in worker["resources"] for worker in self._workers().values())
         self._resources = {RESOURCE: 1} if declared else None
         self._longest = 0.0
+        self._answered: set[str] = set()
         began = time.monotonic()
         self.sources = [self._held(source) for source in sources]
         self.facts: list[ShardFacts] = self.each(_facts)
@@ -220,7 +223,8 @@ class Cluster:
     ) -> Any:
         name = f"zipml-{self._kind}-{span.number}" + (f"-again-{attempt}" if attempt else "")
         # a round needs no more of a plan than its own epochs
-        plans = [plan.part(span.first, span.stop) for plan in self.plans]
+        stage = next(stage for stage in reversed(self.stages) if stage.first <= span.first)
+        plans = [plan.part(span.first, span.stop) for plan in stage.plans]
         own = replace(span, first=0, stop=span.stop - span.first)
         work = (self.sources[shard], plans, own, shard, model, self.bits)
         return self._submit(_train_or_tell, *work, name=(name, shard), **options)
@@ -229,7 +233,7 @@ class Cluster:
         """See :class:`zipml_pynq.distributed.coordinate.Workers`."""
         from distributed import as_completed
 
-        began = time.monotonic()
+        began = since = time.monotonic()
         attempts = late = 0
         with _scheduler(span):
             waiting = {self._part(span, s, model): s for s, _ in self._numbered()}
@@ -249,6 +253,7 @@ class Cluster:
                         raise _error(future, value, span, shard)
                     if not isinstance(value, Failed):
                         late = 0
+                        self._answered.add(value.worker)
                         yield value
                         continue
                     attempts += 1
@@ -259,8 +264,11 @@ class Cluster:
                     waiting[again] = shard
                     finished.add(again)
             except TimeoutError:
-                late += 1
-                self._after_timeout(waiting, span, limit, late)
+                if not waiting or any(future.done() for future in waiting):
+                    continue  # answers that came meanwhile
+                waited = time.monotonic() - since
+                if self._after_timeout(waiting, span, limit, waited, late + 1):
+                    late, since = late + 1, time.monotonic()
         self._longest = max(self._longest, time.monotonic() - began)
 
     def _limit(self) -> float:
@@ -282,12 +290,22 @@ class Cluster:
         self.redone += 1
         return self._part(span, shard, model, attempts, workers=others or None)
 
-    def _after_timeout(self, waiting: dict[Any, int], span: Span, limit: float, late: int) -> None:
-        """Take workers that hold a round up out of the cluster: their shards go elsewhere."""
+    def _after_timeout(
+        self, waiting: dict[Any, int], span: Span, limit: float, waited: float, late: int
+    ) -> bool:
+        """Take workers that hold a round up out of the cluster: their shards go elsewhere.
+
+        False where all that are waited for may still be loading their accelerators.
+        """
         keys = {future.key for future in waiting}
         with _scheduler(span):
             busy = self.client.processing()
         holding = [worker for worker, tasks in busy.items() if keys & set(tasks)]
+        if waited < LATE_SECONDS:
+            known = [worker for worker in holding if worker in self._answered]
+            if holding and not known:
+                return False
+            holding = known
         shards = sorted(waiting.values())
         if late > ATTEMPTS:
             raise _lost(span, f"shards {shards} were not trained in {late} times {limit:.0f} s")
@@ -301,6 +319,7 @@ class Cluster:
         self.redone += len(shards)
         if holding:
             self.client.run_on_scheduler(_remove, addresses=holding)
+        return True
 
     # ---- what is measured
 
@@ -320,7 +339,7 @@ class Cluster:
     def judge(self, outcome: Outcome, start: NDArray[np.int32], allow_divergence: bool) -> None:
         """Raise where training diverged, as judged on rows of all shards; see ``judged``."""
         ends = [start[0] / MODEL_ONE, outcome.result().model]
-        rows = self.each(_losses, self.plans[0], ends)
+        rows = self.each(_losses, self.stages[0].plans[0], ends)
         before, after = (np.concatenate(own) for own in zip(*rows, strict=True))
         judge_losses(outcome.result(), before, after, allow_divergence)
 
@@ -376,7 +395,8 @@ def train(
         Rounds from one to the next.
     timeout : float, optional
         Seconds after which a round is late: workers that have not answered are taken out of the
-        cluster. By default 30, and ten times the longest round so far.
+        cluster. By default 30, and ten times the longest round so far. A worker that has not
+        answered in any round may still be loading its accelerator, and has 30 in any case.
     progress : callable or tqdm, optional
         Called with (rounds done, rounds), or its ``update(1)``.
     until : callable, optional
@@ -406,7 +426,7 @@ def train(
         check_positive("timeout", timeout)
     length = round_epochs if round_epochs == "auto" else check_length(round_epochs)
     cluster = Cluster(client, shards, change_bits, timeout)
-    cluster.plans = [plan]
+    cluster.stages = [Stage(0, [plan])]
     check_shards(cluster.facts, plan, 1)
     start = fixed_model(model, cluster.facts[0].layout.features)[None]
     if isinstance(length, str):
@@ -436,11 +456,13 @@ def run_cluster(
     **options: Any,
 ) -> Outcome:
     """Train the plans of a cluster's shards in rounds of so many epochs."""
-    plan = cluster.plans[0]
-    rounds = Rounds(plan.epochs, length, plan.first_epoch)
-    check_shards(cluster.facts, plan, rounds.pieces)
+    plans = [plan for stage in cluster.stages for plan in stage.plans]
+    changes = tuple(stage.first for stage in cluster.stages[1:])
+    rounds = Rounds(plans[0].epochs, length, plans[0].first_epoch, changes)
+    for plan in plans:
+        check_shards(cluster.facts, plan, rounds.pieces)
     momentum = check_momentum(momentum, len(cluster.facts))
-    own = (cluster.facts, cluster.plans, rounds, start, cluster.bits, momentum)
+    own = (cluster.facts, plans, rounds, start, cluster.bits, momentum)
     options.update(momentum=momentum, checkpoint=kept_in(checkpoint, checkpoint_rounds, *own))
     return run_rounds(cluster, cluster.facts, rounds, start, **options)
 

@@ -134,7 +134,9 @@ def kept_in(
     if path is None:
         return None
     digests = [own.digest for own in facts]
-    training = fingerprint(start, list(plans), rounds.length, bits, momentum, digests)
+    training = fingerprint(
+        start, list(plans), rounds.length, rounds.changes, bits, momentum, digests
+    )
     return Checkpoint(path, every, training)
 
 

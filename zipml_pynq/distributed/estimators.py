@@ -2,56 +2,36 @@
 
 from __future__ import annotations
 
-import math
-import os
-import warnings
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zipml_pynq.constants import MODEL_ONE
-from zipml_pynq.data.checks import check_int, check_positive
-from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.distributed.averaging import check_change_bits, check_momentum
-from zipml_pynq.distributed.chunks import by_chunk, is_collection, is_packed_list
-from zipml_pynq.distributed.cluster import Cluster, current_client, run_cluster
-from zipml_pynq.distributed.measures import (
-    common_plans,
-    constant_objectives,
-    objectives_of,
-    row_moments,
-)
-from zipml_pynq.distributed.prepare import Prepared, prepare_chunks, prepare_packed
-from zipml_pynq.distributed.result import Outcome
-from zipml_pynq.distributed.rounds import Rounds, check_length
-from zipml_pynq.errors import ArgumentError
+from zipml_pynq.distributed.chunks import is_collection
+from zipml_pynq.distributed.fitting import Distributed
 from zipml_pynq.learn.classifier import ZipMLClassifier as PlainClassifier
 from zipml_pynq.learn.classifier import _has_probabilities
-from zipml_pynq.learn.estimator import HORIZON, ZipMLEstimator
-from zipml_pynq.learn.objective import Course, Stopper, stretches
-from zipml_pynq.learn.problem import Run
 from zipml_pynq.learn.regressor import ZipMLRegressor as PlainRegressor
-from zipml_pynq.learn.sklearn import (
-    ClassifierMixin,
-    ConvergenceWarning,
-    accuracy_score,
-    available_if,
-    check_is_fitted,
-    check_random_state,
-    compute_class_weight,
-    r2_score,
-)
-from zipml_pynq.training.defaults import FEATURE_SHIFTS
+from zipml_pynq.learn.sklearn import available_if, compute_class_weight
 
 PARAMETERS = """\
-    bits, sampling, levels, alpha, fit_intercept, max_iter, tol, batch_size, eta0, learning_rate
-        As of the estimators of ``zipml_pynq``; ``bits`` is one number, ``levels`` "auto",
-        "uniform" or "optimal", from histograms.
-    feature_steps, average, shuffle, n_iter_no_change, random_state, verbose
-        The same. ``shuffle`` is within shards; where training stops by ``tol``, the step stays
-        constant, and the model is the mean of those after the later half of the rounds.
+    bits, sampling, approximation, degree, refetch
+        As of the estimators of ``zipml_pynq``; ``bits="auto"`` is 4.
+    model_bits, gradient_bits, model_range, gradient_range
+        The same; ranges that are "auto" follow shard 0.
+    penalty, alpha, l1_ratio, fit_intercept, max_iter, batch_size, eta0, feature_steps
+        The same; what these choose from the samples follows all shards.
+    tol, n_iter_no_change, learning_rate, average, random_state, verbose
+        The same, but where training stops by ``tol``, the step stays constant, and the model is the
+        mean of those after the later half of the rounds.
+    levels : {"auto", "uniform", "optimal", "global"}, default="auto"
+        The same, from histograms; "auto" is "uniform" for more than 1,024 columns.
+    shuffle : bool or "epochs", default=True
+        Rows are packed in random order within shards, and each round takes the blocks in another;
+        "epochs" is that, too.
+    redraw, refine, early_stopping, validation_fraction, warm_start, n_jobs, device
+        There, so that one estimator may stand for the other, and refused where they are not at
+        their defaults, or False.
     shards : int or "auto", default="auto"
         Parts of the data that are trained on side by side. The model depends on it, and not on the
         number of workers; "auto" is as many as there are accelerators now, and at most as many as
@@ -68,320 +48,14 @@ ATTRIBUTES = """\
         Objective after every round, in normalized units, on rows of all shards.
     outcome_ : Outcome
         Rounds, bytes sent and received, slow workers.
-    alpha_, normalization_, model_, n_features_in_, feature_names_in_, bytes_streamed_, saturated_
+    alpha_, normalization_, model_, n_features_in_, feature_names_in_
         As of the estimators of ``zipml_pynq``.
+    bytes_streamed_, refetched_, saturated_
+        The same.
 """
-#: Parameters that the estimators of one machine do not have.
-OWN = (
-    "shards",
-    "round_epochs",
-    "change_bits",
-    "momentum",
-    "checkpoint",
-    "checkpoint_rounds",
-    "timeout",
-    "client",
-)
 
 
-class _Distributed(ZipMLEstimator):
-    """What the two twins share."""
-
-    #: Parameters of the estimators of one machine that these do not have.
-    approximation: Any = "direct"
-    degree: Any = None
-    refetch: Any = False
-    model_bits: Any = 0
-    gradient_bits: Any = 0
-    model_range: Any = "auto"
-    gradient_range: Any = "auto"
-    redraw: Any = False
-    refine: Any = False
-    penalty: Any = "l2"
-    l1_ratio: Any = 0.15
-    early_stopping: Any = False
-    validation_fraction: Any = 0.1
-    warm_start: Any = False
-    n_jobs: Any = None
-    device: Any = "host"
-    outcome_: Outcome
-    _plain: ClassVar[Any]
-
-    def _set(self, given: dict[str, Any]) -> None:
-        """Parameters as attributes, from what ``locals()`` was in ``__init__``."""
-        for name, value in given.items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
-
-    def __getstate__(self) -> Any:
-        # a connection is of one process
-        return {**super().__getstate__(), "client": None}
-
-    def _kept_parameters(self) -> dict[str, Any]:
-        """Those that the estimators of one machine, which load model files, have too."""
-        return {n: v for n, v in self.get_params(deep=False).items() if n not in OWN}
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], device: Any = "host") -> Any:
-        """The fitted estimator of a model file, for arrays that memory holds: that of
-        ``zipml_pynq`` itself. See its ``load`` for errors."""
-        return cls._plain.load(path, device)
-
-    def partial_fit(self, *_: Any, **__: Any) -> Any:
-        """Not of these estimators.
-
-        Raises
-        ------
-        AttributeError
-        """
-        raise AttributeError("partial_fit is of the estimators of zipml_pynq itself")
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if len(self._stored_bits()) != 1:
-            raise ArgumentError(f"bits was {self.bits!r}; allowed is one precision here")
-        if self.levels == "global":
-            raise ArgumentError(
-                "levels was 'global'; allowed here are 'auto', 'uniform', 'optimal'"
-            )
-        if self.sampling == "independent":
-            raise ArgumentError("sampling was 'independent', which goes with a polynomial")
-        check_change_bits(self.change_bits)
-        check_momentum(self.momentum, 1)
-        if self.round_epochs != "auto":
-            check_length(self.round_epochs)
-        if self.shards != "auto":
-            check_int("shards", self.shards, 1, 1 << 20)
-        check_int("checkpoint_rounds", self.checkpoint_rounds, 1, 1 << 31)
-        if self.timeout is not None:
-            check_positive("timeout", self.timeout)
-
-    # ---- fit
-
-    def fit(self, X: Any, y: Any = None, sample_weight: None = None) -> Any:  # type: ignore[override]
-        """Train on the cluster.
-
-        Parameters
-        ----------
-        X : array or data frame of Dask's, (n_samples, n_features); or a list of paths
-            Chunks of rows, or files that were packed with the same normalization, which every
-            worker finds at these paths; each file is a shard.
-        y : array or series of Dask's, shape (n_samples,)
-            Labels, in chunks of the same rows; of packed files left out.
-        sample_weight : None
-            Of packed files, what they carry.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ArgumentError
-            A parameter, or what was packed, does not go with the rest.
-        WorkersLostError, CheckpointError
-            See :func:`zipml_pynq.distributed.cluster.train`.
-        DivergenceError
-            See :meth:`zipml_pynq.accelerator.driver.SgdDriver.train`.
-        """
-        self._check_parameters()
-        if sample_weight is not None:
-            raise ArgumentError(
-                "sample_weight came with Dask's collections; allowed are weights in packed files, "
-                "and class_weight"
-            )
-        client = current_client(self.client)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        self.__dict__.pop("feature_names_in_", None)
-        classify = isinstance(self, ClassifierMixin)
-        if is_packed_list(X):
-            if y is not None:
-                raise ArgumentError("y came with packed files, which have labels; leave it out")
-            found = prepare_packed(client, X, classify, bool(self.fit_intercept))
-        else:
-            found = prepare_chunks(client, X, y, classify, self, seed)
-        if found.names is not None:
-            self.feature_names_in_ = np.array(found.names, dtype=object)
-        self.n_features_in_ = found.normalization.columns
-        if classify:
-            self.classes_ = np.array(found.classes)
-        cluster = Cluster(client, found.sources, self.change_bits, self.timeout)
-        self._train_on(cluster, found, seed)
-        return self
-
-    def _costs(self, classes: dict[Any, int]) -> list[tuple[float, float]] | None:
-        """Weights of samples outside and inside of each model's class."""
-        return None
-
-    def _train_on(self, cluster: Cluster, found: Prepared, seed: int) -> None:
-        """Train the shards' models in rounds, and keep what came out."""
-        models = cluster.facts[0].models
-        epochs = self.max_iter
-        if self.eta0 == "auto" and self._schedule == "constant":
-            # what every epoch draws alike would add up beyond what the step allows
-            epochs = min(epochs, HORIZON)
-        layout = cluster.facts[0].layout
-        batch = self._wanted_batch or math.gcd(layout.block_samples, 16)
-        alpha = self._alpha_of(*row_moments(cluster, self._stored_bits()[0]))
-        options = {
-            **self._plan_options(self._stored_bits()[0]),
-            "l2": alpha,
-            "batch": batch,
-            "epochs": epochs,
-            "step": self.eta0,
-            "schedule": self._schedule,
-            "shuffle": bool(self.shuffle),
-            "seed": seed,
-            "feature_shifts": FEATURE_SHIFTS if self.feature_steps else None,
-        }
-        apart = range(models) if found.weighted else [0]
-        plans = common_plans(cluster, apart, options, HORIZON)
-        cluster.plans = plans if found.weighted else plans * models
-        start = np.zeros((models, layout.features), dtype=np.int32)
-        length = self.round_epochs
-        if length == "auto":
-            length = cluster.length(start, epochs)
-        rounds = Rounds(epochs, float(length))
-        objectives = objectives_of(cluster, cluster.plans[0])
-        sizes = constant_objectives(cluster, self.loss)
-        watch = _Watch(self, models, rounds, objectives, sizes)
-        with self._bar(len(rounds)) as bar:
-            outcome = run_cluster(
-                cluster,
-                start,
-                rounds.length,
-                momentum=self.momentum,
-                checkpoint=self.checkpoint,
-                checkpoint_rounds=self.checkpoint_rounds,
-                progress=bar,
-                until=watch if self.tol is not None else None,
-            )
-        self._take(outcome, rounds, watch, objectives, sizes, found.normalization, alpha)
-
-    def _take(
-        self,
-        outcome: Outcome,
-        rounds: Rounds,
-        watch: _Watch,
-        objectives: Any,
-        sizes: NDArray[np.float64],
-        normalization: Normalization,
-        alpha: float,
-    ) -> None:
-        """Judge what came out, and set fitted attributes."""
-        history = outcome.history
-        courses = [watch.course(history, number) for number in range(history.shape[1])]
-        means = np.stack([course.models() for course in courses], axis=1) / MODEL_ONE
-        curves = objectives(np.concatenate([np.zeros_like(means[:1]), means]))
-        result = outcome.result()
-        runs = [
-            Run(
-                np.rint(means[-1, number] * MODEL_ONE).astype(np.int32),
-                normalization,
-                curves[1:, number],
-                None,
-                self.tol is None or watch.stopped,
-                [result],
-                None,
-                float(sizes[number]),
-                None,
-                float(curves[-1, number]),
-                float(max(sizes[number], curves[0, number])),
-            )
-            for number in range(len(courses))
-        ]
-        for run in runs:
-            self._judge(run, alpha)
-            run.results = [result] if run is runs[0] else []
-        done = rounds.at(len(history) - 1).stop
-        if self.tol is not None and not watch.stopped:
-            warnings.warn(
-                f"training ended after {done} epochs with the objective still falling by more than "
-                f"tol, {self.tol:g}: raise max_iter (at most {HORIZON} epochs with eta0='auto' and "
-                "data that are drawn once), eta0, bits or tol, or set tol=None",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        self._keep(runs, 0, alpha)
-        self.n_iter_ = self.t_ = done
-        self.outcome_ = outcome
-
-    def _bar(self, total: int) -> Any:
-        bar = super()._bar(total)
-        if self.verbose:
-            bar.unit = "round"
-        return bar
-
-    # ---- predictions
-
-    def _lazily(self, method: str, X: Any, columns: int | None, dtype: Any) -> Any:
-        check_is_fitted(self)
-        return by_chunk(getattr(self.to_model(), method), X, dtype, columns)
-
-    def predict(self, X: Any) -> Any:
-        """Labels or classes of raw samples, (n_samples,); of Dask's collections lazily."""
-        if is_collection(X):
-            classes = getattr(self, "classes_", None)
-            dtype = np.float64 if classes is None else classes.dtype
-            return self._lazily("predict", X, None, dtype)
-        return super().predict(X)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R^2, or accuracy; labels and predictions are brought here, samples are not."""
-        if not is_collection(X):
-            return float(super().score(X, y, sample_weight))
-        import dask
-
-        # one by one: arrays and frames have graphs of different kinds
-        (labels,), (predictions,) = dask.compute(y), dask.compute(self.predict(X))
-        measure = accuracy_score if isinstance(self, ClassifierMixin) else r2_score
-        return float(measure(labels, predictions, sample_weight=sample_weight))
-
-
-class _Watch:
-    """Ends training when little is left to gain, of every model: called after every round."""
-
-    def __init__(
-        self,
-        estimator: _Distributed,
-        models: int,
-        rounds: Rounds,
-        objectives: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-        sizes: NDArray[np.float64],
-    ) -> None:
-        self._averages = estimator._averages
-        self._ends = {stop for _, stop in stretches(0, len(rounds), [])}
-        self.stopped = False
-
-        def of(number: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-            def objective(own: NDArray[np.float64]) -> NDArray[np.float64]:
-                # others' places hold the same model, whose values nobody looks at
-                return objectives(np.repeat(own[:, None], models, axis=1))[:, number]
-
-            return objective
-
-        tol = 0.0 if estimator.tol is None else estimator.tol
-        patience = max(1, round(estimator.n_iter_no_change / rounds.length))
-        self._stoppers = [
-            Stopper(of(number), float(size), tol, patience) for number, size in enumerate(sizes)
-        ]
-
-    def course(self, history: NDArray[np.int32], number: int) -> Course:
-        """Of one model."""
-        return Course(self._averages, history=[history[:, number]])
-
-    def __call__(self, history: NDArray[np.int32]) -> bool:
-        if len(history) not in self._ends:
-            return False
-        quiet = [
-            stopper.stopped or stopper(self.course(history, number))
-            for number, stopper in enumerate(self._stoppers)
-        ]
-        self.stopped = all(quiet)
-        return self.stopped
-
-
-class ZipMLRegressor(_Distributed, PlainRegressor):
+class ZipMLRegressor(Distributed, PlainRegressor):
     __doc__ = f"""Linear regression by least squares on a Dask cluster.
 
     Parameters
@@ -390,9 +64,11 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
 {PARAMETERS}
     Attributes
     ----------
-    coef_ : ndarray, shape (n_features,)
-    intercept_ : ndarray, shape (1,)
-        In raw units.
+    coef_ : ndarray, shape (n_features,), or (n_targets, n_features)
+    intercept_ : ndarray, shape (1 or n_targets,)
+        In raw units; with a row a target if y had a column a target.
+    label_ranges_ : ndarray, shape (n_targets, 2)
+        As of ``zipml_pynq.learn.regressor.ZipMLRegressor``.
 {ATTRIBUTES}
     Examples
     --------
@@ -407,10 +83,19 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         self,
         loss: str = "least_squares",
         *,
-        bits: int = 4,
+        bits: int | Sequence[int] | str = 4,
         sampling: str = "auto",
         levels: str = "auto",
+        approximation: str = "direct",
+        degree: int | None = None,
+        refetch: bool = False,
+        model_bits: int = 0,
+        gradient_bits: int = 0,
+        model_range: float | str = "auto",
+        gradient_range: float | str = "auto",
+        penalty: str = "l2",
         alpha: float | str = "auto",
+        l1_ratio: float = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -419,9 +104,16 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
         average: bool | str = "auto",
-        shuffle: bool = True,
+        redraw: bool | str = "auto",
+        refine: bool | str = "auto",
+        shuffle: bool | str = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
         random_state: Any = None,
+        device: Any = "host",
         verbose: int = 0,
         shards: int | str = "auto",
         round_epochs: float | str = "auto",
@@ -435,7 +127,7 @@ class ZipMLRegressor(_Distributed, PlainRegressor):
         self._set(locals())
 
 
-class ZipMLClassifier(_Distributed, PlainClassifier):
+class ZipMLClassifier(Distributed, PlainClassifier):
     __doc__ = f"""Linear classification on a Dask cluster, several classes one against the rest.
 
     Parameters
@@ -464,10 +156,19 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         self,
         loss: str = "squared_hinge",
         *,
-        bits: int = 4,
+        bits: int | Sequence[int] | str = 4,
         sampling: str = "auto",
         levels: str = "auto",
+        approximation: str = "direct",
+        degree: int | None = None,
+        refetch: bool = False,
+        model_bits: int = 0,
+        gradient_bits: int = 0,
+        model_range: float | str = "auto",
+        gradient_range: float | str = "auto",
+        penalty: str = "l2",
         alpha: float | str = "auto",
+        l1_ratio: float = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -476,10 +177,17 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         learning_rate: str | Callable[[int], float] = "auto",
         feature_steps: bool = True,
         average: bool | str = "auto",
-        shuffle: bool = True,
+        redraw: bool | str = "auto",
+        refine: bool | str = "auto",
+        shuffle: bool | str = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
+        warm_start: bool = False,
         class_weight: Any = None,
+        n_jobs: int | None = None,
         random_state: Any = None,
+        device: Any = "host",
         verbose: int = 0,
         shards: int | str = "auto",
         round_epochs: float | str = "auto",
@@ -492,10 +200,11 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
     ) -> None:
         self._set(locals())
 
-    def _costs(self, classes: dict[Any, int]) -> list[tuple[float, float]] | None:
+    def _costs(self, classes: dict[Any, tuple[int, float]]) -> list[tuple[float, float]] | None:
         if self.class_weight is None:
             return None
-        names, counts = np.array(list(classes)), np.array(list(classes.values()))
+        names = np.array(list(classes))
+        counts, sums = np.array(list(classes.values())).T
         if self.class_weight == "balanced":
             factors = counts.sum() / (len(names) * counts)
         else:
@@ -503,7 +212,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         costs = []
         for number in [1] if len(names) == 2 else range(len(names)):
             outside = factors[0] if len(names) == 2 else 1.0
-            share = counts[number] / counts.sum()
+            share = sums[number] / sums.sum()
             mean = share * factors[number] + (1 - share) * outside
             costs.append((float(outside / mean), float(factors[number] / mean)))
         return costs
@@ -512,8 +221,7 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         """Distances to the separating planes, (n_samples,) or (n_samples, n_classes); of Dask's
         collections lazily."""
         if is_collection(X):
-            several = len(self.classes_) if len(self.classes_) > 2 else None
-            return self._lazily("decision_function", X, several, np.float64)
+            return self._lazily("decision_function", X, self._several, np.float64)
         return super().decision_function(X)
 
     @available_if(_has_probabilities)
@@ -522,3 +230,8 @@ class ZipMLClassifier(_Distributed, PlainClassifier):
         if is_collection(X):
             return self._lazily("predict_proba", X, len(self.classes_), np.float64)
         return super().predict_proba(X)
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of :meth:`predict_proba`."""
+        return np.log(self.predict_proba(X))

@@ -16,7 +16,7 @@ from zipml_pynq.distributed.cluster import Cluster
 from zipml_pynq.distributed.shards import Shard, opened
 from zipml_pynq.learn.objective import Rows, constant_objective
 from zipml_pynq.training.losses import LOSSES
-from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.make_plan import make_plan, step_sizes
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.step import second_moments, shifts_from
 
@@ -51,27 +51,28 @@ def _label_sums(source: Any) -> NDArray[np.float64]:
     return np.array(sums)
 
 
-def _rows(source: Any, bits: int) -> Rows:
+def _rows(source: Any) -> Rows:
     """Rows of a shard that objectives are taken on: values, or of packed files draws of them."""
     if isinstance(source, Shard) and source.rows is not None:
         return source.rows
     packed = opened(source)[0]
-    sampling = "symmetric" if packed.layout.sampling == "double" else packed.layout.sampling
+    bits, sampling = max(packed.layout.bits), packed.layout.sampling
+    sampling = "symmetric" if sampling == "double" else sampling
     return Rows.drawn(packed, bits, sampling, 0, packed.layout.blocks)
 
 
-def _row_moments(source: Any, bits: int) -> tuple[int, NDArray[np.float64]]:
-    return opened(source)[0].layout.samples, _rows(source, bits).second_moments
+def _row_moments(source: Any) -> tuple[int, NDArray[np.float64]]:
+    return opened(source)[0].layout.samples, _rows(source).second_moments
 
 
 def _objectives(
-    source: Any, models: NDArray[np.float64], plan: Plan
+    source: Any, models: NDArray[np.float64], loss: str, l2: float, l1: float
 ) -> tuple[int, NDArray[np.float64]]:
     """Samples, and the objective on rows of a shard of each of (count, models, features)."""
     sets = opened(source)
-    rows = _rows(source, plan.bits)
+    rows = _rows(source)
     found = [
-        rows.objectives(models[:, number], *_labels(packed), plan.loss, plan.l2)
+        rows.objectives(models[:, number], *_labels(packed), loss, l2, l1)
         for number, packed in enumerate(sets)
     ]
     return sets[0].layout.samples, np.stack(found, axis=1)
@@ -102,25 +103,29 @@ def common_plans(
             own["feature_shifts"] = shifts_from(seen, noisy, l2=own["l2"])
         if own["step"] == "auto":
             trial = {**own, "epochs": min(horizon, own["epochs"])}
-            own["step"] = min(float(plan.step[0]) for plan in cluster.each(_plan, model, trial))
+            found = [float(plan.step[0]) for plan in cluster.each(_plan, model, trial)]
+            # a schedule may begin with another factor than 1
+            own["step"] = min(found) / step_sizes(1.0, own["schedule"], 1)[0]
         plans.append(cluster.first(_plan, model, own))
     return plans
 
 
-def row_moments(cluster: Cluster, bits: int) -> tuple[NDArray[np.float64], int]:
+def row_moments(cluster: Cluster) -> tuple[NDArray[np.float64], int]:
     """Second moments of the features' values over all shards, and the samples."""
-    found = cluster.each(_row_moments, bits)
+    found = cluster.each(_row_moments)
     samples = np.array([count for count, _ in found])
     shares = samples / samples.sum()
     return np.tensordot(shares, np.stack([own for _, own in found]), 1), int(samples.sum())
 
 
-def objectives_of(cluster: Cluster, plan: Plan) -> Callable[..., NDArray[np.float64]]:
+def objectives_of(
+    cluster: Cluster, loss: str, l2: float, l1: float
+) -> Callable[..., NDArray[np.float64]]:
     """A function of models (count, models, features), in normalized units, that gives the objective
     of each over all shards, (count, models)."""
 
     def objectives(models: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = cluster.each(_objectives, models, plan)
+        found = cluster.each(_objectives, models, loss, l2, l1)
         samples = np.array([count for count, _ in found], dtype=np.float64)
         return np.tensordot(samples / samples.sum(), np.stack([o for _, o in found]), 1)
 

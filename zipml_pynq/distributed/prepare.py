@@ -16,15 +16,11 @@ from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.distributed.chunks import chunks
 from zipml_pynq.distributed.cluster import RESOURCE
 from zipml_pynq.distributed.devices import accelerators
-from zipml_pynq.distributed.passes import (
-    Packing,
-    Summary,
-    chunks_of_shards,
-    histograms,
-    merged,
-    table,
-)
+from zipml_pynq.distributed.packing import Packing
+from zipml_pynq.distributed.passes import chunks_of_shards, histograms, merged, table
 from zipml_pynq.distributed.shards import PackedClasses, opened
+from zipml_pynq.distributed.summary import Summary
+from zipml_pynq.distributed.targets import Targets
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.problem import own_labels
 
@@ -41,68 +37,111 @@ class Prepared:
     sources : sequence
         As :class:`zipml_pynq.distributed.cluster.Cluster` takes them.
     normalization : Normalization
-    classes : list or None
+    targets : Targets
     names : sequence of str or None
         Of columns.
-    weighted : bool
-        Whether models have weights of their own.
     """
 
     sources: Sequence[Any]
     normalization: Normalization
-    classes: list[Any] | None
+    targets: Targets
     names: Sequence[str] | None = None
-    weighted: bool = False
 
 
 def prepare_chunks(
-    client: Any, X: Any, y: Any, classify: bool, estimator: Any, seed: int
+    client: Any, X: Any, y: Any, sample_weight: Any, classify: bool, estimator: Any, seed: int
 ) -> Prepared:
     """Shards of chunks of raw rows, packed as an estimator says; they stay on the workers."""
     from dask import delayed
 
-    pairs = chunks(X, y)
+    given = chunks(X, y, sample_weight)
     token = uuid.uuid4().hex[:8]
-    summary = delayed(Summary.of, pure=False)
+    of = delayed(Summary.of, pure=False)
     summaries = [
-        summary(rows, labels, classify, dask_key_name=f"zipml-columns-{token}-{n}")
-        for n, (rows, labels) in enumerate(pairs)
+        of(*chunk, classify, dask_key_name=f"zipml-columns-{token}-{n}")
+        for n, chunk in enumerate(given)
     ]
     found = client.gather(client.compute(summaries))
     filled = [n for n, own in enumerate(found) if own is not None]
     if not filled:
-        raise ArgumentError("X had no rows; allowed is at least one")
-    pairs = [pairs[n] for n in filled]
+        what = "X had no rows" if sample_weight is None else "sample_weight was 0 for all samples"
+        raise ArgumentError(f"{what}; allowed is at least one that counts")
+    given = [given[n] for n in filled]
     whole = found[filled[0]]
     for n in filled[1:]:
         whole.merge(found[n])
-    whole.classes = dict(sorted(whole.classes.items()))
-    classes = list(whole.classes) if classify else None
-    if classes is not None and len(classes) < 2:
-        raise ArgumentError(f"y had one class, {classes}; two or more classes are needed")
-    intercept = bool(estimator.fit_intercept)
-    normalization = whole.normalization(intercept)
-    options, levels = _options(client, estimator, whole, normalization, pairs, token)
-    number = _shards(client, estimator.shards, len(pairs))
+    targets = _targets(whole, classify, estimator)
+    normalization = whole.normalization(bool(estimator.fit_intercept))
+    options, levels = _options(client, estimator, whole, normalization, given, token)
+    number = _shards(client, estimator.shards, len(given))
     parts = chunks_of_shards(whole.rows, number)
-    costs = estimator._costs(whole.classes) if classify else None
-    packing = Packing(
-        normalization, options, seed, bool(estimator.shuffle), classes, costs, len(parts)
-    )
-    pack = delayed(packing, pure=False)
+    packing = Packing(normalization, options, seed, bool(estimator.shuffle), targets, len(parts))
+    limits = [worker["memory_limit"] for worker in _workers(client)]
+    check_room(sum(packing.nbytes(sum(whole.rows[part])) for part in parts), limits)
+    # made once, and not a part of every task
+    shared = delayed(packing, name=f"zipml-packing-{token}", traverse=False)
     made = [
-        pack(
-            n,
-            levels,
-            [rows for rows, _ in pairs[part]],
-            [labels for _, labels in pairs[part]],
-            dask_key_name=f"zipml-pack-{token}-{n}",
-        )
-        for n, part in enumerate(parts)
+        _shard(shared, shard, levels, given[part], whole.rows[part], token)
+        for shard, part in enumerate(parts)
     ]
     columns = getattr(X, "columns", None)
     names = [str(name) for name in columns] if columns is not None else None
-    return Prepared(client.compute(made), normalization, classes, names, costs is not None)
+    return Prepared(client.compute(made), normalization, targets, names)
+
+
+def check_room(needed: int, limits: Sequence[int]) -> None:
+    """Refuse what the workers, which may use so many bytes each (0: as many as there are), cannot
+    hold, sparse rows above all, which are dense once they are packed.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if all(limits) and needed > sum(limits):
+        raise ArgumentError(
+            f"X would take {needed} bytes, packed, and so dense; allowed are the {sum(limits)} "
+            "that the workers may use: what helps is fewer bits, more workers, or packed files"
+        )
+
+
+def _workers(client: Any) -> list[dict[str, Any]]:
+    """What the scheduler knows of each worker."""
+    return list(client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def _targets(whole: Summary, classify: bool, estimator: Any) -> Targets:
+    """What the labels of all chunks are to the models."""
+    weight = whole.samples / whole.weight
+    if not classify:
+        return Targets(ranges=whole.ranges(), weight=weight)
+    found = dict(sorted(whole.classes.items()))
+    if len(found) < 2:
+        raise ArgumentError(f"y had one class, {list(found)}; two or more classes are needed")
+    return Targets(list(found), estimator._costs(found), weight=weight)
+
+
+def _shard(
+    packing: Any,
+    shard: int,
+    levels: Any,
+    given: Sequence[Any],
+    rows: Sequence[int],
+    token: str,
+) -> Any:
+    """A Delayed shard, of Delayed parts, one of each chunk, and a Delayed Packing."""
+    from dask import delayed
+
+    pack, join = (delayed(of, pure=False) for of in (Packing.part, Packing.shard))
+    samples, first, parts = sum(rows), 0, []
+    for n, (chunk, count) in enumerate(zip(given, rows, strict=True)):
+        name = f"zipml-pack-{token}-{shard}-{n}"
+        parts.append(
+            pack(packing, shard, samples, first, levels, list(chunk), count, dask_key_name=name)
+        )
+        first += count
+    return join(
+        packing, shard, samples, levels, parts, dask_key_name=f"zipml-shard-{token}-{shard}"
+    )
 
 
 def _options(
@@ -110,7 +149,7 @@ def _options(
     estimator: Any,
     whole: Summary,
     normalization: Normalization,
-    pairs: list[tuple[Any, Any]],
+    given: Sequence[Any],
     token: str,
 ) -> tuple[dict[str, Any], Any]:
     """How to pack, and the Delayed table of levels, if there is one."""
@@ -123,19 +162,26 @@ def _options(
     columns = normalization.columns
     if own.levels == "auto" and columns > OPTIMAL_COLUMNS:
         own.levels = "uniform"
-    options = own._pack_options(sum(whole.rows), columns)
-    if options["levels"] != "optimal":
+    options = own._pack_options(whole.samples, columns)
+    per_column = options["levels"] == "optimal"
+    if not per_column and options["levels"] != "global":
         return options, None
     extremes = np.stack([whole.columns.low, whole.columns.high])
-    of = delayed(histograms, pure=False)
+    shared = delayed(normalization, name=f"zipml-normalization-{token}", traverse=False)
+    of, join = (delayed(work, pure=False) for work in (histograms, merged))
     layer = [
-        of(rows, normalization, extremes, dask_key_name=f"zipml-levels-{token}-{n}")
-        for n, (rows, _) in enumerate(pairs)
+        of(
+            list(chunk),
+            shared,
+            extremes,
+            per_column,
+            dask_key_name=f"zipml-levels-{token}-{n}",
+        )
+        for n, chunk in enumerate(given)
     ]
     depth = 0
     while len(layer) > 1:
         # by twos, in one order, so that sums do not depend on which worker is first
-        join = delayed(merged, pure=False)
         layer = [
             join(*layer[n : n + 2], dask_key_name=f"zipml-levels-{token}-{depth}-{n}")
             if n + 1 < len(layer)
@@ -143,7 +189,8 @@ def _options(
             for n in range(0, len(layer), 2)
         ]
         depth += 1
-    return options, delayed(table, pure=False)(layer[0], normalization, min(options["bits"]))
+    bits = min(options["bits"])
+    return options, delayed(table, pure=False)(layer[0], shared, bits, per_column)
 
 
 def _kernel(client: Any) -> tuple[int | None, str]:
@@ -175,7 +222,7 @@ def _takes_any(name: str) -> bool:
 def _shards(client: Any, wanted: int | str, chunks_there: int) -> int:
     """Shards that chunks are dealt out to."""
     if isinstance(wanted, str):
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = _workers(client)
         declared = sum(int(worker["resources"].get(RESOURCE, 0)) for worker in workers)
         there = declared or sum(worker["nthreads"] for worker in workers)
         return max(1, min(there, chunks_there))
@@ -206,13 +253,13 @@ def prepare_packed(
         if own[3] != words:
             raise ArgumentError(f"'{path}' has the classes {own[3]}, '{files[0]}' {words}")
     if not classify:
-        return Prepared(files, normalization, None, names)
+        return Prepared(files, normalization, Targets(), names)
     numbers = sorted(set().union(*(own[2] for own in told)))
     if len(numbers) < 2:
         raise ArgumentError("the files' labels are of one class; two or more classes are needed")
     classes = list(numbers) if words is None else [words[number] for number in numbers]
     sources = [PackedClasses(path, tuple(numbers)) for path in files]
-    return Prepared(sources, normalization, classes, names)
+    return Prepared(sources, normalization, Targets(classes), names)
 
 
 def _told(path: str, classify: bool) -> tuple[Normalization, Any, set[int], Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,11 +46,14 @@ class Rounds:
         Epochs a round: a whole number, or 1 / k for k rounds an epoch.
     first_epoch : int
         Epochs that were trained before: numbers of rounds go on from there.
+    changes : tuple of int
+        Epochs that a round begins with in any case, for the precision changes there.
     """
 
     epochs: int
     length: float
     first_epoch: int = 0
+    changes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_length(self.length)
@@ -59,22 +64,29 @@ class Rounds:
         return max(1, round(1 / self.length))
 
     def __len__(self) -> int:
-        if self.pieces > 1:
-            return self.epochs * self.pieces
-        return -(-self.epochs // int(self.length))
+        return len(self._spans)
 
     def at(self, number: int) -> Span:
         """What the round ``number``, from 0 on, trains."""
-        if self.pieces > 1:
-            epoch, piece = divmod(number, self.pieces)
-            return Span(self._numbered(number), epoch, epoch + 1, piece, self.pieces)
-        first = number * int(self.length)
-        return Span(self._numbered(number), first, min(self.epochs, first + int(self.length)))
+        return self._spans[number]
 
-    def _numbered(self, number: int) -> int:
-        if self.pieces > 1:
-            return self.first_epoch * self.pieces + number
-        return -(-self.first_epoch // int(self.length)) + number
+    @property
+    def turns(self) -> list[int]:
+        """Rounds, but for the first, that begin at a change."""
+        firsts = [span.first for span in self._spans]
+        return [firsts.index(change) for change in self.changes]
+
+    @cached_property
+    def _spans(self) -> list[Span]:
+        pieces, length = self.pieces, max(1, round(self.length))
+        before = -(-self.first_epoch * pieces // length)
+        spans: list[Span] = []
+        for begin, end in pairwise((0, *self.changes, self.epochs)):
+            for first in range(begin, end, length):
+                stop = min(end, first + length)
+                for piece in range(pieces):
+                    spans.append(Span(before + len(spans), first, stop, piece, pieces))
+        return spans
 
 
 def check_length(length: Any) -> float:
@@ -87,6 +99,14 @@ def check_length(length: Any) -> float:
         f"round_epochs was {length!r}; allowed are 'auto', whole numbers of epochs, and 1/k for k "
         "rounds an epoch"
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Plans of all epochs, one a model, that go from one epoch on: those of one precision."""
+
+    first: int
+    plans: Sequence[Plan]
 
 
 @dataclass(frozen=True)

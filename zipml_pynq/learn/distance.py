@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from zipml_pynq.learn.objective import Rows
+from zipml_pynq.learn.objective import Rows, Weight
 from zipml_pynq.training.losses import LOSSES
 
 #: Steps that are taken from the model: enough to tell a few percent, few enough to cost less than
@@ -24,7 +24,7 @@ def left_to_gain(
     labels: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
     loss: str,
-    l2: float,
+    l2: Weight,
 ) -> float:
     """What is known to be left to gain: by how much another model's objective is lower.
 
@@ -41,7 +41,7 @@ def left_to_gain(
     labels, weights : ndarray of float64
         Of all samples, as ``rows`` counts them, in normalized units.
     loss : str
-    l2 : float
+    l2 : float or ndarray of float64, shape (features,)
         Weight of ``l2 / 2 |x|^2``.
 
     Returns
@@ -77,7 +77,7 @@ class _Objective:
         y: NDArray[np.float64],
         w: NDArray[np.float64],
         loss: str,
-        l2: float,
+        l2: Weight,
     ) -> None:
         self.values, self.y, self.w, self.l2 = values, y, w, l2
         self.loss = LOSSES[loss]
@@ -92,7 +92,7 @@ class _Objective:
         of_each = self.loss.value(np.where(self.y < 0, -z, z) if margin else z - self.y)
         slope = (self.w * self.loss.derivative(z, self.y)).astype(np.float32) @ self.values
         gradient = (slope / len(self.y) + self.l2 * x) / self.scale
-        value = float(self.w @ of_each / len(self.y) + self.l2 / 2 * (x @ x))
+        value = float(self.w @ of_each / len(self.y) + (self.l2 / 2 * x) @ x)
         return value, gradient.astype(np.float64)
 
     def at(self, model: NDArray[np.float64]) -> float:
@@ -109,6 +109,6 @@ class _Objective:
         """The exact model of least squares; 0 where columns tell nothing new."""
         scaled = self.values / self.scale
         weighted = scaled * self.w[:, None]
-        moment = weighted.T @ scaled / len(self.y) + self.l2 * np.diag(self.scale**-2)
+        moment = weighted.T @ scaled / len(self.y) + np.diag(self.l2 / self.scale**2)
         slope = weighted.T @ self.y / len(self.y)
         return np.asarray(np.linalg.lstsq(moment, slope, rcond=1e-10)[0] / self.scale)

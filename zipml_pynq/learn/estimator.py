@@ -31,6 +31,7 @@ from zipml_pynq.learn.objective import (
     Course,
     Rows,
     Stopper,
+    Weight,
     constant_objective,
     penalties_of,
     stretches,
@@ -46,7 +47,12 @@ from zipml_pynq.learn.sklearn import (
     safe_sparse_dot,
     validate_data,
 )
-from zipml_pynq.training.defaults import FEATURE_SHIFTS, latest_cooling, penalty_of
+from zipml_pynq.training.defaults import (
+    FEATURE_SHIFTS,
+    latest_cooling,
+    penalties_of_columns,
+    penalty_of,
+)
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.refinement import Refine, checked_refine
@@ -150,7 +156,7 @@ class ZipMLEstimator(ModelFiles):
         else:
             labels = data.whole.labels[: data.whole.layout.samples] / MODEL_ONE
 
-        l2, l1 = self._penalties(self._alpha(data))
+        l2, l1 = self._objective_penalties(data)
         of = (labels, weights, self.loss, l2)
 
         def objectives(rows: Rows, models: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -297,6 +303,8 @@ class ZipMLEstimator(ModelFiles):
 
         share = REFINED if self.loss == "least_squares" else 1.0
         tol = 0.0 if self.tol is None else share * self.tol
+        l2, _ = self._objective_penalties(data)
+        each_l2 = None if isinstance(l2, float) else l2
         models = []
         for one, end in zip(trainees, ended, strict=True):
             features = len(end.model)
@@ -309,8 +317,11 @@ class ZipMLEstimator(ModelFiles):
                 word_bits=layout.word_bits,
             )
             plan = one.plans[self._bits_of(len(one.course) - 1)]
-            models.append(Trained(one.packed, plan, nothing, tol * one.size))
-        options = checked_refine(Refine(rows=data.exact), models[0].packed, models[0].plan)
+            models.append(Trained(one.packed, plan, nothing, tol * one.size, each_l2))
+        rounds = min(Refine.rounds, max(1, self.max_iter - FIRST_STRETCH))
+        options = checked_refine(
+            Refine(rows=data.exact, rounds=rounds), models[0].packed, models[0].plan
+        )
         assert options is not None
         results = refined_together(run, models, options, tell=False, each=each)
 
@@ -332,11 +343,11 @@ class ZipMLEstimator(ModelFiles):
 
         return each(after, list(zip(trainees, ended, results, strict=True)))
 
-    def _judge(self, run: Run, alpha: float) -> None:
+    def _judge(self, run: Run, l2: Weight, l1: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
         saturations = sum(result.saturations for result in run.results)
         model = run.model[None] / MODEL_ONE
-        loss = run.objective - float(penalties_of(model, *self._penalties(alpha))[0])
+        loss = run.objective - float(penalties_of(model, l2, l1)[0])
         if not loss <= DIVERGED * run.useless:
             error = DivergenceError(
                 f"training diverged: the loss ended at {loss:g}, a model that is 0 "
@@ -396,11 +407,22 @@ class ZipMLEstimator(ModelFiles):
             span = range(done, min(span.stop, HORIZON))
         runs = self._train_all(data, problems, like, span, seed, go_on)
         for run in runs:
-            self._judge(run, self._alpha(data))
+            self._judge(run, *self._objective_penalties(data))
         if self.tol is not None:
             self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done, self._alpha(data))
         return self
+
+    def _objective_penalties(self, data: Data) -> tuple[Weight, float]:
+        """Weights of half the square and of the absolute value, as the objective has them.
+
+        Where a model is refined, "auto" is each column's own.
+        """
+        if self.alpha == "auto" and self._refines(data):
+            moments = data.train.second_moments.copy()
+            moments[len(moments) - int(self.fit_intercept) :] = 0.0
+            return penalties_of_columns(moments, data.packed.layout.samples, self.loss), 0.0
+        return self._penalties(self._alpha(data))
 
     def _alpha(self, data: Data) -> float:
         """Weight of the squared model in the objective of this data."""
@@ -410,7 +432,8 @@ class ZipMLEstimator(ModelFiles):
         """The same from the features' second moments, and the samples that count."""
         if self.alpha != "auto":
             return float(self.alpha)
-        return penalty_of(second_moments[: len(second_moments) - int(self.fit_intercept)], samples)
+        columns = second_moments[: len(second_moments) - int(self.fit_intercept)]
+        return penalty_of(columns, samples, self.loss)
 
     def _train_all(
         self,

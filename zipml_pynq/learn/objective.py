@@ -17,6 +17,8 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.values import block_values
 from zipml_pynq.training.losses import LOSSES
 
+#: Of half a square: one for all features, or one for each.
+Weight = float | NDArray[np.float64]
 #: Epochs before the rule that ends training looks for the first time.
 FIRST_STRETCH = 4
 #: Products that objectives of several models are taken in at a time.
@@ -81,7 +83,7 @@ class Rows:
         labels: NDArray[np.float64],
         weights: NDArray[np.float64] | None,
         loss: str,
-        l2: float,
+        l2: Weight,
         l1: float = 0.0,
     ) -> NDArray[np.float64]:
         """Mean weighted loss, ``l2 / 2 |x|^2`` and ``l1 |x|_1`` of every model, (models,)."""
@@ -114,9 +116,9 @@ class Rows:
         return np.asarray(losses.mean(axis=0))
 
 
-def penalties_of(models: NDArray[np.float64], l2: float, l1: float) -> NDArray[np.float64]:
+def penalties_of(models: NDArray[np.float64], l2: Weight, l1: float) -> NDArray[np.float64]:
     """``l2 / 2 |x|^2 + l1 |x|_1`` of every row, shape (models,)."""
-    return np.asarray(l2 / 2 * (models**2).sum(axis=1) + l1 * np.abs(models).sum(axis=1))
+    return np.asarray((l2 / 2 * models**2).sum(axis=1) + l1 * np.abs(models).sum(axis=1))
 
 
 def spread(rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:

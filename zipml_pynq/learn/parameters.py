@@ -8,9 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from zipml_pynq.constants import CONFIG
+from zipml_pynq.constants import CONFIG, MAX_BITS, WIDE_MAX_BITS
 from zipml_pynq.data.checks import check_bits, check_choice, check_flag, check_int, check_positive
-from zipml_pynq.data.layout import BITPLANES, DEFAULT_BATCH, FLOAT32, LEVELS, REFETCH
+from zipml_pynq.data.layout import (
+    BITPLANES,
+    DEFAULT_BATCH,
+    FLOAT32,
+    LEVELS,
+    REFETCH,
+    format_of_bits,
+)
 from zipml_pynq.data.pack import LEVEL_CHOICES
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ArgumentError
@@ -34,10 +41,10 @@ AUTO_BITS, DEFAULT_BITS = 2, 4
 
 PARAMETERS = """\
     bits : int, sequence of int or "auto", default=4
-        Bits of one sample of a value, 1 to 8. "auto" is 2 bits, drawn once and refined, where
-        ``refine="auto"`` can, which takes few bytes (docs/refinement.md), else 4. A sequence is a
-        precision schedule: the bits of every epoch, the last one for all that follow. 32 trains
-        from float32.
+        Bits of one sample of a value, 1 to 16; more than 8 are of a uniform grid, and have a kernel
+        of their own. "auto" is 2 bits, drawn once and refined, where ``refine="auto"`` can, which
+        takes few bytes (docs/refinement.md), else 4. A sequence is a precision schedule: the bits
+        of every epoch, the last one for all that follow. 32 trains from float32.
     sampling : {"auto", "double", "plain", "single", "nearest", "independent"}, default="auto"
         "double": two draws of every value, symmetric gradient; "plain": its plain one; "single" and
         "nearest" are the naive, biased ones; "independent" goes with ``approximation="chebyshev"``.
@@ -63,8 +70,8 @@ PARAMETERS = """\
         them: ``average=False`` has more zeros.
     alpha : float or "auto", default="auto"
         Weight of ``alpha / 2 * ||x||^2``, x the model in normalized units, its intercept included.
-        "auto": what ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have for standardized
-        columns, in the mean over the columns.
+        "auto": what ``Ridge(alpha=1)``, ``LogisticRegression(C=1)`` and ``LinearSVC(C=1)`` have for
+        standardized columns; in the mean over the columns where a model is not refined.
     l1_ratio : float, default=0.15
         Of ``penalty="elasticnet"``.
     fit_intercept : bool, default=True
@@ -299,6 +306,13 @@ class Parameters(BaseEstimator):
             raise ArgumentError(f"refetch was True with loss {self.loss!r}; it is for 'hinge'")
         if self.refetch and self._stored_bits() == [32]:
             raise ArgumentError("refetch was True with bits 32, where there is nothing to refetch")
+        if MAX_BITS < max(self._stored_bits()) < 32:
+            for name, allowed in (("refetch", (False,)), ("levels", ("auto", "uniform"))):
+                if getattr(self, name) not in allowed:
+                    raise ArgumentError(
+                        f"{name} was {getattr(self, name)!r} with bits {self.bits!r}; more than "
+                        f"{MAX_BITS} bits go with {' and '.join(map(repr, allowed))}"
+                    )
         if self.refetch and self.levels not in ("auto", "uniform"):
             raise ArgumentError(
                 f"refetch was True with levels {self.levels!r}; allowed are 'auto' and 'uniform'"
@@ -311,10 +325,12 @@ class Parameters(BaseEstimator):
         if isinstance(self.bits, str) and self.bits == "auto":
             return [AUTO_BITS if self._refines_auto_bits else DEFAULT_BITS]
         if isinstance(self.bits, str) or not np.iterable(self.bits):
-            return [check_bits(self.bits)]
-        found = [check_bits(b) for b in self.bits]
+            return [check_bits(self.bits, WIDE_MAX_BITS)]
+        found = [check_bits(b, WIDE_MAX_BITS) for b in self.bits]
         if not found:
-            raise ArgumentError("bits was empty; allowed are 1..8, or one of them for every epoch")
+            raise ArgumentError(
+                f"bits was empty; allowed are 1..{WIDE_MAX_BITS}, or one of them for every epoch"
+            )
         return found
 
     @property
@@ -357,7 +373,7 @@ class Parameters(BaseEstimator):
             return FLOAT32
         if levels != "uniform":
             return LEVELS
-        return REFETCH if self.refetch else BITPLANES
+        return format_of_bits(REFETCH if self.refetch else BITPLANES, max(self._stored_bits()))
 
     def _penalties(self, alpha: float) -> tuple[float, float]:
         """Weights of ``|x|^2 / 2`` and of ``|x|_1``."""

@@ -21,9 +21,11 @@ from zipml_pynq.data.layout import (
     FLOAT32,
     LEVELS,
     REFETCH,
+    WIDE,
     Layout,
     check_columns,
     fitting,
+    format_of_bits,
     plan_layout,
 )
 from zipml_pynq.data.normalization import Normalization
@@ -32,7 +34,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.rows import available_bytes
 from zipml_pynq.devices import bitstreams
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.learn.objective import Rows
+from zipml_pynq.learn.objective import FIRST_STRETCH, Rows
 from zipml_pynq.learn.parameters import Parameters
 from zipml_pynq.learn.problem import Data, Draws, is_packed
 from zipml_pynq.learn.sklearn import (
@@ -249,7 +251,7 @@ class Preparation(Parameters):
                 degree = 5 if self.degree is None else self.degree
                 options["dithers"] = check_int("degree", degree, 1, CONFIG.max_degree) + 1
         word_bits, batch = self._words_and_batch(features, levels, options)
-        if value_format in (FLOAT32, REFETCH):
+        if value_format in (FLOAT32, REFETCH, WIDE):
             options["value_format"] = value_format
         return {
             **options,
@@ -321,6 +323,7 @@ class Preparation(Parameters):
 
     def _refines_by_default(self, layout: Layout, raw: bool) -> bool:
         asked = self.refine == "auto" and self._by_default and len(self._stored_bits()) == 1
+        asked = asked and self.max_iter > FIRST_STRETCH  # rounds are epochs, too
         return asked and self._can_refine(layout, raw)
 
     def _draws_anew(self, packed: PackedDataset, raw: bool) -> bool:
@@ -402,7 +405,7 @@ class Preparation(Parameters):
             sampling=options.get("sampling") or ("single" if floats else "double"),
             word_bits=options["word_bits"],
             batch=options["batch"],
-            value_format=FLOAT32 if floats else BITPLANES,
+            value_format=FLOAT32 if floats else format_of_bits(BITPLANES, max(options["bits"])),
             independent=options.get("dithers", 0),
         )
         needed = layout.blocks * layout.block_stride * layout.word_bits // 8

@@ -27,22 +27,42 @@ def schedule_of(approximation: str) -> str:
     return "inverse" if approximation == "chebyshev" else "linear"
 
 
-def penalty_of(second_moments: NDArray[np.float64], samples: int) -> float:
+#: Shares of the penalty for losses that are shares of scikit-learn's: its squared hinge is not
+#: halved.
+_SHARES = {"squared_hinge": 0.5}
+
+
+def penalty_of(second_moments: NDArray[np.float64], samples: int, loss: str) -> float:
     """Weight of ``|x|^2 / 2`` that is that of scikit-learn's defaults on standardized columns.
 
-    ``Ridge(alpha=1)`` and ``LogisticRegression(C=1)`` have 1 over the number of samples there. Of a
-    normalized column, which is smaller by the root of its second moment m, the weight w counts as
-    w / m, and the mean of that over the columns is to be the same: so m's harmonic mean over that
-    number. A column of zeros, or of draws whose product is none, does not count.
+    ``Ridge(alpha=1)``, ``LogisticRegression(C=1)`` and ``LinearSVC(C=1)`` of the hinge have 1 over
+    the number of samples there, ``LinearSVC``'s squared hinge half of that. Of a normalized column,
+    which is smaller by the root of its second moment m, the weight w counts as w / m, and the mean
+    of that over the columns is to be the same: so m's harmonic mean over that number. A column of
+    zeros, or of draws whose product is none, does not count.
 
     Parameters
     ----------
     second_moments : ndarray of float64
         Of the columns, without the intercept, in normalized units.
     samples : int
+    loss : str
     """
     live = second_moments[second_moments > 0]
-    return 1 / (float(np.mean(1 / live)) * samples) if live.size else 0.0
+    if not live.size:
+        return 0.0
+    return _SHARES.get(loss, 1.0) / (float(np.mean(1 / live)) * samples)
+
+
+def penalties_of_columns(
+    second_moments: NDArray[np.float64], samples: int, loss: str
+) -> NDArray[np.float64]:
+    """The same for each column, as it is on standardized ones, in normalized units.
+
+    For the true objective of refinement, which the host has; the accelerator's decay is one for
+    all columns.
+    """
+    return _SHARES.get(loss, 1.0) * np.maximum(second_moments, 0.0) / samples
 
 
 def options_of_training(options: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq._engine import lib
+from zipml_pynq.data.compiled import check_memory
 from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.data.rows import pointer
 from zipml_pynq.errors import ArgumentError
 
 #: Values that are normalized at a time, and values up to which they stay so between passes.
 _AT_A_TIME, _KEPT = 1 << 20, 1 << 26
-#: Values that all models are multiplied with before the next ones: a megabyte, which stays in a
-#: core's cache. One model after the other, for then each has the same sums alone and among others.
-_IN_CACHE = 1 << 18
 
 FloatArray = NDArray[np.float64]
 
@@ -52,16 +52,13 @@ class ExactRows:
         keep = self._values is None and self.samples * self.features <= _KEPT
         if keep:
             self._values = self.normalization.transform(self.X)
-        step, own = (max(1, size // self.features) for size in (_AT_A_TIME, _IN_CACHE))
+        step = max(1, _AT_A_TIME // self.features)
         for first in range(0, self.samples, step):
-            stop = min(first + step, self.samples)
+            rows = slice(first, min(first + step, self.samples))
             if self._values is not None:
-                values = self._values[first:stop]
+                yield rows, self._values[rows]
             else:
-                values = self.normalization.transform(self.X[first:stop])
-            for begin in range(first, stop, own):
-                rows = slice(begin, min(begin + own, stop))
-                yield rows, values[begin - first : rows.stop - first]
+                yield rows, self.normalization.transform(self.X[rows])
 
     @property
     def nbytes(self) -> int:
@@ -70,11 +67,9 @@ class ExactRows:
 
     def dots(self, models: FloatArray) -> FloatArray:
         """Every row times each of some models, float64 of shape (models, samples): a pass."""
-        x = models.astype(np.float32)
-        found = np.empty((len(x), self.samples))
+        found = np.empty((len(models), self.samples))
         for rows, values in self._blocks():
-            for own, model in zip(found, x, strict=True):
-                own[rows] = values @ model
+            found[:, rows] = row_products(values, models)
         return found
 
     def sums(self, factors: FloatArray) -> FloatArray:
@@ -84,8 +79,7 @@ class ExactRows:
         """
         found = np.zeros((len(factors), self.features))
         for rows, values in self._blocks():
-            for own, each in zip(found, factors, strict=True):
-                own += each[rows].astype(np.float32) @ values
+            found += row_sums(values, factors[:, rows])
         return found / self.samples
 
     def moment(
@@ -97,14 +91,58 @@ class ExactRows:
         labels of 0, which None stands for, the second moment times vectors: one pass. ``labels``
         and ``weights``, which are 1 for None, have shape (models, samples).
         """
-        x = models.astype(np.float32)
-        found, losses = np.zeros((len(x), self.features)), np.zeros(len(x))
+        found, losses = np.zeros((len(models), self.features)), np.zeros(len(models))
         for rows, values in self._blocks():
-            for i, model in enumerate(x):
-                residual = (values @ model).astype(np.float64)
-                if labels is not None:
-                    residual -= labels[i, rows]
-                weighted = residual if weights is None else weights[i, rows] * residual
-                found[i] += weighted.astype(np.float32) @ values
-                losses[i] += weighted @ residual
+            residual = row_products(values, models)
+            if labels is not None:
+                residual -= labels[:, rows]
+            weighted = residual if weights is None else weights[:, rows] * residual
+            found += row_sums(values, weighted)
+            # one after the other: of several together the sums' order would be another
+            losses += [w @ r for w, r in zip(weighted, residual, strict=True)]
         return found / self.samples, losses / (2 * self.samples)
+
+
+def row_products(values: NDArray[np.float32], vectors: FloatArray) -> FloatArray:
+    """``vectors @ values.T`` in float32, each vector for itself: the same bits on every machine.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (rows, features)
+    vectors : ndarray, shape (vectors, features)
+
+    Returns
+    -------
+    ndarray of float64, shape (vectors, rows)
+    """
+    values, x = (np.ascontiguousarray(a, np.float32) for a in (values, vectors))
+    found = np.empty((len(x), len(values)))
+    status = lib.zipml_row_products(
+        pointer("float *", values),
+        *values.shape,
+        pointer("float *", x),
+        len(x),
+        pointer("double *", found),
+        len(values),
+    )
+    check_memory(status)
+    return found
+
+
+def row_sums(values: NDArray[np.float32], factors: FloatArray) -> FloatArray:
+    """``factors @ values`` likewise, float64 of shape (vectors, features).
+
+    ``factors`` are float64, (vectors, rows), taken as float32.
+    """
+    values, own = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(factors)
+    found = np.zeros((len(own), values.shape[1]))
+    status = lib.zipml_row_sums(
+        pointer("float *", values),
+        *values.shape,
+        pointer("double *", own),
+        len(values),
+        len(own),
+        pointer("double *", found),
+    )
+    check_memory(status)
+    return found

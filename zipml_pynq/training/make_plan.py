@@ -15,6 +15,7 @@ from zipml_pynq.data.checks import check_int, check_positive
 from zipml_pynq.data.draws import philox
 from zipml_pynq.data.layout import Layout
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.values import value_fraction_bits
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.defaults import penalty_of
 from zipml_pynq.training.losses import LOSSES, derivative_of
@@ -222,7 +223,7 @@ def make_plan(
     nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
     if isinstance(l2, str):
         choice("l2", l2, ("auto",), "allowed are a number or")
-        l2, small_l2 = _penalty(packed, bits, sampling), True
+        l2, small_l2 = _penalty(packed, bits, sampling, loss), True
     plan = Plan(
         bits=int(bits),
         sampling=sampling,
@@ -316,12 +317,12 @@ def _first_step(
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
 
 
-def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str) -> float:
+def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str, loss: str) -> float:
     if isinstance(packed, Layout):
         raise ArgumentError("l2 was 'auto' with a layout alone; allowed is a number")
     values = second_moments(packed, bits=bits, sampling=sampling)[0]
     intercept = packed.normalization is not None and packed.normalization.intercept
-    return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples)
+    return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples, loss)
 
 
 def _default_sampling(layout: Layout) -> str:
@@ -422,9 +423,8 @@ def _gradient_shifts(
     """The gradient that is rounded has the step in it, so its unit follows the step."""
     if bits == 0:
         return np.zeros(len(sizes), dtype=np.uint32)
-    value_bits = CONFIG.level_fraction_bits if layout.value_format == "levels" else CONFIG.grid_bits
     # twice the gradient: docs/arithmetic.md
-    fraction = CONFIG.coefficient_fraction_bits + value_bits + 1
+    fraction = CONFIG.coefficient_fraction_bits + value_fraction_bits(layout.value_format) + 1
     exact = [
         fraction + _log2_unit(largest * size, bits)
         for largest, size in zip(ranges, sizes, strict=True)

@@ -34,7 +34,7 @@ class Plan:
     Parameters
     ----------
     bits : int
-        Bits of one sample of a value, 1 to 8 (32 for float32 data).
+        Bits of one sample of a value, 1 to 16 (32 for float32 data).
     sampling : str
         "symmetric", "plain", "single" or "nearest".
     batch : int

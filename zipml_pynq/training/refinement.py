@@ -14,6 +14,7 @@ what the true second moment makes of it. docs/refinement.md has when this conver
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,8 @@ STEP_SHARE = 0.4
 _NOISE = 1e-10
 #: Share of the curvature that a round may leave out, and of the samples that then are few.
 _FLAT, _FEW = 0.05, 0.5
+#: Steps of an octave that numbers of samples are rounded to, for plans.
+_STEPS = 8
 #: Iterations of the search along changes of a loss of the margin, and latest changes of these.
 _NEWTON, LATEST = 20, 5
 #: That search ends when a step is expected to gain less than this share of what was gained, or was
@@ -107,10 +110,23 @@ class RoundPlans:
             "delay": plan.delay,
         }
         self.step = step_rule(packed, shifts=plan.feature_shifts, **self.options)
+        self.made: dict[tuple[int, int], Plan] = {}
 
     def __call__(self, packed: PackedDataset, epochs: int) -> Plan:
-        """That of a round of so many epochs on all samples, or on some that stand for all."""
-        plan, samples = self.of, packed.layout.samples
+        """That of a round of so many epochs on all samples, or on some that stand for all.
+
+        Some are taken for a number near theirs, for which there may be a plan.
+        """
+        samples = packed.layout.samples
+        if samples < self.samples:
+            samples = round(2 ** (round(math.log2(samples) * _STEPS) / _STEPS))
+        key = (samples, epochs)
+        if key not in self.made:
+            self.made[key] = self._make(packed, samples, epochs)
+        return self.made[key]
+
+    def _make(self, packed: PackedDataset, samples: int, epochs: int) -> Plan:
+        plan = self.of
         l2 = plan.l2 * self.samples / samples
         step = STEP_SHARE * self.step(np.ones(epochs), samples, l2)
         return make_plan(
@@ -262,7 +278,7 @@ class Margins:
         along: FloatArray,
         model: FloatArray,
         changes: FloatArray,
-        l2: float,
+        l2: FloatArray | float,
     ) -> FloatArray:
         """How much of each change has the least objective together: Newton's method in few numbers.
 
@@ -274,14 +290,15 @@ class Margins:
             Of the model.
         along : ndarray, shape (changes, samples)
             And of the changes, (changes, features).
+        l2 : float or ndarray of float64, shape (features,)
         """
         steps = np.zeros(len(changes))
         there, x = margins, model
-        first = value = self.value(there) + l2 / 2 * float(x @ x)
+        first = value = self.value(there) + float((l2 / 2 * x) @ x)
         for _ in range(_NEWTON):
-            slope = l2 * (changes @ x) - along @ self.sizes(there) / len(there)
+            slope = changes @ (l2 * x) - along @ self.sizes(there) / len(there)
             moment = (along * self.curvatures(there)) @ along.T / len(there)
-            moment += l2 * changes @ changes.T
+            moment += (changes * l2) @ changes.T
             way = -np.linalg.lstsq(moment, slope, rcond=_NOISE)[0]
             expected = -float(slope @ way) / 2
             if expected <= max(_ENOUGH * (first - value), _NOISE * value):
@@ -290,7 +307,7 @@ class Margins:
             while share >= _SHORTEST:
                 new = steps + share * way
                 there, x = margins + new @ along, model + new @ changes
-                lower = self.value(there) + l2 / 2 * float(x @ x)
+                lower = self.value(there) + float((l2 / 2 * x) @ x)
                 if lower < value:
                     break
                 share /= 2

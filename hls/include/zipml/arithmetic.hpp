@@ -35,10 +35,12 @@ inline int32_t Saturate(int64_t value, uint32_t &saturations) {
 }
 
 /// Power of two by which a base plane counts; plane 0 is the most significant.
-inline int BaseWeight(int plane) { return kGridBits - 1 - plane; }
+inline int BaseWeight(ValueFormat format, int plane) {
+  return ValueFractionBits(format) - 1 - plane;
+}
 
 /// Power of two by which a dither plane counts at `bits` bits.
-inline int DitherWeight(int bits) { return kMaxBits - bits; }
+inline int DitherWeight(ValueFormat format, int bits) { return MaxBits(format) - bits; }
 
 /// Base planes and dither planes that one precision streams.
 /// \param degree  of the polynomial, counts for independent samples alone
@@ -241,9 +243,9 @@ inline uint32_t FeatureShiftOf(int32_t word) {
 
 /// What a sum of GradientFractionBits changes a model entry by: 2^feature_shift times as much,
 /// rounded to its unit, half up. Twice that is cut to an integer, and half of that is rounded up;
-/// where the unit is no larger than the sum's, nothing is lost. Sums are below 2^48, or 2^55 with
-/// tables of levels, decay and correction included, so a lane shifts 51 bits, right alone, and no
-/// result reaches 2^50.
+/// where the unit is no larger than the sum's, nothing is lost. Sums are below 2^48, 2^55 with
+/// tables of levels, or 2^56 with wide planes, decay and correction included, so a lane shifts 51
+/// bits, right alone, and no result reaches 2^50.
 inline int64_t RoundChange(ValueFormat format, int64_t sum, uint32_t feature_shift) {
   const int up = kMaxFeatureShift + 1 - (GradientFractionBits(format) - kModelFractionBits);
   const int64_t largest_step = up > 0 ? ShiftLeft(sum, up) : sum >> -up;

@@ -8,11 +8,13 @@ namespace zipml {
 
 // ---- Number formats (docs/arithmetic.md) ------------------------------------------------------
 
-/// Largest number of bits of one stochastic sample of a value.
+/// Largest number of bits of one stochastic sample of a value, and with the format kWide.
 constexpr int kMaxBits = 8;
+constexpr int kWideMaxBits = 16;
 /// A value is an integer times 2^-kGridBits at every precision: sum_p u_p 2^(kGridBits-1-p) over
 /// the base planes p, plus u_d 2^(kMaxBits-bits) for the dither, with u = +1 for a set bit, -1 for
 /// a clear one. The offset of the level grid cancels in this form, so no constant has to be added.
+/// With the format kWide, kWideMaxBits takes the place of kMaxBits.
 constexpr int kGridBits = kMaxBits - 1;
 /// Fraction bits of a model entry and of a label (signed, 32 bits wide).
 constexpr int kModelFractionBits = 24;
@@ -44,12 +46,16 @@ enum ValueFormat : uint32_t {
   kFloat32 = 2,
   kLevels = 3,   // bit-planes of codes, decoded by tables of levels
   kRefetch = 4,  // bit-planes of the uniform grid, and the same samples as float32 behind them
+  kWide = 5,     // bit-planes of the uniform grid, to kWideMaxBits bits
 };
+
+/// Most bits of one sample of a value.
+constexpr int MaxBits(ValueFormat format) { return format == kWide ? kWideMaxBits : kMaxBits; }
 
 /// Fraction bits of a value as the accelerator computes with it. (A float32 value has more; its
 /// products are cut to as many.)
 constexpr int ValueFractionBits(ValueFormat format) {
-  return format == kLevels ? kLevelFractionBits : kGridBits;
+  return format == kLevels ? kLevelFractionBits : MaxBits(format) - 1;
 }
 /// Whether a kernel has a memory for corrections. Values at full precision need none, and their
 /// kernel has no block RAM left on the smallest board.
@@ -134,7 +140,7 @@ enum Status : uint32_t {
   kStatusOk = 1,
   kStatusSamples = 2,    // none, or more than kMaxSamples
   kStatusFeatures = 3,   // none, or more than the build's limit
-  kStatusBits = 4,       // outside 1..8 (bit planes) or not 32 (float32 kernel)
+  kStatusBits = 4,       // outside 1..MaxBits (bit planes) or not 32 (float32 kernel)
   kStatusSampling = 5,   // not a Sampling, or double sampling on the float32 kernel
   kStatusBatch = 6,      // 0 or over kMaxBatch
   kStatusEpochs = 7,     // 0 or over kMaxEpochs

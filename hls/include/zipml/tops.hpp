@@ -43,5 +43,6 @@
   extern "C" void zipml_sgd_levels##SUFFIX(ZIPML_PORTS(WORD), const int32_t *levels, ZIPML_SCALARS, \
                                            uint32_t level_tables, ZIPML_OUTPUTS); \
   extern "C" void zipml_sgd_refetch##SUFFIX(ZIPML_PORTS(WORD), const WORD *full, ZIPML_SCALARS, \
-                                            ZIPML_OUTPUTS);
+                                            ZIPML_OUTPUTS); \
+  extern "C" void zipml_sgd_wide##SUFFIX(ZIPML_PORTS(WORD), ZIPML_SCALARS, ZIPML_OUTPUTS);
 // clang-format on

@@ -132,7 +132,8 @@ Plane PlaneOf(const Registers &r, const Geometry &g, uint32_t pass) {
   if (Format::kPlaneByPlane) {
     plane.base = pass < g.base_planes;
     plane.dither = pass - g.base_planes;
-    plane.weight = plane.base ? BaseWeight(pass) : DitherWeight(r.bits);
+    plane.weight =
+        plane.base ? BaseWeight(Format::kFormat, pass) : DitherWeight(Format::kFormat, r.bits);
   }
   return plane;
 }

@@ -1,0 +1,61 @@
+"""Sums over raw rows at full precision: right to float32, and the same bits whatever goes along."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from zipml_pynq.data.normalization import Normalization
+from zipml_pynq.errors import ArgumentError
+from zipml_pynq.training import exact_rows
+from zipml_pynq.training.exact_rows import ExactRows, row_products, row_sums
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (64, 8), (131, 77), (200, 785)])
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_products_and_sums_are_those_of_float32(shape, count):
+    values = RNG.uniform(-1, 1, shape).astype(np.float32)
+    vectors, factors = RNG.normal(size=(count, shape[1])), RNG.normal(size=(count, shape[0]))
+    products, sums = row_products(values, vectors), row_sums(values, factors)
+    # a sum of n terms below 1 in lanes: far below n roundings of its largest partial sum
+    for found, exact, terms in (
+        (products, vectors @ values.astype(float).T, np.abs(vectors).sum(axis=1)),
+        (sums, factors @ values.astype(float), np.abs(factors).sum(axis=1)),
+    ):
+        assert found.shape == exact.shape
+        assert (np.abs(found - exact) <= 1e-5 * terms[:, None]).all()
+    for k in range(count):
+        assert np.array_equal(row_products(values, vectors[k : k + 1])[0], products[k])
+        assert np.array_equal(row_sums(values, factors[k : k + 1])[0], sums[k])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, np.asfortranarray])
+def test_passes_over_raw_rows(kept, make, monkeypatch):
+    X = RNG.normal(size=(90, 6)) * (RNG.uniform(size=(90, 6)) < 0.5)
+    normalization = Normalization.fit(X, RNG.normal(size=90))
+    # blocks of 16 rows, of which the last one has fewer
+    monkeypatch.setattr(exact_rows, "_AT_A_TIME", 16 * normalization.features)
+    monkeypatch.setattr(exact_rows, "_KEPT", 10_000 if kept else 0)
+    rows = ExactRows(make(X), normalization, 90)
+    values = normalization.transform(X).astype(float)
+    models, factors = RNG.normal(size=(2, values.shape[1])), RNG.normal(size=(2, 90))
+    labels, weights = RNG.normal(size=(2, 90)), RNG.uniform(size=(2, 90))
+    assert rows.nbytes == 4 * values.size
+    np.testing.assert_allclose(rows.dots(models), models @ values.T, atol=1e-5)
+    np.testing.assert_allclose(rows.sums(factors), factors @ values / 90, atol=1e-5)
+    for y, w in ((labels, weights), (None, None)):
+        residual = models @ values.T - (0 if y is None else y)
+        weighted = residual if w is None else w * residual
+        sums, losses = rows.moment(models, y, w)
+        np.testing.assert_allclose(sums, weighted @ values / 90, atol=1e-5)
+        np.testing.assert_allclose(losses, (weighted * residual).sum(axis=1) / 180, rtol=1e-5)
+
+
+def test_other_rows_are_refused():
+    X = RNG.normal(size=(9, 2))
+    with pytest.raises(ArgumentError, match=r"refine had 9 row\(s\); this data set has 8"):
+        ExactRows(X, Normalization.fit(X, X[:, 0]), 8)
