@@ -35,7 +35,7 @@ uint32_t Unsigned(uint32_t value) {
 }
 
 // Bits of what the registers say, once they are valid.
-constexpr int kPlaneBits = BitsOf(kMaxBits - 1 + kMaxDithers);
+constexpr int kPlaneBits = BitsOf(kWideMaxBits - 1 + kMaxDithers);
 constexpr int kBatchBits = BitsOf(kMaxBatch);
 constexpr int kBlockSampleBits = BitsOf(kBlockSamples);  // and batches of a block
 constexpr int kDelayBits = BitsOf(kMaxDelay + 1);        // and batches in the ring

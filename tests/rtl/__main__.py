@@ -23,7 +23,7 @@ from zipml_pynq.devices.bitstreams import kernel_name
 #: Enough for the words of a recorded run's blocks, of all epochs.
 CHANNEL_ENTRIES = 4096
 #: What makes the replay call another top function than the first.
-DEFINES = {"float32": "FLOAT", "levels": "LEVELS", "refetch": "REFETCH"}
+DEFINES = {"float32": "FLOAT", "levels": "LEVELS", "refetch": "REFETCH", "wide": "WIDE"}
 DEVICE, PERIOD_NS, BOARD = "xc7z020-1clg484-VVD", 10, "pynq-z2"
 #: Runs by value format: arguments of ``tests.cases.random_case``.
 RUNS: dict[str, list[dict[str, Any]]] = {
@@ -36,6 +36,7 @@ RUNS: dict[str, list[dict[str, Any]]] = {
     "float32": [{}],
     "levels": [{"bits": 4}],
     "refetch": [{"bits": 4}],
+    "wide": [{"bits": 12}],
 }
 
 

@@ -24,6 +24,8 @@ ZIPML_DECLARE_TOPS(word_t, )
 #define MORE_PORTS full,
 #elif defined(ZIPML_BENCH_FLOAT)
 #define TOP zipml_sgd_f32
+#elif defined(ZIPML_BENCH_WIDE)
+#define TOP zipml_sgd_wide
 #else
 #define TOP zipml_sgd
 #endif
