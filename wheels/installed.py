@@ -107,7 +107,7 @@ def first_fit(python: Path, wheel: Path, pynq: bool) -> tuple[float, float, str]
     packages = BUILD / "packages" / folder.name
     wanted = [wheel] if pynq else ["--no-deps", wheel, *WITHOUT_PYNQ]
     # what has no wheel, as pynq, becomes one here
-    fetch = [inside, "-m", "pip", "wheel", "-q", "--prefer-binary", "-w", packages]
+    fetch = [inside, "-m", "pip", "wheel", "-q", "--prefer-binary", "--use-pep517", "-w", packages]
     subprocess.run([*fetch, "--find-links", packages, *wanted], check=True)
     # neither a compiler nor anything else that is not Python's
     variables = {"PATH": str(folder / "bin"), "CC": "", "CXX": "", "PYTHONPATH": ""}
