@@ -12,7 +12,8 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
 	study-paper study-end-to-end study-distributed study-defaults study-refinement study-deep study-deep-quick \
-	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
+	test-wheel wheels wheels-again check-wheels wheels-pythons wheels-sdist wheels-arm wheels-windows \
+	check-workflow clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -206,6 +207,10 @@ $(VENV)-wheels/.checkers: $(VENV)-wheels/.ready wheels/checkers.txt
 	$(VENV)-wheels/bin/python -m pip install --quiet -r wheels/checkers.txt
 	touch $@
 
+# Minutes: the compiler begins from nothing.
+wheels-again: $(VENV)-wheels/.ready
+	$(VENV)-wheels/bin/python -m wheels.again
+
 check-wheels: $(VENV)-wheels/.checkers
 	$(VENV)-wheels/bin/python -m wheels.rules
 
@@ -214,6 +219,9 @@ check-workflow: $(VENV)-wheels/.checkers
 
 wheels-pythons: $(VENV)/.built-test
 	$(BIN)/python -m wheels.installed
+
+wheels-sdist: $(VENV)/.built-test
+	$(BIN)/python -m wheels.installed --sdist
 
 wheels-arm: $(VENV)/.built-test
 	$(BIN)/python -m wheels.arm

@@ -1,7 +1,8 @@
 """A wheel in empty environments: no compiler on PATH, no package index, one Python after another.
 
-``make wheels-pythons`` takes every Python that is here, ``make test-wheel`` one of them and the
-engine that this machine built for itself.
+``make wheels-pythons`` takes every Python that is here, ``make wheels-sdist`` one of them and the
+wheel that pip builds of the sdist, with this machine's compiler, and ``make test-wheel`` the engine
+that was built in place here anyway.
 """
 
 from __future__ import annotations
@@ -86,11 +87,21 @@ def wheel_of_this_machine(folder: Path) -> Path:
     stable = folder / "_engine.abi3.so"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(extension, stable)
-    source, tag = unpack(make_sdist()), f"cp310-abi3-linux_{platform.machine()}"
+    source, tag = unpack(make_sdist(folder)), f"cp310-abi3-linux_{platform.machine()}"
     once = make_wheel(source, stable, tag, folder).read_bytes()
     wheel = make_wheel(source, stable, tag, folder)
     if wheel.read_bytes() != once:
         sys.exit(f"{wheel.name}: other bytes from the same sources")
+    return wheel
+
+
+def wheel_of_sdist(folder: Path) -> Path:
+    """The wheel that pip builds of the sdist, in an environment of its own."""
+    (sdist,) = DIST.glob("*.tar.gz")
+    shutil.rmtree(folder, ignore_errors=True)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-cache-dir"]
+    subprocess.run([*build, "-w", folder, sdist], check=True)
+    (wheel,) = folder.glob("*.whl")
     return wheel
 
 
@@ -123,10 +134,12 @@ def first_fit(python: Path, wheel: Path, pynq: bool) -> tuple[float, float, str]
 def main() -> None:
     """Install, fit and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--here", action="store_true", help="the engine as it was built in place")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--here", action="store_true", help="the engine as it was built in place")
+    kind.add_argument("--sdist", action="store_true", help="what pip builds of the sdist")
     options = parser.parse_args()
-    if options.here:
-        wheel = wheel_of_this_machine(BUILD / "here")
+    if options.here or options.sdist:
+        wheel = (wheel_of_this_machine if options.here else wheel_of_sdist)(BUILD / "here")
         chosen = [Path(sys.executable)]
     else:
         (wheel,) = DIST.glob(f"*manylinux*{platform.machine()}.whl")

@@ -34,7 +34,7 @@ def main() -> None:
     wine = os.environ.get("WINE") or shutil.which("wine64", path=path)
     if wine is None:
         sys.exit("Wine is not installed: apt-get install wine64, or name it by WINE")
-    made = program(unpack(make_sdist()), TARGETS["windows-x86_64"])
+    made = program(unpack(make_sdist(BUILD / "here")), TARGETS["windows-x86_64"])
     prefix = {"WINEPREFIX": str(BUILD / "wine"), "WINEDEBUG": "-all"}
     for loops in LOOPS:
         done = subprocess.run(
