@@ -7,7 +7,7 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
-	sw_emu/simulation/*.h tests/fuzz/*.cpp benchmarks/*.cpp)
+	sw_emu/simulation/*.h tests/fuzz/*.cpp benchmarks/*.cpp wheels/python/*.c)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-newest run-newest \
 	test-floors run-floors lint format docs fuzz bench study-levels study-mnist study-nonlinear \
@@ -226,8 +226,9 @@ wheels-sdist: $(VENV)/.built-test
 wheels-arm: $(VENV)/.built-test
 	$(BIN)/python -m wheels.arm
 
-wheels-windows: $(VENV)-wheels/.ready build/cross/host.txt
-	$(VENV)-wheels/bin/python -m wheels.windows build/cross/host.txt
+wheels-windows: $(VENV)/.built-test $(VENV)-wheels/.ready build/cross/host.txt
+	PYTHONPATH=. $(BIN)/python wheels/bits.py > build/wheels/bits.txt
+	$(VENV)-wheels/bin/python -m wheels.windows build/cross/host.txt build/wheels/bits.txt
 
 # Not the cross-compiled one, which takes minutes where nothing of it is there: the engine that was
 # built here anyway, packed as they are, in an empty environment without a compiler.
