@@ -161,11 +161,13 @@ ZIPML_INLINE void Locate(const uint32_t *position, const int16_t *levels, uint32
   for (uint32_t i = 1; i < top; ++i) {
     const int16_t *level = levels + i * stride;
     for (uint32_t j = 0; j < kGroup; ++j) {
-      const bool below = level[j] <= place[j];
-      const int16_t nearer = level[j] < high[j] ? level[j] : high[j];
+      // read before anything is chosen: clang would make branches around what is not needed
+      const int16_t here = level[j], from = low[j], to = high[j];
+      const bool below = here <= place[j];
+      const int16_t nearer = here < to ? here : to;
       count[j] = static_cast<int16_t>(count[j] + below);
-      low[j] = below ? level[j] : low[j];
-      high[j] = below ? high[j] : nearer;
+      low[j] = below ? here : from;
+      high[j] = below ? to : nearer;
     }
   }
   for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(count[j]);
