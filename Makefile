@@ -7,13 +7,15 @@ NATIVE := $(wildcard sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/*.py sw_emu/tb/
 	hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp)
 CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/src/stages/*.hpp \
 	hls/tb/*.hpp hls/tb/*.cpp sw_emu/*.cpp sw_emu/*.h sw_emu/*.hpp sw_emu/tb/*.cpp \
-	sw_emu/simulation/*.h tests/fuzz/*.cpp tests/rtl/*.h tests/rtl/*.cpp benchmarks/*.cpp)
+	sw_emu/simulation/*.h tests/fuzz/*.cpp tests/rtl/*.h tests/rtl/*.cpp benchmarks/*.cpp \
+	wheels/python/*.c)
 
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-side-by-side test-alone \
 	test-elsewhere test-newest run-newest \
 	test-floors run-floors lint format docs fuzz rtl bench study-levels study-mnist study-nonlinear \
 	study-paper study-end-to-end study-distributed study-defaults study-refinement study-deep study-deep-quick \
-	test-wheel wheels check-wheels wheels-pythons wheels-arm wheels-windows check-workflow clean
+	test-wheel wheels wheels-again check-wheels wheels-pythons wheels-sdist wheels-arm wheels-windows \
+	check-workflow clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m zipml_pynq.demo
@@ -226,6 +228,10 @@ $(VENV)-wheels/.checkers: $(VENV)-wheels/.ready wheels/checkers.txt
 	$(VENV)-wheels/bin/python -m pip install --quiet -r wheels/checkers.txt
 	touch $@
 
+# Minutes: the compiler begins from nothing.
+wheels-again: $(VENV)-wheels/.ready
+	$(VENV)-wheels/bin/python -m wheels.again
+
 check-wheels: $(VENV)-wheels/.checkers
 	$(VENV)-wheels/bin/python -m wheels.rules
 
@@ -235,11 +241,15 @@ check-workflow: $(VENV)-wheels/.checkers
 wheels-pythons: $(VENV)/.built-test
 	$(BIN)/python -m wheels.installed
 
+wheels-sdist: $(VENV)/.built-test
+	$(BIN)/python -m wheels.installed --sdist
+
 wheels-arm: $(VENV)/.built-test
 	$(BIN)/python -m wheels.arm
 
-wheels-windows: $(VENV)-wheels/.ready build/cross/host.txt
-	$(VENV)-wheels/bin/python -m wheels.windows build/cross/host.txt
+wheels-windows: $(VENV)/.built-test $(VENV)-wheels/.ready build/cross/host.txt
+	PYTHONPATH=. $(BIN)/python wheels/bits.py > build/wheels/bits.txt
+	$(VENV)-wheels/bin/python -m wheels.windows build/cross/host.txt build/wheels/bits.txt
 
 # Not the cross-compiled one, which takes minutes where nothing of it is there: the engine that was
 # built here anyway, packed as they are, in an empty environment without a compiler.

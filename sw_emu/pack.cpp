@@ -47,11 +47,35 @@ struct Place {
   uint32_t samples;     // at most 64 / lanes; the group's other lanes are padding
 };
 
+/// A word of Philox's state. x86 multiplies the lower 32 bits of 64-bit lanes. clang leaves them
+/// there, with anything above them, or else it narrows and widens them in every round, which takes
+/// half as long again; GCC would multiply all 64 bits.
+#if defined(__clang__) && defined(__x86_64__)
+using philox_t = uint64_t;
+#else
+using philox_t = uint32_t;
+#endif
+
+/// All 64 bits of a word's lower 32 times a constant.
+ZIPML_INLINE uint64_t Product(philox_t word, uint32_t constant) {
+  return static_cast<uint64_t>(static_cast<uint32_t>(word)) * constant;
+}
+
+/// Half a round: a product's upper half is mixed into a word, and its lower half becomes another.
+ZIPML_INLINE void HalfRound(philox_t (&c)[kPairs], philox_t (&other)[kPairs], uint32_t constant,
+                            uint32_t key) {
+  for (uint32_t k = 0; k < kPairs; ++k) {
+    const uint64_t product = Product(c[k], constant);
+    c[k] = static_cast<philox_t>(product >> 32) ^ other[k] ^ key;
+    other[k] = static_cast<philox_t>(product);
+  }
+}
+
 /// Philox4x32-10 (Salmon et al., SC 2011): output i of the pair of lanes k is random[i][k]. The
 /// counter is (sample, pair of features, draw, stream), the key is the seed.
 ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t stream, uint64_t seed,
                          uint32_t (&random)[4][kPairs]) {
-  uint32_t *c0 = random[0], *c1 = random[1], *c2 = random[2], *c3 = random[3];
+  philox_t c0[kPairs], c1[kPairs], c2[kPairs], c3[kPairs];
   const uint32_t pairs_log2 = place.lanes_log2 - 1;
   for (uint32_t k = 0; k < kPairs; ++k) {
     c0[k] = place.sample + (k >> pairs_log2);
@@ -61,18 +85,22 @@ ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t stream, uin
   }
   uint32_t key0 = static_cast<uint32_t>(seed);
   uint32_t key1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    uint64_t product0[kPairs], product1[kPairs];
-    for (uint32_t k = 0; k < kPairs; ++k) product0[k] = static_cast<uint64_t>(c0[k]) * 0xD2511F53u;
-    for (uint32_t k = 0; k < kPairs; ++k) product1[k] = static_cast<uint64_t>(c2[k]) * 0xCD9E8D57u;
-    for (uint32_t k = 0; k < kPairs; ++k) {
-      c0[k] = static_cast<uint32_t>(product1[k] >> 32) ^ c1[k] ^ key0;
-      c1[k] = static_cast<uint32_t>(product1[k]);
-      c2[k] = static_cast<uint32_t>(product0[k] >> 32) ^ c3[k] ^ key1;
-      c3[k] = static_cast<uint32_t>(product0[k]);
-    }
+  for (int rounds = 0; rounds < 10; rounds += 2) {
+    HalfRound(c0, c3, 0xD2511F53u, key1);
+    HalfRound(c2, c1, 0xCD9E8D57u, key0);
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
+    // what a round calls c0 is now in c2, and the other way round
+    HalfRound(c2, c3, 0xD2511F53u, key1);
+    HalfRound(c0, c1, 0xCD9E8D57u, key0);
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  for (uint32_t k = 0; k < kPairs; ++k) {
+    random[0][k] = static_cast<uint32_t>(c0[k]);
+    random[1][k] = static_cast<uint32_t>(c1[k]);
+    random[2][k] = static_cast<uint32_t>(c2[k]);
+    random[3][k] = static_cast<uint32_t>(c3[k]);
   }
 }
 
@@ -136,11 +164,13 @@ ZIPML_INLINE void Locate(const uint32_t *position, const int16_t *levels, uint32
   for (uint32_t i = 1; i < top; ++i) {
     const int16_t *level = levels + i * stride;
     for (uint32_t j = 0; j < kGroup; ++j) {
-      const bool below = level[j] <= place[j];
-      const int16_t nearer = level[j] < high[j] ? level[j] : high[j];
+      // read before anything is chosen: clang would make branches around what is not needed
+      const int16_t here = level[j], from = low[j], to = high[j];
+      const bool below = here <= place[j];
+      const int16_t nearer = here < to ? here : to;
       count[j] = static_cast<int16_t>(count[j] + below);
-      low[j] = below ? level[j] : low[j];
-      high[j] = below ? high[j] : nearer;
+      low[j] = below ? here : from;
+      high[j] = below ? to : nearer;
     }
   }
   for (uint32_t j = 0; j < kGroup; ++j) base[j] = static_cast<uint8_t>(count[j]);

@@ -7,6 +7,7 @@ module          what it does
 ``engine``      compiles the engine for a target, with the compiler of the ziglang wheel
 ``archives``    the sdist, and a wheel around a compiled engine: same sources, same bytes
 ``__main__``    ``make wheels``: all of them
+``again``       all of them once more from a clone in another folder: the same bytes
 ``rules``       what a wheel may ask of its machine
 ``bits``        a program that uses an installed package and prints what came out, bit for bit
 ``installed``   a wheel in an empty environment without a compiler, on every Python that is here

@@ -21,15 +21,15 @@ from wheels import BUILD, DIST, ROOT
 
 #: The time of every file in an archive, 2020-01-01.
 TIME = 1_577_836_800
+# and of what setuptools and wheel write into them by themselves: RECORD, say
+os.environ["SOURCE_DATE_EPOCH"] = str(TIME)
 
 
 def _setuptools(folder: Path, code: str) -> None:
     """Run ``code`` in a folder with a ``setup.py``; what it says is shown where it fails."""
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(TIME)}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -57,8 +57,8 @@ def _clean_copy(folder: Path) -> None:
             shutil.copyfile(ROOT / name, folder / name)
 
 
-def make_sdist() -> Path:
-    """The sdist of the working tree, in ``DIST``."""
+def make_sdist(folder: Path = DIST) -> Path:
+    """The sdist of the working tree, in a folder."""
     _clean_copy(BUILD / "tree")
     made = BUILD / "sdist"
     shutil.rmtree(made, ignore_errors=True)
@@ -66,10 +66,10 @@ def make_sdist() -> Path:
     build = f"from setuptools import build_meta; build_meta.build_sdist({str(made)!r})"
     _setuptools(BUILD / "tree", build)
     (raw,) = made.glob("*.tar.gz")
-    DIST.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (
         tarfile.open(raw) as old,
-        open(DIST / raw.name, "wb") as file,
+        open(folder / raw.name, "wb") as file,
         gzip.GzipFile("", "wb", 9, file, TIME) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new,
     ):
@@ -80,7 +80,7 @@ def make_sdist() -> Path:
             same.type, same.size, same.mtime = entry.type, len(content), TIME
             same.mode = 0o755 if entry.isdir() else 0o644
             new.addfile(same, io.BytesIO(content))
-    return DIST / raw.name
+    return folder / raw.name
 
 
 def unpack(sdist: Path) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from macholib.MachO import MachO
 from macholib.SymbolTable import SymbolTable
 
 from wheels import DIST
+from wheels.archives import TIME
 from wheels.targets import TARGETS
 
 #: Bytes that a wheel may have.
@@ -89,6 +91,8 @@ def main() -> None:
         _tool("check-wheel-contents", wheel)
         _tool("abi3audit", "--strict", wheel)
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
+            times = {entry.date_time for entry in archive.infolist()}
+            assert times == {time.gmtime(TIME)[:6]}, times  # or the next build has other bytes
             extension = Path(archive.extract(f"zipml_pynq/{target.extension}", folder))
             if "linux" in target.platform:
                 _linux(wheel, target.platform)

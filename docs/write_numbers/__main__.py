@@ -12,7 +12,16 @@ import studies.distributed
 from benchmarks.common import ROOT
 from docs.write_numbers import __doc__ as about
 from docs.write_numbers.markdown import report, table
-from docs.write_numbers.of_benchmarks import CommandLine, Epoch, Fits, Loops, Packing, Search, fuzz
+from docs.write_numbers.of_benchmarks import (
+    CommandLine,
+    Epoch,
+    Fits,
+    Loops,
+    Packing,
+    Search,
+    Wheel,
+    fuzz,
+)
 from docs.write_numbers.of_studies import (
     Convergence,
     Defaults,
@@ -92,6 +101,7 @@ def tables() -> dict[str, list[str]]:
         "docs/refinement.md": [refinement()],
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],
+        "docs/installation.md": [Wheel().table()],
         "docs/losses.md": ["\n".join(losses) + "\n"],
         "docs/paper.md": [paper.table()],
         "docs/schedule.md": [schedule.table() + "\n"],

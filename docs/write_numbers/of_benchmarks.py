@@ -192,6 +192,36 @@ class Loops:
         return cells
 
 
+class Wheel:
+    """The engine of the wheel beside the local build (``python -m benchmarks.wheel``)."""
+
+    def __init__(self) -> None:
+        self.report = report("benchmarks/results/wheel")
+
+    def table(self) -> str:
+        """Milliseconds with the best loops, and how wide the others' ratios range."""
+        about = self.report["machine"]
+        best = [row for row in self.report["rows"] if row["loops"] == about["loops"]]
+        rows = [
+            [
+                row["task"],
+                f"{1e3 * row['local']:.1f}",
+                f"{1e3 * row['wheel']:.1f}",
+                f"{row['local'] / row['wheel']:.2f}",
+            ]
+            for row in best
+        ]
+        ratios = [r["local"] / r["wheel"] for r in self.report["rows"] if r not in best]
+        return (
+            f"{table(['', 'local, ms', 'wheel, ms', 'local / wheel'], rows)}\n\n"
+            f"{measured(self.report).capitalize()}, on one core of an {about['cpu']} (loops "
+            f'"{about["loops"]}", load average {about["load"]:.1f} at the beginning), median of '
+            f"{self.report['rounds']} rounds in turn, seconds of the processor; 20,000 x 1,000. "
+            f"Training with the loops of other processors: {min(ratios):.2f} to "
+            f"{max(ratios):.2f}.\n"
+        )
+
+
 class Fits:
     """Seconds of whole fits (``make bench``)."""
 
