@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "clones.h"
+#include "philox.hpp"
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
 
@@ -15,16 +16,12 @@ extern "C" {
 #include "pack.h"
 }
 
-#define ZIPML_INLINE inline __attribute__((always_inline))
-
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed words are little-endian");
 
 namespace {
 
 /// Lanes that are packed at a time: the bits of one uint64 of a word.
-constexpr uint32_t kGroup = 64;
-/// The random numbers of one value are half of a Philox output: two neighbours share a call.
-constexpr uint32_t kPairs = kGroup / 2;
+constexpr uint32_t kGroup = 2 * kPairs;
 /// A call gives two dithers; the next two of a precision have a counter so much further.
 constexpr uint32_t kPairStride = 256;
 /// A value's position is 0 at -1 and 2^31 at +1.
@@ -46,30 +43,6 @@ struct Place {
   uint32_t lanes_log2;  // of each sample
   uint32_t samples;     // at most 64 / lanes; the group's other lanes are padding
 };
-
-/// A word of Philox's state. x86 multiplies the lower 32 bits of 64-bit lanes. clang leaves them
-/// there, with anything above them, or else it narrows and widens them in every round, which takes
-/// half as long again; GCC would multiply all 64 bits.
-#if defined(__clang__) && defined(__x86_64__)
-using philox_t = uint64_t;
-#else
-using philox_t = uint32_t;
-#endif
-
-/// All 64 bits of a word's lower 32 times a constant.
-ZIPML_INLINE uint64_t Product(philox_t word, uint32_t constant) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(word)) * constant;
-}
-
-/// Half a round: a product's upper half is mixed into a word, and its lower half becomes another.
-ZIPML_INLINE void HalfRound(philox_t (&c)[kPairs], philox_t (&other)[kPairs], uint32_t constant,
-                            uint32_t key) {
-  for (uint32_t k = 0; k < kPairs; ++k) {
-    const uint64_t product = Product(c[k], constant);
-    c[k] = static_cast<philox_t>(product >> 32) ^ other[k] ^ key;
-    other[k] = static_cast<philox_t>(product);
-  }
-}
 
 /// Philox4x32-10 (Salmon et al., SC 2011): output i of the pair of lanes k is random[i][k]. The
 /// counter is (sample, pair of features, draw, stream), the key is the seed.

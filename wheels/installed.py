@@ -146,7 +146,8 @@ def main() -> None:
     kind.add_argument("--sdist", action="store_true", help="what pip builds of the sdist")
     options = parser.parse_args()
     if options.here or options.sdist:
-        wheel = (wheel_of_this_machine if options.here else wheel_of_sdist)(BUILD / "here")
+        made_by = wheel_of_this_machine if options.here else wheel_of_sdist
+        wheel = made_by(BUILD / ("here" if options.here else "of_sdist"))
         chosen = [Path(sys.executable)]
     else:
         (wheel,) = DIST.glob(f"*manylinux*{platform.machine()}.whl")
