@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from zipml_pynq.training.losses import LOSSES, derivative_of
 from zipml_pynq.training.plan import Plan, choice, samplings
 from zipml_pynq.training.ranges import auto_ranges
 from zipml_pynq.training.schedule import choose_delay
-from zipml_pynq.training.step import auto_shifts, auto_step, second_moments
+from zipml_pynq.training.step import auto_step, second_moments, shifts_from
 
 #: Second half of the key that orders of blocks are drawn with.
 _ORDER_KEY = 0x4F524452
@@ -35,6 +36,8 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "linear": lambda epoch, epochs: 1.0 - epoch / epochs,
     "decay": lambda epoch, epochs: DECAY_FACTOR**epoch,
 }
+#: Gives :func:`second_moments`.
+_Moments = Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def step_sizes(
@@ -221,9 +224,15 @@ def make_plan(
         batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
     check_int("seed", seed, 0, (1 << 32) - 1)
     nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
+
+    @cache  # read out of the planes, which takes a while
+    def of_columns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        assert isinstance(packed, PackedDataset)  # who calls this has told
+        return second_moments(packed, bits=bits, sampling=sampling)
+
     if isinstance(l2, str):
         choice("l2", l2, ("auto",), "allowed are a number or")
-        l2, small_l2 = _penalty(packed, bits, sampling, loss), True
+        l2, small_l2 = _penalty(packed, of_columns, loss), True
     plan = Plan(
         bits=int(bits),
         sampling=sampling,
@@ -245,7 +254,9 @@ def make_plan(
     plan.check(layout)
     plan = _with_delay(plan, layout, delay)
     if feature_shifts is not None:
-        plan = replace(plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan, fresh))
+        plan = replace(
+            plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan, fresh, of_columns)
+        )
         plan.check(layout)
     costs = _costs(class_costs, loss)
     if isinstance(step, str) and step == "auto":
@@ -317,10 +328,10 @@ def _first_step(
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
 
 
-def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str, loss: str) -> float:
+def _penalty(packed: PackedDataset | Layout, of_columns: _Moments, loss: str) -> float:
     if isinstance(packed, Layout):
         raise ArgumentError("l2 was 'auto' with a layout alone; allowed is a number")
-    values = second_moments(packed, bits=bits, sampling=sampling)[0]
+    values, _ = of_columns()
     intercept = packed.normalization is not None and packed.normalization.intercept
     return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples, loss)
 
@@ -348,7 +359,11 @@ def _costs(class_costs: Any, loss: str) -> tuple[float, float]:
 
 
 def _feature_shifts(
-    packed: PackedDataset | Layout, given: ArrayLike | str, plan: Plan, fresh: bool
+    packed: PackedDataset | Layout,
+    given: ArrayLike | str,
+    plan: Plan,
+    fresh: bool,
+    of_columns: _Moments,
 ) -> NDArray[np.uint8]:
     """Steps of features, chosen or given; the shape of what is given is the plan's to check."""
     if isinstance(given, str):
@@ -357,7 +372,7 @@ def _feature_shifts(
             raise ArgumentError(
                 "feature_shifts was 'auto' with a layout alone; allowed are integers"
             )
-        return auto_shifts(packed, bits=plan.bits, sampling=plan.sampling, l2=plan.l2, fresh=fresh)
+        return shifts_from(*of_columns(), l2=plan.l2, fresh=fresh)
     shifts = np.asarray(given)
     inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))
     if not inside:
