@@ -36,47 +36,6 @@ constexpr int kLevelShift = kPositionBits - 1 - zipml::kLevelFractionBits;
 constexpr uint32_t kMaxLevels = (1u << (zipml::kMaxBits - 1)) + 1;
 constexpr int32_t kLevelOne = 1 << zipml::kLevelFractionBits;
 
-/// Where a group's lanes lie: one sample, or, where few of its lanes are left, several samples.
-struct Place {
-  uint32_t sample;      // the first one
-  uint32_t first_lane;  // of each sample
-  uint32_t lanes_log2;  // of each sample
-  uint32_t samples;     // at most 64 / lanes; the group's other lanes are padding
-};
-
-/// Philox4x32-10 (Salmon et al., SC 2011): output i of the pair of lanes k is random[i][k]. The
-/// counter is (sample, pair of features, draw, stream), the key is the seed.
-ZIPML_INLINE void Philox(const Place &place, uint32_t draw, uint32_t stream, uint64_t seed,
-                         uint32_t (&random)[4][kPairs]) {
-  philox_t c0[kPairs], c1[kPairs], c2[kPairs], c3[kPairs];
-  const uint32_t pairs_log2 = place.lanes_log2 - 1;
-  for (uint32_t k = 0; k < kPairs; ++k) {
-    c0[k] = place.sample + (k >> pairs_log2);
-    c1[k] = place.first_lane / 2 + (k & ((1u << pairs_log2) - 1));
-    c2[k] = draw;
-    c3[k] = stream;
-  }
-  uint32_t key0 = static_cast<uint32_t>(seed);
-  uint32_t key1 = static_cast<uint32_t>(seed >> 32);
-  for (int rounds = 0; rounds < 10; rounds += 2) {
-    HalfRound(c0, c3, 0xD2511F53u, key1);
-    HalfRound(c2, c1, 0xCD9E8D57u, key0);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-    // what a round calls c0 is now in c2, and the other way round
-    HalfRound(c2, c3, 0xD2511F53u, key1);
-    HalfRound(c0, c1, 0xCD9E8D57u, key0);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  for (uint32_t k = 0; k < kPairs; ++k) {
-    random[0][k] = static_cast<uint32_t>(c0[k]);
-    random[1][k] = static_cast<uint32_t>(c1[k]);
-    random[2][k] = static_cast<uint32_t>(c2[k]);
-    random[3][k] = static_cast<uint32_t>(c3[k]);
-  }
-}
-
 /// float32 of (x - mid) / divisor computed in double, clipped to [-1, 1]. Not a number is what a
 /// constant column makes of a difference that overflows: 0, like all of that column.
 template <typename TValue>

@@ -224,12 +224,7 @@ def make_plan(
         batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
     check_int("seed", seed, 0, (1 << 32) - 1)
     nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
-
-    @cache  # read out of the planes, which takes a while
-    def of_columns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        assert isinstance(packed, PackedDataset)  # who calls this has told
-        return second_moments(packed, bits=bits, sampling=sampling)
-
+    of_columns = _columns(packed, bits, sampling)
     if isinstance(l2, str):
         choice("l2", l2, ("auto",), "allowed are a number or")
         l2, small_l2 = _penalty(packed, of_columns, loss), True
@@ -326,6 +321,15 @@ def _first_step(
     )
     # what the registers hold, costs included
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
+
+
+def _columns(packed: PackedDataset | Layout, bits: int, sampling: str) -> _Moments:
+    @cache  # read out of the planes, which takes a while
+    def of_columns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        assert isinstance(packed, PackedDataset)  # who calls this has told
+        return second_moments(packed, bits=bits, sampling=sampling)
+
+    return of_columns
 
 
 def _penalty(packed: PackedDataset | Layout, of_columns: _Moments, loss: str) -> float:
