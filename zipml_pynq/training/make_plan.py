@@ -249,10 +249,7 @@ def make_plan(
     plan.check(layout)
     plan = _with_delay(plan, layout, delay)
     if feature_shifts is not None:
-        plan = replace(
-            plan, feature_shifts=_feature_shifts(packed, feature_shifts, plan, fresh, of_columns)
-        )
-        plan.check(layout)
+        plan = _with_shifts(plan, packed, feature_shifts, fresh, of_columns)
     costs = _costs(class_costs, loss)
     if isinstance(step, str) and step == "auto":
         step = _first_step(packed, plan, step_sizes(1.0, schedule, epochs), fresh, max(costs))
@@ -362,28 +359,32 @@ def _costs(class_costs: Any, loss: str) -> tuple[float, float]:
     return negative, positive
 
 
-def _feature_shifts(
+def _with_shifts(
+    plan: Plan,
     packed: PackedDataset | Layout,
     given: ArrayLike | str,
-    plan: Plan,
     fresh: bool,
     of_columns: _Moments,
-) -> NDArray[np.uint8]:
-    """Steps of features, chosen or given; the shape of what is given is the plan's to check."""
+) -> Plan:
+    """With steps of features, chosen or given."""
     if isinstance(given, str):
         choice("feature_shifts", given, ("auto",), "allowed are integers, None or")
         if isinstance(packed, Layout):
             raise ArgumentError(
                 "feature_shifts was 'auto' with a layout alone; allowed are integers"
             )
-        return shifts_from(*of_columns(), l2=plan.l2, fresh=fresh)
-    shifts = np.asarray(given)
-    inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))
-    if not inside:
-        raise ArgumentError(
-            f"feature_shifts was {given!r}; allowed are integers of 0..{CONFIG.max_feature_shift}"
-        )
-    return shifts.astype(np.uint8)
+        shifts = shifts_from(*of_columns(), l2=plan.l2, fresh=fresh)
+    else:
+        shifts = np.asarray(given)
+        inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))
+        if not inside:
+            raise ArgumentError(
+                f"feature_shifts was {given!r}; allowed are integers of "
+                f"0..{CONFIG.max_feature_shift}"
+            )
+    made = replace(plan, feature_shifts=shifts.astype(np.uint8))
+    made.check(packed if isinstance(packed, Layout) else packed.layout)
+    return made
 
 
 def block_orders(blocks: int, epochs: int, seed: int) -> NDArray[np.uint32]:
