@@ -103,6 +103,9 @@ $(VENV)-floors/.ready: pyproject.toml
 # Each stamp is newer than what it was made from. hls4ml is installed without its dependencies: only
 # the C-simulation headers that it carries are used.
 
+# setuptools would take what it built before; the rest of the folder is others', perhaps at work.
+FRESH := rm -rf build/lib* build/temp* build/bdist*
+
 $(VENV)/.tools:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'setuptools>=68' wheel 'cffi>=1.15'
@@ -110,26 +113,26 @@ $(VENV)/.tools:
 	touch $@
 
 $(VENV)/.built: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
-	rm -rf build
+	$(FRESH)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[demo]'
 	touch $@
 
 $(VENV)/.built-notebook: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
-	rm -rf build
+	$(FRESH)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[notebooks]'
 	touch $(VENV)/.built $@
 
 # What the demo needs and more, so one build serves both. Tests of the kernel are skipped where it
 # was not built, so here it has to be.
 $(VENV)/.built-test: $(VENV)/.tools pyproject.toml setup.py $(NATIVE)
-	rm -rf build
+	$(FRESH)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,bench,docs]'
 	$(BIN)/python -c 'import zipml_pynq._kernel'
 	touch $(VENV)/.built $@
 
 # Packages of public tables, which nothing but one study needs; pandas is there for the tests.
 $(VENV)/.built-study: $(VENV)/.built-test
-	rm -rf build
+	$(FRESH)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[study]'
 	touch $(VENV)/.built $(VENV)/.built-test $@
 
