@@ -323,7 +323,7 @@ def _first_step(
 def _columns(packed: PackedDataset | Layout, bits: int, sampling: str) -> _Moments:
     @cache  # read out of the planes, which takes a while
     def of_columns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        assert isinstance(packed, PackedDataset)  # who calls this has told
+        assert not isinstance(packed, Layout)  # who calls this has told
         return second_moments(packed, bits=bits, sampling=sampling)
 
     return of_columns
