@@ -39,7 +39,7 @@ def test_passes_over_raw_rows(kept, make, monkeypatch):
     normalization = Normalization.fit(X, RNG.normal(size=90))
     # blocks of 16 rows, of which the last one has fewer
     monkeypatch.setattr(exact_rows, "_AT_A_TIME", 16 * normalization.features)
-    monkeypatch.setattr(exact_rows, "_KEPT", 10_000 if kept else 0)
+    monkeypatch.setattr(exact_rows, "_KEPT_SHARE", 0.25 if kept else 0.0)
     rows = ExactRows(make(X), normalization, 90)
     values = normalization.transform(X).astype(float)
     models, factors = RNG.normal(size=(2, values.shape[1])), RNG.normal(size=(2, 90))

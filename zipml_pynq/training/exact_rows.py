@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from zipml_pynq._engine import lib
 from zipml_pynq.data.compiled import check_memory
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.data.rows import pointer
+from zipml_pynq.data.rows import available_bytes, pointer
 from zipml_pynq.errors import ArgumentError
 
-#: Values that are normalized at a time, and values up to which they stay so between passes.
-_AT_A_TIME, _KEPT = 1 << 20, 1 << 26
+#: Values that are normalized at a time, and the share of the memory that is free that they may take
+#: to stay so between passes.
+_AT_A_TIME, _KEPT_SHARE = 1 << 20, 0.25
 
 FloatArray = NDArray[np.float64]
 
@@ -47,10 +48,10 @@ class ExactRows:
         self.normalization = normalization
         self.samples, self.features = samples, normalization.features
         self._values: NDArray[np.float32] | None = None
+        self._keeps = self.nbytes <= _KEPT_SHARE * available_bytes()
 
     def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        keep = self._values is None and self.samples * self.features <= _KEPT
-        if keep:
+        if self._keeps and self._values is None:
             self._values = self.normalization.transform(self.X)
         step = max(1, _AT_A_TIME // self.features)
         for first in range(0, self.samples, step):
