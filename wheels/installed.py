@@ -42,7 +42,8 @@ def bits_here() -> str:
 
 
 def _lines(python: str | Path, variables: dict[str, str]) -> str:
-    lines = _output([python, "-X", "warn_default_encoding", "wheels/bits.py"], variables)
+    bits = str(ROOT / "wheels" / "bits.py")
+    lines = _output([python, "-X", "warn_default_encoding", bits], variables)
     # the same bits from other loops would be slower ones
     return lines + _output([python, "-c", LOOPS], variables)
 
@@ -59,8 +60,10 @@ def compare(name: str, lines: str, here: str) -> None:
 
 def _output(command: list[str | Path], variables: dict[str, str]) -> str:
     environment = {**os.environ, **variables}
+    BUILD.mkdir(parents=True, exist_ok=True)
+    # not in the working tree, whose package would be taken for the installed one
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        command, cwd=BUILD, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
     return done.stdout
 
