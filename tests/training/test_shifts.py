@@ -13,7 +13,14 @@ from zipml_pynq.data.pack import pack
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training import step as step_module
 from zipml_pynq.training.make_plan import make_plan
-from zipml_pynq.training.step import auto_shifts, auto_step, moments, sample_rows, shifts_of
+from zipml_pynq.training.step import (
+    auto_shifts,
+    auto_step,
+    moments,
+    sample_rows,
+    second_moments,
+    shifts_of,
+)
 
 ENGINE = load_build("engine")
 
@@ -51,7 +58,7 @@ def test_shifts_have_the_plain_formula(monkeypatch, l2, weighted, value_format, 
     second = second + l2
     expected[live] = np.rint(np.log2(second[live].max() / second[live]))
     expected = np.clip(expected, 0, CONFIG.max_feature_shift)
-    found = auto_shifts(packed, bits=bits, sampling=sampling, l2=l2, fresh=True)
+    found = auto_shifts(*second_moments(packed, bits=bits, sampling=sampling), l2=l2, fresh=True)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
     assert found[3] == found[-1] == 0  # constant, and the intercept, whose moment is the largest
@@ -73,7 +80,7 @@ def test_a_layout_alone_has_no_moments():
     with pytest.raises(ArgumentError, match="feature_shifts was 'best'"):
         make_plan(packed, feature_shifts="best")
     plan = make_plan(packed, feature_shifts="auto", l2=0.01)
-    expected = auto_shifts(packed, bits=4, sampling="symmetric", l2=0.01)
+    expected = auto_shifts(*second_moments(packed, bits=4, sampling="symmetric"), l2=0.01)
     assert np.array_equal(plan.feature_shifts, expected)
 
 
@@ -83,7 +90,7 @@ def test_the_step_keeps_windows_contracting(bits, delay):
     """Of columns that are 2^(shift / 2) times as large, as the step of a run is without shifts."""
     X, y = spread_rows()
     packed = pack(X, y, bits=bits)
-    shifts = auto_shifts(packed, bits=bits, sampling="symmetric")
+    shifts = auto_shifts(*second_moments(packed, bits=bits, sampling="symmetric"))
     options = {"bits": bits, "sampling": "symmetric", "batch": 16, "delay": delay}
     window = 16 * (delay + 1)
     (q1, q2), _ = sample_rows(packed, bits, "symmetric", window)

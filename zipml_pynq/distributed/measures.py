@@ -18,7 +18,7 @@ from zipml_pynq.learn.objective import Rows, constant_objective
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan, step_sizes
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.step import second_moments, shifts_from
+from zipml_pynq.training.step import auto_shifts, second_moments
 
 # ---- On a shard's worker -----------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ def common_plans(
                 np.tensordot(samples / samples.sum(), np.stack(own_of), 1)
                 for own_of in ([s for _, s, _ in found], [n for _, _, n in found])
             )
-            own["feature_shifts"] = shifts_from(seen, noisy, l2=own["l2"])
+            own["feature_shifts"] = auto_shifts(seen, noisy, l2=own["l2"])
         if own["step"] == "auto":
             trial = {**own, "epochs": min(horizon, own["epochs"])}
             found = [float(plan.step[0]) for plan in cluster.each(_plan, model, trial)]

@@ -406,8 +406,9 @@ class ZipMLEstimator(ModelFiles):
         elif self._ends_at_horizon(data, span):
             span = range(done, min(span.stop, HORIZON))
         runs = self._train_all(data, problems, like, span, seed, go_on)
+        penalties = self._objective_penalties(data)
         for run in runs:
-            self._judge(run, *self._objective_penalties(data))
+            self._judge(run, *penalties)
         if self.tol is not None:
             self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done, self._alpha(data))

@@ -23,7 +23,7 @@ from zipml_pynq.training.losses import LOSSES, derivative_of
 from zipml_pynq.training.plan import Plan, choice, samplings
 from zipml_pynq.training.ranges import auto_ranges
 from zipml_pynq.training.schedule import choose_delay
-from zipml_pynq.training.step import auto_step, second_moments, shifts_from
+from zipml_pynq.training.step import auto_shifts, auto_step, second_moments
 
 #: Second half of the key that orders of blocks are drawn with.
 _ORDER_KEY = 0x4F524452
@@ -373,7 +373,7 @@ def _with_shifts(
             raise ArgumentError(
                 "feature_shifts was 'auto' with a layout alone; allowed are integers"
             )
-        shifts = shifts_from(*of_columns(), l2=plan.l2, fresh=fresh)
+        shifts = auto_shifts(*of_columns(), l2=plan.l2, fresh=fresh)
     else:
         shifts = np.asarray(given)
         inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))

@@ -263,7 +263,7 @@ def second_moments(
 
 
 def auto_shifts(
-    packed: PackedDataset, *, bits: int, sampling: str, l2: float = 0.0, fresh: bool = False
+    seen: NDArray[np.float64], noisy: NDArray[np.float64], *, l2: float = 0.0, fresh: bool = False
 ) -> NDArray[np.uint8]:
     """Steps of features that follow the inverse of their second moments, as powers of two.
 
@@ -274,9 +274,10 @@ def auto_shifts(
 
     Parameters
     ----------
-    packed : PackedDataset
-    bits, sampling, l2
-        Of the plan; ``l2`` adds to every second moment, which is what it does to the objective's.
+    seen, noisy : ndarray of float64, shape (features,)
+        From :func:`second_moments`, or the means of several sets'.
+    l2 : float
+        Of the plan; it adds to every second moment, which is what it does to the objective's.
     fresh : bool
         Whether every epoch gets a draw of its own: then moments are those of the values, estimated
         without the noise of quantization. Else noise counts: what every epoch has alike must not
@@ -287,13 +288,6 @@ def auto_shifts(
     ndarray of uint8, shape (features,)
         0..``CONFIG.max_feature_shift``.
     """
-    return shifts_from(*second_moments(packed, bits=bits, sampling=sampling), l2=l2, fresh=fresh)
-
-
-def shifts_from(
-    seen: NDArray[np.float64], noisy: NDArray[np.float64], *, l2: float = 0.0, fresh: bool = False
-) -> NDArray[np.uint8]:
-    """:func:`auto_shifts` from :func:`second_moments`, which may be the mean of several sets'."""
     if fresh:
         return shifts_of(np.where(seen > 0, seen + l2, 0.0))
     # noise that every epoch has alike: a step that falls by the share of it
