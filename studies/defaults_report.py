@@ -196,14 +196,15 @@ def _streams(report: Report) -> list[str]:
     found = {(row["name"], row["batch"]): row for row in report["streams"]}
     head = ["table", "rows, of single ones"]
     for batch in batches:
-        head += [f"ours, {batch}", f"SGD, {batch}"]
+        head += [f"SGD, {batch}", f"ours, {batch}"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for name in names:
         counts = sorted({found[name, batch]["rows"] for batch in batches}, reverse=True)
         cells = [name, ", ".join(f"{count:,}" for count in counts)]
         for batch in batches:
             row = found[name, batch]
-            cells += [f"{100 * row['accuracy']:.2f} %", f"{100 * row['sgd']:.2f} %"]
+            apart = 100 * (row["accuracy"] - row["sgd"])
+            cells += [f"{100 * row['sgd']:.1f} %", f"{apart:+.1f} ± {100 * row['error']:.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -262,7 +263,8 @@ def markdown(report: Report) -> str:
             "",
             "Test accuracy after `ZipMLClassifier().partial_fit` of all rows, in batches of so "
             "many, and of `SGDClassifier().partial_fit` on rows that a `StandardScaler` of the "
-            "whole training set has scaled, which a stream does not have; means over three seeds.",
+            "whole training set has scaled, which a stream does not have. Ours: how many points "
+            "above or below; means over seeds and splits, with the standard error of the mean.",
             "",
             *_streams(report),
         ]
