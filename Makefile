@@ -139,16 +139,16 @@ $(VENV)/.built-study: $(VENV)/.built-test
 # ---- C++ test bench, with sanitizers -----------------------------------------------------------
 # The kernel is built on the vendor's simulation headers: their own shifts trip -fsanitize=shift, and
 # ap_int reads itself before it is initialized, so those two checks are off for it. The same bench
-# runs the engine with every check on, on two threads, with this machine's best loops, the portable ones
-# and AVX2's (where they do not run, the best again), those on planes at every size; function clones are
-# off there, whose loops are the portable ones once more. In the long sweep the
+# runs the engine with every check on, on two threads, with this machine's best loops, the portable ones,
+# AVX2's and AVX-VNNI's (where they do not run, the best again), those on planes at every size; function
+# clones are off there, whose loops are the portable ones once more. In the long sweep the
 # kernel's processes run side by side, with clocks; in the short one, as the vendor's C simulation has
 # it, one after the other.
 BENCH_FLAGS := -std=c++14 -O1 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label \
 	-Wno-uninitialized -Wno-maybe-uninitialized -Ihls/include -Isw_emu \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
 ENGINE_FLAGS := -pthread -DZIPML_NO_CLONES -DZIPML_VECTOR_LOOPS -DZIPML_ON_PLANES
-LOOPS := portable avx2 avx512bw
+LOOPS := portable avx2 avxvnni avx512bw
 TOPS := zipml_sgd zipml_sgd_f32 zipml_sgd_levels zipml_sgd_refetch zipml_sgd_wide
 WIDTHS := 64 128 512
 # The widest tables of levels need the deepest port in co-simulation.
@@ -184,7 +184,7 @@ build/tb/%.passed: $(NATIVE) $(wildcard hls/tb/*) $(VENV)/.tools
 	$(CXX) $(BENCH_FLAGS) $(options) $(subject) \
 		-isystem "$$($(BIN)/python sw_emu/build_kernel.py --headers)" hls/tb/zipml_sgd_tb.cpp -o build/tb/$*
 	build/tb/$*
-	$(if $(filter engine-%,$*),for loops in portable avx2; do ZIPML_LOOPS=$$loops build/tb/$* || exit 1; done)
+	$(if $(filter engine-%,$*),for loops in portable avx2 avxvnni; do ZIPML_LOOPS=$$loops build/tb/$* || exit 1; done)
 	@touch $@
 
 # ---- packing and engine on Arm -----------------------------------------------------------------

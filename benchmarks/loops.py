@@ -32,6 +32,7 @@ BITS = (1, 2, 4, 8)
 #: Sets of loops, and the instructions that each may use.
 INSTRUCTIONS = {
     "avx512": "AVX-512 VNNI, VBMI and GFNI",
+    "avxvnni": "AVX2, GFNI and byte dot products of 256 bits",
     "avx512bw": "AVX-512 BW",
     "avx2": "AVX2",
     "neon": "NEON",

@@ -193,24 +193,8 @@ struct Slices {
 
 // ---- Digits ----------------------------------------------------------------------------------
 
-/// An integer is a sum of digits -128 .. 127 times powers of 256. Adding 128 to each digit leaves
-/// bytes 0 .. 255, the bytes of x + 0x80808080; 2^31 - 1 needs a fifth digit.
-constexpr uint32_t kBalance = 0x80808080u;
-constexpr int kMaxDigits = 5;
 /// More digits of a model have their loops apart from those that decode.
 constexpr int kMaxFusedDigits = 3;
-
-/// Digits that hold every integer between -below and above.
-inline int DigitsFor(int32_t smallest, int32_t largest) {
-  // the largest that k digits hold is 127 * (1 + 256 + ..), the smallest -128 * the same
-  int64_t ones = 1;
-  int digits = 1;
-  while (largest > 127 * ones || smallest < -128 * ones) {
-    ones = 256 * ones + 1;
-    ++digits;
-  }
-  return digits;
-}
 
 /// Where a group's model has a feature: vector v, lane 4 l + e for feature 16 l + 4 v + e. Digits
 /// are in the order of the features. Even and odd digits of two vectors, side by side:

@@ -127,7 +127,8 @@ ZIPML_FLOAT_LOOPS(Avx512, OneVector, __attribute__((target("avx512f,avx512dq,avx
 /// The best ones for this machine, but no wider than the engine's where it is asked for its own of
 /// AVX2: the two are compared.
 FloatLoops LoopsOfEngine() {
-  const bool narrow = std::strcmp(zipml_engine_loops(), "avx2") == 0;
+  const char *loops = zipml_engine_loops();
+  const bool narrow = std::strcmp(loops, "avx2") == 0 || std::strcmp(loops, "avxvnni") == 0;
   if (!narrow && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
     return kAvx512;

@@ -69,6 +69,23 @@ inline Cut CutFor(int64_t width) {
   return {5, 7};
 }
 
+/// An integer is a sum of digits -128 .. 127 times powers of 256. Adding 128 to each digit leaves
+/// bytes 0 .. 255, the bytes of x + 0x80808080; 2^31 - 1 needs a fifth digit.
+constexpr uint32_t kBalance = 0x80808080u;
+constexpr int kMaxDigits = 5;
+
+/// Digits that hold every integer between -below and above.
+inline int DigitsFor(int32_t smallest, int32_t largest) {
+  // the largest that k digits hold is 127 * (1 + 256 + ..), the smallest -128 * the same
+  int64_t ones = 1;
+  int digits = 1;
+  while (largest > 127 * ones || smallest < -128 * ones) {
+    ones = 256 * ones + 1;
+    ++digits;
+  }
+  return digits;
+}
+
 /// A model as the loops multiply with it: integer digits, and the sum of the entries. Or tables of
 /// the sums of subsets of every four features' entries, for loops on planes.
 struct DigitModel {

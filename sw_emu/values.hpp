@@ -14,6 +14,7 @@
 #include "rows_avx2.hpp"
 #include "rows_avx512.hpp"
 #include "rows_avx512bw.hpp"
+#include "rows_avxvnni.hpp"
 #include "rows_neon.hpp"
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
@@ -63,6 +64,10 @@ inline const RowLoops &Loops() {
   const Choice choices[] = {
 #ifdef ZIPML_HAS_AVX512
       {&avx512::kLoops, avx512::Runs()},
+#endif
+#ifdef ZIPML_HAS_AVXVNNI
+      {&avxvnni::kLoops, avxvnni::Runs()},
+      {&avxvnni::kEvexLoops, avxvnni::RunsEvex()},
 #endif
 #ifdef ZIPML_HAS_AVX512BW
       {&avx512bw::kLoops, avx512bw::Runs()},
