@@ -15,6 +15,7 @@ HEADERS = [
     "float_sgd.h",
     "levels.h",
     "products.h",
+    "margins.h",
     "text.h",
 ]
 SOURCES = [
@@ -24,6 +25,7 @@ SOURCES = [
     "float_sgd.cpp",
     "levels.cpp",
     "products.cpp",
+    "margins.cpp",
     "text.cpp",
 ]
 

@@ -310,9 +310,9 @@ class _MarginCourse(_Course):
 
     def slopes(self) -> FloatArray:
         """Those of the samples; their curvatures become the weights of the next round."""
-        curvatures = self.loss.curvatures(self.margins)
+        slopes, curvatures = self.loss.derivatives(self.margins)
         self.rounds.weigh(curvatures, self.loss.curved(curvatures))
-        return self.loss.slopes(self.margins)
+        return slopes
 
     def follow(self, change: FloatArray, dots: FloatArray) -> None:
         """Go to the least objective that this and the latest changes reach."""
