@@ -16,6 +16,7 @@ HEADERS = [
     "levels.h",
     "products.h",
     "margins.h",
+    "samples.h",
     "text.h",
 ]
 SOURCES = [
@@ -26,6 +27,7 @@ SOURCES = [
     "levels.cpp",
     "products.cpp",
     "margins.cpp",
+    "samples.cpp",
     "text.cpp",
 ]
 

@@ -158,17 +158,30 @@ struct LanesOfAll {
   Lanes value, slopes[kMost], moment[kMost][kMost];
 };
 
+/// Margins of a block at some steps along the changes.
+ZIPML_INLINE void Move(const ZipmlMargins &of, const double *steps, uint64_t begin, uint64_t n,
+                       double *__restrict margins) {
+  std::copy_n(of.margins + begin, n, margins);
+  for (uint32_t k = 0; k < of.changes; ++k) {
+    const double *__restrict own = of.along + k * of.stride + begin;
+    for (uint64_t i = 0; i < n; ++i) margins[i] += steps[k] * own[i];
+  }
+}
+
+ZIPML_BODY void MoveAllBody(const ZipmlMargins &of, const double *steps, double *margins) {
+  for (uint64_t begin = 0; begin < of.samples; begin += kBlock) {
+    Move(of, steps, begin, std::min(kBlock, of.samples - begin), margins + begin);
+  }
+}
+ZIPML_CLONES(MoveAll)
+
 /// Adds those of a block.
 template <class TLoss>
 ZIPML_INLINE void AddBlock(const ZipmlMargins &of, const double *steps, uint64_t begin, uint64_t n,
                            LanesOfAll *sums) {
   double margins[kBlock], losses[kBlock], sizes[kBlock], curvatures[kBlock], bent[kBlock];
   const double *along = of.along + begin;
-  std::copy_n(of.margins + begin, n, margins);
-  for (uint32_t k = 0; k < of.changes; ++k) {
-    const double *__restrict own = along + k * of.stride;
-    for (uint64_t i = 0; i < n; ++i) margins[i] += steps[k] * own[i];
-  }
+  Move(of, steps, begin, n, margins);
   Derive<TLoss>(n, margins, of.weights + begin, losses, sizes, curvatures);
   Add(n, losses, sums->value.lanes);
   for (uint32_t k = 0; k < of.changes; ++k) {
@@ -276,6 +289,9 @@ class Objective {
     return value;
   }
 
+  /// The sum of weight times loss there.
+  double Losses() const { return sums_.value; }
+
   /// Newton's step from there; returns the gain that is to be expected of it.
   double Step(double *way) const {
     double moment[kMost][kMost];
@@ -310,28 +326,31 @@ extern "C" double zipml_margin_losses(const ZipmlMargins *margins, double *sizes
   return ZIPML_BEST(LossesBody<SquaredHinge>)(*margins, sizes, curvatures);
 }
 
-extern "C" void zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *search,
-                                    double *steps) {
+extern "C" double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *search,
+                                      double *steps, double *moved) {
   const uint32_t changes = margins->changes;
   std::fill_n(steps, changes, 0.0);
   Objective objective(*margins, *search);
   const double first = objective.GoTo(steps);
-  double value = first;
+  double value = first, losses = objective.Losses();
   for (uint32_t i = 0; i < search->iterations; ++i) {
     double way[kMost], there[kMost];
     const double expected = objective.Step(way);
     const double least = std::max(search->enough * (first - value), search->noise * value);
-    if (!(expected > least)) return;
+    if (!(expected > least)) break;
     double share = 1, lower;
     do {
       for (uint32_t k = 0; k < changes; ++k) there[k] = steps[k] + share * way[k];
       lower = objective.GoTo(there);
       share /= 2;
     } while (!(lower < value) && share >= search->shortest);
-    if (!(lower < value)) return;
+    if (!(lower < value)) break;
     std::copy_n(there, changes, steps);
     value = lower;
+    losses = objective.Losses();
   }
+  MoveAll(*margins, steps, moved);
+  return losses;
 }
 
 extern "C" double zipml_flat_below(const double *values, uint64_t count, double share) {

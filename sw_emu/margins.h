@@ -36,8 +36,10 @@ typedef struct {
    and times the second derivative of each sample. */
 double zipml_margin_losses(const ZipmlMargins *margins, double *sizes, double *curvatures);
 
-/* How much of each change has the least objective together, by Newton's method. */
-void zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *search, double *steps);
+/* How much of each change has the least objective together, by Newton's method; writes the margins
+   there, too, and returns the sum of weight times loss there. */
+double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *search, double *steps,
+                           double *moved);
 
 /* The largest of `values`, none of them negative, that together with all that are smaller comes to
    no less than a share of their sum by as few as possible; 0 where all are 0. */

@@ -275,9 +275,10 @@ void Search(uint32_t loss, uint64_t samples, uint32_t changes, Hash *hash) {
   const ZipmlMargins of = {loss,           changes,      samples, weights.data(),
                            margins.data(), along.data(), samples};
   const ZipmlSearch search = {0, slopes.data(), moment.data(), 20, 1e-3, 1e-3, 1e-10};
-  std::vector<double> steps(changes), sizes(samples), curvatures(samples);
-  zipml_margin_search(&of, &search, steps.data());
+  std::vector<double> steps(changes), moved(samples), sizes(samples), curvatures(samples);
+  hash->Add({zipml_margin_search(&of, &search, steps.data(), moved.data())});
   hash->Add(steps);
+  hash->Add(moved);
   const double sum = zipml_margin_losses(&of, sizes.data(), curvatures.data());
   hash->Add(sizes);
   hash->Add(curvatures);

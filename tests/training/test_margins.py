@@ -1,4 +1,4 @@
-"""Losses of the margin in compiled code: against NumPy's formulas, at extremes, and of any sizes."""
+"""Compiled losses of the margin: against NumPy's formulas, at extremes, and of any sizes."""
 
 from __future__ import annotations
 
@@ -103,11 +103,13 @@ def test_the_search_finds_the_least_objective_along_the_changes(loss, count, cha
         signed = values * of.signs[:, None]
         return objective(loss, signed, np.ones(count), x, weights=of.weights) + l2 / 2 * x @ x
 
-    steps = of.best(dots, along, model, way, l2)
+    steps, moved, value = of.best(dots, along, model, way, l2)
+    np.testing.assert_allclose(moved, dots + steps @ along, rtol=1e-12, atol=1e-12)
+    assert value == of.value(moved)
     found = at(steps)
     assert found <= at(np.zeros(changes))
     # no slope left along any change but what the rule lets stand: a share of what was gained
-    slopes, curvatures = of.derivatives(dots + steps @ along)
+    slopes, curvatures = of.derivatives(moved)
     slope = way @ (l2 * (model + steps @ way)) + along @ (of.signs * slopes) / count
     moment = (along * curvatures) @ along.T / count + (way * l2) @ way.T
     left = slope @ np.linalg.lstsq(moment, slope, rcond=1e-10)[0] / 2
@@ -122,9 +124,9 @@ def test_changes_that_say_the_same_are_one(loss):
     objectives = []
     for changes in (way, twice):
         along = of.signs * (changes @ values.T)
-        steps = of.best(dots, along, model, changes, 0.01)
+        steps, _, value = of.best(dots, along, model, changes, 0.01)
         x = model + steps @ changes
-        objectives.append(of.value(dots + steps @ along) + 0.005 * x @ x)
+        objectives.append(value + 0.005 * x @ x)
     assert objectives[1] == pytest.approx(objectives[0], rel=1e-6)
     assert np.abs(steps).max() < 100
 
@@ -138,7 +140,9 @@ def test_a_search_has_the_same_bits_wherever_its_rows_lie():
     for offset in (0, 1):
         apart = room[offset:][: 333 * 4].reshape(4, 333)
         apart[0], apart[1:] = dots, along
-        np.testing.assert_array_equal(of.best(apart[0], apart[1:], model, way, 0.01), alone)
+        again = of.best(apart[0], apart[1:], model, way, 0.01)
+        for found, expected in zip(again, alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def flat(values, share):

@@ -249,8 +249,19 @@ class Normalization:
         a = self.check(X)
         column_range("X", a)
         values = np.empty((a.shape[0], self.features), dtype=np.float32)
-        for rows in chunks(a):
-            values[rows] = self._with_intercept(self._normalize(dense(a[rows])))
+        mid, divisor = pointer("double *", self.mid), self.divisor
+
+        def work(first: int, last: int) -> None:
+            for start, rows in float_rows(a, first, last):
+                lib.zipml_normalize(
+                    compiled_samples(rows),
+                    mid,
+                    pointer("double *", divisor),
+                    self.features,
+                    pointer("float *", values[start:]),
+                )
+
+        in_threads(work, a.shape[0], a.size, None)
         return values
 
     def _with_intercept(self, values: NDArray[np.float32]) -> NDArray[np.float32]:

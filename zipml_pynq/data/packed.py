@@ -320,25 +320,22 @@ class PackedDataset:
                 f"0..{old.samples - 1}, at least one"
             )
         layout = replace(old, samples=chosen.size)
-        words = layout.chunks * layout.word_bits // 64
-
-        def rows(planes: NDArray, blocks: int) -> NDArray:
-            shape = (blocks, layout.stored_planes, layout.block_samples, words)
-            return planes.reshape(shape).transpose(0, 2, 1, 3)
-
+        chosen = np.ascontiguousarray(chosen, np.int64)
         planes = empty_aligned((layout.blocks, self.planes.shape[1]), np.uint64)
-        target = rows(planes, layout.blocks)
-        source = rows(self.planes, old.blocks)
-        begin, size = 0, layout.block_samples
-        for block in target:  # a block at a time stays in the cache
-            own = chosen[begin : begin + size]
-            block[: own.size] = source[own // size, own % size]
-            block[own.size :] = 0
-            begin += size
+        lib.zipml_take(
+            pointer("const uint64_t *", self.planes),
+            layout.stored_planes,
+            layout.block_samples,
+            layout.chunks * layout.word_bits // 64,
+            pointer("const int64_t *", chosen),
+            chosen.size,
+            pointer("uint64_t *", planes),
+        )
         changed: dict[str, Any] = {"planes": planes, "layout": layout}
+        rows = layout.blocks * layout.block_samples
         for name in ("labels", "full", "weights"):
             if getattr(self, name) is not None:
-                changed[name] = _padded(getattr(self, name)[chosen], layout.blocks * size)
+                changed[name] = _padded(getattr(self, name)[chosen], rows)
         return replace(self, **changed)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -273,10 +273,11 @@ class Margins:
         model: FloatArray,
         changes: FloatArray,
         l2: FloatArray | float,
-    ) -> FloatArray:
+    ) -> tuple[FloatArray, FloatArray, float]:
         """How much of each change has the least objective together: Newton's method in few numbers.
 
         It ends where little more than what it has gained is left: there will be another round.
+        Returned with the margins there, and with what :meth:`value` is of these.
 
         Parameters
         ----------
@@ -300,9 +301,11 @@ class Margins:
                 "noise": _NOISE,
             },
         )
-        steps = np.empty(len(changes))
-        lib.zipml_margin_search(self._at(margins, along), search, pointer("double *", steps))
-        return steps
+        steps, moved = np.empty(len(changes)), np.empty(len(margins))
+        losses = lib.zipml_margin_search(
+            self._at(margins, along), search, pointer("double *", steps), pointer("double *", moved)
+        )
+        return steps, moved, losses / len(margins)
 
     def _at(self, margins: FloatArray, along: FloatArray | None = None) -> Any:
         """What compiled code takes; arrays as they lie, contiguous ones."""

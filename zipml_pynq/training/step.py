@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +32,9 @@ _PART_VALUES = 1 << 18
 #: Rows of matrices whose eigenvalues are computed, not approached by iteration.
 _SMALL_MATRIX = 128
 _POWER_ITERATIONS = 30
+#: What was seen of the rows of data sets, which do not change, by how it was looked at: plans of a
+#: training and of the rounds that refine it ask the same.
+_looks: WeakKeyDictionary[PackedDataset, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -247,6 +251,15 @@ def second_moments(
     Those of the values, estimated without the noise of quantization where there are two draws (the
     mean of their product, which may be below 0), and those of the draws.
     """
+    known = _looks.setdefault(packed, {})
+    if (bits, sampling) not in known:
+        known[bits, sampling] = _second_moments(packed, bits, sampling)
+    return known[bits, sampling]
+
+
+def _second_moments(
+    packed: PackedDataset, bits: int, sampling: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     layout = packed.layout
     blocks, stretches = _sampled(layout, 1)
     rows = sum(stretches)
@@ -259,7 +272,9 @@ def second_moments(
         seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
         for draw in q:
             noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
-    return seen / rows, noisy / rows
+    seen, noisy = seen / rows, noisy / rows
+    seen.flags.writeable = noisy.flags.writeable = False  # kept for who asks again
+    return seen, noisy
 
 
 def auto_shifts(
@@ -327,14 +342,12 @@ def step_rule(
 
     The rows, which take long to look at, are looked at once.
     """
-    window = batch * (delay + 1)
-    rows, stretches = sample_rows(packed, bits, sampling, window)
-    larger = 1.0
-    if shifts is not None:
-        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
-        rows = tuple(q * roots for q in rows)
-        larger = 2.0 ** int(shifts.max())
-    known = moments(*rows, window=window, stretches=stretches)
+    larger = 1.0 if shifts is None else 2.0 ** int(shifts.max())
+    key = (bits, sampling, batch * (delay + 1), None if shifts is None else shifts.tobytes())
+    looks = _looks.setdefault(packed, {})
+    if key not in looks:
+        looks[key] = _moments_of(packed, bits, sampling, batch * (delay + 1), shifts)
+    known = looks[key]
 
     def rule(
         factors: Sequence[float] | NDArray[np.float64],
@@ -355,6 +368,17 @@ def step_rule(
         )
 
     return rule
+
+
+def _moments_of(
+    packed: PackedDataset, bits: int, sampling: str, window: int, shifts: NDArray[np.uint8] | None
+) -> Moments:
+    """Moments of the rows, of columns as large as steps of features make them."""
+    rows, stretches = sample_rows(packed, bits, sampling, window)
+    if shifts is not None:
+        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
+        rows = tuple(q * roots for q in rows)
+    return moments(*rows, window=window, stretches=stretches)
 
 
 def auto_step(
