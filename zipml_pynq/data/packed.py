@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -229,7 +230,7 @@ class PackedDataset:
         padded, _ = fixed_labels(labels, own, self.layout)
         weights = fixed_weights(sample_weight, self.layout)
         names = Names(self.names.features)
-        return replace(self, labels=padded, normalization=own, weights=weights, names=names)
+        return self._changed(labels=padded, normalization=own, weights=weights, names=names)
 
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
@@ -336,7 +337,16 @@ class PackedDataset:
         for name in ("labels", "full", "weights"):
             if getattr(self, name) is not None:
                 changed[name] = _padded(getattr(self, name)[chosen], rows)
-        return replace(self, **changed)
+        return self._changed(**changed)
+
+    def _changed(self, **values: Any) -> PackedDataset:
+        """:func:`dataclasses.replace` by new arrays, and what is known to fit them: unchecked."""
+        made = copy(self)
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            object.__setattr__(made, name, value)
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this data set to ``path``, a safetensors file, all or nothing.

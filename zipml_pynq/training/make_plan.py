@@ -263,6 +263,31 @@ def make_plan(
     )
 
 
+def restepped(plan: Plan, step: float, epochs: int, l2: float) -> Plan:
+    """Least squares as by a plan without l1 and orders, at another constant step.
+
+    Parameters
+    ----------
+    plan : Plan
+    step : float
+    epochs : int
+    l2 : float
+        Small ones may be held as 0.
+    """
+    sizes = step_sizes(step, "constant", epochs)
+    registers = _step_registers(sizes, 1.0, plan.batch)
+    return replace(
+        plan,
+        epochs=epochs,
+        l2=l2,
+        step=sizes,
+        steps=registers,
+        negative_steps=registers,
+        decays=_decay_registers(sizes, l2, True),
+        gradient_shifts=np.zeros(epochs, dtype=np.uint32),
+    )
+
+
 def _with_delay(plan: Plan, layout: Layout, delay: int | str) -> Plan:
     """A plan with the delay that "auto" is."""
     if not isinstance(delay, str):

@@ -28,7 +28,7 @@ from zipml_pynq.data.checks import check_int, check_positive
 from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.data.rows import pointer
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.make_plan import make_plan, restepped
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.step import step_rule
 
@@ -133,10 +133,13 @@ class RoundPlans:
         plan = self.of
         l2 = plan.l2 * self.samples / samples
         step = STEP_SHARE * self.step(np.ones(epochs), samples, l2)
+        step = min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits))
+        if self.made:  # all that the others differ by
+            return restepped(next(iter(self.made.values())), step, epochs, l2)
         return make_plan(
             packed,
             epochs=epochs,
-            step=min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits)),
+            step=step,
             schedule="constant",
             seed=plan.seed,
             l2=l2,
