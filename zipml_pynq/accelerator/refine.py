@@ -78,7 +78,7 @@ class RefinementRounds:
         one = 1 << CONFIG.weight_fraction_bits
         weights = np.zeros(self.whole.labels.size, np.int32)
         weights[: curvatures.size] = np.minimum(np.rint(curvatures * one), 2.0**31 - 1)
-        self.packed, self.turns = replace(self.whole, weights=weights), 1
+        self.packed, self.turns = self.whole.changed(weights=weights), 1
         if few is not None:
             self.packed = self.packed.taken(few)
             self.turns = min(MOST_TURNS, round(curvatures.size / few.size))

@@ -230,7 +230,7 @@ class PackedDataset:
         padded, _ = fixed_labels(labels, own, self.layout)
         weights = fixed_weights(sample_weight, self.layout)
         names = Names(self.names.features)
-        return self._changed(labels=padded, normalization=own, weights=weights, names=names)
+        return self.changed(labels=padded, normalization=own, weights=weights, names=names)
 
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
@@ -337,10 +337,13 @@ class PackedDataset:
         for name in ("labels", "full", "weights"):
             if getattr(self, name) is not None:
                 changed[name] = _padded(getattr(self, name)[chosen], rows)
-        return self._changed(**changed)
+        return self.changed(**changed)
 
-    def _changed(self, **values: Any) -> PackedDataset:
-        """:func:`dataclasses.replace` by new arrays, and what is known to fit them: unchecked."""
+    def changed(self, **values: Any) -> PackedDataset:
+        """What :func:`dataclasses.replace` makes, unchecked: of new arrays that are known to fit.
+
+        They become read-only.
+        """
         made = copy(self)
         for name, value in values.items():
             if isinstance(value, np.ndarray):
