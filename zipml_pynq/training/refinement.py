@@ -262,12 +262,7 @@ class Margins:
 
     def curved(self, curvatures: FloatArray) -> NDArray[np.intp] | None:
         """The samples that have nearly all of the curvature, where that is few of them."""
-        least = 0.0
-        if self.loss == "logistic":
-            own = pointer("double *", curvatures)
-            least = lib.zipml_flat_below(own, len(curvatures), _FLAT)
-        found = np.flatnonzero(curvatures > least)
-        return found if 0 < found.size <= _FEW * curvatures.size else None
+        return curved(curvatures, _FLAT if self.loss == "logistic" else 0.0)
 
     def best(
         self,
@@ -324,6 +319,16 @@ class Margins:
             given["along"] = pointer("double *", along)
             given["changes"], given["stride"] = along.shape
         return ffi.new("ZipmlMargins *", given)
+
+
+def curved(curvatures: FloatArray, flat: float = _FLAT) -> NDArray[np.intp] | None:
+    """The samples that have all of the curvature but the share ``flat``, where they are few."""
+    least = 0.0
+    if flat:
+        own = pointer("double *", curvatures)
+        least = lib.zipml_flat_below(own, len(curvatures), flat)
+    found = np.flatnonzero(curvatures > least)
+    return found if 0 < found.size <= _FEW * curvatures.size else None
 
 
 def checked_refine(given: Any, packed: PackedDataset, plan: Plan) -> Refine | None:

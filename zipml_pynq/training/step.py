@@ -32,9 +32,8 @@ _PART_VALUES = 1 << 18
 #: Rows of matrices whose eigenvalues are computed, not approached by iteration.
 _SMALL_MATRIX = 128
 _POWER_ITERATIONS = 30
-#: What was seen of the rows of data sets, which do not change, by how it was looked at: plans of a
-#: training and of the rounds that refine it ask the same.
-_looks: WeakKeyDictionary[PackedDataset, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
+#: Second moments of data sets, which do not change, by bits and sampling: every plan asks for them.
+_seen: WeakKeyDictionary[PackedDataset, dict[tuple[int, str], Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -251,7 +250,7 @@ def second_moments(
     Those of the values, estimated without the noise of quantization where there are two draws (the
     mean of their product, which may be below 0), and those of the draws.
     """
-    known = _looks.setdefault(packed, {})
+    known = _seen.setdefault(packed, {})
     if (bits, sampling) not in known:
         known[bits, sampling] = _second_moments(packed, bits, sampling)
     return known[bits, sampling]
@@ -342,12 +341,14 @@ def step_rule(
 
     The rows, which take long to look at, are looked at once.
     """
-    larger = 1.0 if shifts is None else 2.0 ** int(shifts.max())
-    key = (bits, sampling, batch * (delay + 1), None if shifts is None else shifts.tobytes())
-    looks = _looks.setdefault(packed, {})
-    if key not in looks:
-        looks[key] = _moments_of(packed, bits, sampling, batch * (delay + 1), shifts)
-    known = looks[key]
+    window = batch * (delay + 1)
+    rows, stretches = sample_rows(packed, bits, sampling, window)
+    larger = 1.0
+    if shifts is not None:
+        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
+        rows = tuple(q * roots for q in rows)
+        larger = 2.0 ** int(shifts.max())
+    known = moments(*rows, window=window, stretches=stretches)
 
     def rule(
         factors: Sequence[float] | NDArray[np.float64],
@@ -368,17 +369,6 @@ def step_rule(
         )
 
     return rule
-
-
-def _moments_of(
-    packed: PackedDataset, bits: int, sampling: str, window: int, shifts: NDArray[np.uint8] | None
-) -> Moments:
-    """Moments of the rows, of columns as large as steps of features make them."""
-    rows, stretches = sample_rows(packed, bits, sampling, window)
-    if shifts is not None:
-        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
-        rows = tuple(q * roots for q in rows)
-    return moments(*rows, window=window, stretches=stretches)
 
 
 def auto_step(
