@@ -15,6 +15,8 @@ HEADERS = [
     "float_sgd.h",
     "levels.h",
     "products.h",
+    "margins.h",
+    "samples.h",
     "text.h",
 ]
 SOURCES = [
@@ -24,6 +26,8 @@ SOURCES = [
     "float_sgd.cpp",
     "levels.cpp",
     "products.cpp",
+    "margins.cpp",
+    "samples.cpp",
     "text.cpp",
 ]
 

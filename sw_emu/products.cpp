@@ -2,6 +2,7 @@
 // while one group of vectors after the other is multiplied with them.
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <vector>
 
@@ -14,9 +15,9 @@ namespace {
 
 #define ZIPML_INLINE __attribute__((always_inline)) inline
 
-/// Rows that stay in the second cache, vectors that share a load of them, rows that share a load of
-/// a vector.
-constexpr uint64_t kRows = 64, kVectors = 4, kTogether = 2;
+/// Rows that stay in the second cache, vectors whose products share a load of them, and vectors
+/// whose sums do.
+constexpr uint64_t kRows = 64, kVectors = 4, kSummed = 2;
 /// Lanes of a dot product: as many on every machine, so that it rounds alike.
 constexpr uint64_t kLanes = 8;
 
@@ -42,6 +43,26 @@ struct TwoVectors {
     high += a.high * b.high;
   }
   ZIPML_INLINE float Lane(uint64_t l) const { return l < 4 ? low[l] : high[l - 4]; }
+};
+
+/// Rows to come, brought into the second cache a few lines at a time while others are worked on:
+/// they lie one behind the other, but the machine's own prefetching ends at every page.
+class Ahead {
+ public:
+  /// The block of rows behind the one that begins at `begin`, in so many steps.
+  Ahead(const float *values, uint64_t rows, uint64_t features, uint64_t begin, uint64_t steps)
+      : at_(Line(values + std::min(rows, begin + kRows) * features)),
+        end_(Line(values + std::min(rows, begin + 2 * kRows) * features)),
+        step_(((end_ - at_) / kLine / std::max(steps, uint64_t{1}) + 1) * kLine) {}
+  ZIPML_INLINE void Step() {
+    const uintptr_t stop = std::min(end_, at_ + step_);
+    for (; at_ < stop; at_ += kLine) __builtin_prefetch(reinterpret_cast<const void *>(at_), 0, 2);
+  }
+
+ private:
+  static constexpr uintptr_t kLine = 64;
+  static uintptr_t Line(const float *value) { return reinterpret_cast<uintptr_t>(value); }
+  uintptr_t at_, end_, step_;
 };
 
 /// Products of kR rows with kV vectors.
@@ -74,16 +95,20 @@ ZIPML_INLINE void SomeProducts(const float *values, uint64_t features, const flo
   }
 }
 
-template <class TLanes>
+/// \tparam kTogether  rows that share a load of a vector, as many as registers allow
+template <class TLanes, uint64_t kTogether>
 ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features,
                            const float *vectors, uint64_t count, double *products,
                            uint64_t stride) {
   for (uint64_t begin = 0; begin < rows; begin += kRows) {
     const uint64_t end = std::min(rows, begin + kRows);
+    Ahead ahead(values, rows, features, begin,
+                kRows / kTogether * (count / kVectors) + kRows / kVectors * (count % kVectors));
     uint64_t k = 0;
     for (; k + kVectors <= count; k += kVectors) {
       uint64_t i = begin;
       for (; i + kTogether <= end; i += kTogether) {
+        ahead.Step();
         SomeProducts<TLanes, kTogether, kVectors>(values + i * features, features,
                                                   vectors + k * features, products + k * stride + i,
                                                   stride);
@@ -96,6 +121,7 @@ ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features
     for (; k < count; ++k) {
       uint64_t i = begin;
       for (; i + kVectors <= end; i += kVectors) {
+        ahead.Step();
         SomeProducts<TLanes, kVectors, 1>(values + i * features, features, vectors + k * features,
                                           products + k * stride + i, stride);
       }
@@ -109,41 +135,61 @@ ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features
 
 using ProductsLoop = void (*)(const float *, uint64_t, uint64_t, const float *, uint64_t, double *,
                               uint64_t);
-#define ZIPML_PRODUCTS(NAME, LANES, ATTRIBUTE)                                          \
-  ATTRIBUTE void Products##NAME(const float *values, uint64_t rows, uint64_t features,  \
-                                const float *vectors, uint64_t count, double *products, \
-                                uint64_t stride) {                                      \
-    Products<LANES>(values, rows, features, vectors, count, products, stride);          \
+#define ZIPML_PRODUCTS(NAME, LANES, TOGETHER, ATTRIBUTE)                                 \
+  ATTRIBUTE void Products##NAME(const float *values, uint64_t rows, uint64_t features,   \
+                                const float *vectors, uint64_t count, double *products,  \
+                                uint64_t stride) {                                       \
+    Products<LANES, TOGETHER>(values, rows, features, vectors, count, products, stride); \
   }
 
-ZIPML_PRODUCTS(Plain, TwoVectors, )
+ZIPML_PRODUCTS(Plain, TwoVectors, 2, )
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(ZIPML_NO_CLONES)
-ZIPML_PRODUCTS(Avx2, OneVector, __attribute__((target("avx2"))))
+ZIPML_PRODUCTS(Avx512, OneVector, 4, __attribute__((target("avx512f,avx512vl"))))
+ZIPML_PRODUCTS(Avx2, OneVector, 2, __attribute__((target("avx2"))))
 ProductsLoop BestProducts() {
+  if (__builtin_cpu_supports("avx512vl")) return ProductsAvx512;
   return __builtin_cpu_supports("avx2") ? ProductsAvx2 : ProductsPlain;
 }
 #else
 ProductsLoop BestProducts() { return ProductsPlain; }
 #endif
 
-/// sums[j] += factors[0] * row 0 + .. of some rows, four at a time.
-ZIPML_BODY void AddRowsBody(const float *values, uint64_t rows, uint64_t features,
-                            const float *factors, float *sums) {
-  uint64_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
-    const float *a0 = values + i * features, *a1 = a0 + features, *a2 = a1 + features,
-                *a3 = a2 + features;
-    const float c0 = factors[i], c1 = factors[i + 1], c2 = factors[i + 2], c3 = factors[i + 3];
-    for (uint64_t j = 0; j < features; ++j) {
-      sums[j] += (c0 * a0[j] + c1 * a1[j]) + (c2 * a2[j] + c3 * a3[j]);
+/// sums[k][j] += factors[k][0] * value j of row 0 + .. of four rows, for kV vectors.
+template <uint64_t kV>
+ZIPML_BODY void AddFourBody(const float *values, uint64_t features, const float *factors,
+                            float *sums) {
+  const float *a0 = values, *a1 = a0 + features, *a2 = a1 + features, *a3 = a2 + features;
+  float c[kV][4];
+  for (uint64_t k = 0; k < kV; ++k) std::copy_n(factors + k * kRows, 4, c[k]);
+  for (uint64_t j = 0; j < features; ++j) {
+    const float b0 = a0[j], b1 = a1[j], b2 = a2[j], b3 = a3[j];
+#pragma GCC unroll 8
+    for (uint64_t k = 0; k < kV; ++k) {
+      sums[k * features + j] += (c[k][0] * b0 + c[k][1] * b1) + (c[k][2] * b2 + c[k][3] * b3);
     }
   }
+}
+
+ZIPML_BODY void AddOneBody(const float *values, uint64_t features, float factor, float *sums) {
+  for (uint64_t j = 0; j < features; ++j) sums[j] += factor * values[j];
+}
+ZIPML_CLONES(AddOne)
+
+/// The same of up to kRows rows, whose factors are kRows apart.
+template <uint64_t kV>
+void AddRows(const float *values, uint64_t rows, uint64_t features, const float *factors,
+             float *sums, Ahead *ahead) {
+  uint64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    ahead->Step();
+    ZIPML_BEST(AddFourBody<kV>)(values + i * features, features, factors + i, sums);
+  }
   for (; i < rows; ++i) {
-    const float *a = values + i * features;
-    for (uint64_t j = 0; j < features; ++j) sums[j] += factors[i] * a[j];
+    for (uint64_t k = 0; k < kV; ++k) {
+      AddOne(values + i * features, features, factors[k * kRows + i], sums + k * features);
+    }
   }
 }
-ZIPML_CLONES(AddRows)
 
 }  // namespace
 
@@ -158,15 +204,22 @@ extern "C" int32_t zipml_row_sums(const float *values, uint64_t rows, uint64_t f
                                   const double *factors, uint64_t stride, uint64_t count,
                                   double *sums) {
   try {
-    std::vector<float> some(features);
-    float own[kRows];
+    std::vector<float> some(kSummed * features);
+    float own[kSummed * kRows];
     for (uint64_t begin = 0; begin < rows; begin += kRows) {
       const uint64_t size = std::min(rows - begin, kRows);
-      for (uint64_t k = 0; k < count; ++k) {
-        std::copy_n(factors + k * stride + begin, size, own);
+      const float *block = values + begin * features;
+      Ahead ahead(values, rows, features, begin, (count + 1) / kSummed * (kRows / 4));
+      for (uint64_t k = 0; k < count; k += kSummed) {
+        const uint64_t together = std::min(count - k, kSummed);
+        for (uint64_t v = 0; v < together; ++v) {
+          std::copy_n(factors + (k + v) * stride + begin, size, own + v * kRows);
+        }
         std::fill(some.begin(), some.end(), 0.0f);
-        AddRows(values + begin * features, size, features, own, some.data());
-        for (uint64_t j = 0; j < features; ++j) sums[k * features + j] += some[j];
+        const auto add = together == kSummed ? AddRows<kSummed> : AddRows<1>;
+        add(block, size, features, own, some.data(), &ahead);
+        double *to = sums + k * features;
+        for (uint64_t j = 0; j < together * features; ++j) to[j] += some[j];
       }
     }
   } catch (const std::bad_alloc &) {

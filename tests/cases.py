@@ -33,7 +33,7 @@ GUARD = 64
 SENTINEL = -0x5A5A5A5A
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomDataset:
     """What training needs of a ``PackedDataset``."""
 

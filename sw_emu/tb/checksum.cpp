@@ -11,6 +11,7 @@
 
 extern "C" {
 #include "../engine.h"
+#include "../margins.h"
 #include "../pack.h"
 #include "../products.h"
 }
@@ -40,6 +41,13 @@ class Hash {
   template <typename T>
   void Add(const std::vector<T> &values) {
     for (const T value : values) Add(static_cast<uint64_t>(value), sizeof(T));
+  }
+  void Add(const std::vector<double> &numbers) {
+    for (const double number : numbers) {
+      uint64_t bits;
+      std::memcpy(&bits, &number, sizeof bits);
+      Add(bits, 8);
+    }
   }
   void Add(uint64_t value, unsigned bytes) {
     for (unsigned i = 0; i < bytes; ++i) {
@@ -250,14 +258,31 @@ bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
       zipml_row_products(values.data(), rows, features, vectors.data(), count, products.data(),
                          rows) == 0 &&
       zipml_row_sums(values.data(), rows, features, products.data(), rows, count, sums.data()) == 0;
-  for (const std::vector<double> *numbers : {&products, &sums}) {
-    for (const double number : *numbers) {
-      uint64_t bits;
-      std::memcpy(&bits, &number, sizeof bits);
-      hash->Add(bits, 8);
-    }
-  }
+  hash->Add(products);
+  hash->Add(sums);
   return done;
+}
+
+/// Losses of ragged numbers of samples, and the least of them along some changes.
+void Search(uint32_t loss, uint64_t samples, uint32_t changes, Hash *hash) {
+  Random random(samples * changes + loss);
+  std::vector<double> weights(samples), margins(samples), along(changes * samples);
+  for (double &weight : weights) weight = 1 + random.Value();
+  for (double &margin : margins) margin = 8 * random.Value();
+  for (double &margin : along) margin = random.Value();
+  std::vector<double> slopes(changes, 0.0), moment(changes * changes, 0.0);
+  for (uint32_t k = 0; k < changes; ++k) moment[k * changes + k] = 0.01;
+  const ZipmlMargins of = {loss,           changes,      samples, weights.data(),
+                           margins.data(), along.data(), samples};
+  const ZipmlSearch search = {0, slopes.data(), moment.data(), 20, 1e-3, 1e-3, 1e-10};
+  std::vector<double> steps(changes), moved(samples), sizes(samples), curvatures(samples);
+  hash->Add({zipml_margin_search(&of, &search, steps.data(), moved.data())});
+  hash->Add(steps);
+  hash->Add(moved);
+  const double sum = zipml_margin_losses(&of, sizes.data(), curvatures.data());
+  hash->Add(sizes);
+  hash->Add(curvatures);
+  hash->Add({sum, zipml_flat_below(curvatures.data(), samples, 0.05)});
 }
 
 }  // namespace
@@ -295,6 +320,15 @@ int main() {
     ++number;
     std::printf("rows times %u vectors: %016llx\n", static_cast<unsigned>(count),
                 static_cast<unsigned long long>(hash.Value()));
+  }
+  for (const uint32_t loss : {uint32_t{ZIPML_SQUARED_HINGE}, uint32_t{ZIPML_LOGISTIC}}) {
+    for (const uint32_t changes : {1u, 2u, 5u, 8u}) {
+      Hash hash;
+      Search(loss, 300 + changes, changes, &hash);
+      ++number;
+      std::printf("loss %u along %u changes: %016llx\n", static_cast<unsigned>(loss),
+                  static_cast<unsigned>(changes), static_cast<unsigned long long>(hash.Value()));
+    }
   }
   std::printf("%u cases\n", number);
   return 0;

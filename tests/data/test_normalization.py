@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.sparse import csr_matrix
 
 from zipml_pynq.data import grid, rows
 from zipml_pynq.data.normalization import Normalization, column_range
@@ -79,6 +80,30 @@ def test_extreme_ranges(low, high):
     back = n.inverse(n.transform(X))[:, 0]
     # where the mean had to be rounded, the nearer end is a float32 below 1
     np.testing.assert_allclose(back, [low, high], rtol=0, atol=n.half[0] * 2.0**-23)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.float16])
+@pytest.mark.parametrize("columns", [1, 7, 8, 33])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("lay", [np.asarray, np.asfortranarray, lambda X: X[::2], csr_matrix])
+def test_values_are_float32_of_the_formula_in_float64(dtype, columns, intercept, lay):
+    rng = np.random.default_rng(columns)
+    X = (rng.normal(size=(50, columns)) * 100).astype(dtype)
+    if lay is csr_matrix and dtype == np.float16:
+        pytest.skip("sparse matrices have no float16")
+    n = Normalization.fit(X[:20], np.arange(20), intercept=intercept)
+    found = n.transform(lay(X))
+    rows = lay(X).toarray() if lay is csr_matrix else lay(X)
+    expected = ((rows.astype(np.float64) - n.mid) / n.divisor).astype(np.float32)
+    assert np.abs(expected).max() > 1  # nothing is clipped
+    assert np.array_equal(found[:, :columns], expected)
+    assert np.array_equal(found[:, columns:], np.ones((len(expected), int(intercept))))
+
+
+def test_a_constant_column_stays_0_where_a_difference_overflows():
+    X = np.array([[1.7e308, 1.0], [1.7e308, 2.0]])
+    n = Normalization.fit(X, [0, 1], intercept=False)
+    assert n.transform([[-1.7e308, 1e300]]).tolist() == [[0.0, np.inf]]
 
 
 def test_constant_labels_come_back():

@@ -251,3 +251,33 @@ def test_samples_that_are_not_there_are_refused(index):
     packed = pack(*data(100, 5), bits=2)
     with pytest.raises(ArgumentError, match="index had shape"):
         packed.taken(index)
+
+
+@pytest.mark.parametrize("block_samples", [1, 7, 16])
+@pytest.mark.parametrize("count", [1, 7, 16, 33])
+def test_taken_blocks_of_any_size_are_filled(block_samples, count):
+    X, y = data(64, 70)
+    packed = pack(X, y, bits=[2, 4], batch=1, block_samples=block_samples)
+    index = np.random.default_rng(1).integers(0, 64, count)  # some of them twice
+    some = packed.taken(index)
+    size = some.layout.blocks * block_samples
+    assert some.planes.shape == (some.layout.blocks, packed.planes.shape[1])
+    for bits in (2, 4):
+        for before, after in zip(packed.unpack(bits), some.unpack(bits), strict=True):
+            np.testing.assert_array_equal(after, before[index])
+    rest = some.planes.reshape(some.layout.blocks, some.layout.stored_planes, block_samples, -1)
+    assert not rest.transpose(0, 2, 1, 3).reshape(size, -1)[count:].any()
+
+
+def test_a_changed_data_set_is_read_only_and_leaves_the_first_as_it_was():
+    packed = pack(*data(20, 3), bits=2)
+    labels = np.arange(packed.labels.size, dtype=np.int32)
+    other = packed.changed(labels=labels)
+    assert other.planes is packed.planes
+    assert other.layout == packed.layout
+    np.testing.assert_array_equal(other.labels, np.arange(packed.labels.size))
+    assert not np.array_equal(packed.labels, other.labels)
+    for one in (other, packed.taken([3, 1]), packed.relabel(np.ones(20))):
+        for name in ("planes", "labels"):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(one, name)[0] = 0

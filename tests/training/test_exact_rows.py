@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -59,3 +61,22 @@ def test_other_rows_are_refused():
     X = RNG.normal(size=(9, 2))
     with pytest.raises(ArgumentError, match=r"refine had 9 row\(s\); this data set has 8"):
         ExactRows(X, Normalization.fit(X, X[:, 0]), 8)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_threads_change_no_bit(kept, monkeypatch):
+    X = RNG.normal(size=(500, 6)).astype(np.float32)
+    normalization = Normalization.fit(X, X[:, 0])
+    # 32 blocks, more than are added up at a time
+    monkeypatch.setattr(exact_rows, "_AT_A_TIME", 16 * normalization.features)
+    monkeypatch.setattr(exact_rows, "_KEPT_SHARE", 0.25 if kept else 0.0)
+    models, factors = RNG.normal(size=(3, 7)), RNG.normal(size=(3, 500))
+
+    def found(each):
+        rows = ExactRows(X, normalization, 500)
+        sums, losses = rows.moment(models, factors, np.abs(factors), each)
+        return rows.dots(models, each), rows.sums(factors, each), sums, losses
+
+    with ThreadPoolExecutor(3) as pool:
+        for one, other in zip(found(map), found(pool.map), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from zipml_pynq.accelerator.builds import load_build
 from zipml_pynq.accelerator.interface import INTERFACES
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.training.make_plan import make_plan, step_sizes
+from zipml_pynq.training.make_plan import make_plan, restepped, step_sizes
+from zipml_pynq.training.plan import Plan
 
 
 def dataset(**change: Any) -> RandomDataset:
@@ -199,3 +200,31 @@ def test_penalty_of_the_columns() -> None:
         make_plan(packed.layout, step=0.1, l2="auto")
     with pytest.raises(ArgumentError, match="l2 was 'much'"):
         make_plan(packed, l2="much")
+
+
+@pytest.mark.parametrize("model_bits", [0, 8])
+@pytest.mark.parametrize("l2", [0.0, 1e-9, 0.03])
+def test_another_step_of_a_plan_is_what_would_be_made_with_it(model_bits, l2):
+    """Rounds of refinement make one plan, and the others of it."""
+    X = np.random.default_rng(0).normal(size=(200, 5))
+    packed = pack(X, X[:, 0], bits=4)
+    options = {
+        "schedule": "constant",
+        "small_l2": True,
+        "feature_shifts": np.arange(6, dtype=np.uint8) % 3,
+        "model_bits": model_bits,
+        "model_range": 2.0,
+        "seed": 7,
+        "delay": 1,
+    }
+    first = make_plan(packed, step=0.5, epochs=3, l2=0.1, **options)
+    expected = make_plan(packed, step=0.01, epochs=5, l2=l2, **options)
+    found = restepped(first, 0.01, 5, l2)
+    for field in fields(Plan):
+        one, other = getattr(found, field.name), getattr(expected, field.name)
+        if field.name == "derivative":
+            assert one.code == other.code
+        else:
+            np.testing.assert_array_equal(one, other, err_msg=field.name)
+    with pytest.raises(ArgumentError, match="step was"):
+        restepped(first, 1e9, 5, l2)

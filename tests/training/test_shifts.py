@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,25 @@ def test_the_step_keeps_windows_contracting(bits, delay):
         assert step * (delay + 1) * bend <= 0.8 * (1.5 + 0.5 / (delay + 1)) * 1.001
     none = auto_step(packed, **options, shifts=np.zeros_like(shifts))
     assert none == auto_step(packed, **options)
+
+
+def test_what_was_seen_of_a_data_set_is_that_ones_alone():
+    """Rows are looked at once a data set: the same samples with other weights are another one."""
+    X, y = spread_rows()
+    options = {"bits": 4, "sampling": "symmetric", "batch": 16}
+    packed = pack(X, y, bits=4)
+    weighted = packed.relabel(y, sample_weight=np.full(len(y), 2.0))
+    for first, other in ((packed, weighted), (weighted, packed)):
+        steps = [auto_step(one, **options) for one in (first, first, other)]
+        assert steps[0] == steps[1] == auto_step(replace(first), **options)
+        assert steps[2] != steps[0]
+    shifts = np.arange(packed.layout.features, dtype=np.uint8) % 3
+    of_shifts = auto_step(packed, **options, shifts=shifts)
+    assert of_shifts == auto_step(replace(packed), **options, shifts=shifts)
+    assert len({of_shifts, *(auto_step(packed, **{**options, "batch": b}) for b in (8, 16))}) == 3
+    seen, _ = second_moments(packed, bits=4, sampling="symmetric")
+    with pytest.raises(ValueError, match="read-only"):
+        seen[0] = 1.0
 
 
 def test_steps_of_features_converge_sooner():

@@ -28,6 +28,7 @@ from zipml_pynq.accelerator.refine import refined
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.layout import FORMAT_CODES
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.rows import pointer
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.training.divergence import judged
 from zipml_pynq.training.plan import Plan
@@ -212,7 +213,7 @@ def _with_weights(packed: PackedDataset) -> NDArray[np.int32]:
 
 
 def _address(array: NDArray | None) -> int:
-    return 0 if array is None or array.size == 0 else int(array.ctypes.data)
+    return 0 if array is None or array.size == 0 else int(pointer("uintptr_t", array))
 
 
 class _HostRun:

@@ -78,7 +78,7 @@ class RefinementRounds:
         one = 1 << CONFIG.weight_fraction_bits
         weights = np.zeros(self.whole.labels.size, np.int32)
         weights[: curvatures.size] = np.minimum(np.rint(curvatures * one), 2.0**31 - 1)
-        self.packed, self.turns = replace(self.whole, weights=weights), 1
+        self.packed, self.turns = self.whole.changed(weights=weights), 1
         if few is not None:
             self.packed = self.packed.taken(few)
             self.turns = min(MOST_TURNS, round(curvatures.size / few.size))
@@ -168,18 +168,18 @@ class Truth(Protocol):
 class ByHost:
     """From raw rows, in floating point: a pass for all models."""
 
-    def __init__(self, rows: ExactRows) -> None:
-        self.rows = rows
+    def __init__(self, rows: ExactRows, each: Each) -> None:
+        self.rows, self.each = rows, each
 
     def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
         models = np.stack([one.model for one in of])
         labels = np.stack([labels_of(one.of.packed) for one in of])
-        found = self.rows.moment(models, labels, self._weights(of))
+        found = self.rows.moment(models, labels, self._weights(of), self.each)
         _count_pass(of, self.rows)
         return found
 
     def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
-        found, _ = self.rows.moment(changes, None, self._weights(of))
+        found, _ = self.rows.moment(changes, None, self._weights(of), self.each)
         _count_pass(of, self.rows)
         return found
 
@@ -310,38 +310,39 @@ class _MarginCourse(_Course):
 
     def slopes(self) -> FloatArray:
         """Those of the samples; their curvatures become the weights of the next round."""
-        curvatures = self.loss.curvatures(self.margins)
+        slopes, curvatures = self.loss.derivatives(self.margins)
         self.rounds.weigh(curvatures, self.loss.curved(curvatures))
-        return self.loss.slopes(self.margins)
+        return slopes
 
     def follow(self, change: FloatArray, dots: FloatArray) -> None:
         """Go to the least objective that this and the latest changes reach."""
         self.changes = np.vstack([self.changes, change])[-LATEST:]
         self.along = np.vstack([self.along, self.loss.signs * dots])[-LATEST:]
-        steps = self.loss.best(self.margins, self.along, self.model, self.changes, self.l2)
         before = self.objective
+        steps, self.margins, loss = self.loss.best(
+            self.margins, self.along, self.model, self.changes, self.l2
+        )
         self.model = self.model + steps @ self.changes
-        self.margins = self.margins + steps @ self.along
-        self.objective = self.loss.value(self.margins) + self.penalty
+        self.objective = loss + self.penalty
         self.progress.gains.append(before - self.objective)
         self.models.append(self.model)
 
 
 def _margins(active: list[_MarginCourse], rows: ExactRows, rounds: int, each: Each) -> None:
     """Rounds of a loss of the margin: Newton steps whose curvatures are the samples' weights."""
-    dots = rows.dots(np.stack([one.model for one in active]))
+    dots = rows.dots(np.stack([one.model for one in active]), each)
     _count_pass(active, rows)
     for one, own in zip(active, dots, strict=True):
         one.begin(own)
     for _ in range(rounds):
-        sums = rows.sums(np.stack(each(_MarginCourse.slopes, active)))
+        sums = rows.sums(np.stack(each(_MarginCourse.slopes, active)), each)
         _count_pass(active, rows)
         gradients = [g + one.l2 * one.model for one, g in zip(active, sums, strict=True)]
         active, changes = _asked(active, gradients, each)
         if not active:
             break
         changes /= np.linalg.norm(changes, axis=1, keepdims=True)
-        dots = rows.dots(changes)
+        dots = rows.dots(changes, each)
         _count_pass(active, rows)
         each(lambda way: way[0].follow(*way[1:]), list(zip(active, changes, dots, strict=True)))
 
@@ -410,7 +411,7 @@ def refined_together(
             packed = trained[0].packed
             rows = ExactRows(rows, packed.normalization, packed.layout.samples)
         if kind is _Course:
-            _least_squares(courses, ByHost(rows), refine.rounds, each)
+            _least_squares(courses, ByHost(rows, each), refine.rounds, each)
         else:
             _margins(cast("list[_MarginCourse]", courses), rows, refine.rounds, each)
     for course in courses:

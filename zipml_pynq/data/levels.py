@@ -18,7 +18,7 @@ from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_array, check_bits, check_choice, check_int
 from zipml_pynq.data.columns import column_range
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.data.rows import dense, worthwhile_threads
+from zipml_pynq.data.rows import worthwhile_threads
 from zipml_pynq.errors import ArgumentError
 
 METHODS: tuple[str, ...] = ("exact", "histogram", "greedy", "greedy-exact")
@@ -308,7 +308,7 @@ def _normalized(
     chosen = X[:, columns[0] : columns[-1] + 1]
     if columns.size < chosen.shape[1]:
         chosen = chosen[:, columns - columns[0]]
-    values = part._normalize(dense(chosen))
+    values = part._normalize(chosen, columns.size)
     np.clip(values, -1.0, 1.0, out=values)
     return np.ascontiguousarray(values.T)
 

@@ -248,19 +248,24 @@ class Normalization:
         """
         a = self.check(X)
         column_range("X", a)
-        values = np.empty((a.shape[0], self.features), dtype=np.float32)
-        for rows in chunks(a):
-            values[rows] = self._with_intercept(self._normalize(dense(a[rows])))
-        return values
+        return self._normalize(a, self.features, None)
 
-    def _with_intercept(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.pad(values, ((0, 0), (0, int(self.intercept))), constant_values=1)
+    def _normalize(self, a: NDArray, features: int, threads: int | None = 1) -> NDArray[np.float32]:
+        """Values of checked rows; behind the columns a 1 where ``features`` is one more."""
+        values = np.empty((a.shape[0], features), dtype=np.float32)
+        mid, divisor = np.ascontiguousarray(self.mid), self.divisor
 
-    def _normalize(self, a: NDArray) -> NDArray[np.float32]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = ((a.astype(np.float64) - self.mid) / self.divisor).astype(np.float32)
-        # a constant column stays 0 even if the difference overflowed, infinity over infinity
-        values[np.isnan(values)] = 0
+        def work(first: int, last: int) -> None:
+            for start, rows in float_rows(a, first, last):
+                lib.zipml_normalize(
+                    compiled_samples(rows),
+                    pointer("double *", mid),
+                    pointer("double *", divisor),
+                    features,
+                    pointer("float *", values[start:]),
+                )
+
+        in_threads(work, a.shape[0], a.size, threads)
         return values
 
     def inverse(self, V: ArrayLike) -> NDArray[np.float64]:
@@ -308,7 +313,7 @@ class Normalization:
             outside = np.abs(a.astype(np.float64) - self.mid) > self.half
         if levels is None:
             return int(outside.sum())
-        u = positions(self._with_intercept(self._normalize(a)))
+        u = positions(self._normalize(a, self.features))
         ends = _level_positions(levels[:, [0, -1]])
         clipped = (u < ends[:, 0]) | (u > ends[:, 1])
         clipped[:, : self.columns] |= outside

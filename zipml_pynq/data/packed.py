@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -229,7 +230,7 @@ class PackedDataset:
         padded, _ = fixed_labels(labels, own, self.layout)
         weights = fixed_weights(sample_weight, self.layout)
         names = Names(self.names.features)
-        return replace(self, labels=padded, normalization=own, weights=weights, names=names)
+        return self.changed(labels=padded, normalization=own, weights=weights, names=names)
 
     def redraw(self, X: ArrayLike, draw: int, threads: int | None = None) -> PackedDataset:
         """The same data packed again with another draw: new dithers on the same base planes.
@@ -320,26 +321,35 @@ class PackedDataset:
                 f"0..{old.samples - 1}, at least one"
             )
         layout = replace(old, samples=chosen.size)
-        words = layout.chunks * layout.word_bits // 64
-
-        def rows(planes: NDArray, blocks: int) -> NDArray:
-            shape = (blocks, layout.stored_planes, layout.block_samples, words)
-            return planes.reshape(shape).transpose(0, 2, 1, 3)
-
+        chosen = np.ascontiguousarray(chosen, np.int64)
         planes = empty_aligned((layout.blocks, self.planes.shape[1]), np.uint64)
-        target = rows(planes, layout.blocks)
-        source = rows(self.planes, old.blocks)
-        begin, size = 0, layout.block_samples
-        for block in target:  # a block at a time stays in the cache
-            own = chosen[begin : begin + size]
-            block[: own.size] = source[own // size, own % size]
-            block[own.size :] = 0
-            begin += size
+        lib.zipml_take(
+            pointer("const uint64_t *", self.planes),
+            layout.stored_planes,
+            layout.block_samples,
+            layout.chunks * layout.word_bits // 64,
+            pointer("const int64_t *", chosen),
+            chosen.size,
+            pointer("uint64_t *", planes),
+        )
         changed: dict[str, Any] = {"planes": planes, "layout": layout}
+        rows = layout.blocks * layout.block_samples
         for name in ("labels", "full", "weights"):
             if getattr(self, name) is not None:
-                changed[name] = _padded(getattr(self, name)[chosen], layout.blocks * size)
-        return replace(self, **changed)
+                changed[name] = _padded(getattr(self, name)[chosen], rows)
+        return self.changed(**changed)
+
+    def changed(self, **values: Any) -> PackedDataset:
+        """What :func:`dataclasses.replace` makes, unchecked: of new arrays that are known to fit.
+
+        They become read-only.
+        """
+        made = copy(self)
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            object.__setattr__(made, name, value)
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this data set to ``path``, a safetensors file, all or nothing.

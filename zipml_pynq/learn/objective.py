@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.special import entr
 
 from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.data.normalization import Normalization
@@ -23,6 +23,14 @@ Weight = float | NDArray[np.float64]
 FIRST_STRETCH = 4
 #: Products that objectives of several models are taken in at a time.
 _PRODUCTS = 1 << 22
+#: The least mean loss of the margin that one prediction has, by the shares of both signs. That of
+#: the logistic loss is their entropy, at the logarithm of their ratio; the squared hinge's is at
+#: their difference.
+_OF_SHARES: dict[str, Callable[[float, float], float]] = {
+    "hinge": lambda p, q: 2 * min(p, q),
+    "squared_hinge": lambda p, q: 2 * p * q,
+    "logistic": lambda p, q: float(entr(p) + entr(q)),
+}
 #: Values that an objective is taken on, about.
 OBJECTIVE_VALUES = 1 << 21
 
@@ -136,13 +144,7 @@ def constant_objective(
         centre = np.average(labels, weights=weights)
         return float(np.average((labels - centre) ** 2, weights=weights) / 2)
     negative = float(np.average(labels < 0, weights=weights))
-
-    def mean(z: float) -> float:
-        values = found.value(np.array([z, -z]))
-        return float((1 - negative) * values[0] + negative * values[1])
-
-    # losses of the margin are flat, or rise, beyond a margin of some units
-    return float(minimize_scalar(mean, bounds=(-20, 20), method="bounded").fun)
+    return _OF_SHARES[loss](negative, 1 - negative)
 
 
 @dataclass

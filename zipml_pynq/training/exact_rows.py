@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,12 @@ from zipml_pynq.errors import ArgumentError
 #: Values that are normalized at a time, and the share of the memory that is free that they may take
 #: to stay so between passes.
 _AT_A_TIME, _KEPT_SHARE = 1 << 20, 0.25
+#: Blocks that several threads may work on before what they found is added up.
+_TOGETHER = 16
 
+T = TypeVar("T")
+#: Calls a function with each of some things, in threads or not, and hands on what it returned.
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 FloatArray = NDArray[np.float64]
 
 
@@ -50,41 +55,60 @@ class ExactRows:
         self._values: NDArray[np.float32] | None = None
         self._keeps = self.nbytes <= _KEPT_SHARE * available_bytes()
 
-    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def _each_block(
+        self, work: Callable[[slice, NDArray[np.float32]], T], each: Each
+    ) -> Iterator[tuple[slice, T]]:
+        """Blocks of rows, in their order, and what ``work`` makes of each and its values.
+
+        Whatever does some of them at a time, what is made of them is added up in the same order.
+        """
         if self._keeps and self._values is None:
             self._values = self.normalization.transform(self.X)
-        step = max(1, _AT_A_TIME // self.features)
-        for first in range(0, self.samples, step):
-            rows = slice(first, min(first + step, self.samples))
+
+        def of(rows: slice) -> T:
             if self._values is not None:
-                yield rows, self._values[rows]
-            else:
-                yield rows, self.normalization.transform(self.X[rows])
+                return work(rows, self._values[rows])
+            return work(rows, self.normalization.transform(self.X[rows]))
+
+        step = max(1, _AT_A_TIME // self.features)
+        blocks = [
+            slice(first, min(first + step, self.samples)) for first in range(0, self.samples, step)
+        ]
+        for i in range(0, len(blocks), _TOGETHER):
+            some = blocks[i : i + _TOGETHER]
+            yield from zip(some, each(of, some), strict=True)
 
     @property
     def nbytes(self) -> int:
         """What a pass reads: four bytes a value, the intercept's included."""
         return 4 * self.samples * self.features
 
-    def dots(self, models: FloatArray) -> FloatArray:
-        """Every row times each of some models, float64 of shape (models, samples): a pass."""
+    def dots(self, models: FloatArray, each: Each = map) -> FloatArray:
+        """Every row times each of some models, float64 of shape (models, samples): a pass.
+
+        ``each`` calls a function with each of some blocks of rows.
+        """
         found = np.empty((len(models), self.samples))
-        for rows, values in self._blocks():
-            found[:, rows] = row_products(values, models)
+        for rows, products in self._each_block(lambda _, own: row_products(own, models), each):
+            found[:, rows] = products
         return found
 
-    def sums(self, factors: FloatArray) -> FloatArray:
+    def sums(self, factors: FloatArray, each: Each = map) -> FloatArray:
         """The mean over all rows, each times its factor, for each row of factors: a pass.
 
         ``factors`` are (models, samples), the means float64 of shape (models, features).
         """
         found = np.zeros((len(factors), self.features))
-        for rows, values in self._blocks():
-            found += row_sums(values, factors[:, rows])
+        for _, sums in self._each_block(lambda at, own: row_sums(own, factors[:, at]), each):
+            found += sums
         return found / self.samples
 
     def moment(
-        self, models: FloatArray, labels: FloatArray | None, weights: FloatArray | None
+        self,
+        models: FloatArray,
+        labels: FloatArray | None,
+        weights: FloatArray | None,
+        each: Each = map,
     ) -> tuple[FloatArray, FloatArray]:
         """Mean of weight times row times (row times model - label), and half of that of its square.
 
@@ -92,15 +116,20 @@ class ExactRows:
         labels of 0, which None stands for, the second moment times vectors: one pass. ``labels``
         and ``weights``, which are 1 for None, have shape (models, samples).
         """
-        found, losses = np.zeros((len(models), self.features)), np.zeros(len(models))
-        for rows, values in self._blocks():
+
+        def of(rows: slice, values: NDArray[np.float32]) -> tuple[FloatArray, list[float]]:
             residual = row_products(values, models)
             if labels is not None:
                 residual -= labels[:, rows]
             weighted = residual if weights is None else weights[:, rows] * residual
-            found += row_sums(values, weighted)
             # one after the other: of several together the sums' order would be another
-            losses += [w @ r for w, r in zip(weighted, residual, strict=True)]
+            losses = [float(w @ r) for w, r in zip(weighted, residual, strict=True)]
+            return row_sums(values, weighted), losses
+
+        found, losses = np.zeros((len(models), self.features)), np.zeros(len(models))
+        for _, (sums, own) in self._each_block(of, each):
+            found += sums
+            losses += own
         return found / self.samples, losses / (2 * self.samples)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,6 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "linear": lambda epoch, epochs: 1.0 - epoch / epochs,
     "decay": lambda epoch, epochs: DECAY_FACTOR**epoch,
 }
-#: Gives :func:`second_moments`.
-_Moments = Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def step_sizes(
@@ -224,10 +221,9 @@ def make_plan(
         batch = getattr(packed, "batch", math.gcd(16, layout.block_samples))
     check_int("seed", seed, 0, (1 << 32) - 1)
     nothing = np.zeros(check_int("epochs", epochs, 1, CONFIG.max_epochs))
-    of_columns = _columns(packed, bits, sampling)
     if isinstance(l2, str):
         choice("l2", l2, ("auto",), "allowed are a number or")
-        l2, small_l2 = _penalty(packed, of_columns, loss), True
+        l2, small_l2 = _penalty(packed, bits, sampling, loss), True
     plan = Plan(
         bits=int(bits),
         sampling=sampling,
@@ -249,7 +245,7 @@ def make_plan(
     plan.check(layout)
     plan = _with_delay(plan, layout, delay)
     if feature_shifts is not None:
-        plan = _with_shifts(plan, packed, feature_shifts, fresh, of_columns)
+        plan = _with_shifts(plan, packed, feature_shifts, fresh)
     costs = _costs(class_costs, loss)
     if isinstance(step, str) and step == "auto":
         step = _first_step(packed, plan, step_sizes(1.0, schedule, epochs), fresh, max(costs))
@@ -264,6 +260,31 @@ def make_plan(
         step=sizes,
         model_shift=_model_shift(model_bits, widest),
         gradient_shifts=_gradient_shifts(layout, gradient_bits, ranges, sizes),
+    )
+
+
+def restepped(plan: Plan, step: float, epochs: int, l2: float) -> Plan:
+    """Least squares as by a plan without l1 and orders, at another constant step.
+
+    Parameters
+    ----------
+    plan : Plan
+    step : float
+    epochs : int
+    l2 : float
+        Small ones may be held as 0.
+    """
+    sizes = step_sizes(step, "constant", epochs)
+    registers = _step_registers(sizes, 1.0, plan.batch)
+    return replace(
+        plan,
+        epochs=epochs,
+        l2=l2,
+        step=sizes,
+        steps=registers,
+        negative_steps=registers,
+        decays=_decay_registers(sizes, l2, True),
+        gradient_shifts=np.zeros(epochs, dtype=np.uint32),
     )
 
 
@@ -320,19 +341,10 @@ def _first_step(
     return min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits) / cost)
 
 
-def _columns(packed: PackedDataset | Layout, bits: int, sampling: str) -> _Moments:
-    @cache  # read out of the planes, which takes a while
-    def of_columns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        assert not isinstance(packed, Layout)  # who calls this has told
-        return second_moments(packed, bits=bits, sampling=sampling)
-
-    return of_columns
-
-
-def _penalty(packed: PackedDataset | Layout, of_columns: _Moments, loss: str) -> float:
+def _penalty(packed: PackedDataset | Layout, bits: int, sampling: str, loss: str) -> float:
     if isinstance(packed, Layout):
         raise ArgumentError("l2 was 'auto' with a layout alone; allowed is a number")
-    values, _ = of_columns()
+    values, _ = second_moments(packed, bits=bits, sampling=sampling)
     intercept = packed.normalization is not None and packed.normalization.intercept
     return penalty_of(values[: len(values) - int(intercept)], packed.layout.samples, loss)
 
@@ -364,7 +376,6 @@ def _with_shifts(
     packed: PackedDataset | Layout,
     given: ArrayLike | str,
     fresh: bool,
-    of_columns: _Moments,
 ) -> Plan:
     """With steps of features, chosen or given."""
     if isinstance(given, str):
@@ -373,7 +384,8 @@ def _with_shifts(
             raise ArgumentError(
                 "feature_shifts was 'auto' with a layout alone; allowed are integers"
             )
-        shifts = auto_shifts(*of_columns(), l2=plan.l2, fresh=fresh)
+        seen = second_moments(packed, bits=plan.bits, sampling=plan.sampling)
+        shifts = auto_shifts(*seen, l2=plan.l2, fresh=fresh)
     else:
         shifts = np.asarray(given)
         inside = shifts.dtype.kind in "iu" and np.all((shifts >= 0) & (shifts < 256))

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq._engine import ffi, lib
 from zipml_pynq.constants import CONFIG
 from zipml_pynq.data.checks import check_int, check_positive
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.rows import pointer
 from zipml_pynq.errors import ArgumentError
-from zipml_pynq.training.losses import LOSSES
-from zipml_pynq.training.make_plan import make_plan
+from zipml_pynq.training.make_plan import make_plan, restepped
 from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.step import step_rule
 
@@ -47,6 +48,9 @@ _NEWTON, LATEST = 20, 5
 #: That search ends when a step is expected to gain less than this share of what was gained, or was
 #: shortened to less than this share.
 _ENOUGH, _SHORTEST = 1e-3, 2.0**-10
+#: Compiled code's name of each loss.
+_CODES = {"squared_hinge": lib.ZIPML_SQUARED_HINGE, "logistic": lib.ZIPML_LOGISTIC}
+_NULL = ffi.NULL
 #: The first gain over what is taken to come behind it, and the slowest fall of gains.
 _FIRST, _SLOWEST = 10.0, 0.99
 
@@ -129,10 +133,13 @@ class RoundPlans:
         plan = self.of
         l2 = plan.l2 * self.samples / samples
         step = STEP_SHARE * self.step(np.ones(epochs), samples, l2)
+        step = min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits))
+        if self.made:  # all that the others differ by
+            return restepped(next(iter(self.made.values())), step, epochs, l2)
         return make_plan(
             packed,
             epochs=epochs,
-            step=min(step, plan.batch * 2.0 ** (31 - CONFIG.step_fraction_bits)),
+            step=step,
             schedule="constant",
             seed=plan.seed,
             l2=l2,
@@ -244,33 +251,18 @@ class Margins:
     weights: FloatArray
 
     def value(self, margins: FloatArray) -> float:
-        return float(self.weights @ LOSSES[self.loss].value(margins)) / len(margins)
+        return float(lib.zipml_margin_losses(self._at(margins), _NULL, _NULL)) / len(margins)
 
-    def sizes(self, margins: FloatArray) -> FloatArray:
-        """Minus the derivatives by the margins."""
-        size = LOSSES[self.loss].size
-        assert size is not None
-        return np.asarray(self.weights * size(margins))
-
-    def slopes(self, margins: FloatArray) -> FloatArray:
-        """Derivatives by the predictions."""
-        return -self.signs * self.sizes(margins)
-
-    def curvatures(self, margins: FloatArray) -> FloatArray:
-        """Second derivatives."""
-        if self.loss == "logistic":
-            p = np.exp(-np.logaddexp(0, -margins))
-            return np.asarray(self.weights * p * (1 - p))
-        return np.asarray(self.weights * (margins < 1))
+    def derivatives(self, margins: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """First derivatives by the predictions, and second ones."""
+        sizes, curvatures = np.empty((2, len(margins)))
+        given = self._at(margins)
+        lib.zipml_margin_losses(given, pointer("double *", sizes), pointer("double *", curvatures))
+        return -self.signs * sizes, curvatures
 
     def curved(self, curvatures: FloatArray) -> NDArray[np.intp] | None:
         """The samples that have nearly all of the curvature, where that is few of them."""
-        least = 0.0
-        if self.loss == "logistic":
-            ordered = np.sort(curvatures)
-            least = float(ordered[np.searchsorted(ordered.cumsum(), _FLAT * curvatures.sum())])
-        found = np.flatnonzero(curvatures > least)
-        return found if 0 < found.size <= _FEW * curvatures.size else None
+        return curved(curvatures, _FLAT if self.loss == "logistic" else 0.0)
 
     def best(
         self,
@@ -279,10 +271,11 @@ class Margins:
         model: FloatArray,
         changes: FloatArray,
         l2: FloatArray | float,
-    ) -> FloatArray:
+    ) -> tuple[FloatArray, FloatArray, float]:
         """How much of each change has the least objective together: Newton's method in few numbers.
 
         It ends where little more than what it has gained is left: there will be another round.
+        Returned with the margins there, and with what :meth:`value` is of these.
 
         Parameters
         ----------
@@ -292,29 +285,50 @@ class Margins:
             And of the changes, (changes, features).
         l2 : float or ndarray of float64, shape (features,)
         """
-        steps = np.zeros(len(changes))
-        there, x = margins, model
-        first = value = self.value(there) + float((l2 / 2 * x) @ x)
-        for _ in range(_NEWTON):
-            slope = changes @ (l2 * x) - along @ self.sizes(there) / len(there)
-            moment = (along * self.curvatures(there)) @ along.T / len(there)
-            moment += (changes * l2) @ changes.T
-            way = -np.linalg.lstsq(moment, slope, rcond=_NOISE)[0]
-            expected = -float(slope @ way) / 2
-            if expected <= max(_ENOUGH * (first - value), _NOISE * value):
-                break
-            share = 1.0
-            while share >= _SHORTEST:
-                new = steps + share * way
-                there, x = margins + new @ along, model + new @ changes
-                lower = self.value(there) + float((l2 / 2 * x) @ x)
-                if lower < value:
-                    break
-                share /= 2
-            else:
-                break
-            steps, value = new, lower
-        return steps
+        slopes = changes @ (l2 * model)
+        moment = np.ascontiguousarray((changes * l2) @ changes.T)
+        search = ffi.new(
+            "ZipmlSearch *",
+            {
+                "value": float((l2 / 2 * model) @ model),
+                "slopes": pointer("double *", slopes),
+                "moment": pointer("double *", moment),
+                "iterations": _NEWTON,
+                "enough": _ENOUGH,
+                "shortest": _SHORTEST,
+                "noise": _NOISE,
+            },
+        )
+        steps, moved = np.empty(len(changes)), np.empty(len(margins))
+        losses = lib.zipml_margin_search(
+            self._at(margins, along), search, pointer("double *", steps), pointer("double *", moved)
+        )
+        return steps, moved, losses / len(margins)
+
+    def _at(self, margins: FloatArray, along: FloatArray | None = None) -> Any:
+        """What compiled code takes; arrays as they lie, contiguous ones."""
+        given = {
+            "loss": _CODES[self.loss],
+            "samples": len(margins),
+            "weights": pointer("double *", self.weights),
+            "margins": pointer("double *", margins),
+        }
+        if along is not None:
+            assert along.flags.c_contiguous
+            assert len(along) <= lib.ZIPML_MOST_CHANGES
+            given["along"] = pointer("double *", along)
+            given["changes"], given["stride"] = along.shape
+        return ffi.new("ZipmlMargins *", given)
+
+
+def curved(curvatures: FloatArray, flat: float = _FLAT) -> NDArray[np.intp] | None:
+    """The samples that have all of the curvature but the share ``flat``, where they are few."""
+    least = 0.0
+    if flat:
+        own = pointer("double *", curvatures)
+        least = lib.zipml_flat_below(own, len(curvatures), flat)
+    found = np.flatnonzero(curvatures > least)
+    return found if 0 < found.size <= _FEW * curvatures.size else None
 
 
 def checked_refine(given: Any, packed: PackedDataset, plan: Plan) -> Refine | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +32,8 @@ _PART_VALUES = 1 << 18
 #: Rows of matrices whose eigenvalues are computed, not approached by iteration.
 _SMALL_MATRIX = 128
 _POWER_ITERATIONS = 30
+#: Second moments of data sets, which do not change, by bits and sampling: every plan asks for them.
+_seen: WeakKeyDictionary[PackedDataset, dict[tuple[int, str], Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,15 @@ def second_moments(
     Those of the values, estimated without the noise of quantization where there are two draws (the
     mean of their product, which may be below 0), and those of the draws.
     """
+    known = _seen.setdefault(packed, {})
+    if (bits, sampling) not in known:
+        known[bits, sampling] = _second_moments(packed, bits, sampling)
+    return known[bits, sampling]
+
+
+def _second_moments(
+    packed: PackedDataset, bits: int, sampling: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     layout = packed.layout
     blocks, stretches = _sampled(layout, 1)
     rows = sum(stretches)
@@ -259,7 +271,9 @@ def second_moments(
         seen += np.einsum("ij,ij->j", q[0], q[-1], dtype=np.float64)
         for draw in q:
             noisy += np.einsum("ij,ij->j", draw, draw, dtype=np.float64) / len(q)
-    return seen / rows, noisy / rows
+    seen, noisy = seen / rows, noisy / rows
+    seen.flags.writeable = noisy.flags.writeable = False  # kept for who asks again
+    return seen, noisy
 
 
 def auto_shifts(

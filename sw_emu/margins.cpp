@@ -1,0 +1,389 @@
+// Losses of the margin, their derivatives, and the search for the least of them along some changes.
+// All that is added up over samples is added up in lanes, as many on every machine, and exponential
+// and logarithm are made of operations that round alike everywhere: so bits do not depend on it.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+extern "C" {
+#include "margins.h"
+}
+#include "clones.h"
+
+namespace {
+
+#define ZIPML_INLINE __attribute__((always_inline)) inline
+
+/// Samples of a block, each of which is a lane of every sum.
+constexpr uint64_t kBlock = 64;
+constexpr uint32_t kMost = ZIPML_MOST_CHANGES;
+/// Steps of Jacobi's method, each once through the matrix: more than any of this size takes.
+constexpr int kSweeps = 30;
+
+ZIPML_INLINE uint64_t BitsOf(double x) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+ZIPML_INLINE double OfBits(uint64_t bits) {
+  double x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+/// exp(x) for x <= 0, to less than 2 units in the last place; 0 from -708 down.
+ZIPML_INLINE double Exponential(double x) {
+  // 1 / k!: the series ends below a quarter of a unit for what ln 2 / 2 leaves
+  constexpr double kTerms[] = {1.0 / 6227020800,
+                               1.0 / 479001600,
+                               1.0 / 39916800,
+                               1.0 / 3628800,
+                               1.0 / 362880,
+                               1.0 / 40320,
+                               1.0 / 5040,
+                               1.0 / 720,
+                               1.0 / 120,
+                               1.0 / 24,
+                               1.0 / 6,
+                               1.0 / 2,
+                               1.0,
+                               1.0};
+  // what is added to it is rounded to a whole number, which lies in the lowest bits
+  constexpr double kWhole = 6755399441055744.0;  // 1.5 * 2^52
+  // ln 2 in two parts, the first one short enough for exact products
+  constexpr double kHigh = 6.93147180369123816490e-01, kLow = 1.90821492927058770002e-10;
+  const double shifted = x * 1.4426950408889634 + kWhole;
+  const double power = shifted - kWhole;
+  const double rest = (x - power * kHigh) - power * kLow;
+  double sum = kTerms[0];
+#pragma GCC unroll 16
+  for (int k = 1; k < 14; ++k) sum = sum * rest + kTerms[k];
+  const double found = OfBits(BitsOf(sum) + (BitsOf(shifted) << 52));
+  return x < -708.0 ? 0.0 : found;
+}
+
+/// log(1 + e) for e from 0 to 1, to less than 3 units in the last place.
+ZIPML_INLINE double LogarithmOfOneAnd(double e) {
+  // 2 artanh(s) of s = e / (2 + e), or with (1 + e) / 2 in the place of 1 + e: |s| < 0.172
+  const bool large = e > 0.41421356237309503;
+  const double s = (large ? e - 1.0 : e) / (large ? e + 3.0 : e + 2.0);
+  const double square = s * s;
+  constexpr double kTerms[] = {2.0 / 23, 2.0 / 21, 2.0 / 19, 2.0 / 17, 2.0 / 15, 2.0 / 13,
+                               2.0 / 11, 2.0 / 9,  2.0 / 7,  2.0 / 5,  2.0 / 3};
+  double sum = kTerms[0];
+#pragma GCC unroll 16
+  for (int k = 1; k < 11; ++k) sum = sum * square + kTerms[k];
+  const double whole = s + s;
+  return (large ? 0.69314718055994531 : 0.0) + (whole + whole * square * (sum * 0.5));
+}
+
+/// Loss, minus its derivative, and its second derivative at a margin.
+struct SquaredHinge {
+  static ZIPML_INLINE void At(double m, double *loss, double *size, double *curvature) {
+    const double below = 1.0 - m;
+    *size = below > 0.0 ? below : 0.0;
+    *loss = *size * *size * 0.5;
+    *curvature = m < 1.0 ? 1.0 : 0.0;
+  }
+};
+
+struct Logistic {
+  static ZIPML_INLINE void At(double m, double *loss, double *size, double *curvature) {
+    const double e = Exponential(m < 0.0 ? m : -m);
+    const double share = 1.0 / (1.0 + e);
+    *loss = LogarithmOfOneAnd(e) + (m < 0.0 ? -m : 0.0);
+    *size = m < 0.0 ? share : e * share;
+    *curvature = e * share * share;
+  }
+};
+
+/// Those of some samples, times their weights.
+template <class TLoss>
+ZIPML_INLINE void Derive(uint64_t n, const double *__restrict margins,
+                         const double *__restrict weights, double *__restrict losses,
+                         double *__restrict sizes, double *__restrict curvatures) {
+  for (uint64_t i = 0; i < n; ++i) {
+    double loss, size, curvature;
+    TLoss::At(margins[i], &loss, &size, &curvature);
+    losses[i] = weights[i] * loss;
+    sizes[i] = weights[i] * size;
+    curvatures[i] = weights[i] * curvature;
+  }
+}
+
+/// Lanes of a sum; their halves are added up until one is left.
+struct Lanes {
+  double lanes[kBlock] = {};
+  double Total() {
+    for (uint64_t half = kBlock / 2; half > 0; half /= 2) {
+      for (uint64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+  }
+};
+
+ZIPML_INLINE void Add(uint64_t n, const double *__restrict a, double *__restrict lanes) {
+  for (uint64_t i = 0; i < n; ++i) lanes[i] += a[i];
+}
+
+ZIPML_INLINE void AddProducts(uint64_t n, const double *__restrict a, const double *__restrict b,
+                              double *__restrict lanes) {
+  for (uint64_t i = 0; i < n; ++i) lanes[i] += a[i] * b[i];
+}
+
+template <class TLoss>
+ZIPML_BODY double LossesBody(const ZipmlMargins &of, double *sizes, double *curvatures) {
+  Lanes value;
+  double losses[kBlock], own_sizes[kBlock], own_curvatures[kBlock];
+  for (uint64_t begin = 0; begin < of.samples; begin += kBlock) {
+    const uint64_t n = std::min(kBlock, of.samples - begin);
+    Derive<TLoss>(n, of.margins + begin, of.weights + begin, losses,
+                  sizes == nullptr ? own_sizes : sizes + begin,
+                  curvatures == nullptr ? own_curvatures : curvatures + begin);
+    Add(n, losses, value.lanes);
+  }
+  return value.Total();
+}
+
+/// Sums over all samples at some steps along the changes.
+struct Sums {
+  double value;
+  double slopes[kMost];
+  double moment[kMost][kMost];  // up to the diagonal
+};
+
+struct LanesOfAll {
+  Lanes value, slopes[kMost], moment[kMost][kMost];
+};
+
+/// Margins of a block at some steps along the changes.
+ZIPML_INLINE void Move(const ZipmlMargins &of, const double *steps, uint64_t begin, uint64_t n,
+                       double *__restrict margins) {
+  std::copy_n(of.margins + begin, n, margins);
+  for (uint32_t k = 0; k < of.changes; ++k) {
+    const double *__restrict own = of.along + k * of.stride + begin;
+    for (uint64_t i = 0; i < n; ++i) margins[i] += steps[k] * own[i];
+  }
+}
+
+ZIPML_BODY void MoveAllBody(const ZipmlMargins &of, const double *steps, double *margins) {
+  for (uint64_t begin = 0; begin < of.samples; begin += kBlock) {
+    Move(of, steps, begin, std::min(kBlock, of.samples - begin), margins + begin);
+  }
+}
+ZIPML_CLONES(MoveAll)
+
+/// Adds those of a block.
+template <class TLoss>
+ZIPML_INLINE void AddBlock(const ZipmlMargins &of, const double *steps, uint64_t begin, uint64_t n,
+                           LanesOfAll *sums) {
+  double margins[kBlock], losses[kBlock], sizes[kBlock], curvatures[kBlock], bent[kBlock];
+  const double *along = of.along + begin;
+  Move(of, steps, begin, n, margins);
+  Derive<TLoss>(n, margins, of.weights + begin, losses, sizes, curvatures);
+  Add(n, losses, sums->value.lanes);
+  for (uint32_t k = 0; k < of.changes; ++k) {
+    const double *__restrict own = along + k * of.stride;
+    AddProducts(n, sizes, own, sums->slopes[k].lanes);
+    for (uint64_t i = 0; i < n; ++i) bent[i] = curvatures[i] * own[i];
+    for (uint32_t j = 0; j <= k; ++j) {
+      AddProducts(n, bent, along + j * of.stride, sums->moment[k][j].lanes);
+    }
+  }
+}
+
+template <class TLoss>
+ZIPML_BODY void SumsBody(const ZipmlMargins &of, const double *steps, Sums *sums) {
+  LanesOfAll lanes;
+  uint64_t begin = 0;
+  for (; begin + kBlock <= of.samples; begin += kBlock) {
+    AddBlock<TLoss>(of, steps, begin, kBlock, &lanes);
+  }
+  if (begin < of.samples) AddBlock<TLoss>(of, steps, begin, of.samples - begin, &lanes);
+  sums->value = lanes.value.Total();
+  for (uint32_t k = 0; k < of.changes; ++k) {
+    sums->slopes[k] = lanes.slopes[k].Total();
+    for (uint32_t j = 0; j <= k; ++j) sums->moment[k][j] = lanes.moment[k][j].Total();
+  }
+}
+
+void SumsAt(const ZipmlMargins &of, const double *steps, Sums *sums) {
+  if (of.loss == ZIPML_LOGISTIC) {
+    ZIPML_BEST(SumsBody<Logistic>)(of, steps, sums);
+  } else {
+    ZIPML_BEST(SumsBody<SquaredHinge>)(of, steps, sums);
+  }
+}
+
+/// Eigenvalues of a symmetric matrix, which is turned to be diagonal, and its eigenvectors, columns
+/// of `turned`, by Jacobi's method.
+void Eigen(uint32_t n, double (*a)[kMost], double (*turned)[kMost]) {
+  for (uint32_t i = 0; i < n; ++i) {
+    for (uint32_t j = 0; j < n; ++j) turned[i][j] = i == j;
+  }
+  bool changes = true;
+  for (int sweep = 0; changes && sweep < kSweeps; ++sweep) {
+    changes = false;
+    for (uint32_t p = 0; p + 1 < n; ++p) {
+      for (uint32_t q = p + 1; q < n; ++q) {
+        // what the diagonal does not feel is 0
+        const double size = std::fabs(a[p][p]) + std::fabs(a[q][q]);
+        if (!(size + std::fabs(a[p][q]) > size)) continue;
+        changes = true;
+        const double ratio = (a[q][q] - a[p][p]) / (2 * a[p][q]);
+        const double root = std::sqrt(1 + ratio * ratio);
+        const double t = (ratio < 0 ? -1.0 : 1.0) / (std::fabs(ratio) + root);
+        const double c = 1 / std::sqrt(1 + t * t), s = t * c;
+        for (uint32_t i = 0; i < n; ++i) {
+          const double x = a[i][p], y = a[i][q];
+          a[i][p] = c * x - s * y;
+          a[i][q] = s * x + c * y;
+        }
+        for (uint32_t i = 0; i < n; ++i) {
+          const double x = a[p][i], y = a[q][i];
+          a[p][i] = c * x - s * y;
+          a[q][i] = s * x + c * y;
+        }
+        for (uint32_t i = 0; i < n; ++i) {
+          const double x = turned[i][p], y = turned[i][q];
+          turned[i][p] = c * x - s * y;
+          turned[i][q] = s * x + c * y;
+        }
+      }
+    }
+  }
+}
+
+/// way = -(a^+) slope, with what is below a share of the largest eigenvalue taken as 0.
+void Solve(uint32_t n, double (*a)[kMost], const double *slope, double noise, double *way) {
+  double turned[kMost][kMost];
+  Eigen(n, a, turned);
+  double largest = 0;
+  for (uint32_t k = 0; k < n; ++k) largest = std::max(largest, std::fabs(a[k][k]));
+  std::fill_n(way, n, 0.0);
+  for (uint32_t k = 0; k < n; ++k) {
+    if (!(std::fabs(a[k][k]) > noise * largest)) continue;
+    double along = 0;
+    for (uint32_t i = 0; i < n; ++i) along += turned[i][k] * slope[i];
+    for (uint32_t i = 0; i < n; ++i) way[i] -= along / a[k][k] * turned[i][k];
+  }
+}
+
+/// The objective along the changes: the mean loss and what is added to it.
+class Objective {
+ public:
+  Objective(const ZipmlMargins &of, const ZipmlSearch &search) : of_(of), search_(search) {}
+
+  /// Goes there; returns the objective.
+  double GoTo(const double *steps) {
+    SumsAt(of_, steps, &sums_);
+    double value = sums_.value / Samples() + search_.value;
+    for (uint32_t k = 0; k < of_.changes; ++k) {
+      slope_[k] = search_.slopes[k];
+      for (uint32_t j = 0; j < of_.changes; ++j) slope_[k] += Added(k, j) * steps[j];
+      value += (search_.slopes[k] + slope_[k]) / 2 * steps[k];
+      slope_[k] -= sums_.slopes[k] / Samples();
+    }
+    return value;
+  }
+
+  /// The sum of weight times loss there.
+  double Losses() const { return sums_.value; }
+
+  /// Newton's step from there; returns the gain that is to be expected of it.
+  double Step(double *way) const {
+    double moment[kMost][kMost];
+    for (uint32_t k = 0; k < of_.changes; ++k) {
+      for (uint32_t j = 0; j <= k; ++j) {
+        moment[k][j] = moment[j][k] = sums_.moment[k][j] / Samples() + Added(k, j);
+      }
+    }
+    Solve(of_.changes, moment, slope_, search_.noise, way);
+    double gain = 0;
+    for (uint32_t k = 0; k < of_.changes; ++k) gain -= slope_[k] * way[k] / 2;
+    return gain;
+  }
+
+ private:
+  double Samples() const { return static_cast<double>(of_.samples); }
+  double Added(uint32_t k, uint32_t j) const { return search_.moment[k * of_.changes + j]; }
+
+  const ZipmlMargins &of_;
+  const ZipmlSearch &search_;
+  Sums sums_;
+  double slope_[kMost];
+};
+
+}  // namespace
+
+extern "C" double zipml_margin_losses(const ZipmlMargins *margins, double *sizes,
+                                      double *curvatures) {
+  if (margins->loss == ZIPML_LOGISTIC) {
+    return ZIPML_BEST(LossesBody<Logistic>)(*margins, sizes, curvatures);
+  }
+  return ZIPML_BEST(LossesBody<SquaredHinge>)(*margins, sizes, curvatures);
+}
+
+extern "C" double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *search,
+                                      double *steps, double *moved) {
+  const uint32_t changes = margins->changes;
+  std::fill_n(steps, changes, 0.0);
+  Objective objective(*margins, *search);
+  const double first = objective.GoTo(steps);
+  double value = first, losses = objective.Losses();
+  for (uint32_t i = 0; i < search->iterations; ++i) {
+    double way[kMost], there[kMost];
+    const double expected = objective.Step(way);
+    const double least = std::max(search->enough * (first - value), search->noise * value);
+    if (!(expected > least)) break;
+    double share = 1, lower;
+    do {
+      for (uint32_t k = 0; k < changes; ++k) there[k] = steps[k] + share * way[k];
+      lower = objective.GoTo(there);
+      share /= 2;
+    } while (!(lower < value) && share >= search->shortest);
+    if (!(lower < value)) break;
+    std::copy_n(there, changes, steps);
+    value = lower;
+    losses = objective.Losses();
+  }
+  MoveAll(*margins, steps, moved);
+  return losses;
+}
+
+extern "C" double zipml_flat_below(const double *values, uint64_t count, double share) {
+  // Bits of numbers that are not negative ascend as these do. So the numbers are counted into
+  // buckets of their bits, then those of the bucket in question into finer ones.
+  constexpr uint64_t kBuckets = 1024;
+  double largest = 0, sum = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, values[i]);
+    sum += values[i];
+  }
+  const double wanted = share * sum;
+  uint64_t high = BitsOf(largest) + 1;
+  // what is 2^64 times smaller counts for nothing, and lies below the first bucket
+  uint64_t low = high - std::min(high, kBuckets << 48);
+  double below = 0;
+  for (int shift = 48; low + 1 < high; shift = std::max(0, shift - 10)) {
+    double sums[kBuckets] = {};
+    uint64_t numbers[kBuckets] = {};
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint64_t bits = BitsOf(values[i]);
+      if (bits < low || bits >= high) continue;
+      sums[(bits - low) >> shift] += values[i];
+      ++numbers[(bits - low) >> shift];
+    }
+    uint64_t bucket = 0, last = 0;
+    for (uint64_t b = 0; b < kBuckets; ++b) {
+      if (numbers[b] != 0) last = b;
+    }
+    while (bucket < last && !(below + sums[bucket] >= wanted)) below += sums[bucket++];
+    low += bucket << shift;
+    high = std::min(high, low + (uint64_t{1} << shift));
+    if (shift == 0) break;
+  }
+  return OfBits(low);
+}

@@ -1,0 +1,61 @@
+// Samples on their own: normalized as packing normalizes them, or taken out of packed blocks.
+#include <algorithm>
+#include <cstddef>
+
+extern "C" {
+#include "samples.h"
+}
+#include "clones.h"
+
+namespace {
+
+template <typename TValue>
+ZIPML_BODY void NormalizeRow(const TValue *x, const double *mid, const double *divisor,
+                             uint32_t columns, float *values) {
+  for (uint32_t j = 0; j < columns; ++j) {
+    const float v = static_cast<float>((static_cast<double>(x[j]) - mid[j]) / divisor[j]);
+    values[j] = v == v ? v : 0.0f;
+  }
+}
+
+template <typename TValue>
+void NormalizeAll(const ZipmlSamples &s, const double *mid, const double *divisor,
+                  uint32_t features, float *values) {
+  for (uint64_t i = 0; i < s.rows; ++i) {
+    const TValue *x = static_cast<const TValue *>(s.x) + static_cast<int64_t>(i) * s.row_stride;
+    float *row = values + i * features;
+    ZIPML_BEST(NormalizeRow<TValue>)(x, mid, divisor, s.columns, row);
+    std::fill(row + s.columns, row + features, 1.0f);
+  }
+}
+
+}  // namespace
+
+extern "C" void zipml_normalize(const ZipmlSamples *samples, const double *mid,
+                                const double *divisor, uint32_t features, float *values) {
+  const auto all = samples->x_bytes == 4 ? NormalizeAll<float> : NormalizeAll<double>;
+  all(*samples, mid, divisor, features, values);
+}
+
+extern "C" void zipml_take(const uint64_t *blocks, uint32_t planes, uint32_t block_samples,
+                           uint32_t row_words, const int64_t *index, uint64_t count,
+                           uint64_t *taken) {
+  const uint64_t plane_words = uint64_t{block_samples} * row_words;
+  const uint64_t block_words = planes * plane_words;
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t from = static_cast<uint64_t>(index[i]);
+    const uint64_t *source =
+        blocks + from / block_samples * block_words + from % block_samples * row_words;
+    uint64_t *target = taken + i / block_samples * block_words + i % block_samples * row_words;
+    for (uint32_t plane = 0; plane < planes; ++plane) {
+      std::copy_n(source + plane * plane_words, row_words, target + plane * plane_words);
+    }
+  }
+  const uint64_t rest = count % block_samples;
+  if (rest == 0) return;
+  uint64_t *last = taken + count / block_samples * block_words;
+  for (uint32_t plane = 0; plane < planes; ++plane) {
+    std::fill(last + plane * plane_words + rest * row_words, last + (plane + 1) * plane_words,
+              uint64_t{0});
+  }
+}
