@@ -14,6 +14,7 @@ extern "C" {
 #include "../margins.h"
 #include "../pack.h"
 #include "../products.h"
+#include "../samples.h"
 }
 
 namespace {
@@ -263,6 +264,27 @@ bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
   return done;
 }
 
+/// Samples of odd sizes normalized, and some of blocks taken, the last block of either not full.
+void Take(uint32_t columns, uint64_t count, Hash *hash) {
+  const uint32_t planes = 3, block_samples = 4, row_words = 2, samples = 10;
+  Random random(columns * count);
+  std::vector<double> x(samples * columns), mid(columns), half(columns);
+  for (double &value : x) value = random.Value();
+  for (double &value : mid) value = random.Value();
+  for (double &value : half) value = 2 + random.Value();
+  const ZipmlSamples rows = {x.data(), columns, samples, columns, 8};
+  std::vector<float> values(samples * (columns + 1));
+  zipml_normalize(&rows, mid.data(), half.data(), columns + 1, values.data());
+  hash->Add(std::vector<double>(values.begin(), values.end()));
+  const uint64_t block = planes * block_samples * row_words;
+  std::vector<uint64_t> blocks(3 * block), taken((count + 3) / 4 * block);
+  for (uint64_t &word : blocks) word = random.Bits();
+  std::vector<int64_t> index(count);
+  for (int64_t &number : index) number = random.Bits() % samples;
+  zipml_take(blocks.data(), planes, block_samples, row_words, index.data(), count, taken.data());
+  hash->Add(taken);
+}
+
 /// Losses of ragged numbers of samples, and the least of them along some changes.
 void Search(uint32_t loss, uint64_t samples, uint32_t changes, Hash *hash) {
   Random random(samples * changes + loss);
@@ -329,6 +351,13 @@ int main() {
       std::printf("loss %u along %u changes: %016llx\n", static_cast<unsigned>(loss),
                   static_cast<unsigned>(changes), static_cast<unsigned long long>(hash.Value()));
     }
+  }
+  for (const uint64_t count : {1u, 4u, 7u}) {
+    Hash hash;
+    Take(static_cast<uint32_t>(5 * count), count, &hash);
+    ++number;
+    std::printf("%u samples taken: %016llx\n", static_cast<unsigned>(count),
+                static_cast<unsigned long long>(hash.Value()));
   }
   std::printf("%u cases\n", number);
   return 0;
