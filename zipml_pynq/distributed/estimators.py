@@ -135,10 +135,14 @@ class ZipMLClassifier(Distributed, PlainClassifier):
     loss : {{"squared_hinge", "hinge", "logistic", "least_squares"}}, default="squared_hinge"
 {PARAMETERS}    class_weight : dict, "balanced" or None, default=None
         Factors of the losses of classes; of several classes, of each one against the rest.
+    multi_class : {{"auto", "ovr"}}, default="auto"
+        Both are one class against the rest, for nothing is refined here.
 
     Attributes
     ----------
     classes_ : ndarray
+    multinomial_ : bool
+        False.
     coef_ : ndarray, shape (1 or n_classes, n_features)
     intercept_ : ndarray, shape (1 or n_classes,)
         In raw units.
@@ -185,6 +189,7 @@ class ZipMLClassifier(Distributed, PlainClassifier):
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         class_weight: Any = None,
+        multi_class: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
         device: Any = "host",

@@ -56,6 +56,7 @@ OWN = (
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "redraw": (("auto", False), "shards are packed once, and raw rows not kept"),
     "refine": (("auto", False), "shards are packed once, and raw rows not kept"),
+    "multi_class": (("auto", "ovr"), "what is not refined is of one class against the rest"),
     "early_stopping": ((False,), "no rows are held out of shards"),
     "warm_start": ((False,), "checkpoint= goes on from where a training was"),
     "n_jobs": ((None,), "as many shards are trained at a time as the workers have accelerators"),
@@ -114,7 +115,7 @@ class Distributed(ZipMLEstimator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         for name, (allowed, why) in REFUSED.items():
-            value = getattr(self, name)
+            value = getattr(self, name, allowed[0])  # some are of classifiers alone
             if not any(
                 value is one or (isinstance(value, str) and value == one) for one in allowed
             ):
@@ -275,7 +276,7 @@ class Distributed(ZipMLEstimator):
                 None,
                 self.tol is None or watch.stopped,
                 [result],
-                None,
+                [],
                 float(sizes[number]),
                 None,
                 float(curves[-1, number]),

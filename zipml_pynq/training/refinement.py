@@ -265,12 +265,7 @@ class Margins:
 
     def curved(self, curvatures: FloatArray) -> NDArray[np.intp] | None:
         """The samples that have nearly all of the curvature, where that is few of them."""
-        least = 0.0
-        if self.loss == "logistic":
-            ordered = np.sort(curvatures)
-            least = float(ordered[np.searchsorted(ordered.cumsum(), _FLAT * curvatures.sum())])
-        found = np.flatnonzero(curvatures > least)
-        return found if 0 < found.size <= _FEW * curvatures.size else None
+        return curved(curvatures, _FLAT if self.loss == "logistic" else 0.0)
 
     def best(
         self,
@@ -315,6 +310,16 @@ class Margins:
                 break
             steps, value = new, lower
         return steps
+
+
+def curved(curvatures: FloatArray, flat: float = _FLAT) -> NDArray[np.intp] | None:
+    """The samples that have all of the curvature but the share ``flat``, where they are few."""
+    least = 0.0
+    if flat:
+        ordered = np.sort(curvatures)
+        least = float(ordered[np.searchsorted(ordered.cumsum(), flat * curvatures.sum())])
+    found = np.flatnonzero(curvatures > least)
+    return found if 0 < found.size <= _FEW * curvatures.size else None
 
 
 def checked_refine(given: Any, packed: PackedDataset, plan: Plan) -> Refine | None:
