@@ -45,6 +45,22 @@ def test_value_and_derivatives(monkeypatch, block):
         assert np.isclose(curvatures[k, i], second, atol=1e-4)
 
 
+@pytest.mark.parametrize("certain", [0.1, 1, 10, 30])
+def test_classes_one_by_one_see_curvature_to_a_factor_of_two(certain):
+    """Of the pencil of diag(p) - p p^T and its diagonal one eigenvalue is 0, the rest 1 to 2."""
+    rng = np.random.default_rng(4)
+    for classes in (3, 5, 20):
+        for _ in range(20):
+            p = np.exp(log_softmax(certain * rng.normal(size=classes)))
+            # far below 1e-16 nothing is left of p (1 - p) in the sums
+            p = np.maximum(p, 1e-10) / np.maximum(p, 1e-10).sum()
+            root = np.sqrt(p * (1 - p))
+            values = np.linalg.eigvalsh((np.diag(p) - np.outer(p, p)) / np.outer(root, root))
+            assert abs(values[0]) < 1e-5
+            assert values[1] > 1 - 1e-5
+            assert values[-1] < 2 + 1e-5
+
+
 def test_margins_however_large_are_exact():
     _, loss, margins = problem()
     far = 1e3 * margins + 1e4

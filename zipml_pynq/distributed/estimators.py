@@ -9,6 +9,7 @@ import numpy as np
 
 from zipml_pynq.distributed.chunks import is_collection
 from zipml_pynq.distributed.fitting import Distributed
+from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.classifier import ZipMLClassifier as PlainClassifier
 from zipml_pynq.learn.classifier import _has_probabilities
 from zipml_pynq.learn.regressor import ZipMLRegressor as PlainRegressor
@@ -204,6 +205,14 @@ class ZipMLClassifier(Distributed, PlainClassifier):
         client: Any = None,
     ) -> None:
         self._set(locals())
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.multi_class == "multinomial":
+            raise ArgumentError(
+                "multi_class was 'multinomial'; allowed on a cluster is 'auto' or 'ovr': nothing "
+                "is refined there, and so several classes are taken one against the rest"
+            )
 
     def _costs(self, classes: dict[Any, tuple[int, float]]) -> list[tuple[float, float]] | None:
         if self.class_weight is None:

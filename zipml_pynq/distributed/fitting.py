@@ -56,7 +56,6 @@ OWN = (
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "redraw": (("auto", False), "shards are packed once, and raw rows not kept"),
     "refine": (("auto", False), "shards are packed once, and raw rows not kept"),
-    "multi_class": (("auto", "ovr"), "what is not refined is of one class against the rest"),
     "early_stopping": ((False,), "no rows are held out of shards"),
     "warm_start": ((False,), "checkpoint= goes on from where a training was"),
     "n_jobs": ((None,), "as many shards are trained at a time as the workers have accelerators"),
@@ -115,7 +114,7 @@ class Distributed(ZipMLEstimator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         for name, (allowed, why) in REFUSED.items():
-            value = getattr(self, name, allowed[0])  # some are of classifiers alone
+            value = getattr(self, name)
             if not any(
                 value is one or (isinstance(value, str) and value == one) for one in allowed
             ):
