@@ -280,8 +280,8 @@ Emulated, `make study-defaults`: the estimators as they are, at 4 bits, on raw c
 scikit-learn's models as they are, but for iterations, on standardized ones. Means over up to
 {self.report["splits"]} splits of a table. Defaults were chosen on tables that were looked at, and
 changed once more after those that were seen; nobody had looked at those that were kept apart.
-"Silent" is a table that ends lower without a warning. `LogisticRegression` is multinomial; below it
-is the one that trains what ours trains. Every table: [results](../studies/results/defaults.md).
+"Silent" is a table that ends lower without a warning. Every table:
+[results](../studies/results/defaults.md).
 
 {self.table()}
 

@@ -44,8 +44,9 @@ def refined_softmax(
     ----------
     run : callable
         Trains on the device by a plan, from a model in fixed point, and judges nothing.
-    trained : sequence of Trained
-        One a class, with the same l2 and ``enough``, which is of all of them together.
+    trained : sequence
+        Of :class:`zipml_pynq.accelerator.refine.Trained`, one a class, with the same l2 and the
+        same ``enough``, which is of all of them together.
     numbers : ndarray of intp, shape (samples,)
         Of the samples' classes, in the order of the packed samples.
     weights : ndarray of float64, shape (samples,)
