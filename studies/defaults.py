@@ -20,7 +20,6 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from sklearn.model_selection import train_test_split
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -55,7 +54,7 @@ STREAMED = ("breast_cancer", "digits", "spambase", "phoneme", "satimage", "penba
 Array = NDArray[np.float64]
 
 
-def models(table: Table, classes: int) -> dict[str, Callable[[int], Any]]:
+def models(table: Table) -> dict[str, Callable[[int], Any]]:
     """What is fitted to a table, by a seed: ours on raw columns, the others on standardized ones.
 
     Theirs have their defaults too, but for iterations, of which they get what they need.
@@ -76,20 +75,16 @@ def models(table: Table, classes: int) -> dict[str, Callable[[int], Any]]:
             "Ridge": scaled(Ridge()),
             "SGDRegressor": scaled(SGDRegressor()),
         }
-    logistic = LogisticRegression(max_iter=2000)
-    found = {
+    return {
         "ZipMLClassifier": lambda seed: ZipMLClassifier(random_state=seed),
         "LinearSVC": scaled(LinearSVC(dual="auto", max_iter=5000)),
         "ZipMLClassifier, hinge": lambda seed: ZipMLClassifier("hinge", random_state=seed),
         "LinearSVC, hinge": scaled(LinearSVC(loss="hinge", max_iter=5000)),
         "SGDClassifier": scaled(SGDClassifier()),
         "ZipMLClassifier, logistic": lambda seed: ZipMLClassifier("logistic", random_state=seed),
-        "LogisticRegression": scaled(logistic),
+        "LogisticRegression": scaled(LogisticRegression(max_iter=2000)),
         "SGDClassifier, logistic": scaled(SGDClassifier("log_loss")),
     }
-    if classes > 2:
-        found["LogisticRegression, one against the rest"] = scaled(OneVsRestClassifier(logistic))
-    return found
 
 
 def fitted(model: Any, train: tuple[Array, NDArray], test: tuple[Array, NDArray]) -> dict[str, Any]:
@@ -127,7 +122,7 @@ def scores(table: Table) -> dict[str, Any]:
         A, B, a, b = train_test_split(
             X, y, test_size=TEST_SHARE, random_state=split, stratify=y if classify else None
         )
-        for name, make in models(table, classes).items():
+        for name, make in models(table).items():
             found.setdefault(name, []).append(fitted(make(split), (A, a), (B, b)))
     return {
         "name": table.title,

@@ -16,8 +16,6 @@ PAIRS = {
     "logistic": ("ZipMLClassifier, logistic", "LogisticRegression"),
     "least squares": ("ZipMLRegressor", "Ridge"),
 }
-#: scikit-learn's model that does the very same where the one above does not: one against the rest.
-ALIKE = {"logistic": "LogisticRegression, one against the rest"}
 #: Scikit-learn's SGD of the same loss.
 SGD = {
     "squared hinge": "SGDClassifier",
@@ -34,16 +32,14 @@ Report = dict[str, Any]
 
 
 def mean(row: Report, model: str) -> float:
-    """A model's score on a table; with two classes, one against the rest is what it is without."""
-    if model not in row["models"]:
-        model = model.partition(",")[0]
+    """A model's score on a table."""
     return statistics.mean(row["models"][model]["score"])
 
 
-def below(row: Report, kind: str, peer: str | None = None) -> float:
+def below(row: Report, kind: str) -> float:
     """How far ours lies below scikit-learn's, in their unit; an R2 below 0 counts as 0: no use."""
     ours, theirs = PAIRS[kind]
-    score, own = mean(row, peer or theirs), mean(row, ours)
+    score, own = mean(row, theirs), mean(row, ours)
     return max(score, 0.0) - max(own, 0.0)
 
 
@@ -59,19 +55,19 @@ def chosen(report: Report, kind: str, group: str | None = None) -> list[Report]:
     return [row for row in rows if group in (None, row["group"])]
 
 
-def summary(report: Report, kind: str, group: str | None = None, peer: str | None = None) -> Report:
+def summary(report: Report, kind: str, group: str | None = None) -> Report:
     """Middle scores and differences over tables, and the tables that lie far below."""
     rows = chosen(report, kind, group)
     classify = kind != "least squares"
     middle = statistics.mean if classify else statistics.median
     limit = TABLE_POINTS / 100 if classify else TABLE_R2
     ours, theirs = PAIRS[kind]
-    low = [row for row in rows if below(row, kind, peer) > limit]
+    low = [row for row in rows if below(row, kind) > limit]
     return {
         "tables": len(rows),
         "ours": middle(mean(row, ours) for row in rows),
-        "theirs": middle(mean(row, peer or theirs) for row in rows),
-        "difference": -middle(below(row, kind, peer) for row in rows),
+        "theirs": middle(mean(row, theirs) for row in rows),
+        "difference": -middle(below(row, kind) for row in rows),
         "low": [row["name"] for row in low],
         "silent": [row["name"] for row in low if not warned(row, kind)],
         "warned": sum(bool(warned(row, kind)) for row in rows),
@@ -90,12 +86,8 @@ def _difference(value: float, kind: str) -> str:
 
 
 def compared(report: Report) -> list[tuple[str, str]]:
-    """Kinds that were run, each with the models of scikit-learn that ours is held against."""
-    found = []
-    for kind, (_, theirs) in PAIRS.items():
-        if chosen(report, kind):
-            found += [(kind, peer) for peer in (theirs, ALIKE.get(kind)) if peer]
-    return found
+    """Kinds that were run, each with the model of scikit-learn that ours is held against."""
+    return [(kind, theirs) for kind, (_, theirs) in PAIRS.items() if chosen(report, kind)]
 
 
 def _summaries(report: Report) -> list[str]:
@@ -108,7 +100,7 @@ def _summaries(report: Report) -> list[str]:
         for group in (None, *GROUPS):
             if not chosen(report, kind, group):
                 continue
-            found = summary(report, kind, group, peer)
+            found = summary(report, kind, group)
             middle = "median R2" if kind == "least squares" else "mean accuracy"
             silent = ", ".join(found["silent"]) or "none"
             lines.append(
@@ -123,7 +115,7 @@ def _summaries(report: Report) -> list[str]:
 def _verdicts(report: Report) -> list[str]:
     lines = []
     for kind, peer in compared(report):
-        found = summary(report, kind, peer=peer)
+        found = summary(report, kind)
         classify = kind != "least squares"
         limit = POINTS / 100 if classify else MEDIAN
         middle = "met" if found["difference"] >= -limit else "not met"
@@ -131,8 +123,8 @@ def _verdicts(report: Report) -> list[str]:
         one = f"{TABLE_POINTS:g} points" if classify else f"{TABLE_R2:g} of R2"
         silent = "not met" if found["silent"] else "met"
         lines.append(
-            f"- {kind}, beside `{peer.replace(', ', '`, ', 1)}{'' if ', ' in peer else '`'}: no "
-            f"more than {unit} below: **{middle}**; no table lower by more than {one} without a "
+            f"- {kind}, beside `{peer}`: no more"
+            f" than {unit} below: **{middle}**; no table lower by more than {one} without a "
             f"warning: **{silent}**."
         )
     return lines
@@ -143,10 +135,8 @@ def _tables(report: Report, kind: str, group: str) -> list[str]:
     if not rows:
         return []
     ours, theirs = PAIRS[kind]
-    alike = ALIKE.get(kind)
     head = ["table", "samples x columns", *(["classes"] if kind != "least squares" else [])]
     numbers = ["splits", "ours", theirs, "difference"]
-    numbers += [alike.partition(", ")[2], "difference"] if alike else []
     numbers += [SGD[kind], "epochs", "CPU s", f"{theirs}'s CPU s", "warned"]
     lines = [
         f"### {kind.capitalize()}, tables that were {group}",
@@ -160,9 +150,6 @@ def _tables(report: Report, kind: str, group: str) -> list[str]:
         cells += [str(row["classes"])] if kind != "least squares" else []
         cells += [str(len(own["score"])), _shown(mean(row, ours), kind)]
         cells += [_shown(mean(row, theirs), kind), _difference(-below(row, kind), kind)]
-        if alike:
-            cells.append(_shown(mean(row, alike), kind))
-            cells.append(_difference(-below(row, kind, alike), kind))
         cells.append(_shown(mean(row, SGD[kind]), kind))
         cells.append(f"{statistics.median(own['epochs']):g}")
         for model in (ours, theirs):
@@ -224,11 +211,10 @@ def markdown(report: Report) -> str:
         "over them; at most 20,000 rows a table. Epochs and CPU seconds of fit are medians over "
         "the splits; seconds of several classes are of all their models, epochs of the longest.",
         "",
-        "Theirs are not quite the same models. Ours trains several classes one against the rest, "
-        "and so does `LinearSVC`; `LogisticRegression` is multinomial, so "
-        "`OneVsRestClassifier(LogisticRegression)` stands beside it. The penalty is "
-        "theirs (C or alpha of 1), of each column where a model is refined, in the mean over the "
-        "columns where it is not (the hinge).",
+        "Several classes are taken one against the rest by ours and by `LinearSVC`; with the "
+        "logistic loss, by ours and by `LogisticRegression`, together (multinomial). The penalty "
+        "is theirs (C or alpha of 1), of each column where a model is refined, in the mean over "
+        "the columns where it is not (the hinge).",
         "",
         "## Summary",
         "",

@@ -225,8 +225,8 @@ class Defaults:
     def __init__(self) -> None:
         self.report = report("studies/results/defaults")
 
-    def found(self, kind: str, group: str | None = None, peer: str | None = None) -> Any:
-        return defaults_report.summary(self.report, kind, group, peer)
+    def found(self, kind: str, group: str | None = None) -> Any:
+        return defaults_report.summary(self.report, kind, group)
 
     @staticmethod
     def shown(kind: str, score: float) -> str:
@@ -235,20 +235,16 @@ class Defaults:
     def table(self) -> str:
         rows = []
         for kind, words in self.kinds.items():
-            peers = {f"`{defaults_report.PAIRS[kind][1]}`": None}
-            if alike := defaults_report.ALIKE.get(kind):
-                peers[f"`{alike.replace(', ', '`, ')}"] = alike
-            for theirs, peer in peers.items():
-                for group in defaults_report.GROUPS:
-                    found = self.found(kind, group, peer)
-                    scores = [self.shown(kind, found[who]) for who in ("ours", "theirs")]
-                    limit = defaults_report.TABLE_R2
-                    low = f"{limit:g}"
-                    if kind != "least squares":
-                        low = f"{defaults_report.TABLE_POINTS:g} points"
-                    counts = f"{len(found['low'])} (by over {low}), {len(found['silent'])} silent"
-                    row = [f"{words}: {theirs}", group, str(found["tables"]), *scores, counts]
-                    rows.append(row)
+            theirs = f"`{defaults_report.PAIRS[kind][1]}`"
+            for group in defaults_report.GROUPS:
+                found = self.found(kind, group)
+                scores = [self.shown(kind, found[who]) for who in ("ours", "theirs")]
+                low = f"{defaults_report.TABLE_R2:g}"
+                if kind != "least squares":
+                    low = f"{defaults_report.TABLE_POINTS:g} points"
+                counts = f"{len(found['low'])} (by over {low}), {len(found['silent'])} silent"
+                row = [f"{words}: {theirs}", group, str(found["tables"]), *scores, counts]
+                rows.append(row)
         head = ["", "tables", "number", "here", "scikit-learn", "tables that end lower"]
         return table(head, rows, 2)
 
@@ -284,8 +280,8 @@ Emulated, `make study-defaults`: the estimators as they are, at 4 bits, on raw c
 scikit-learn's models as they are, but for iterations, on standardized ones. Means over up to
 {self.report["splits"]} splits of a table. Defaults were chosen on tables that were looked at, and
 changed once more after those that were seen; nobody had looked at those that were kept apart.
-"Silent" is a table that ends lower without a warning. `LogisticRegression` is multinomial; below it
-is the one that trains what ours trains. Every table: [results](../studies/results/defaults.md).
+"Silent" is a table that ends lower without a warning. Every table:
+[results](../studies/results/defaults.md).
 
 {self.table()}
 

@@ -119,6 +119,14 @@ def test_from_standard_input_to_probabilities_in_processes(folder):
     assert np.allclose(columns(run.stdout), estimator.predict_proba(X), rtol=1e-9)
     assert run.stderr == f"accuracy {estimator.score(X, CLASSES):.6g}\n"
     assert not list(folder.glob("*.tmp"))
+    # a model of all classes together tells of itself
+    together = ZipMLClassifier("logistic", random_state=0).fit(X, CLASSES)
+    assert together.multinomial_
+    together.save(folder / "together")
+    run = command(
+        "predict", "together", "-", "--label", 1, "--probabilities", input=text, cwd=folder
+    )
+    assert np.allclose(columns(run.stdout), together.predict_proba(X), rtol=1e-9)
 
 
 def test_every_format_gives_the_same_file(folder, zipml):

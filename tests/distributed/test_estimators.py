@@ -93,6 +93,9 @@ def test_classes_on_arrays_and_packed_files(client, tmp_path):
     plain = PlainClassifier("logistic", random_state=2, redraw=False).fit(samples, names[kinds])
     assert model.score(array, labels) > plain.score(samples, names[kinds]) - 0.02
     assert list(model.classes_) == list(names)
+    assert not model.multinomial_
+    with pytest.raises(ArgumentError, match="multi_class was 'multinomial'; allowed on a cluster"):
+        ZipMLClassifier("logistic", multi_class="multinomial", **options).fit(array, labels)
     assert np.allclose(model.predict_proba(array).compute(), model.predict_proba(samples))
     assert np.allclose(
         model.predict_log_proba(array).compute(), np.log(model.predict_proba(samples))

@@ -14,15 +14,16 @@ import pytest
 import safetensors.numpy
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression, SGDClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 
 import zipml_pynq
 from zipml_pynq import pack
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.data.packed import PackedDataset
+from zipml_pynq.data.tensor_file import read_tensors, write_tensors
 from zipml_pynq.errors import ArgumentError, ModelFileError, PackedFileError, ZipmlWarning
 from zipml_pynq.learn.classifier import ZipMLClassifier
-from zipml_pynq.learn.models import LinearModel
+from zipml_pynq.learn.models import FILE_KIND, LinearModel
 from zipml_pynq.learn.regressor import ZipMLRegressor
 
 REGRESSION = synthetic_regression(12, 400, 100)
@@ -52,6 +53,7 @@ def estimators() -> dict[str, ZipMLRegressor | ZipMLClassifier]:
     for loss in LOSSES:
         made[f"{loss}, two"] = fitted(loss, np.where(SIGNS > 0, "yes", "no"))
         made[f"{loss}, three"] = fitted(loss, NAMES)
+    made["logistic, together"] = ZipMLClassifier("logistic", random_state=0).fit(X, NAMES)
     made["logistic, numbers"] = fitted("logistic", np.where(SIGNS > 0, 7, 3))
     made["hinge, booleans"] = fitted("hinge", SIGNS > 0)
     made["hinge, floats"] = fitted("hinge", SIGNS)
@@ -62,6 +64,7 @@ REGRESSIONS = ("regression", "no intercept")
 KINDS = [
     *REGRESSIONS,
     *(f"{loss}, {count}" for loss in LOSSES for count in ("two", "three")),
+    "logistic, together",
     "logistic, numbers",
     "hinge, booleans",
     "hinge, floats",
@@ -95,6 +98,8 @@ def test_estimators_come_back(estimators, tmp_path, kind):
     if hasattr(before, "predict_proba"):
         for other in (after, model):
             assert np.array_equal(other.predict_proba(X_TEST), before.predict_proba(X_TEST))
+        together = kind == "logistic, together"
+        assert (before.multinomial_, after.multinomial_, model.multinomial) == (together,) * 3
     assert after.normalization_ == before.normalization_
     assert np.array_equal(after.model_, before.model_)
     assert np.array_equal(after.loss_curve_, before.loss_curve_)
@@ -107,6 +112,21 @@ def test_estimators_come_back(estimators, tmp_path, kind):
     assert after.get_params() == wanted
     assert np.array_equal(after.bits, before.bits)
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_files_that_tell_nothing_of_it_are_one_against_the_rest(estimators, path):
+    before = estimators["logistic, three"]
+    tensors, metadata = read_tensors(path, FILE_KIND, mmap=False)
+    for name in (*metadata,):
+        if name in ("multinomial", "format", "version", "sha256"):
+            del metadata[name]
+    write_tensors(path, FILE_KIND, tensors, metadata)
+    after = ZipMLClassifier.load(path)
+    assert not after.multinomial_
+    assert np.array_equal(after.predict_proba(X_TEST), before.predict_proba(X_TEST))
+    write_tensors(path, FILE_KIND, tensors, {**metadata, "multinomial": "perhaps"})
+    with pytest.raises(ModelFileError, match="was altered"):
+        LinearModel.load(path)
 
 
 def test_training_goes_on_where_it_was_saved(tmp_path):
@@ -280,6 +300,7 @@ def test_saving_needs_a_fit_and_a_folder(estimators, tmp_path):
         ({"coef": np.zeros((2, 12))}, r"coef had shape \(2, 12\)"),
         ({"intercept": np.array([0, np.nan, 0])}, "intercept held NaN"),
         ({"feature_names": ("a",)}, "feature_names had 1 names"),
+        ({"multinomial": True, "loss": "hinge"}, "multinomial was True with loss 'hinge'"),
     ],
 )
 def test_what_does_not_go_together(estimators, change, message):
@@ -304,7 +325,10 @@ def test_bad_samples(estimators):
 def test_scikit_learn_predicts_the_same(estimators, kind):
     model = estimators[kind]
     exported = model.to_model().to_sklearn()
-    assert type(exported) is (LinearRegression if kind in REGRESSIONS else SGDClassifier)
+    expected_type = LinearRegression if kind in REGRESSIONS else SGDClassifier
+    if kind == "logistic, together":
+        expected_type = LogisticRegression
+    assert type(exported) is expected_type
     found, expected = exported.predict(X_TEST), model.predict(X_TEST)
     if isinstance(exported, LinearRegression):
         assert np.allclose(found, expected, rtol=1e-12, atol=0)
@@ -347,10 +371,12 @@ def test_onnx_probabilities_far_out(estimators):
     onnx = pytest.importorskip("onnx.reference")
     model = estimators["logistic, three"].to_model()
     far = replace(model, intercept=np.array([-900.0, -901.0, -1000.0]), coef=model.coef * 0)
-    evaluator = onnx.ReferenceEvaluator(far.to_onnx(dtype="float64"))
-    _, p = evaluator.run(None, {"X": X_TEST[:1]})
-    assert np.allclose(p, far.predict_proba(X_TEST[:1]), rtol=1e-9)
-    assert np.allclose(p[0, :2], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))])
+    # a softmax of what is far out is the same
+    for some in (far, replace(far, multinomial=True)):
+        evaluator = onnx.ReferenceEvaluator(some.to_onnx(dtype="float64"))
+        _, p = evaluator.run(None, {"X": X_TEST[:1]})
+        assert np.allclose(p, some.predict_proba(X_TEST[:1]), rtol=1e-9)
+        assert np.allclose(p[0, :2], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))])
 
 
 def test_exports_say_what_is_missing(estimators, monkeypatch):

@@ -13,7 +13,7 @@
 | ``held`` | samples that stay on a device from one training to the next |
 | ``loaded`` | whether the overlay is still there |
 | ``buffers``, ``remote`` | device memory; boards in the network |
-| ``refine`` | runs that are refined |
+| ``refine``, ``refine_softmax`` | runs that are refined; those of all classes together |
 | ``each`` | things that do not wait for each other, on threads |
 | ``builds``, ``machine`` | the compiled kernel and engine; what they run on |
 | ``power`` | energy of a training, from a board's sensors |

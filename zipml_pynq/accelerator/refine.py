@@ -389,19 +389,8 @@ def refined_together(
         With the refined model, a row of history a round, counters of everything, and what
         refinement did; of a pass for several models each counts its share.
     """
-    plans: dict[int, RoundPlans] = {}
-    for one in trained:
-        if id(one.plan) not in plans:
-            plans[id(one.plan)] = RefinementRounds.plans_of(one.packed, one.plan)
     kind = _MarginCourse if LOSSES[trained[0].plan.loss].margin else _Course
-    courses = [
-        kind(
-            one,
-            RefinementRounds(run, one.packed, plans[id(one.plan)], refine.epochs),
-            refine,
-        )
-        for one in trained
-    ]
+    courses = _courses_of(kind, run, trained, refine)
     if refine.rows is None:
         assert refine.bits is not None  # see checked_refine
         _least_squares(courses, ByAccelerator(run, refine.bits), refine.rounds, each)
@@ -425,6 +414,18 @@ def refined_together(
                 stacklevel=4,
             )
     return [_joined(course) for course in courses]
+
+
+def _courses_of(kind: type[_C], run: Run, trained: Sequence[Trained], refine: Refine) -> list[_C]:
+    """Models before they are refined; those of one plan have the same plans of rounds."""
+    plans: dict[int, RoundPlans] = {}
+    for one in trained:
+        if id(one.plan) not in plans:
+            plans[id(one.plan)] = RefinementRounds.plans_of(one.packed, one.plan)
+    return [
+        kind(one, RefinementRounds(run, one.packed, plans[id(one.plan)], refine.epochs), refine)
+        for one in trained
+    ]
 
 
 def _joined(one: _Course) -> TrainResult:

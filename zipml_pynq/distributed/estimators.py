@@ -9,6 +9,7 @@ import numpy as np
 
 from zipml_pynq.distributed.chunks import is_collection
 from zipml_pynq.distributed.fitting import Distributed
+from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.classifier import ZipMLClassifier as PlainClassifier
 from zipml_pynq.learn.classifier import _has_probabilities
 from zipml_pynq.learn.regressor import ZipMLRegressor as PlainRegressor
@@ -135,10 +136,14 @@ class ZipMLClassifier(Distributed, PlainClassifier):
     loss : {{"squared_hinge", "hinge", "logistic", "least_squares"}}, default="squared_hinge"
 {PARAMETERS}    class_weight : dict, "balanced" or None, default=None
         Factors of the losses of classes; of several classes, of each one against the rest.
+    multi_class : {{"auto", "ovr"}}, default="auto"
+        Both are one class against the rest, for nothing is refined here.
 
     Attributes
     ----------
     classes_ : ndarray
+    multinomial_ : bool
+        False.
     coef_ : ndarray, shape (1 or n_classes, n_features)
     intercept_ : ndarray, shape (1 or n_classes,)
         In raw units.
@@ -185,6 +190,7 @@ class ZipMLClassifier(Distributed, PlainClassifier):
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         class_weight: Any = None,
+        multi_class: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
         device: Any = "host",
@@ -199,6 +205,14 @@ class ZipMLClassifier(Distributed, PlainClassifier):
         client: Any = None,
     ) -> None:
         self._set(locals())
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.multi_class == "multinomial":
+            raise ArgumentError(
+                "multi_class was 'multinomial'; allowed on a cluster is 'auto' or 'ovr': nothing "
+                "is refined there, and so several classes are taken one against the rest"
+            )
 
     def _costs(self, classes: dict[Any, tuple[int, float]]) -> list[tuple[float, float]] | None:
         if self.class_weight is None:

@@ -275,7 +275,7 @@ class Distributed(ZipMLEstimator):
                 None,
                 self.tol is None or watch.stopped,
                 [result],
-                None,
+                [],
                 float(sizes[number]),
                 None,
                 float(curves[-1, number]),

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zipml_pynq.data.checks import check_choice
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.models import probabilities
+from zipml_pynq.learn.multinomial import MOST_MARGINS, Multinomial
 from zipml_pynq.learn.parameters import ATTRIBUTES, PARAMETERS
-from zipml_pynq.learn.problem import SIGNS, Problem, own_labels
+from zipml_pynq.learn.problem import SIGNS, Data, Problem, Run, own_labels
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
     available_if,
@@ -20,6 +22,9 @@ from zipml_pynq.learn.sklearn import (
     compute_class_weight,
 )
 from zipml_pynq.learn.streaming import StreamingEstimator
+
+#: What the logistic loss makes of several classes.
+MULTI_CLASS = ("auto", "multinomial", "ovr")
 
 
 def _has_probabilities(estimator: ZipMLClassifier) -> bool:
@@ -34,7 +39,9 @@ def _has_probabilities(estimator: ZipMLClassifier) -> bool:
 class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
     __doc__ = f"""Linear classification, trained from data at 1 to 8 bits a value.
 
-    Several classes are trained one against the rest, all from one packed data set.
+    Several classes are trained one against the rest, all from one packed data set. With the
+    logistic loss they are refined together, where they are refined, to the optimum of the
+    multinomial logistic loss, which LogisticRegression has.
 
     Parameters
     ----------
@@ -43,10 +50,17 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         LS-SVM.
 {PARAMETERS}    class_weight : dict, "balanced" or None, default=None
         Factors of the losses of classes; of several classes, of each one against the rest.
+    multi_class : {{"auto", "multinomial", "ovr"}}, default="auto"
+        What ``loss="logistic"`` makes of three and more classes: "multinomial" one model of all of
+        them, whose probabilities are the softmax of its decision functions, which takes refinement
+        (``refine``) and at most 2^25 classes times samples; "ovr" models of each one against the
+        rest; "auto" the former where that is possible. Two classes have one model in any case.
 
     Attributes
     ----------
     classes_ : ndarray
+    multinomial_ : bool
+        Whether the models are those of the multinomial logistic loss.
     coef_ : ndarray, shape (1 or n_classes, n_features)
         In raw units.
     intercept_ : ndarray, shape (1 or n_classes,)
@@ -60,6 +74,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
 
     _losses = ("squared_hinge", "hinge", "logistic", "least_squares")
     classes_: NDArray
+    multinomial_: bool
 
     def __init__(
         self,
@@ -94,6 +109,7 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         class_weight: Any = None,
+        multi_class: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
         device: Any = "host",
@@ -135,6 +151,15 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
             verbose=verbose,
         )
         self.class_weight = class_weight
+        self.multi_class = multi_class
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("multi_class", self.multi_class, MULTI_CLASS)
+        if self.multi_class == "multinomial" and self.loss != "logistic":
+            raise ArgumentError(
+                f"multi_class was 'multinomial' with loss {self.loss!r}; it is of 'logistic' alone"
+            )
 
     def partial_fit(
         self,
@@ -157,6 +182,11 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
             raise ArgumentError(
                 "class_weight was 'balanced', which partial_fit cannot know; allowed is a "
                 "dictionary, such as compute_class_weight('balanced', classes=.., y=..) gives"
+            )
+        if self.multi_class == "multinomial":
+            raise ArgumentError(
+                "multi_class was 'multinomial' in partial_fit, which refines nothing; allowed are "
+                "'auto' and 'ovr', with which several classes are trained one against the rest"
             )
         go_on = hasattr(self, "model_")
         if not go_on and classes is None:
@@ -198,10 +228,8 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
     def _problems(
         self, X: Any, y: Any, weights: NDArray[np.float64] | None, own: bool, partial: bool
     ) -> tuple[list[Problem], Normalization | None]:
-        factors = None
-        if self.class_weight is not None:
-            present = np.union1d(self.classes_, y) if partial else self.classes_
-            factors = compute_class_weight(self.class_weight, classes=present, y=y)
+        present = np.union1d(self.classes_, y) if partial else self.classes_
+        factors = self._class_factors(present, y)
         problems = []
         for number in [1] if len(self.classes_) == 2 else range(len(self.classes_)):
             positive = y == self.classes_[number]
@@ -214,8 +242,45 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
             problems.append(Problem(np.where(positive, 1.0, -1.0), w))
         return problems, SIGNS
 
+    def _class_factors(self, classes: NDArray, y: Any) -> NDArray[np.float64] | None:
+        """Factors of the losses of classes."""
+        if self.class_weight is None:
+            return None
+        return np.asarray(compute_class_weight(self.class_weight, classes=classes, y=y))
+
+    def _together(
+        self, data: Data, y: Any, weights: NDArray[np.float64] | None
+    ) -> Multinomial | None:
+        classes, samples = len(self.classes_), data.packed.layout.samples
+        if self.loss != "logistic" or self.multi_class == "ovr" or classes == 2:
+            return None
+        refines, fits = self._refines(data), classes * samples <= MOST_MARGINS
+        if self.multi_class == "multinomial" and not (refines and fits):
+            why = f"at most {MOST_MARGINS} classes times samples, and here are {classes * samples}"
+            if not refines:
+                why = (
+                    "a fit that is refined: of raw samples in 1 to 16 bits, with penalty 'l2', and "
+                    "refine=True where other parameters tell how to train"
+                )
+            raise ArgumentError(f"multi_class was 'multinomial'; allowed with it is {why}")
+        if not (refines and fits):
+            return None
+        numbers = np.searchsorted(self.classes_, y)
+        own = np.ones(len(numbers)) if weights is None else weights
+        factors = self._class_factors(self.classes_, y)
+        if factors is not None:
+            own = self._scaled(own * factors[numbers])
+        return Multinomial(numbers, own, classes, self._objective_penalties(data)[0])
+
+    def _keep(self, runs: list[Run], done: int, alpha: float) -> None:
+        super()._keep(runs, done, alpha)
+        self.multinomial_ = runs[0].model.ndim == 2
+
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Distances to the separating planes, shape (n_samples,) or (n_samples, n_classes)."""
+        """Distances to the separating planes, shape (n_samples,) or (n_samples, n_classes).
+
+        Of a multinomial model logarithms of probabilities, up to what a sample's have alike.
+        """
         z = self._linear(X)
         return z[:, 0] if z.shape[1] == 1 else z
 
@@ -228,9 +293,10 @@ class ZipMLClassifier(ClassifierMixin, StreamingEstimator):
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the classes, shape (n_samples, n_classes).
 
-        Of several classes, those of each one against the rest, brought to a sum of 1.
+        Of several classes the softmax of the decision functions where the model is multinomial
+        (``multinomial_``), else those of each one against the rest, brought to a sum of 1.
         """
-        return probabilities(self.decision_function(X))
+        return probabilities(self.decision_function(X), self.multinomial_)
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -52,20 +54,25 @@ def left_to_gain(
     """
     w = np.ones(len(labels)) if weights is None else weights
     y, w = labels[rows.index], w[rows.index]
-    if rows.whole:
-        whole = _Objective(rows.q1, y, w, loss, l2)
-        solved = loss == "least_squares" and len(model) <= _SOLVED_FEATURES
-        better = whole.solution() if solved else whole.lower(model)
-        return max(0.0, whole.at(model) - whole.at(better))
-    halves = [
-        _Objective(rows.q1[part], y[part], w[part], loss, l2)
-        for part in (slice(0, None, 2), slice(1, None, 2))
-    ]
+
+    def of(part: slice) -> Objective:
+        return Objective(rows.q1[part], y[part], w[part], loss, l2)
+
+    return left_by(of, rows.whole, model)
+
+
+def left_by(of: Callable[[slice], Objective], whole: bool, model: NDArray[np.float64]) -> float:
+    """The same by the objectives of parts of the rows, which are all that there are or some."""
+    if whole:
+        every = of(slice(None))
+        better = every.better(model)
+        return max(0.0, every.at(model) - every.at(better))
+    halves = [of(part) for part in (slice(0, None, 2), slice(1, None, 2))]
     better = halves[0].lower(model)
     return max(0.0, halves[1].at(model) - halves[1].at(better))
 
 
-class _Objective:
+class Objective:
     """Mean weighted loss of rows and ``l2 / 2 |x|^2``, for columns scaled to a second moment of 1.
 
     As steps of features have them.
@@ -81,6 +88,7 @@ class _Objective:
     ) -> None:
         self.values, self.y, self.w, self.l2 = values, y, w, l2
         self.loss = LOSSES[loss]
+        self.solved = loss == "least_squares" and values.shape[1] <= _SOLVED_FEATURES
         squares = np.einsum("ij,ij->j", values, values, dtype=np.float64)
         self.scale = np.sqrt(squares / len(y))
         self.scale[self.scale == 0] = 1.0
@@ -97,6 +105,10 @@ class _Objective:
 
     def at(self, model: NDArray[np.float64]) -> float:
         return self._with_slope(model * self.scale)[0]
+
+    def better(self, model: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A model that is nearer to the optimum than a given one."""
+        return self.solution() if self.solved else self.lower(model)
 
     def lower(self, model: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where some steps lead from a model."""

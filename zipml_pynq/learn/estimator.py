@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from operator import methodcaller
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,16 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from zipml_pynq.accelerator.each import Each, in_turn, threads
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.accelerator.refine import Trained, refined_together
-from zipml_pynq.accelerator.sharing import on_a_free_one
 from zipml_pynq.constants import CONFIG, MODEL_ONE
 from zipml_pynq.data.checks import check_int
 from zipml_pynq.data.layout import FLOAT32
 from zipml_pynq.data.normalization import Normalization
 from zipml_pynq.data.packed import PackedDataset
-from zipml_pynq.errors import ArgumentError, DivergenceError, ZipmlWarning
+from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.learn.distance import left_to_gain
-from zipml_pynq.learn.model_files import ModelFiles
+from zipml_pynq.learn.multinomial import Multinomial
 from zipml_pynq.learn.objective import (
     FIRST_STRETCH,
     Course,
@@ -37,6 +34,7 @@ from zipml_pynq.learn.objective import (
     stretches,
 )
 from zipml_pynq.learn.problem import Data, Ended, Problem, Run, is_packed, mean_curve
+from zipml_pynq.learn.refining import Refining
 from zipml_pynq.learn.side_by_side import Trainee
 from zipml_pynq.learn.sklearn import (
     ClassifierMixin,
@@ -47,16 +45,9 @@ from zipml_pynq.learn.sklearn import (
     safe_sparse_dot,
     validate_data,
 )
-from zipml_pynq.training.defaults import (
-    FEATURE_SHIFTS,
-    latest_cooling,
-    penalties_of_columns,
-    penalty_of,
-)
+from zipml_pynq.training.defaults import FEATURE_SHIFTS, latest_cooling
 from zipml_pynq.training.make_plan import make_plan
 from zipml_pynq.training.plan import Plan
-from zipml_pynq.training.refinement import Refine, checked_refine
-from zipml_pynq.training.result import TrainResult
 
 #: Batches that the model lags behind: with more, rows of few words would stream faster, in steps
 #: that are smaller by as much.
@@ -65,9 +56,6 @@ DELAY = 1
 DIVERGED = 2.0
 #: Models times samples up to which models are trained together where data are drawn once.
 TOGETHER = 1 << 21
-#: Share of the tolerance that refinement of least squares ends at: it costs a round or two more.
-#: Other losses, whose rounds change the problem, take many for it, and end at the tolerance.
-REFINED = 0.1
 #: Distance to the optimum, in multiples of ``tol`` times the objective of the best constant model,
 #: that is worth a warning.
 FAR = 10.0
@@ -76,7 +64,7 @@ FAR = 10.0
 HORIZON = 100
 
 
-class ZipMLEstimator(ModelFiles):
+class ZipMLEstimator(Refining):
     """What regressor and classifier share: parameters, data, training."""
 
     _losses: ClassVar[tuple[str, ...]]
@@ -191,8 +179,12 @@ class ZipMLEstimator(ModelFiles):
         epochs: range,
         progress: Any,
         each: Each = in_turn,
+        together: Multinomial | None = None,
     ) -> list[Run]:
-        """Train models side by side until the last epoch, or until little is left to gain."""
+        """Train models side by side until the last epoch, or until little is left to gain.
+
+        ``together``: then refine them as one, which is one run.
+        """
         layout = data.packed.layout
         drivers = self._drivers(layout.value_format, layout.word_bits)
         named = epochs[1 : max(1, len(self._stored_bits()) - epochs.start)]
@@ -226,6 +218,8 @@ class ZipMLEstimator(ModelFiles):
                 active = [one for one, end in zip(active, ended, strict=True) if not end]
             if not active:
                 break
+        if together is not None:
+            return [self._refined_classes(trainees, together, data, each)]
         ended = each(lambda one: self._ended(one, data), trainees)
         if self._refines(data):
             ended = self._refined(trainees, ended, data, each)
@@ -262,7 +256,7 @@ class ZipMLEstimator(ModelFiles):
             ended.held,
             ended.stopped,
             one.results,
-            one.course if self.warm_start else None,
+            [one.course] if self.warm_start else [],
             one.size,
             left,
             ended.objective,
@@ -275,79 +269,11 @@ class ZipMLEstimator(ModelFiles):
         chosen = self.eta0 == "auto" and self._schedule == "constant"
         return once and chosen and epochs.start < HORIZON
 
-    def _refines(self, data: Data) -> bool:
-        """Whether training goes on to the optimum of the values themselves."""
-        if self.refine is False:
-            return False
-        layout, raw = data.packed.layout, data.draws.X is not None
-        if self.refine == "auto":
-            return self._refines_by_default(layout, raw) and not data.draws.fresh
-        if not self._can_refine(layout, raw):
-            raise ArgumentError(
-                f"refine was True with loss {self.loss!r}, penalty {self.penalty!r} and "
-                f"{layout.value_format} of {layout.bits} bits; allowed is a loss with a second "
-                "derivative and penalty 'l2', of raw samples, or least squares of packed ones that "
-                "hold more bits than are trained with"
-            )
-        return True
-
-    def _refined(
-        self, trainees: list[Trainee], ended: list[Ended], data: Data, each: Each
-    ) -> list[Ended]:
-        """What rounds of refinement made of models that were trained."""
-        layout = data.packed.layout
-        drivers = self._drivers(layout.value_format, layout.word_bits)
-
-        def run(*training: Any, **start: Any) -> TrainResult:
-            return on_a_free_one(drivers, methodcaller("train", *training, **start, judge=False))
-
-        share = REFINED if self.loss == "least_squares" else 1.0
-        tol = 0.0 if self.tol is None else share * self.tol
-        l2, _ = self._objective_penalties(data)
-        each_l2 = None if isinstance(l2, float) else l2
-        models = []
-        for one, end in zip(trainees, ended, strict=True):
-            features = len(end.model)
-            nothing = TrainResult.from_fixed(
-                end.model,
-                np.empty((0, features), np.int32),
-                words=0,
-                modelled_cycles=0,
-                saturations=0,
-                word_bits=layout.word_bits,
-            )
-            plan = one.plans[self._bits_of(len(one.course) - 1)]
-            models.append(Trained(one.packed, plan, nothing, tol * one.size, each_l2))
-        rounds = min(Refine.rounds, max(1, self.max_iter - FIRST_STRETCH))
-        options = checked_refine(
-            Refine(rows=data.exact, rounds=rounds), models[0].packed, models[0].plan
-        )
-        assert options is not None
-        results = refined_together(run, models, options, tell=False, each=each)
-
-        def after(both: tuple[Trainee, Ended, TrainResult]) -> Ended:
-            one, end, result = both
-            one.results.append(result)
-            done = result.refinement
-            assert done is not None
-            curve = end.curve
-            if len(result.history):
-                one.course.precision_changes()
-                one.course.add(result.history_fixed)
-                curve = np.append(curve, one.objectives(data.train, result.history))
-            # true gradients have told it
-            left = None
-            if done.converged and data.exact is not None:
-                left = max([0.0, *done.left[-1:].tolist()])
-            return Ended(result.model_fixed, curve, float(curve[-1]), None, done.converged, left)
-
-        return each(after, list(zip(trainees, ended, results, strict=True)))
-
     def _judge(self, run: Run, l2: Weight, l1: float) -> None:
         """Raise where training ended far from any use; tell where results were clamped."""
         saturations = sum(result.saturations for result in run.results)
-        model = run.model[None] / MODEL_ONE
-        loss = run.objective - float(penalties_of(model, l2, l1)[0])
+        models = np.atleast_2d(run.model) / MODEL_ONE
+        loss = run.objective - float(penalties_of(models, l2, l1).sum())
         if not loss <= DIVERGED * run.useless:
             error = DivergenceError(
                 f"training diverged: the loss ended at {loss:g}, a model that is 0 "
@@ -405,7 +331,8 @@ class ZipMLEstimator(ModelFiles):
             span = range(done, min(span.stop, done + FIRST_STRETCH))
         elif self._ends_at_horizon(data, span):
             span = range(done, min(span.stop, HORIZON))
-        runs = self._train_all(data, problems, like, span, seed, go_on)
+        together = self._together(data, y, weights)
+        runs = self._train_all(data, problems, like, span, seed, go_on, together)
         penalties = self._objective_penalties(data)
         for run in runs:
             self._judge(run, *penalties)
@@ -413,28 +340,6 @@ class ZipMLEstimator(ModelFiles):
             self._tell_distance(runs, epochs, self.tol)
         self._keep(runs, done, self._alpha(data))
         return self
-
-    def _objective_penalties(self, data: Data) -> tuple[Weight, float]:
-        """Weights of half the square and of the absolute value, as the objective has them.
-
-        Where a model is refined, "auto" is each column's own.
-        """
-        if self.alpha == "auto" and self._refines(data):
-            moments = data.train.second_moments.copy()
-            moments[len(moments) - int(self.fit_intercept) :] = 0.0
-            return penalties_of_columns(moments, data.packed.layout.samples, self.loss), 0.0
-        return self._penalties(self._alpha(data))
-
-    def _alpha(self, data: Data) -> float:
-        """Weight of the squared model in the objective of this data."""
-        return self._alpha_of(data.train.second_moments, data.packed.layout.samples)
-
-    def _alpha_of(self, second_moments: NDArray[np.float64], samples: int) -> float:
-        """The same from the features' second moments, and the samples that count."""
-        if self.alpha != "auto":
-            return float(self.alpha)
-        columns = second_moments[: len(second_moments) - int(self.fit_intercept)]
-        return penalty_of(columns, samples, self.loss)
 
     def _train_all(
         self,
@@ -444,6 +349,7 @@ class ZipMLEstimator(ModelFiles):
         epochs: range,
         seed: int,
         go_on: bool,
+        together: Multinomial | None,
     ) -> list[Run]:
         """Train the models of all problems, from those that are there if ``go_on``."""
         plans: dict[int, Plan] | None = None
@@ -468,13 +374,15 @@ class ZipMLEstimator(ModelFiles):
             self._threads(data, len(problems)) as each,
         ):
             if data.draws.changes:
-                return self._train(each(later, numbers), data, epochs, bar, each)
+                return self._train(each(later, numbers), data, epochs, bar, each, together)
             # without draws to share, what belongs to a model is there for as long as it trains
             size = max(1, TOGETHER // data.packed.layout.samples)
+            if together is not None:
+                size = len(problems)
             groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
             def group(some: Sequence[int], each: Each = in_turn) -> list[Run]:
-                return self._train(each(later, some), data, epochs, bar, each)
+                return self._train(each(later, some), data, epochs, bar, each, together)
 
             runs = [group(some, each) for some in groups] if size > 1 else each(group, groups)
             return [run for some in runs for run in some]
@@ -530,6 +438,12 @@ class ZipMLEstimator(ModelFiles):
         """
         raise NotImplementedError
 
+    def _together(
+        self, data: Data, y: Any, weights: NDArray[np.float64] | None
+    ) -> Multinomial | None:
+        """All models as one problem, where they are to be refined as one."""
+        return None
+
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Any:
         """Train.
 
@@ -573,9 +487,9 @@ class ZipMLEstimator(ModelFiles):
         # a warm start goes on from where training was, and not from its mean
         self._courses = {}
         if self.warm_start:
-            self._courses = {n: run.course for n, run in enumerate(runs) if run.course}
+            self._courses = dict(enumerate(course for run in runs for course in run.courses))
         self.normalization_ = runs[0].normalization
-        self.model_ = np.stack([run.model for run in runs])
+        self.model_ = np.concatenate([np.atleast_2d(run.model) for run in runs])
         self.n_iter_ = max(len(run.curve) for run in runs)
         self.t_ = done + self.n_iter_
         self.loss_curve_ = mean_curve([run.curve for run in runs])

@@ -79,6 +79,7 @@ class ModelFiles(Preparation):
             tuple(self._stored_bits()),
             None if names is None else tuple(names),
             {"estimator": type(self).__name__, "parameters": parameters, "told": told},
+            multinomial=getattr(self, "multinomial_", False),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -135,6 +136,7 @@ class ModelFiles(Preparation):
         estimator.n_features_in_ = model.normalization.columns
         if model.classes is not None:
             estimator.classes_ = model.classes
+            estimator.multinomial_ = model.multinomial
         if model.feature_names is not None:
             estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)
         return estimator

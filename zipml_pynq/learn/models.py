@@ -78,6 +78,9 @@ class LinearModel:
     feature_names : tuple of str or None
     label_name : str or None
         Of the column of labels that it was trained on.
+    multinomial : bool
+        Whether the models of three or more classes are those of the multinomial logistic loss,
+        whose probabilities are a softmax, and not of each class against the rest.
     details : dict
         What else is known of the training, as JSON holds it; of an estimator its parameters.
 
@@ -97,6 +100,7 @@ class LinearModel:
     feature_names: tuple[str, ...] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     label_name: str | None = None
+    multinomial: bool = False
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, tuple(LOSSES))
@@ -132,6 +136,11 @@ class LinearModel:
             raise ArgumentError(
                 f"classes was {self.classes} with {models} model(s); two classes have one model, "
                 "more have one each, and regression has one a target"
+            )
+        if self.multinomial and (self.loss != "logistic" or models < 3):
+            raise ArgumentError(
+                f"multinomial was True with loss {self.loss!r} and {models} model(s); it is of "
+                "'logistic' and three or more classes"
             )
         if self.feature_names is not None and len(self.feature_names) != columns:
             raise ArgumentError(
@@ -239,7 +248,8 @@ class LinearModel:
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the classes, (N, classes), with the logistic loss.
 
-        Of several classes, those of each one against the rest, brought to a sum of 1.
+        Of several classes the softmax of the decision functions where the model is multinomial,
+        else those of each one against the rest, brought to a sum of 1.
 
         Raises
         ------
@@ -250,7 +260,7 @@ class LinearModel:
             raise ArgumentError(
                 f"loss was {self.loss!r}; probabilities are those of 'logistic' alone"
             )
-        return probabilities(self.decision_function(X))
+        return probabilities(self.decision_function(X), self.multinomial)
 
     # ---- files ---------------------------------------------------------------------------------
 
@@ -278,6 +288,7 @@ class LinearModel:
             "bits": " ".join(map(str, self.bits)),
             "has_intercept": str(int(own.intercept)),
             "details": json.dumps(self.details),
+            "multinomial": str(int(self.multinomial)),
         }
         if self.classes is not None:
             metadata["classes"] = json.dumps(self.classes.tolist())
@@ -322,6 +333,7 @@ class LinearModel:
                 None if names is None else tuple(json.loads(names)),
                 dict(json.loads(metadata["details"])),
                 json.loads(metadata.get("label_name", "null")),
+                bool(int(metadata.get("multinomial", "0"))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"'{os.fspath(path)}' was altered: {error}") from error
@@ -331,9 +343,10 @@ class LinearModel:
     def to_sklearn(self) -> Any:
         """The same model as a fitted estimator of scikit-learn, in raw units.
 
-        Regression becomes LinearRegression. Every classifier becomes SGDClassifier of the same
-        loss, whose rules are those of one class against the rest, probabilities included;
-        LogisticRegression's are not, for it takes several classes together (softmax).
+        Regression becomes LinearRegression, a multinomial model LogisticRegression. Every other
+        classifier becomes SGDClassifier of the same loss, whose rules are those of one class
+        against the rest, probabilities included; LogisticRegression's are not, for it takes several
+        classes together (softmax).
 
         Raises
         ------
@@ -341,7 +354,7 @@ class LinearModel:
             scikit-learn is not installed.
         """
         try:
-            from sklearn.linear_model import LinearRegression, SGDClassifier
+            from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
         except ImportError as error:
             raise ImportError(
                 "to_sklearn needs scikit-learn: pip install 'zipml_pynq[sklearn]'"
@@ -353,8 +366,11 @@ class LinearModel:
             estimator.coef_ = self.coef[0].copy() if one else self.coef.copy()
             estimator.intercept_ = float(self.intercept[0]) if one else self.intercept.copy()
         else:
-            loss = _SKLEARN_LOSSES[self.loss]
-            estimator = SGDClassifier(loss=loss, fit_intercept=intercept)
+            if self.multinomial:
+                estimator = LogisticRegression(fit_intercept=intercept)
+            else:
+                loss = _SKLEARN_LOSSES[self.loss]
+                estimator = SGDClassifier(loss=loss, fit_intercept=intercept)
             estimator.coef_ = self.coef.copy()
             estimator.intercept_ = self.intercept.copy()
             estimator.classes_ = self.classes.copy()
@@ -396,7 +412,7 @@ class LinearModel:
             self.intercept,
             self.classes,
             dtype,
-            self.loss == "logistic",
+            ("softmax" if self.multinomial else "sigmoid") if self.loss == "logistic" else None,
             {"loss": self.loss, "bits": " ".join(map(str, self.bits))},
         )
         if path is not None:
@@ -405,10 +421,10 @@ class LinearModel:
         return model
 
 
-def probabilities(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def probabilities(z: NDArray[np.float64], multinomial: bool) -> NDArray[np.float64]:
     """Probabilities (N, classes) of decision functions (N,) or (N, classes) of logistic losses."""
     if z.ndim == 1:
         return np.stack([expit(-z), expit(z)], axis=1)
-    log = log_expit(z)
+    log = z if multinomial else log_expit(z)
     p = np.exp(log - log.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True))

@@ -75,7 +75,7 @@ def onnx_model(
     intercept: NDArray[np.float64],
     classes: NDArray | None,
     dtype: str,
-    logistic: bool,
+    link: str | None,
     properties: dict[str, str],
 ) -> Any:
     """The graph of a model; :meth:`zipml_pynq.learn.models.LinearModel.to_onnx` tells of it.
@@ -88,8 +88,9 @@ def onnx_model(
         None: regression.
     dtype : str
         "float32" or "float64".
-    logistic : bool
-        Whether probabilities come out.
+    link : str or None
+        What makes probabilities of decision functions: "sigmoid", of each class against the rest,
+        or "softmax"; None: scores come out.
     properties : dict
         What the file tells of the model.
     """
@@ -104,7 +105,7 @@ def onnx_model(
         graph.node("Squeeze", "z last", "column")
         graph.number("prediction", "column", ["N"])
     else:
-        _classify(graph, _stored(classes), len(intercept), logistic)
+        _classify(graph, _stored(classes), len(intercept), link)
     return graph.model(coef.shape[1], properties)
 
 
@@ -118,7 +119,7 @@ def _stored(classes: NDArray) -> NDArray:
     return classes
 
 
-def _classify(graph: _Graph, classes: NDArray, models: int, logistic: bool) -> None:
+def _classify(graph: _Graph, classes: NDArray, models: int, link: str | None) -> None:
     """From decision functions ``z`` to labels, and probabilities or scores."""
     graph.constants["classes"] = classes
     if models == 1:
@@ -130,6 +131,9 @@ def _classify(graph: _Graph, classes: NDArray, models: int, logistic: bool) -> N
         graph.node("Neg", "z", "opposite")
         graph.node("Concat", "opposite z", "pair", axis=1)
         graph.node("Sigmoid", "pair", "p")
+    elif link == "softmax":
+        graph.node("ArgMax", "z", "index", axis=1, keepdims=0)
+        graph.node("Softmax", "z", "p", axis=1)
     else:
         # sigmoids over their sum are the softmax of their logarithms, which do not all
         # vanish: log(sigmoid(z)) = min(z, 0) - log(1 + exp(-|z|))
@@ -147,7 +151,7 @@ def _classify(graph: _Graph, classes: NDArray, models: int, logistic: bool) -> N
     text = classes.dtype.kind == "U"
     label = graph.types.STRING if text else graph.helper.np_dtype_to_tensor_dtype(classes.dtype)
     graph.output("label", ["N"], label)
-    if logistic:
+    if link is not None:
         graph.number("probabilities", "p", ["N", len(classes)])
     else:
         graph.number("scores", "z", ["N", models])

@@ -157,8 +157,9 @@ class Ended:
 
 @dataclass
 class Run:
-    """A trained model and what its training did.
+    """A trained model, or those of classes that were refined together, and what training did.
 
+    ``model`` has shape (features,), of classes together (classes, features).
     ``size`` is the objective of the best constant model, ``left`` what is known to be left to gain;
     None where nothing is known.
     ``objective`` is that of the model, ``useless`` of those that any training should better.
@@ -170,7 +171,7 @@ class Run:
     validation_curve: NDArray[np.float64] | None
     stopped: bool
     results: list[TrainResult] = field(default_factory=list)
-    course: Course | None = None
+    courses: list[Course] = field(default_factory=list)
     size: float = 0.0
     left: float | None = None
     objective: float = 0.0

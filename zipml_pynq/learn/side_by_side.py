@@ -93,6 +93,13 @@ class Trainee:
         self.model = result.model_fixed
         self.course.add(result.history_fixed)
 
+    def take_in(self, refined: TrainResult) -> None:
+        """Go on with what refinement made of the model."""
+        self.results.append(refined)
+        if len(refined.history):
+            self.course.precision_changes()
+            self.course.add(refined.history_fixed)
+
     def ends(self, done: int, latest: int | None, last: int) -> bool:
         """Whether a training is at its end, after so many epochs, of ``last`` at most.
 

@@ -8,6 +8,7 @@
 | ``step`` | the step |
 | ``ranges`` | the ranges of a quantized model and gradient |
 | ``schedule``, ``extent`` | cycles, words and sizes of a run |
+| ``softmax`` | the loss of several classes together |
 | ``refinement``, ``exact_rows`` | how a few-bit model gets to the true optimum, and the true sums |
 | ``divergence`` | whether a run went wrong |
 | ``variance`` | how much noise quantization adds, and bits that keep it small |
