@@ -272,11 +272,14 @@ class _HostRun:
             starts,
             self.driver.threads,
         )
-        for number in np.flatnonzero(results["status"] != CONFIG.status_ok)[:1]:
-            registers = {name: int(starts[name][number]) for name in self.registers}
-            check_results({"status": int(results["status"][number])}, registers)
-        sums = {name: int(results[name].sum(dtype=np.uint64)) for name in RESULTS.names or ()}
-        self.totals.add({**sums, "counted": int((results["counted"] == 1).all())})
+        # plain numbers: of few starts NumPy's sums of every field would take longer than these
+        columns = dict(zip(RESULTS.names or (), zip(*results.tolist(), strict=True), strict=True))
+        for number, status in enumerate(columns["status"]):
+            if status != CONFIG.status_ok:
+                registers = {name: int(starts[name][number]) for name in self.registers}
+                check_results({"status": status}, registers)
+        sums = {name: sum(column) for name, column in columns.items()}
+        self.totals.add({**sums, "counted": int(set(columns["counted"]) == {1})})
 
     def result(self, epochs: int) -> TrainResult:
         """What the epochs so far came to."""

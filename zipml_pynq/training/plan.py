@@ -384,10 +384,12 @@ class Plan:
         Rows of step, step of negative labels, decay, the gradient's shift, and the threshold.
         """
         negative = self.steps if self.negative_steps is None else self.negative_steps
-        shifts = np.zeros_like(self.steps) if self.gradient_shifts is None else self.gradient_shifts
-        thresholds = np.zeros_like(self.steps) if self.thresholds is None else self.thresholds
-        columns = [self.steps, negative, self.decays, shifts, thresholds]
-        return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.uint32)
+        columns = [self.steps, negative, self.decays, self.gradient_shifts, self.thresholds]
+        table = np.zeros((len(self.steps), SCHEDULE_COLUMNS), dtype=np.uint32)
+        for number, column in enumerate(columns):
+            if column is not None:
+                table[:, number] = column
+        return table
 
 
 def choice(name: str, value: Any, allowed: Sequence[Any], why: str) -> Any:
