@@ -10,6 +10,7 @@
 #include "zipml/config.hpp"
 
 extern "C" {
+#include "../cholesky.h"
 #include "../engine.h"
 #include "../pack.h"
 #include "../products.h"
@@ -260,6 +261,25 @@ bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
   return done;
 }
 
+/// A factor and what it solves, of a matrix that its diagonal outweighs; false if it is refused.
+bool Solve(uint64_t size, Hash *hash) {
+  Random random(size);
+  std::vector<double> matrix(size * size), b(size);
+  for (double &value : matrix) value = random.Value();
+  for (double &value : b) value = random.Value();
+  for (uint64_t i = 0; i < size; ++i) matrix[i * size + i] = static_cast<double>(size);
+  const bool done = zipml_cholesky_factor(matrix.data(), size) == 0;
+  zipml_cholesky_solve(matrix.data(), size, b.data());
+  for (const std::vector<double> *numbers : {&matrix, &b}) {
+    for (const double number : *numbers) {
+      uint64_t bits;
+      std::memcpy(&bits, &number, sizeof bits);
+      hash->Add(bits, 8);
+    }
+  }
+  return done;
+}
+
 }  // namespace
 
 int main() {
@@ -294,6 +314,13 @@ int main() {
     if (!Multiply(131, 77, count, &hash)) return 1;
     ++number;
     std::printf("rows times %u vectors: %016llx\n", static_cast<unsigned>(count),
+                static_cast<unsigned long long>(hash.Value()));
+  }
+  for (const uint64_t size : {5u, 37u}) {
+    Hash hash;
+    if (!Solve(size, &hash)) return 1;
+    ++number;
+    std::printf("%u equations: %016llx\n", static_cast<unsigned>(size),
                 static_cast<unsigned long long>(hash.Value()));
   }
   std::printf("%u cases\n", number);

@@ -115,6 +115,36 @@ def test_a_burst_anywhere_counts() -> None:
     assert max(found) < 1.2 * min(found)
 
 
+@pytest.mark.parametrize(
+    ("bits", "epochs", "needed"), [(1, 50, True), (4, 1, False), (8, 50, False)]
+)
+def test_the_smallest_eigenvalue_is_computed_where_it_tells(
+    monkeypatch: pytest.MonkeyPatch, bits: int, epochs: int, needed: bool
+) -> None:
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(2000, 20)) @ rng.normal(size=(20, 20))
+    packed = pack(X, X[:, 0], bits=[bits], batch=16)
+    options = {"bits": bits, "sampling": "symmetric", "batch": 16, "delay": 1}
+    rows, stretches = sample_rows(packed, bits, "symmetric", 32)
+    expected = stable_step(
+        moments(*rows, window=32, stretches=stretches),
+        samples=2000,
+        batch=16,
+        delay=1,
+        factors=np.ones(epochs),
+    )
+    computed = []
+    smallest = step_module._smallest_eigenvalue
+    monkeypatch.setattr(
+        step_module, "_smallest_eigenvalue", lambda *a: computed.append(1) or smallest(*a)
+    )
+    for _ in range(2):
+        assert auto_step(packed, **options, factors=np.ones(epochs)) == expected
+    assert len(computed) == needed  # and once
+    monkeypatch.setattr(step_module, "sample_rows", None)  # what is known needs no rows
+    assert auto_step(packed, **options, factors=np.ones(epochs)) == expected
+
+
 # ---- The formula ----------------------------------------------------------------------------
 
 PLAIN = Moments(curvature=2.0)

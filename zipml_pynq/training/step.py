@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,6 +54,11 @@ class Moments:
     smallest: float = 0.0
 
 
+#: What data sets' rows came to, by bits, sampling, window and steps of features, without and with
+#: the smallest eigenvalue.
+_KNOWN: WeakKeyDictionary[PackedDataset, dict[tuple[Any, ...], Moments]] = WeakKeyDictionary()
+
+
 def _largest_eigenvalue(windows: FloatArray) -> float:
     """Largest eigenvalue of ``Z^T Z / len(Z)`` over the windows Z; of large ones by iteration."""
     count, rows, features = windows.shape
@@ -86,6 +92,7 @@ def moments(
     *,
     window: int = 16,
     stretches: Sequence[int] | None = None,
+    smallest: bool = True,
 ) -> Moments:
     """Moments of rows in normalized units.
 
@@ -98,6 +105,8 @@ def moments(
         Rows of consecutive batches whose updates the model may lag: ``batch * (delay + 1)``.
     stretches : sequence of int, optional
         Lengths of the stretches of consecutive rows; by default all rows are one.
+    smallest : bool
+        Whether to estimate the smallest eigenvalue, which takes longest; else it is 0.
     """
     a = np.asarray(q1, dtype=np.float32)
     b = a if q2 is None else np.asarray(q2, dtype=np.float32)
@@ -113,12 +122,17 @@ def moments(
         return Moments(curvature)
     d = ((a - b) ** 2).mean(axis=0, dtype=np.float64) / 2
     variance = float(d @ d)
-    smallest = 0.0
-    if features <= DENSE_FEATURES:
-        cross = a.T @ b
-        spectrum = np.linalg.eigvalsh((cross + cross.T) / (2 * rows))
-        smallest = max(0.0, float(spectrum[0]) + noise_radius(variance, rows))
-    return Moments(curvature, variance, smallest)
+    return Moments(curvature, variance, _smallest_eigenvalue(a, b, variance) if smallest else 0.0)
+
+
+def _smallest_eigenvalue(a: FloatArray, b: FloatArray, variance: float) -> float:
+    """An estimate of that of the values' second moment."""
+    rows, features = a.shape
+    if features > DENSE_FEATURES:
+        return 0.0
+    cross = a.T @ b
+    spectrum = np.linalg.eigvalsh((cross + cross.T) / (2 * rows))
+    return max(0.0, float(spectrum[0]) + noise_radius(variance, rows))
 
 
 def stable_step(
@@ -310,6 +324,21 @@ def shifts_of(
     return np.clip(shifts, 0, CONFIG.max_feature_shift).astype(np.uint8)
 
 
+def _shifted_rows(
+    packed: PackedDataset,
+    bits: int,
+    sampling: str,
+    window: int,
+    shifts: NDArray[np.uint8] | None,
+) -> tuple[tuple[FloatArray, ...], list[int]]:
+    """:func:`sample_rows`, of columns as much larger as the steps of features say."""
+    rows, stretches = sample_rows(packed, bits, sampling, window)
+    if shifts is not None:
+        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
+        rows = tuple(q * roots for q in rows)
+    return rows, stretches
+
+
 def step_rule(
     packed: PackedDataset,
     *,
@@ -325,34 +354,42 @@ def step_rule(
 ) -> Callable[..., float]:
     """:func:`auto_step` of ``factors``, and of another number of samples like these or another l2.
 
-    The rows, which take long to look at, are looked at once.
+    The rows, which take long to look at, are looked at once, as long as the data set is there.
     """
     window = batch * (delay + 1)
-    rows, stretches = sample_rows(packed, bits, sampling, window)
-    larger = 1.0
-    if shifts is not None:
-        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
-        rows = tuple(q * roots for q in rows)
-        larger = 2.0 ** int(shifts.max())
-    known = moments(*rows, window=window, stretches=stretches)
+    own = None if shifts is None else shifts.tobytes()
+    made = _KNOWN.setdefault(packed, {})
+    first, exact = ((bits, sampling, window, own, smallest) for smallest in (False, True))
+    rows: tuple[FloatArray, ...] = ()
+    if first not in made:
+        rows, stretches = _shifted_rows(packed, bits, sampling, window, shifts)
+        made[first] = moments(*rows, window=window, stretches=stretches, smallest=False)
+    larger = 1.0 if shifts is None else 2.0 ** int(shifts.max())
 
     def rule(
         factors: Sequence[float] | NDArray[np.float64],
         samples: int = packed.layout.samples,
         l2: float = l2,
     ) -> float:
-        return stable_step(
-            known,
-            samples=samples,
-            batch=batch,
-            delay=delay,
-            sampling=sampling,
-            l2=l2 * larger,
-            factors=factors,
-            fresh=fresh,
-            curvature=curvature,
-            flat=flat,
-        )
+        options: dict[str, Any] = {
+            "samples": samples,
+            "batch": batch,
+            "delay": delay,
+            "sampling": sampling,
+            "l2": l2 * larger,
+            "factors": factors,
+            "fresh": fresh,
+            "curvature": curvature,
+            "flat": flat,
+        }
+        known = made.get(exact, made[first])
+        step = stable_step(known, **options)
+        # the smallest eigenvalue, which takes longest, lifts nothing but a limit that is in the way
+        if exact not in made and step < stable_step(replace(known, smallest=math.inf), **options):
+            q = rows or _shifted_rows(packed, bits, sampling, window, shifts)[0]
+            made[exact] = replace(known, smallest=_smallest_eigenvalue(q[0], q[-1], known.variance))
+            step = stable_step(made[exact], **options)
+        return step
 
     return rule
 
