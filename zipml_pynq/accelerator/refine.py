@@ -41,8 +41,8 @@ EXPECTED = 1 / 8
 MOST_TURNS = 8
 #: Times that a run is tried with smaller numbers.
 _TRIES = 4
-#: Rounds of few bits alone, before few rows are looked at. Such a round is slow if, by few rows, more
-#: than this share of its gain is left.
+#: Rounds of few bits alone, before few rows are looked at; one was slow if these see more than this
+#: share of its gain left.
 ALONE, _SLOW = 2, 0.3
 
 #: Runs a plan on a data set from a ``model``: a driver's ``train``.
