@@ -49,6 +49,17 @@ def test_curvature_is_the_largest_of_any_window() -> None:
     assert moments(V, window=16).curvature == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("features", [3, 20, 60])
+def test_no_window_is_left_out(features: int) -> None:
+    rng = np.random.default_rng(features)
+    V = rng.normal(size=(2000, features)).astype(np.float32)
+    V *= rng.uniform(0.5, 2, size=(2000, 1)).astype(np.float32)
+    V[:, 0] += 2  # norms and eigenvalues are not in the same order
+    own = V[window_rows([2000], 32)].astype(float)
+    every = np.linalg.eigvalsh(own.transpose(0, 2, 1) @ own / 32)[:, -1]
+    assert moments(V, window=32).curvature == pytest.approx(every.max(), rel=1e-5)
+
+
 def test_moments_of_double_sampling_are_those_of_the_values() -> None:
     rng = np.random.default_rng(1)
     V = rng.uniform(-1, 1, (20_000, 12)) * np.linspace(0.2, 1, 12)
