@@ -4,8 +4,8 @@ Synthetic 100, cadata, cpusmall and MNIST (even digits against odd ones), data d
 thread, loss on all training rows above the exact optimum's. Each way to train gets the best of its
 batches, steps and schedules, for each target on its own; how much of each it took is in the tables.
 Bytes are those of the values themselves: b + 1 bits for a pass at b bits, 9 for one at 8, 32 for
-one of float32, and as many of few rows as they are. Seconds are with the choice of the step, made
-anew for each, and without. Results: ``studies/results/refinement.json`` and ``refinement.md``.
+one of float32, and as many of few rows as they are. Seconds are CPU time, the least of some runs,
+with the choice of the step, made anew for each, and without. Results: ``studies/results/refinement.json`` and ``refinement.md``.
 """
 
 from __future__ import annotations
@@ -184,12 +184,12 @@ def scheduled(
 
 
 def timed(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, float]:
-    """What a call gives, and the least seconds that it takes."""
+    """What a call gives, and the least CPU seconds that it takes."""
     seconds = []
     for _ in range(TIMES):
-        began = time.perf_counter()
+        began = time.process_time()
         found = call(*arguments, **options)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return found, min(seconds)
 
 
@@ -304,7 +304,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"Made by `make study-refinement` on {report['machine']['cpu']}; data drawn once, one "
         "thread. Bits a value, epochs (of refinement, the first one and its rounds), and "
-        "milliseconds without and with the choice of the step, to within a share of the exact "
+        "milliseconds of CPU time without and with the choice of the step, to within a share of the exact "
         "optimum's loss; in brackets times fewer than float32's. Each at its best batch, step and "
         "schedule.",
         "",
