@@ -31,6 +31,12 @@ BITS = (4, "auto")
 TIMES = 2
 #: Groups of tables by values, from which fits take long.
 SIZES = (0, 10_000, 100_000)
+#: Of the table of :func:`line`.
+HEAD = (
+    '| loss | tables | | score, 4 | "auto" | better / worse | by far | warned, 4 | "auto" '
+    '| epochs, 4 | "auto" | seconds | device bytes | all bytes | all seconds |',
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+)
 Report = dict[str, Any]
 
 
@@ -132,9 +138,7 @@ def markdown(report: Report) -> str:
         "column, which is all seconds over all seconds (CPU time, fits in turns, the least of "
         f"{TIMES}). Bytes read: planes by the device; with them raw rows by true gradients.",
         "",
-        '| loss | tables | | score, 4 | "auto" | better / worse | by far | warned, 4 | "auto" '
-        '| epochs, 4 | "auto" | seconds | device bytes | all bytes | all seconds |',
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *HEAD,
     ]
     for name in ("squared_hinge", "logistic", "least squares"):
         rows = [row for row in report["tables"] if name in row["losses"]]

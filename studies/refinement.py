@@ -5,7 +5,8 @@ thread, loss on all training rows above the exact optimum's. Each way to train g
 batches, steps and schedules, for each target on its own; how much of each it took is in the tables.
 Bytes are those of the values themselves: b + 1 bits for a pass at b bits, 9 for one at 8, 32 for
 one of float32, and as many of few rows as they are. Seconds are CPU time, the least of some runs,
-with the choice of the step, made anew for each, and without. Results: ``studies/results/refinement.json`` and ``refinement.md``.
+with the choice of the step, made anew for each, and without. Results:
+``studies/results/refinement.json`` and ``refinement.md``.
 """
 
 from __future__ import annotations
@@ -75,10 +76,9 @@ class CountingDriver(HostDriver):
     frozen: list[float]
 
     def train(self, packed: PackedDataset, plan: Any = None, **options: Any) -> Any:
-        if options.get("refine") is None:
-            self.spent += (plan.bits + 1.0) * plan.epochs
-            if plan.frozen:
-                self.frozen.append(self.spent)
+        self.spent += (plan.bits + 1.0) * plan.epochs
+        if plan.frozen:
+            self.frozen.append(self.spent)
         return super().train(packed, plan, **options)
 
 
@@ -304,9 +304,9 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"Made by `make study-refinement` on {report['machine']['cpu']}; data drawn once, one "
         "thread. Bits a value, epochs (of refinement, the first one and its rounds), and "
-        "milliseconds of CPU time without and with the choice of the step, to within a share of the exact "
-        "optimum's loss; in brackets times fewer than float32's. Each at its best batch, step and "
-        "schedule.",
+        "milliseconds of CPU time without and with the choice of the step, to within a share of "
+        "the exact optimum's loss; in brackets times fewer than float32's. Each at its best batch, "
+        "step and schedule.",
         "",
     ]
     for found in report["problems"]:
