@@ -4,15 +4,17 @@ Synthetic 100, cadata, cpusmall and MNIST (even digits against odd ones), data d
 thread, loss on all training rows above the exact optimum's. Each way to train gets the best of its
 batches, steps and schedules, for each target on its own; how much of each it took is in the tables.
 Bytes are those of the values themselves: b + 1 bits for a pass at b bits, 9 for one at 8, 32 for
-one of float32. Results: ``studies/results/refinement.json`` and ``refinement.md``.
+one of float32, and as many of few rows as they are. Seconds are CPU time, the least of some runs,
+with the choice of the step, made anew for each, and without. Results:
+``studies/results/refinement.json`` and ``refinement.md``.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.common import data_file, parser_of, publish
 from zipml_pynq.accelerator.host import HostDriver
 from zipml_pynq.accelerator.machine import machine
+from zipml_pynq.accelerator.refine import ALONE
 from zipml_pynq.data.datasets import synthetic_regression
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.packed import PackedDataset
@@ -29,6 +32,7 @@ from zipml_pynq.learn.parameters import AUTO_BITS
 from zipml_pynq.training.baseline import float_sgd
 from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.make_plan import make_plan, step_sizes
+from zipml_pynq.training.plan import Plan
 from zipml_pynq.training.refinement import Refine
 
 TARGETS = (0.01, 0.001, 0.0001)
@@ -48,6 +52,8 @@ STEP_SCHEDULES = (
 #: Passes after which the losses of the table "after 30 epochs" are taken.
 EPOCHS = 30
 TIMES = 3
+#: Most rounds, and of one way that solves with few bits alone.
+ROUNDS, ROUNDS_ALONE = 60, 200
 
 FloatArray = NDArray[np.float64]
 
@@ -58,7 +64,22 @@ class Course(NamedTuple):
     how: str
     excess: FloatArray
     bits: FloatArray
-    seconds: Any  # of so many entries: a function
+    # of so many entries, without and with the choice of the step: a function
+    seconds: Callable[[int], tuple[float, float]]
+
+
+class CountingDriver(HostDriver):
+    """Adds up the bits a value that runs read, those of true gradients by the device apart."""
+
+    spent = 0.0
+    #: Sums at the end of each run at one model.
+    frozen: list[float]
+
+    def train(self, packed: PackedDataset, plan: Any = None, **options: Any) -> Any:
+        self.spent += (plan.bits + 1.0) * plan.epochs
+        if plan.frozen:
+            self.frozen.append(self.spent)
+        return super().train(packed, plan, **options)
 
 
 @dataclass
@@ -118,92 +139,106 @@ def plain(problem: Problem, packed: PackedDataset, batch: int) -> Iterator[tuple
     driver = HostDriver(packed.layout.word_bits)
     for schedule, known in STEP_SCHEDULES:
         epochs = problem.epochs if known is None else known
+        options = {"epochs": epochs, "schedule": schedule, "feature_shifts": "auto"}
+        found = {bits: planned(packed, bits=bits, **options) for bits in sorted({*SCHEDULE})}
+        fixed = found[8][1]
         for share in SHARES:
             how = f"batch {batch}, {schedule} in {epochs} epochs, {share:g} of the default step"
-            options = {"epochs": epochs, "schedule": schedule, "feature_shifts": "auto"}
-            plans, planning = {}, {}
-            for bits in sorted({*SCHEDULE}):
-                began = time.perf_counter()
-                found = make_plan(packed, bits=bits, **options)
-                planning[bits] = time.perf_counter() - began
-                again = {**options, "feature_shifts": found.feature_shifts}
-                plans[bits] = make_plan(
-                    packed, bits=bits, step=float(found.step[0]) * share, **again
-                )
-            exact, fixed = plans[8], planning[8]
-            began = time.perf_counter()
-            history = float_sgd(
+            plans = {}
+            for bits, (plan, _) in found.items():
+                again = {**options, "feature_shifts": plan.feature_shifts}
+                step = float(plan.step[0]) * share
+                plans[bits] = make_plan(packed, bits=bits, step=step, **again)
+            exact = plans[8]
+            sizes = step_sizes(float(exact.step[0]), schedule, epochs)
+            history, seconds = timed(
+                float_sgd,
                 problem.values,
                 problem.labels.astype(np.float32),
-                step_sizes(float(exact.step[0]), schedule, epochs),
+                sizes,
                 batch=batch,
                 delay=exact.delay,
                 feature_steps=exact.feature_steps,
             )
-            seconds = time.perf_counter() - began
             yield "float32", course(problem, how, history, 32.0, fixed, seconds)
-            began = time.perf_counter()
-            result = driver.train(packed, exact, judge=False)
-            seconds = time.perf_counter() - began
+            result, seconds = timed(driver.train, packed, exact, judge=False)
             yield "8 bits", course(problem, how, result.history, 9.0, fixed, seconds)
-            began = time.perf_counter()
-            parts, model, used = [], None, []
-            for epoch in range(epochs):
-                bits = SCHEDULE[min(epoch, len(SCHEDULE) - 1)]
-                stop = epoch + 1 if epoch < len(SCHEDULE) - 1 else epochs
-                done = driver.train(packed, plans[bits].part(epoch, stop), model=model, judge=False)
-                parts.append(done.history)
-                model = done.model_fixed
-                used += [bits + 1.0] * (stop - epoch)
-                if stop == epochs:
-                    break
-            seconds = time.perf_counter() - began
-            models = np.concatenate(parts)
-            yield (
-                "schedule 2, 4, 8",
-                course(problem, how, models, np.array(used), sum(planning.values()), seconds),
-            )
+            (history, used), seconds = timed(scheduled, driver, packed, plans, epochs)
+            every = sum(took for _, took in found.values())
+            yield "schedule 2, 4, 8", course(problem, how, history, used, every, seconds)
+
+
+def scheduled(
+    driver: HostDriver, packed: PackedDataset, plans: dict[int, Plan], epochs: int
+) -> tuple[FloatArray, FloatArray]:
+    """Models of a precision schedule, and the bits that every epoch took."""
+    parts, model, used = [], None, []
+    for epoch in range(min(epochs, len(SCHEDULE))):
+        bits = SCHEDULE[epoch]
+        stop = epoch + 1 if epoch < len(SCHEDULE) - 1 else epochs
+        done = driver.train(packed, plans[bits].part(epoch, stop), model=model, judge=False)
+        parts.append(done.history)
+        model = done.model_fixed
+        used += [bits + 1.0] * (stop - epoch)
+    return np.concatenate(parts), np.array(used)
+
+
+def timed(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, float]:
+    """What a call gives, and the least CPU seconds that it takes."""
+    seconds = []
+    for _ in range(TIMES):
+        began = time.process_time()
+        found = call(*arguments, **options)
+        seconds.append(time.process_time() - began)
+    return found, min(seconds)
+
+
+def planned(packed: PackedDataset, **options: Any) -> tuple[Plan, float]:
+    """A plan, and the least seconds that its choice took."""
+    # of a data set that nothing is known of yet
+    return timed(lambda: make_plan(replace(packed), **options))
 
 
 def course(
     problem: Problem, how: str, history: NDArray[Any], bits: Any, fixed: float, seconds: float
 ) -> Course:
     each = np.broadcast_to(bits, len(history))
-    return Course(
-        how,
-        problem.excess(history),
-        each.cumsum(),
-        lambda n: fixed + seconds * n / len(history),
-    )
+
+    def took(n: int) -> tuple[float, float]:
+        return seconds * n / len(history), fixed + seconds * n / len(history)
+
+    return Course(how, problem.excess(history), each.cumsum(), took)
 
 
 def refined(
-    problem: Problem, packed: PackedDataset, batch: int, bits: int, by_rows: bool
+    problem: Problem, packed: PackedDataset, batch: int, bits: int, by_rows: bool, few: bool = True
 ) -> Course:
-    driver = HostDriver(packed.layout.word_bits)
-    plan = make_plan(packed, bits=bits, epochs=1, feature_shifts="auto")
+    word_bits = packed.layout.word_bits
+    plan, choice = planned(packed, bits=bits, epochs=1, feature_shifts="auto")
     rows = ExactRows(problem.X, packed.normalization, len(problem.y)) if by_rows else None
-    rounds = problem.epochs // 2
-    refine = Refine(rows=rows, rounds=rounds, tol=1e-9)
+    options: dict[str, Any] = {"rows": rows, "rows_a_feature": Refine.rows_a_feature if few else 0}
+    refine = Refine(rounds=ROUNDS if few else ROUNDS_ALONE, tol=1e-9, **options)
+    driver = CountingDriver(word_bits)
+    driver.frozen = []
     result = driver.train(packed, plan, refine=refine, judge=False)
+    entries = len(result.history)
     true = 32.0 if by_rows else 9.0
-    spent = np.full(len(result.history), bits + 1.0 + true)
+    if by_rows:
+        spent = (bits + 1.0 + true) * np.arange(1.0, entries + 1)
+    else:  # the first one at the start, one behind each round
+        assert len(driver.frozen) == entries
+        spent = np.array(driver.frozen)
     spent[0] = bits + 1.0
-    if len(spent) > 1:
-        spent[1] += true  # the gradient at the start
+    spent[ALONE + 1 :] += true * len(result.model) * options["rows_a_feature"] / len(problem.y)
 
-    def seconds(n: int) -> float:
-        """Again, with so many rounds, plans included."""
-        found = []
-        for _ in range(TIMES):
-            began = time.perf_counter()
-            own = make_plan(packed, bits=bits, epochs=1, feature_shifts="auto")
-            again = None if n == 1 else Refine(rows=rows, rounds=n - 1, tol=0.0)
-            driver.train(packed, own, refine=again, judge=False)
-            found.append(time.perf_counter() - began)
-        return min(found)
+    def seconds(n: int) -> tuple[float, float]:
+        """Again, with so many rounds."""
+        again = None if n == 1 else Refine(**options, rounds=n - 1, tol=0.0)
+        own = HostDriver(word_bits)
+        _, took = timed(own.train, packed, plan, refine=again, judge=False)
+        return took, choice + took
 
-    return Course(f"batch {batch}", problem.excess(result.history), spent.cumsum(), seconds)
+    return Course(f"batch {batch}", problem.excess(result.history), spent, seconds)
 
 
 def first(course: Course, target: float) -> int | None:
@@ -226,6 +261,8 @@ def study(problem: Problem) -> dict[str, Any]:
                     name += ', bits="auto"'
                 found = refined(problem, packed, batch, bits, by_rows)
                 courses.setdefault(name, []).append(found)
+        found = refined(problem, packed, batch, AUTO_BITS, True, few=False)
+        courses.setdefault(f"{AUTO_BITS} bits refined by float32, few bits alone", []).append(found)
     report: dict[str, Any] = {"name": problem.name, "samples": len(problem.y), "ways": {}}
     report["features"] = problem.values.shape[1]
     for name, found in courses.items():
@@ -234,12 +271,13 @@ def study(problem: Problem) -> dict[str, Any]:
             reached = [(c.bits[n - 1], n, c) for c in found if (n := first(c, target))]
             if reached:
                 least, n, best = min(reached, key=lambda r: r[0])
-                quickest = min(c.seconds(n) for _, n, c in reached)
+                took = [c.seconds(n) for _, n, c in reached]
                 way["targets"][f"{target:g}"] = {
                     "bits": float(least),
                     "entries": n,
                     "how": best.how,
-                    "seconds": quickest,
+                    "seconds": min(alone for alone, _ in took),
+                    "with_choice": min(whole for _, whole in took),
                 }
         report["ways"][name] = way
         print(problem.name, name, way, flush=True)
@@ -251,14 +289,24 @@ def after(courses: list[Course]) -> float:
     return float(min(np.nanmin(c.excess[:EPOCHS]) for c in courses))
 
 
+#: Columns of the tables: what, by which key, times what.
+COLUMNS = (
+    ("bits", "bits", 1),
+    ("epochs", "entries", 1),
+    ("ms", "seconds", 1000),
+    ("ms with choice", "with_choice", 1000),
+)
+
+
 def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Refinement",
         "",
         f"Made by `make study-refinement` on {report['machine']['cpu']}; data drawn once, one "
-        "thread. Bits a value, and seconds, to within a share of the exact optimum's loss; in "
-        "brackets times fewer than float32's. Each at its best batch, step and schedule. Seconds "
-        "include the choice of steps, of which refinement has two.",
+        "thread. Bits a value, epochs (of refinement, the first one and its rounds), and "
+        "milliseconds of CPU time without and with the choice of the step, to within a share of "
+        "the exact optimum's loss; in brackets times fewer than float32's. Each at its best batch, "
+        "step and schedule.",
         "",
     ]
     for found in report["problems"]:
@@ -266,24 +314,22 @@ def markdown(report: dict[str, Any]) -> str:
             f"## {found['name']}, {found['samples']:,} x {found['features']}",
             "",
             "| | above the optimum after 30 epochs | "
-            + " | ".join(f"bits to {100 * t:g} %" for t in TARGETS)
-            + " | "
-            + " | ".join(f"seconds to {100 * t:g} %" for t in TARGETS)
+            + " | ".join(f"{what} to {100 * t:g} %" for what, _, _ in COLUMNS for t in TARGETS)
             + " |",
-            "|---|---:|" + "---:|" * (2 * len(TARGETS)),
+            "|---|---:|" + "---:|" * (len(COLUMNS) * len(TARGETS)),
         ]
         base = found["ways"]["float32"]["targets"]
         for name, way in found["ways"].items():
             cells = [f"{100 * way['after']:.2g} %"]
-            for key, form in (("bits", "{:.0f}"), ("seconds", "{:.3g}")):
+            for _, key, factor in COLUMNS:
                 for target in TARGETS:
                     got = way["targets"].get(f"{target:g}")
                     if got is None:
                         cells.append("-")
                         continue
-                    text = form.format(got[key])
+                    text = f"{factor * got[key]:.3g}" if factor > 1 else f"{got[key]:.0f}"
                     other = base.get(f"{target:g}")
-                    if other is not None and name != "float32":
+                    if other is not None and name != "float32" and key != "entries":
                         text += f" ({other[key] / got[key]:.1f} x)"
                     cells.append(text)
             lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -9,6 +9,7 @@ from sw_emu.extension import extension
 
 HEADERS = [
     "config.h",
+    "cholesky.h",
     "abi.h",
     "engine.h",
     "pack.h",
@@ -21,6 +22,7 @@ HEADERS = [
 ]
 SOURCES = [
     "config.cpp",
+    "cholesky.cpp",
     "engine.cpp",
     "pack.cpp",
     "float_sgd.cpp",

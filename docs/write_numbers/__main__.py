@@ -22,6 +22,7 @@ from docs.write_numbers.of_benchmarks import (
     Wheel,
     fuzz,
 )
+from docs.write_numbers.of_refinement import auto_bits, spent, took
 from docs.write_numbers.of_studies import (
     Convergence,
     Defaults,
@@ -32,7 +33,6 @@ from docs.write_numbers.of_studies import (
     Mnist,
     Modelled,
     deep_table,
-    refinement,
 )
 from studies import end_to_end, nonlinear, room, schedule, schedules, step, whole_values
 from studies.paper import table as paper
@@ -98,7 +98,7 @@ def tables() -> dict[str, list[str]]:
         "docs/deep.md": [deep_table()],
         "docs/distributed.md": distributed_tables(),
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],
-        "docs/refinement.md": [refinement()],
+        "docs/refinement.md": [spent(), took(), auto_bits()],
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],
         "docs/installation.md": [Wheel().table()],

@@ -516,25 +516,3 @@ def deep_table() -> str:
             rows.append([deep_report.title(kind, count), str(rate), accuracy, points])
     head = ["weights", "first step", "test accuracy, %", "above full precision, points"]
     return table(head, rows) + "\n"
-
-
-def refinement() -> str:
-    """Bits a value to targets, of the table in docs/refinement.md."""
-    found = report("studies/results/refinement")
-    rows = []
-    for problem in found["problems"]:
-        ways = problem["ways"]
-        base = ways["float32"]["targets"]
-        for name, way in ways.items():
-            cells = []
-            for target in ("0.01", "0.001", "0.0001"):
-                got, of = way["targets"].get(target), base.get(target)
-                if got is None:
-                    cells.append("not reached")
-                elif name == "float32" or of is None:
-                    cells.append(f"{got['bits']:.0f}")
-                else:
-                    cells.append(f"{got['bits']:.0f} ({of['bits'] / got['bits']:.1f} x)")
-            rows.append([problem["name"], name, f"{100 * way['after']:.2g} %", *cells])
-    titles = ["", "", "after 30 epochs", "to 1 %", "to 0.1 %", "to 0.01 %"]
-    return table(titles, rows, 2) + "\n"

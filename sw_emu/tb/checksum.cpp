@@ -10,6 +10,7 @@
 #include "zipml/config.hpp"
 
 extern "C" {
+#include "../cholesky.h"
 #include "../engine.h"
 #include "../margins.h"
 #include "../pack.h"
@@ -307,6 +308,25 @@ void Search(uint32_t loss, uint64_t samples, uint32_t changes, Hash *hash) {
   hash->Add({sum, zipml_flat_below(curvatures.data(), samples, 0.05)});
 }
 
+/// A factor and what it solves, of a matrix that its diagonal outweighs; false if it is refused.
+bool Solve(uint64_t size, Hash *hash) {
+  Random random(size);
+  std::vector<double> matrix(size * size), b(size);
+  for (double &value : matrix) value = random.Value();
+  for (double &value : b) value = random.Value();
+  for (uint64_t i = 0; i < size; ++i) matrix[i * size + i] = static_cast<double>(size);
+  const bool done = zipml_cholesky_factor(matrix.data(), size) == 0;
+  zipml_cholesky_solve(matrix.data(), size, b.data());
+  for (const std::vector<double> *numbers : {&matrix, &b}) {
+    for (const double number : *numbers) {
+      uint64_t bits;
+      std::memcpy(&bits, &number, sizeof bits);
+      hash->Add(bits, 8);
+    }
+  }
+  return done;
+}
+
 }  // namespace
 
 int main() {
@@ -357,6 +377,13 @@ int main() {
     Take(static_cast<uint32_t>(5 * count), count, &hash);
     ++number;
     std::printf("%u samples taken: %016llx\n", static_cast<unsigned>(count),
+                static_cast<unsigned long long>(hash.Value()));
+  }
+  for (const uint64_t size : {5u, 37u}) {
+    Hash hash;
+    if (!Solve(size, &hash)) return 1;
+    ++number;
+    std::printf("%u equations: %016llx\n", static_cast<unsigned>(size),
                 static_cast<unsigned long long>(hash.Value()));
   }
   std::printf("%u cases\n", number);

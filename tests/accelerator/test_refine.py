@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.accelerator.refine import RefinementRounds
+from zipml_pynq.accelerator.refine import ALONE, RefinementRounds
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.values import kernel_values
@@ -71,7 +72,9 @@ def test_few_bits_reach_the_optimum(bits, by_rows):
     np.testing.assert_array_equal(result.history[-1], result.model)
     values = X.shape[0] * packed.layout.features
     if by_rows:
-        assert done.gradient_bytes == 4 * values * len(done.left)
+        few = min(X.shape[0], Refine.rows_a_feature * packed.layout.features)
+        few *= packed.layout.features if len(done.left) > ALONE else 0
+        assert done.gradient_bytes == 4 * (values * len(done.left) + few)
     else:
         assert 0 < done.gradient_bytes < result.bytes_streamed
 
@@ -159,13 +162,61 @@ def test_the_best_combination_converges_where_changes_alone_do_not():
     left = model @ true @ model / 2
     for _ in range(n):
         change = np.linalg.solve(drawn, -course.gradient)
-        gain = course.add(change, true @ change)
+        gain = course.add(change[None], (true @ change)[None])
         now = course.model @ true @ course.model / 2
         assert gain >= 0
         assert left - now == pytest.approx(gain, abs=1e-9)
         np.testing.assert_allclose(course.gradient, true @ course.model, atol=1e-7)
         left = now
     assert left < 1e-9
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.filterwarnings("ignore:refinement ended")
+def test_few_rows_know_what_few_bits_do_not(by_rows, weighted):
+    """Columns that are nearly alike: their differences drown in the noise of few bits."""
+    rng = np.random.default_rng(4)
+    common = rng.normal(size=(2000, 6))
+    X = (common @ rng.normal(size=(6, 40)) + 0.03 * rng.normal(size=(2000, 40))).astype(np.float32)
+    y = X @ rng.normal(size=40) + 0.05 * rng.normal(size=2000)
+    weights = rng.uniform(0.1, 3, 2000) if weighted else None
+    packed = pack(X, y, bits=[2, 8], sample_weight=weights)
+    loss, least = objective(X, packed, l2=1e-5)
+    options = {"bits": 2, "epochs": 1, "l2": 1e-5, "feature_shifts": "auto", "judge": False}
+    refine = Refine(X if by_rows else None, rounds=6, tol=0.0)
+    alone, both = (
+        host(packed).train(packed, refine=replace(refine, rows_a_feature=rows), **options)
+        for rows in (0, 4)
+    )
+    # one round of few rows, behind those of few bits alone, does what more of these do not
+    above = [loss(model) / least - 1 for model in (alone.history[5], both.history[ALONE + 2])]
+    assert above[1] < above[0] / 4
+    np.testing.assert_array_equal(alone.history[: ALONE + 1], both.history[: ALONE + 1])
+
+
+@pytest.mark.filterwarnings("ignore:refinement ended")
+def test_the_accelerator_takes_few_rows_in_turns_with_few_bits():
+    _, _, packed = regression([1, 8])
+    kinds = []
+
+    class Logging(HostDriver):
+        def train(self, packed, plan=None, **options):
+            kinds.append("true" if plan.frozen else "few bits")
+            return super().train(packed, plan, **options)
+
+    plan = make_plan(packed, bits=1, epochs=1, feature_shifts="auto")
+    driver = Logging(packed.layout.word_bits)
+    refine = Refine(rounds=8, tol=0.0)
+    assert not driver.train(packed, plan, refine=refine, judge=False).refinement.converged
+    # a true gradient at the start and behind each round, which has no run at few bits for few rows
+    assert kinds[0] == "few bits"
+    assert kinds.count("true") == 1 + 8
+    rounds = " ".join(kinds[2:]).split("true")[:-1]
+    assert [one.strip() for one in rounds[:ALONE]] == ["few bits"] * ALONE
+    few_rows = [not one.strip() for one in rounds]
+    assert any(few_rows)
+    assert not any(a and b for a, b in pairwise(few_rows))
 
 
 def test_what_does_not_converge_in_its_rounds_is_told():
@@ -204,6 +255,8 @@ def test_float32_has_nothing_to_refine():
 def test_options_are_checked(name):
     with pytest.raises(ArgumentError, match=f"{name} was 0"):
         Refine(**{name: 0})
+    with pytest.raises(ArgumentError, match="rows_a_feature was -1"):
+        Refine(rows_a_feature=-1)
     with pytest.raises(ArgumentError, match="tol was -1"):
         replace(Refine(), tol=-1.0)
 

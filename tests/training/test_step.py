@@ -49,6 +49,17 @@ def test_curvature_is_the_largest_of_any_window() -> None:
     assert moments(V, window=16).curvature == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("features", [3, 20, 60])
+def test_no_window_is_left_out(features: int) -> None:
+    rng = np.random.default_rng(features)
+    V = rng.normal(size=(2000, features)).astype(np.float32)
+    V *= rng.uniform(0.5, 2, size=(2000, 1)).astype(np.float32)
+    V[:, 0] += 2  # norms and eigenvalues are not in the same order
+    own = V[window_rows([2000], 32)].astype(float)
+    every = np.linalg.eigvalsh(own.transpose(0, 2, 1) @ own / 32)[:, -1]
+    assert moments(V, window=32).curvature == pytest.approx(every.max(), rel=1e-5)
+
+
 def test_moments_of_double_sampling_are_those_of_the_values() -> None:
     rng = np.random.default_rng(1)
     V = rng.uniform(-1, 1, (20_000, 12)) * np.linspace(0.2, 1, 12)
@@ -113,6 +124,36 @@ def test_a_burst_anywhere_counts() -> None:
         packed = pack(X, X[:, 0], bits=8, batch=16)
         found.append(auto_step(packed, bits=8, sampling="symmetric", batch=16, delay=1))
     assert max(found) < 1.2 * min(found)
+
+
+@pytest.mark.parametrize(
+    ("bits", "epochs", "needed"), [(1, 50, True), (4, 1, False), (8, 50, False)]
+)
+def test_the_smallest_eigenvalue_is_computed_where_it_tells(
+    monkeypatch: pytest.MonkeyPatch, bits: int, epochs: int, needed: bool
+) -> None:
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(2000, 20)) @ rng.normal(size=(20, 20))
+    packed = pack(X, X[:, 0], bits=[bits], batch=16)
+    options = {"bits": bits, "sampling": "symmetric", "batch": 16, "delay": 1}
+    rows, stretches = sample_rows(packed, bits, "symmetric", 32)
+    expected = stable_step(
+        moments(*rows, window=32, stretches=stretches),
+        samples=2000,
+        batch=16,
+        delay=1,
+        factors=np.ones(epochs),
+    )
+    computed = []
+    smallest = step_module._smallest_eigenvalue
+    monkeypatch.setattr(
+        step_module, "_smallest_eigenvalue", lambda *a: computed.append(1) or smallest(*a)
+    )
+    for _ in range(2):
+        assert auto_step(packed, **options, factors=np.ones(epochs)) == expected
+    assert len(computed) == needed  # and once
+    monkeypatch.setattr(step_module, "sample_rows", None)  # what is known needs no rows
+    assert auto_step(packed, **options, factors=np.ones(epochs)) == expected
 
 
 # ---- The formula ----------------------------------------------------------------------------

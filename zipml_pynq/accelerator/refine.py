@@ -16,6 +16,7 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.training.divergence import row_losses
 from zipml_pynq.training.exact_rows import ExactRows
+from zipml_pynq.training.few_rows import MOST_FEATURES, FewRows, few_rows
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.plan import LARGEST_CORRECTION, Plan
 from zipml_pynq.training.refinement import (
@@ -40,6 +41,9 @@ EXPECTED = 1 / 8
 MOST_TURNS = 8
 #: Times that a run is tried with smaller numbers.
 _TRIES = 4
+#: Rounds of few bits alone, before few rows are looked at; one was slow if these see more than this
+#: share of its gain left.
+ALONE, _SLOW = 2, 0.3
 
 #: Runs a plan on a data set from a ``model``: a driver's ``train``.
 Run = Callable[..., TrainResult]
@@ -142,6 +146,10 @@ class _Course:
         self.others: list[TrainResult] = []
         #: Bytes of samples that true gradients took.
         self.bytes_read = 0.0
+        #: Solves with few rows, once they are there.
+        self.few: FewRows | None = None
+        #: Whether a round takes both changes; else, whether the latest one took that of few rows.
+        self.both = self.turned = False
 
     @property
     def l2(self) -> FloatArray | float:
@@ -151,6 +159,17 @@ class _Course:
     def penalty(self) -> float:
         return float((self.l2 / 2 * self.model) @ self.model)
 
+    def solved(self, gradient: FloatArray) -> FloatArray:
+        """Changes of a round for a gradient, shape (1 or 2, features)."""
+        if self.few is None:
+            return self.rounds(gradient)[None]
+        if self.both:
+            return np.stack([self.rounds(gradient), self.few(gradient)])
+        change = self.few(gradient)
+        left = -float(change @ gradient) / 2
+        self.turned = not self.turned and left > _SLOW * self.progress.gains[-1]
+        return (change if self.turned else self.rounds(gradient))[None]
+
 
 _C = TypeVar("_C", bound=_Course)
 
@@ -158,15 +177,23 @@ _C = TypeVar("_C", bound=_Course)
 class Truth(Protocol):
     """True sums over a data set, for least squares of some models."""
 
+    #: Whether two changes of a model cost about as much as one.
+    together: bool
+
     def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
         """The loss's gradients at models, shape (models, features), and the losses."""
 
     def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
         """The second derivative of each times its change, (models, features)."""
 
+    def some(self, one: _Course, index: NDArray[np.intp]) -> NDArray[np.float32]:
+        """A model's rows of these numbers."""
+
 
 class ByHost:
     """From raw rows, in floating point: a pass for all models."""
+
+    together = True
 
     def __init__(self, rows: ExactRows, each: Each) -> None:
         self.rows, self.each = rows, each
@@ -183,6 +210,11 @@ class ByHost:
         _count_pass(of, self.rows)
         return found
 
+    def some(self, one: _Course, index: NDArray[np.intp]) -> NDArray[np.float32]:
+        found = self.rows.some(index)
+        one.bytes_read += found.nbytes
+        return found
+
     def _weights(self, of: Sequence[_Course]) -> FloatArray | None:
         if all(one.of.packed.weights is None for one in of):
             return None
@@ -196,6 +228,8 @@ def _count_pass(of: Sequence[_Course], rows: ExactRows) -> None:
 
 class ByAccelerator:
     """From planes of many bits, by runs whose dot products read the same model throughout."""
+
+    together = False
 
     def __init__(self, run: Run, bits: int) -> None:
         self.run, self.bits = run, bits
@@ -233,6 +267,11 @@ class ByAccelerator:
             found.append(sums / scale)
         return np.stack(found)
 
+    def some(self, one: _Course, index: NDArray[np.intp]) -> NDArray[np.float32]:
+        draws = one.of.packed.taken(index).values(self.bits)
+        one.bytes_read += index.size * len(one.model) * (self.bits + 1) / 8
+        return np.asarray(np.mean(draws, axis=0) if isinstance(draws, tuple) else draws)
+
 
 def without_labels(packed: PackedDataset) -> PackedDataset:
     """The same samples with labels of 0."""
@@ -255,15 +294,15 @@ def weights_of(packed: PackedDataset) -> FloatArray:
 def _asked(
     active: list[_C], gradients: Sequence[FloatArray], each: Each
 ) -> tuple[list[_C], FloatArray]:
-    """Those that are not at their end, and the changes that their draws have for gradients."""
+    """Those that are not at their end, and changes for gradients, (models, 1 or 2, features)."""
 
     def change(turn: int) -> FloatArray | None:
         one, gradient = active[turn], gradients[turn]
         if not gradient.any():
             one.progress.converged = True
             return None
-        found = one.rounds(gradient)
-        ends = one.progress.ends(-float(gradient @ found) / 2, one.objective)
+        found = one.solved(gradient)
+        ends = one.progress.ends(-float((found @ gradient).min()) / 2, one.objective)
         return None if ends or not found.any() else found
 
     found = each(change, range(len(active)))
@@ -271,17 +310,35 @@ def _asked(
     return [one for one, _ in going], np.array([c for _, c in going])
 
 
-def _least_squares(active: list[_Course], truth: Truth, rounds: int, each: Each) -> None:
+def _take_few_rows(active: list[_Course], truth: Truth, rows_a_feature: int) -> None:
+    """Have rounds solve with few rows as well; one factor for models of the same weights and l2."""
+    made: dict[tuple[bytes, bytes], FewRows] = {}
+    layout = active[0].of.packed.layout
+    index = few_rows(layout.samples, layout.features, rows_a_feature)
+    for one in active:
+        weights = weights_of(one.of.packed)[index, None]
+        key = weights.tobytes(), np.asarray(one.l2).tobytes()
+        if key not in made:
+            values = truth.some(one, index) * np.sqrt(weights, dtype=np.float32)
+            made[key] = FewRows(values, one.l2)
+        one.few, one.both = made[key], truth.together
+
+
+def _least_squares(active: list[_Course], truth: Truth, refine: Refine, each: Each) -> None:
     """Rounds of least squares."""
     quadratics: dict[_Course, Quadratic] = {}
     for one, gradient, loss in zip(active, *truth.gradients(active), strict=True):
         quadratics[one] = Quadratic(one.model, gradient + one.l2 * one.model)
         one.objective = float(loss) + one.penalty
-    for _ in range(rounds):
+    few = refine.rows_a_feature > 0 and len(active[0].model) <= MOST_FEATURES
+    for turn in range(refine.rounds):
+        if few and turn == ALONE:
+            _take_few_rows(active, truth, refine.rows_a_feature)
         active, changes = _asked(active, [quadratics[one].gradient for one in active], each)
         if not active:
             break
-        images = truth.images(active, changes)
+        of = [one for one in active for _ in range(changes.shape[1])]
+        images = truth.images(of, np.concatenate(changes)).reshape(changes.shape)
         for one, change, image in zip(active, changes, images, strict=True):
             gain = quadratics[one].add(change, image + one.l2 * change)
             one.progress.gains.append(gain)
@@ -341,7 +398,7 @@ def _margins(active: list[_MarginCourse], rows: ExactRows, rounds: int, each: Ea
         active, changes = _asked(active, gradients, each)
         if not active:
             break
-        changes /= np.linalg.norm(changes, axis=1, keepdims=True)
+        changes = changes[:, 0] / np.linalg.norm(changes[:, 0], axis=1, keepdims=True)
         dots = rows.dots(changes, each)
         _count_pass(active, rows)
         each(lambda way: way[0].follow(*way[1:]), list(zip(active, changes, dots, strict=True)))
@@ -393,14 +450,14 @@ def refined_together(
     courses = _courses_of(kind, run, trained, refine)
     if refine.rows is None:
         assert refine.bits is not None  # see checked_refine
-        _least_squares(courses, ByAccelerator(run, refine.bits), refine.rounds, each)
+        _least_squares(courses, ByAccelerator(run, refine.bits), refine, each)
     else:
         rows = refine.rows
         if not isinstance(rows, ExactRows):
             packed = trained[0].packed
             rows = ExactRows(rows, packed.normalization, packed.layout.samples)
         if kind is _Course:
-            _least_squares(courses, ByHost(rows, each), refine.rounds, each)
+            _least_squares(courses, ByHost(rows, each), refine, each)
         else:
             _margins(cast("list[_MarginCourse]", courses), rows, refine.rounds, each)
     for course in courses:

@@ -10,6 +10,7 @@
 | ``schedule``, ``extent`` | cycles, words and sizes of a run |
 | ``softmax`` | the loss of several classes together |
 | ``refinement``, ``exact_rows`` | how a few-bit model gets to the true optimum, and the true sums |
+| ``few_rows`` | changes of refinement from few rows at full precision |
 | ``divergence`` | whether a run went wrong |
 | ``variance`` | how much noise quantization adds, and bits that keep it small |
 | ``result`` | what a run begins with and hands back |

@@ -83,6 +83,12 @@ class ExactRows:
         """What a pass reads: four bytes a value, the intercept's included."""
         return 4 * self.samples * self.features
 
+    def some(self, index: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Rows of these numbers in normalized units, shape (rows, features)."""
+        if self._values is not None:
+            return self._values[index]
+        return self.normalization.transform(self.X[index])
+
     def dots(self, models: FloatArray, each: Each = map) -> FloatArray:
         """Every row times each of some models, float64 of shape (models, samples): a pass.
 

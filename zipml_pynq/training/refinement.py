@@ -72,6 +72,9 @@ class Refine:
         Of few bits in a round.
     tol : float
         Ends when what is left to gain is at most this share of the objective.
+    rows_a_feature : int
+        Of least squares in up to 1024 features: rows at full precision, as a multiple of the
+        features, that a second change of a round is solved from; 0 for none.
     """
 
     rows: Any = None
@@ -79,11 +82,13 @@ class Refine:
     rounds: int = 50
     epochs: int = 1
     tol: float = 1e-5
+    rows_a_feature: int = 4
 
     def __post_init__(self) -> None:
         check_int("rounds", self.rounds, 1, CONFIG.max_epochs)
         check_int("epochs", self.epochs, 1, CONFIG.max_epochs)
         check_positive("tol", self.tol, zero=True)
+        check_int("rows_a_feature", self.rows_a_feature, 0, 1 << 16)
 
     @classmethod
     def of(cls, given: Any) -> Refine:
@@ -216,14 +221,14 @@ class Quadratic:
         self.changes = np.empty((0, len(model)))
         self.images = np.empty((0, len(model)))
 
-    def add(self, change: FloatArray, image: FloatArray) -> float:
-        """Go to the least objective that the changes reach; returns the gain.
+    def add(self, changes: FloatArray, images: FloatArray) -> float:
+        """Go to the least objective that these changes and those before reach; returns the gain.
 
-        ``image`` is the true second derivative times the change.
+        ``images`` are the true second derivative times each change, of shape (changes, features).
         """
-        size = np.linalg.norm(change)
-        self.changes = np.vstack([self.changes, change / size])
-        self.images = np.vstack([self.images, image / size])
+        sizes = np.linalg.norm(changes, axis=1, keepdims=True)
+        self.changes = np.vstack([self.changes, changes / sizes])
+        self.images = np.vstack([self.images, images / sizes])
         moment = self.changes @ self.images.T
         values, vectors = np.linalg.eigh((moment + moment.T) / 2)
         real = values > _NOISE * values.max()

@@ -18,11 +18,11 @@ class Refinement:
     Parameters
     ----------
     left : ndarray of float64, shape (rounds,)
-        What was left to gain before each round, as the draw estimates it.
+        What was left to gain before each round, as the draw or few rows estimate it.
     objective : float
         At the end.
     gradient_bytes : int
-        Bytes of samples that true gradients took, by the host or the accelerator.
+        Bytes of samples that true gradients and few rows took, by the host or the accelerator.
     converged : bool
         Whether it ended by the tolerance.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -31,6 +31,8 @@ DENSE_FEATURES = 1024
 _PART_VALUES = 1 << 18
 #: Rows of matrices whose eigenvalues are computed, not approached by iteration.
 _SMALL_MATRIX = 128
+#: Such matrices at a time, and by how much their norms may be too small in float32.
+_AT_A_TIME, _ROUNDING = 16, 1e-4
 _POWER_ITERATIONS = 30
 #: Second moments of data sets, which do not change, by bits and sampling: every plan asks for them.
 _seen: WeakKeyDictionary[PackedDataset, dict[tuple[int, str], Any]] = WeakKeyDictionary()
@@ -56,6 +58,11 @@ class Moments:
     smallest: float = 0.0
 
 
+#: What data sets' rows came to, by bits, sampling, window and steps of features, without and with
+#: the smallest eigenvalue.
+_KNOWN: WeakKeyDictionary[PackedDataset, dict[tuple[Any, ...], Moments]] = WeakKeyDictionary()
+
+
 def _largest_eigenvalue(windows: FloatArray) -> float:
     """Largest eigenvalue of ``Z^T Z / len(Z)`` over the windows Z; of large ones by iteration."""
     count, rows, features = windows.shape
@@ -63,7 +70,14 @@ def _largest_eigenvalue(windows: FloatArray) -> float:
         turned = windows.transpose(0, 2, 1)
         # both products have the same eigenvalues but for zeros
         square = windows @ turned if rows < features else turned @ windows
-        return float(np.linalg.eigvalsh(square)[:, -1].max()) / rows
+        # none has an eigenvalue above its norm: largest norms first, and no more than may matter
+        norms = np.linalg.norm(square, axis=(1, 2)) * (1 + _ROUNDING)
+        order, largest = np.argsort(-norms), 0.0
+        for some in np.array_split(order, -(-count // _AT_A_TIME)):
+            if norms[some[0]] <= largest:
+                break
+            largest = max(largest, float(np.linalg.eigvalsh(square[some])[:, -1].max()))
+        return largest / rows
     v = np.random.default_rng(0).standard_normal((count, features, 1)).astype(np.float32)
     norms = np.zeros((count, 1, 1), dtype=np.float32)
     for _ in range(_POWER_ITERATIONS):
@@ -89,6 +103,7 @@ def moments(
     *,
     window: int = 16,
     stretches: Sequence[int] | None = None,
+    smallest: bool = True,
 ) -> Moments:
     """Moments of rows in normalized units.
 
@@ -101,6 +116,8 @@ def moments(
         Rows of consecutive batches whose updates the model may lag: ``batch * (delay + 1)``.
     stretches : sequence of int, optional
         Lengths of the stretches of consecutive rows; by default all rows are one.
+    smallest : bool
+        Whether to estimate the smallest eigenvalue, which takes longest; else it is 0.
     """
     a = np.asarray(q1, dtype=np.float32)
     b = a if q2 is None else np.asarray(q2, dtype=np.float32)
@@ -116,12 +133,17 @@ def moments(
         return Moments(curvature)
     d = ((a - b) ** 2).mean(axis=0, dtype=np.float64) / 2
     variance = float(d @ d)
-    smallest = 0.0
-    if features <= DENSE_FEATURES:
-        cross = a.T @ b
-        spectrum = np.linalg.eigvalsh((cross + cross.T) / (2 * rows))
-        smallest = max(0.0, float(spectrum[0]) + noise_radius(variance, rows))
-    return Moments(curvature, variance, smallest)
+    return Moments(curvature, variance, _smallest_eigenvalue(a, b, variance) if smallest else 0.0)
+
+
+def _smallest_eigenvalue(a: FloatArray, b: FloatArray, variance: float) -> float:
+    """An estimate of that of the values' second moment."""
+    rows, features = a.shape
+    if features > DENSE_FEATURES:
+        return 0.0
+    cross = a.T @ b
+    spectrum = np.linalg.eigvalsh((cross + cross.T) / (2 * rows))
+    return max(0.0, float(spectrum[0]) + noise_radius(variance, rows))
 
 
 def stable_step(
@@ -324,6 +346,21 @@ def shifts_of(
     return np.clip(shifts, 0, CONFIG.max_feature_shift).astype(np.uint8)
 
 
+def _shifted_rows(
+    packed: PackedDataset,
+    bits: int,
+    sampling: str,
+    window: int,
+    shifts: NDArray[np.uint8] | None,
+) -> tuple[tuple[FloatArray, ...], list[int]]:
+    """:func:`sample_rows`, of columns as much larger as the steps of features say."""
+    rows, stretches = sample_rows(packed, bits, sampling, window)
+    if shifts is not None:
+        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
+        rows = tuple(q * roots for q in rows)
+    return rows, stretches
+
+
 def step_rule(
     packed: PackedDataset,
     *,
@@ -339,34 +376,42 @@ def step_rule(
 ) -> Callable[..., float]:
     """:func:`auto_step` of ``factors``, and of another number of samples like these or another l2.
 
-    The rows, which take long to look at, are looked at once.
+    The rows, which take long to look at, are looked at once, as long as the data set is there.
     """
     window = batch * (delay + 1)
-    rows, stretches = sample_rows(packed, bits, sampling, window)
-    larger = 1.0
-    if shifts is not None:
-        roots = np.exp2(shifts / np.float32(2), dtype=np.float32)
-        rows = tuple(q * roots for q in rows)
-        larger = 2.0 ** int(shifts.max())
-    known = moments(*rows, window=window, stretches=stretches)
+    own = None if shifts is None else shifts.tobytes()
+    made = _KNOWN.setdefault(packed, {})
+    first, exact = ((bits, sampling, window, own, smallest) for smallest in (False, True))
+    rows: tuple[FloatArray, ...] = ()
+    if first not in made:
+        rows, stretches = _shifted_rows(packed, bits, sampling, window, shifts)
+        made[first] = moments(*rows, window=window, stretches=stretches, smallest=False)
+    larger = 1.0 if shifts is None else 2.0 ** int(shifts.max())
 
     def rule(
         factors: Sequence[float] | NDArray[np.float64],
         samples: int = packed.layout.samples,
         l2: float = l2,
     ) -> float:
-        return stable_step(
-            known,
-            samples=samples,
-            batch=batch,
-            delay=delay,
-            sampling=sampling,
-            l2=l2 * larger,
-            factors=factors,
-            fresh=fresh,
-            curvature=curvature,
-            flat=flat,
-        )
+        options: dict[str, Any] = {
+            "samples": samples,
+            "batch": batch,
+            "delay": delay,
+            "sampling": sampling,
+            "l2": l2 * larger,
+            "factors": factors,
+            "fresh": fresh,
+            "curvature": curvature,
+            "flat": flat,
+        }
+        known = made.get(exact, made[first])
+        step = stable_step(known, **options)
+        # the smallest eigenvalue, which takes longest, lifts nothing but a limit that is in the way
+        if exact not in made and step < stable_step(replace(known, smallest=math.inf), **options):
+            q = rows or _shifted_rows(packed, bits, sampling, window, shifts)[0]
+            made[exact] = replace(known, smallest=_smallest_eigenvalue(q[0], q[-1], known.variance))
+            step = stable_step(made[exact], **options)
+        return step
 
     return rule
 
