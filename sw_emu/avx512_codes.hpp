@@ -54,6 +54,15 @@ ZIPML_AVX512_INLINE __m512i LoadInOrder(const uint64_t *words, __mmask8 mask, si
   return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), LoadWords(words, mask, ahead));
 }
 
+struct LoadInOrderAt {
+  size_t at;
+  __mmask8 mask;
+  size_t ahead;
+  ZIPML_AVX512_INLINE __m512i operator()(const uint64_t *plane) const {
+    return LoadInOrder(plane + at, mask, ahead);
+  }
+};
+
 /// The same as 8 x 8 matrices of bits: byte t of eight is word t's.
 ZIPML_AVX512_INLINE __m512i LoadMatrices(const uint64_t *words, __mmask8 mask, size_t ahead) {
   alignas(64) static const uint8_t kOrder[64] = {
@@ -104,20 +113,23 @@ template <int kBasePlanes, bool kDouble>
 struct Matrices {
   FourPlanes upper, first, second;
 
-  ZIPML_AVX512_INLINE Matrices(const PlaneRows &planes, size_t at, __mmask8 mask) {
-    const size_t ahead = planes.samples * planes.row;  // to the samples that are decoded next
+  ZIPML_AVX512_INLINE Matrices(const PlaneRows &planes, size_t at, __mmask8 mask)
+      // ahead to the samples that are decoded next
+      : Matrices(planes, LoadInOrderAt{at, mask, planes.samples * planes.row}) {}
+  /// \param load  gets a plane and loads some of it
+  template <class TLoad>
+  ZIPML_AVX512_INLINE Matrices(const PlaneRows &planes, const TLoad &load) {
     __m512i row[7];
 #pragma GCC unroll 7
     for (int k = 0; k < 7; ++k) {
       const int p = k - (7 - kBasePlanes);
-      row[k] = p < 0 ? _mm512_setzero_si512()
-                     : LoadInOrder(planes.base + p * planes.plane + at, mask, ahead);
+      row[k] = p < 0 ? _mm512_setzero_si512() : load(planes.base + p * planes.plane);
     }
-    const __m512i one = LoadInOrder(planes.first_dither + at, mask, ahead);
+    const __m512i one = load(planes.first_dither);
     if (kBasePlanes > 3) upper = Interleave(row[0], row[1], row[2], row[3]);
     first = Interleave(row[4], row[5], row[6], one);
     if (kDouble) {
-      const __m512i two = LoadInOrder(planes.second_dither + at, mask, ahead);
+      const __m512i two = load(planes.second_dither);
       second = Interleave(row[4], row[5], row[6], two);
     }
   }
@@ -210,51 +222,66 @@ ZIPML_AVX512_INLINE __m512i TwoDigits(__m512i a, __m512i b) {
   return _mm512_permutex2var_epi8(a, order, b);
 }
 
-/// Stores the digits of a group.
-ZIPML_AVX512_INLINE void StoreDigits(const __m512i x[4], int count, int8_t *digits) {
-  const __m512i balance = _mm512_set1_epi32(static_cast<int>(kBalance));
-  // adding 128 to each digit leaves bytes, of which each is its digit with the sign turned
-  const __m512i y0 = _mm512_xor_si512(_mm512_add_epi32(x[0], balance), balance);
-  const __m512i y1 = _mm512_xor_si512(_mm512_add_epi32(x[1], balance), balance);
-  const __m512i y2 = _mm512_xor_si512(_mm512_add_epi32(x[2], balance), balance);
-  const __m512i y3 = _mm512_xor_si512(_mm512_add_epi32(x[3], balance), balance);
-  // eight bytes of vectors 0 and 1, then eight of 2 and 3, and so on
-  const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
-  const __m512i last = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-  const __m512i a = TwoDigits<0>(y0, y1), b = TwoDigits<0>(y2, y3);
-  _mm512_store_si512(digits, _mm512_permutex2var_epi64(a, first, b));
-  if (count > 1) _mm512_store_si512(digits + kGroup, _mm512_permutex2var_epi64(a, last, b));
-  if (count <= 2) return;
-  const __m512i c = TwoDigits<2>(y0, y1), d = TwoDigits<2>(y2, y3);
-  _mm512_store_si512(digits + 2 * kGroup, _mm512_permutex2var_epi64(c, first, d));
-  if (count > 3) _mm512_store_si512(digits + 3 * kGroup, _mm512_permutex2var_epi64(c, last, d));
-  if (count <= 4) return;
-  // the fifth digit is the carry out of the fourth
-  __m512i carry[4];
-#pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) {
-    carry[v] =
-        _mm512_maskz_set1_epi32(_mm512_cmpgt_epi32_mask(x[v], _mm512_set1_epi32(0x7f7f7f7f)), 1);
+/// Model and gradient by groups, as Position has them.
+struct GroupOrder {
+  static constexpr uint32_t kSize = kGroup;
+  /// The lanes of vector `v` that are before the last of so many features.
+  static ZIPML_AVX512_INLINE __mmask16 Inside(int v, uint32_t left) {
+    const __m512i places =
+        _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51);
+    const __m512i place = _mm512_add_epi32(places, _mm512_set1_epi32(4 * v));
+    return _mm512_cmplt_epi32_mask(place,
+                                   _mm512_set1_epi32(static_cast<int>(std::min(left, kGroup))));
   }
-  const __m512i e = TwoDigits<0>(carry[0], carry[1]), f = TwoDigits<0>(carry[2], carry[3]);
-  _mm512_store_si512(digits + 4 * kGroup, _mm512_permutex2var_epi64(e, first, f));
-}
+  /// Stores the digits of a group.
+  static ZIPML_AVX512_INLINE void Store(const __m512i x[4], int count, int8_t *digits) {
+    const __m512i balance = _mm512_set1_epi32(static_cast<int>(kBalance));
+    // adding 128 to each digit leaves bytes, of which each is its digit with the sign turned
+    const __m512i y0 = _mm512_xor_si512(_mm512_add_epi32(x[0], balance), balance);
+    const __m512i y1 = _mm512_xor_si512(_mm512_add_epi32(x[1], balance), balance);
+    const __m512i y2 = _mm512_xor_si512(_mm512_add_epi32(x[2], balance), balance);
+    const __m512i y3 = _mm512_xor_si512(_mm512_add_epi32(x[3], balance), balance);
+    // eight bytes of vectors 0 and 1, then eight of 2 and 3, and so on
+    const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    const __m512i last = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    const __m512i a = TwoDigits<0>(y0, y1), b = TwoDigits<0>(y2, y3);
+    _mm512_store_si512(digits, _mm512_permutex2var_epi64(a, first, b));
+    if (count > 1) _mm512_store_si512(digits + kGroup, _mm512_permutex2var_epi64(a, last, b));
+    if (count <= 2) return;
+    const __m512i c = TwoDigits<2>(y0, y1), d = TwoDigits<2>(y2, y3);
+    _mm512_store_si512(digits + 2 * kGroup, _mm512_permutex2var_epi64(c, first, d));
+    if (count > 3) _mm512_store_si512(digits + 3 * kGroup, _mm512_permutex2var_epi64(c, last, d));
+    if (count <= 4) return;
+    // the fifth digit is the carry out of the fourth
+    __m512i carry[4];
+  #pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      carry[v] = _mm512_maskz_set1_epi32(
+          _mm512_cmpgt_epi32_mask(x[v], _mm512_set1_epi32(kLargestFour)), 1);
+    }
+    const __m512i e = TwoDigits<0>(carry[0], carry[1]), f = TwoDigits<0>(carry[2], carry[3]);
+    _mm512_store_si512(digits + 4 * kGroup, _mm512_permutex2var_epi64(e, first, f));
+  }
+};
 
+template <class TOrder>
 ZIPML_AVX512_INLINE void SplitDigits(const int32_t *model, uint32_t size, DigitModel &out) {
+  constexpr int kSize = static_cast<int>(TOrder::kSize);
   int8_t *digits = reinterpret_cast<int8_t *>(out.digits.data());
   const __m128i shift = _mm_cvtsi32_si128(out.shift);
-  for (uint32_t j = 0; j < size; j += kGroup, digits += out.count * static_cast<int>(kGroup)) {
-    __m512i x[4];
+  for (uint32_t j = 0; j < size; j += kSize, digits += out.count * kSize) {
+    __m512i x[kSize / 16];
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
+    for (int v = 0; v < kSize / 16; ++v) {
       x[v] = _mm512_sra_epi32(_mm512_load_si512(model + j + 16 * v), shift);
     }
-    StoreDigits(x, out.count, digits);
+    TOrder::Store(x, out.count, digits);
   }
 }
 
 /// Zeros that all entries end with take no digits: a model quantized to 8 bits has one.
-ZIPML_AVX512 inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
+template <class TOrder>
+ZIPML_AVX512 void Split(const int32_t *model, uint32_t size, DigitModel &out) {
   __m512i smallest = _mm512_setzero_si512(), largest = smallest, sum = smallest, any = smallest;
   for (uint32_t j = 0; j < size; j += 16) {
     const __m512i x = _mm512_load_si512(model + j);
@@ -269,7 +296,7 @@ ZIPML_AVX512 inline void Split(const int32_t *model, uint32_t size, DigitModel &
   out.shift = bits == 0 ? 0 : __builtin_ctz(static_cast<unsigned>(bits));
   out.count = DigitsFor(_mm512_reduce_min_epi32(smallest) >> out.shift,
                         _mm512_reduce_max_epi32(largest) >> out.shift);
-  SplitDigits(model, size, out);
+  SplitDigits<TOrder>(model, size, out);
 }
 
 /// Subtracts a step's change from 16 entries; positions behind the last feature, outside `inside`,
@@ -310,34 +337,31 @@ struct OwnDistances {
 };
 
 /// One pass: digits are as many as before, and made again where that was wrong.
-template <class TChange>
+template <class TOrder, class TChange>
 ZIPML_AVX512_INLINE uint32_t StepBy(const int32_t *sums, int scale, int32_t offset,
                                     TChange &subtract, uint32_t features, uint32_t size,
                                     int32_t *model, DigitModel *out) {
-  const __m512i places =
-      _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51);
+  constexpr int kSize = static_cast<int>(TOrder::kSize);
   const __m512i offsets = _mm512_set1_epi32(offset);
   const __m128i left = _mm_cvtsi32_si128(scale);
   __m512i smallest = _mm512_setzero_si512(), largest = smallest, sum = smallest;
   const int count = out == nullptr ? 0 : out->count;
   int8_t *digits = out == nullptr ? nullptr : reinterpret_cast<int8_t *>(out->digits.data());
-  for (uint32_t j = 0; j < size; j += kGroup, digits += count * static_cast<int>(kGroup)) {
-    // positions behind the last feature stay 0
-    const __m512i end = _mm512_set1_epi32(static_cast<int>(std::min(features - j, kGroup)));
-    __m512i x[4];
+  for (uint32_t j = 0; j < size; j += kSize, digits += count * kSize) {
+    __m512i x[kSize / 16];
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
+    for (int v = 0; v < kSize / 16; ++v) {
       const __m512i s = _mm512_load_si512(sums + j + 16 * v);
       const __m512i gradient = _mm512_sub_epi32(_mm512_sll_epi32(s, left), offsets);
-      const __m512i place = _mm512_add_epi32(places, _mm512_set1_epi32(4 * v));
       const __m512i before = _mm512_load_si512(model + j + 16 * v);
-      x[v] = subtract.Subtract(before, gradient, j + 16 * v, _mm512_cmplt_epi32_mask(place, end));
+      // positions behind the last feature stay 0
+      x[v] = subtract.Subtract(before, gradient, j + 16 * v, TOrder::Inside(v, features - j));
       _mm512_store_si512(model + j + 16 * v, x[v]);
       smallest = _mm512_min_epi32(smallest, x[v]);
       largest = _mm512_max_epi32(largest, x[v]);
       sum = _mm512_add_epi32(sum, x[v]);
     }
-    if (count > 0) StoreDigits(x, count, digits);
+    if (count > 0) TOrder::Store(x, count, digits);
   }
   const int32_t low = _mm512_reduce_min_epi32(smallest), high = _mm512_reduce_max_epi32(largest);
   if (out != nullptr) {
@@ -346,39 +370,40 @@ ZIPML_AVX512_INLINE uint32_t StepBy(const int32_t *sums, int scale, int32_t offs
                          _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(sum, 1))));
     out->shift = 0;
     out->count = DigitsFor(low, high);
-    if (out->count != count) SplitDigits(model, size, *out);
+    if (out->count != count) SplitDigits<TOrder>(model, size, *out);
   }
   return std::max(static_cast<uint32_t>(high), 0u - static_cast<uint32_t>(low));
 }
 
-ZIPML_AVX512 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift,
-                                  uint32_t features, uint32_t size, int32_t *model,
-                                  DigitModel *out) {
+template <class TOrder>
+ZIPML_AVX512 uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift,
+                           uint32_t features, uint32_t size, int32_t *model, DigitModel *out) {
   OneDistance subtract = {_mm_cvtsi32_si128(shift)};
-  return StepBy(sums, scale, offset, subtract, features, size, model, out);
+  return StepBy<TOrder>(sums, scale, offset, subtract, features, size, model, out);
 }
 
 /// What the entries add up to in 16 parts may leave 32 bits here; where it could, it is added up
 /// again.
-template <bool kLeft>
+template <class TOrder, bool kLeft>
 ZIPML_AVX512 uint32_t StepEachBy(const int32_t *sums, int scale, int32_t offset,
                                  const FeatureSteps &steps, uint32_t features, uint32_t size,
                                  int32_t *model, DigitModel *out, uint32_t &saturations) {
   OwnDistances<kLeft> subtract = {steps.rights.data(), steps.halves.data(), steps.lefts.data(), 0};
-  const uint32_t largest = StepBy(sums, scale, offset, subtract, features, size, model, out);
+  const uint32_t largest =
+      StepBy<TOrder>(sums, scale, offset, subtract, features, size, model, out);
   saturations += subtract.saturations;
   if (out != nullptr && static_cast<uint64_t>(largest) * (size / 16) > 0x7fffffff) {
-    Split(model, size, *out);
+    Split<TOrder>(model, size, *out);
   }
   return largest;
 }
 
-inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
-                         uint32_t features, uint32_t size, int32_t *model, DigitModel *out,
-                         uint32_t &saturations) {
-  return (steps.left == 0 ? StepEachBy<false> : StepEachBy<true>)(sums, scale, offset, steps,
-                                                                  features, size, model, out,
-                                                                  saturations);
+template <class TOrder>
+uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                  uint32_t features, uint32_t size, int32_t *model, DigitModel *out,
+                  uint32_t &saturations) {
+  const auto step = steps.left == 0 ? StepEachBy<TOrder, false> : StepEachBy<TOrder, true>;
+  return step(sums, scale, offset, steps, features, size, model, out, saturations);
 }
 
 /// sum += codes * digits by fours: VPDPBUSD. Around the intrinsic, GCC copies every sum twice.

@@ -14,6 +14,72 @@
 namespace zipml {
 namespace avx512 {
 
+/// A vector that stays in its register: GCC would load it again for every use.
+ZIPML_AVX512_INLINE __m512i LoadOnce(const int8_t *from) {
+  __m512i x = _mm512_load_si512(from);
+  __asm__("" : "+v"(x));
+  return x;
+}
+
+ZIPML_AVX512_INLINE __m512i LanesOnce(const int8_t *from) {
+  __m512i x = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+  __asm__("" : "+v"(x));
+  return x;
+}
+
+/// The digits of a group of the model, or of a row's sums.
+template <int kDigits>
+struct Digits {
+  __m512i d0, d1, d2, d3, d4;
+
+  static ZIPML_AVX512_INLINE Digits Load(const int8_t *from) {
+    Digits x = Zero();
+    if (kDigits > 0) x.d0 = LoadOnce(from);
+    if (kDigits > 1) x.d1 = LoadOnce(from + kGroup);
+    if (kDigits > 2) x.d2 = LoadOnce(from + 2 * kGroup);
+    if (kDigits > 3) x.d3 = LoadOnce(from + 3 * kGroup);
+    if (kDigits > 4) x.d4 = LoadOnce(from + 4 * kGroup);
+    return x;
+  }
+  /// The digits of 16 entries, in all lanes of 16 bytes.
+  static ZIPML_AVX512_INLINE Digits LoadLanes(const int8_t *from) {
+    Digits x = Zero();
+    if (kDigits > 0) x.d0 = LanesOnce(from);
+    if (kDigits > 1) x.d1 = LanesOnce(from + 16);
+    if (kDigits > 2) x.d2 = LanesOnce(from + 32);
+    return x;
+  }
+  static ZIPML_AVX512_INLINE Digits Zero() {
+    const __m512i zero = _mm512_setzero_si512();
+    return {zero, zero, zero, zero, zero};
+  }
+  ZIPML_AVX512_INLINE void AddCodes(__m512i codes, const Digits &x) {
+    if (kDigits > 0) AddProducts(codes, x.d0, d0);
+    if (kDigits > 1) AddProducts(codes, x.d1, d1);
+    if (kDigits > 2) AddProducts(codes, x.d2, d2);
+    if (kDigits > 3) AddProducts(codes, x.d3, d3);
+    if (kDigits > 4) AddProducts(codes, x.d4, d4);
+  }
+  ZIPML_AVX512_INLINE void Add(const Digits &other) {
+    d0 = _mm512_add_epi32(d0, other.d0);
+    d1 = _mm512_add_epi32(d1, other.d1);
+    d2 = _mm512_add_epi32(d2, other.d2);
+    d3 = _mm512_add_epi32(d3, other.d3);
+    d4 = _mm512_add_epi32(d4, other.d4);
+  }
+};
+
+/// One function for each number of base planes, single and double.
+#define ZIPML_BY_PLANES(LOOP, DIGITS)                                                              \
+  {                                                                                                \
+      {LOOP<0, false, DIGITS>, LOOP<1, false, DIGITS>, LOOP<2, false, DIGITS>,                     \
+       LOOP<3, false, DIGITS>, LOOP<4, false, DIGITS>, LOOP<5, false, DIGITS>,                     \
+       LOOP<6, false, DIGITS>, LOOP<7, false, DIGITS>},                                            \
+      {LOOP<0, true, DIGITS>, LOOP<1, true, DIGITS>, LOOP<2, true, DIGITS>, LOOP<3, true, DIGITS>, \
+       LOOP<4, true, DIGITS>, LOOP<5, true, DIGITS>, LOOP<6, true, DIGITS>,                        \
+       LOOP<7, true, DIGITS>},                                                                     \
+  }
+
 /// The sums of four vectors' lanes.
 ZIPML_AVX512_INLINE __m128i Sums(__m512i a, __m512i b, __m512i c, __m512i d) {
   const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
@@ -67,16 +133,18 @@ struct CoefficientDigits {
 /// Sums of 16 features each, in the order of Position.
 struct GroupSums {
   __m512i v0, v1, v2, v3;
+  template <int kVectors>
   ZIPML_AVX512_INLINE void AddCodes(const FourPlanes &codes, __m512i coefficients) {
     AddProducts(codes.a, coefficients, v0);
-    AddProducts(codes.b, coefficients, v1);
-    AddProducts(codes.c, coefficients, v2);
-    AddProducts(codes.d, coefficients, v3);
+    if (kVectors > 1) AddProducts(codes.b, coefficients, v1);
+    if (kVectors > 2) AddProducts(codes.c, coefficients, v2);
+    if (kVectors > 3) AddProducts(codes.d, coefficients, v3);
   }
 };
 
 /// The same for each digit of the coefficients, and for one more if codes are levels.
-template <int kDigits>
+/// \tparam kVectors  of 16 features
+template <int kDigits, int kVectors = 4>
 struct GradientSums {
   GroupSums d0, d1, d2, d3, d4, d5;
 
@@ -100,7 +168,9 @@ struct GradientSums {
   template <int kDigit, int kCount>
   static ZIPML_AVX512_INLINE void AddDigit(const FourPlanes &codes, const CoefficientDigits &c,
                                            uint32_t q, GroupSums &sums) {
-    if (kDigit >= 0 && kDigit < kCount) sums.AddCodes(codes, c.Four(q, kDigit));
+    if (kDigit >= 0 && kDigit < kCount) {
+      sums.template AddCodes<kVectors>(codes, c.Four(q, kDigit));
+    }
   }
   /// A lane adds up 2^8 products of 2^8 * 2^7 for each digit: 2^23, so two digits fit 32 bits. Of
   /// levels it adds up 2^7 products each of low bytes and of high ones, which are at most 2^7.
@@ -108,9 +178,9 @@ struct GradientSums {
   template <int kScale, class TSum>
   ZIPML_AVX512_INLINE void AddTo(TSum *gradient) const {
     AddTo<kScale>(d0.v0, d1.v0, d2.v0, d3.v0, d4.v0, d5.v0, gradient);
-    AddTo<kScale>(d0.v1, d1.v1, d2.v1, d3.v1, d4.v1, d5.v1, gradient + 16);
-    AddTo<kScale>(d0.v2, d1.v2, d2.v2, d3.v2, d4.v2, d5.v2, gradient + 32);
-    AddTo<kScale>(d0.v3, d1.v3, d2.v3, d3.v3, d4.v3, d5.v3, gradient + 48);
+    if (kVectors > 1) AddTo<kScale>(d0.v1, d1.v1, d2.v1, d3.v1, d4.v1, d5.v1, gradient + 16);
+    if (kVectors > 2) AddTo<kScale>(d0.v2, d1.v2, d2.v2, d3.v2, d4.v2, d5.v2, gradient + 32);
+    if (kVectors > 3) AddTo<kScale>(d0.v3, d1.v3, d2.v3, d3.v3, d4.v3, d5.v3, gradient + 48);
   }
   /// Modulo 2^32, to which the fifth digit adds nothing.
   template <int kScale>

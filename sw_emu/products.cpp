@@ -193,11 +193,10 @@ void AddRows(const float *values, uint64_t rows, uint64_t features, const float 
 
 }  // namespace
 
-extern "C" int32_t zipml_row_products(const float *values, uint64_t rows, uint64_t features,
-                                      const float *vectors, uint64_t count, double *products,
-                                      uint64_t stride) {
+extern "C" void zipml_row_products(const float *values, uint64_t rows, uint64_t features,
+                                   const float *vectors, uint64_t count, double *products,
+                                   uint64_t stride) {
   BestProducts()(values, rows, features, vectors, count, products, stride);
-  return 0;
 }
 
 extern "C" int32_t zipml_row_sums(const float *values, uint64_t rows, uint64_t features,

@@ -45,6 +45,7 @@ struct PlaneRows {
   size_t row;                     // uint64 from one sample to the next
   uint32_t words;                 // of a sample, one group of codes each
   uint32_t samples;
+  uint32_t size;  // codes of a row
 
   /// The rows of base planes, the most significant one first, then of the dithers.
   const uint64_t *PlaneOf(uint32_t number) const {
@@ -73,6 +74,8 @@ inline Cut CutFor(int64_t width) {
 /// bytes 0 .. 255, the bytes of x + 0x80808080; 2^31 - 1 needs a fifth digit.
 constexpr uint32_t kBalance = 0x80808080u;
 constexpr int kMaxDigits = 5;
+/// What four digits hold at most.
+constexpr int32_t kLargestFour = 0x7f7f7f7f;
 
 /// Digits that hold every integer between -below and above.
 inline int DigitsFor(int32_t smallest, int32_t largest) {
@@ -163,8 +166,8 @@ template <class TSum>
 struct GradientLoops {
   /// gradient[j] += sum over rows of code times coefficient. What rows up to the next multiple of
   /// four hold is read, and counts zero times.
-  void (*rows)(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
-               TSum *gradient);
+  void (*rows)(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_t size,
+               const int32_t *coefficients, TSum *gradient);
   /// gradient[j] += sum over samples of first code times `two`, second code times `one`. What pairs
   /// up to the next multiple of four samples hold is read, and counts zero times.
   void (*pairs)(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
@@ -196,9 +199,10 @@ struct LevelLoops {
                    const int32_t *coefficients, int64_t *gradient);
 };
 
-/// One implementation of the loops. Rows are `size` bytes long, a multiple of kGroup.
+/// One implementation of the loops. Rows are `size` bytes long, a multiple of `unit`.
 struct RowLoops {
   const char *name;
+  uint32_t unit;
   /// Where model and gradient keep a feature.
   uint32_t (*position)(uint32_t feature);
   /// Where rows of codes have it.
@@ -235,6 +239,9 @@ struct RowLoops {
   GradientLoops<int32_t> short_gradient;
   const PlaneLoops *on_planes;  // or null
   const LevelLoops *on_levels;  // or null: those of rows, and codes in the order of portable ones
+  /// Loops for bit-planes alone, whose codes are at most 2^base_planes, or null where these are as
+  /// fast for them; or null.
+  const RowLoops *(*for_planes)(uint32_t base_planes, uint32_t features);
 };
 
 namespace portable {
@@ -312,14 +319,15 @@ ZIPML_BODY void SubtractBody(const int32_t *sums, int scale, int32_t offset, int
 }
 ZIPML_CLONES(Subtract)
 
+/// Positions behind the last feature stay 0.
+static void ClearRest(uint32_t features, uint32_t size, int32_t *model) {
+  for (uint32_t j = features; j < size; ++j) model[Position(j)] = 0;
+}
+
 static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
                      uint32_t size, int32_t *model, DigitModel *digits) {
-  const uint32_t whole = features / kGroup * kGroup;
-  Subtract(sums, scale, offset, shift, whole, model);
-  for (uint32_t j = whole; j < features; ++j) {
-    const uint32_t at = Position(j);
-    Subtract(sums + at, scale, offset, shift, 1, model + at);
-  }
+  Subtract(sums, scale, offset, shift, size, model);
+  ClearRest(features, size, model);
   if (digits != nullptr) Split(model, size, *digits);
   return LargestMagnitude(model, size);
 }
@@ -330,14 +338,11 @@ template <bool kLeft>
 __attribute__((always_inline)) inline uint32_t SubtractEachBy(const int32_t *sums, int scale,
                                                               int32_t offset,
                                                               const FeatureSteps &steps,
-                                                              uint32_t at, uint32_t count,
-                                                              int32_t *model) {
-  const int32_t *rights = steps.rights.data() + at, *halves = steps.halves.data() + at;
-  const int32_t *lefts = steps.lefts.data() + at;
+                                                              uint32_t count, int32_t *model) {
+  const int32_t *rights = steps.rights.data(), *halves = steps.halves.data();
+  const int32_t *lefts = steps.lefts.data();
   const int32_t limit = 0x7fffffff;
   int32_t saturations = 0;
-  sums += at;
-  model += at;
   for (uint32_t j = 0; j < count; ++j) {
     const uint32_t sum = static_cast<uint32_t>(sums[j]) << scale;
     const uint32_t raised = sum - static_cast<uint32_t>(offset) + static_cast<uint32_t>(halves[j]);
@@ -354,23 +359,19 @@ __attribute__((always_inline)) inline uint32_t SubtractEachBy(const int32_t *sum
   return static_cast<uint32_t>(saturations);
 }
 
-/// Of `count` entries from position `at` on.
 ZIPML_BODY uint32_t SubtractEachBody(const int32_t *sums, int scale, int32_t offset,
-                                     const FeatureSteps &steps, uint32_t at, uint32_t count,
-                                     int32_t *model) {
-  return steps.left == 0 ? SubtractEachBy<false>(sums, scale, offset, steps, at, count, model)
-                         : SubtractEachBy<true>(sums, scale, offset, steps, at, count, model);
+                                     const FeatureSteps &steps, uint32_t count, int32_t *model) {
+  return steps.left == 0 ? SubtractEachBy<false>(sums, scale, offset, steps, count, model)
+                         : SubtractEachBy<true>(sums, scale, offset, steps, count, model);
 }
 ZIPML_CLONES(SubtractEach)
 
 static uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
                          uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
                          uint32_t &saturations) {
-  const uint32_t whole = features / kGroup * kGroup;
-  saturations += SubtractEach(sums, scale, offset, steps, 0, whole, model);
-  for (uint32_t j = whole; j < features; ++j) {
-    saturations += SubtractEach(sums, scale, offset, steps, Position(j), 1, model);
-  }
+  // what is behind the last feature cannot saturate: it is 0 minus a gradient that fits
+  saturations += SubtractEach(sums, scale, offset, steps, size, model);
+  ClearRest(features, size, model);
   if (digits != nullptr) Split(model, size, *digits);
   return LargestMagnitude(model, size);
 }
@@ -444,8 +445,8 @@ __attribute__((always_inline)) inline void AddGradient(const uint8_t *rows, uint
 }
 
 template <class TSum>
-void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
-              TSum *gradient) {
+void Gradient(const uint8_t *rows, uint32_t, uint32_t count, uint32_t size,
+              const int32_t *coefficients, TSum *gradient) {
   ZIPML_BEST(AddGradient<TSum>)(rows, count, size, coefficients, gradient);
 }
 
@@ -458,15 +459,16 @@ static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
 }
 
 template <class TSum>
-void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
+void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
                   const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
   std::copy(two, two + samples, both);
   std::copy(one, one + samples, both + samples);
-  Gradient(pairs, 2 * samples, size, both, gradient);
+  Gradient(pairs, base_planes, 2 * samples, size, both, gradient);
 }
 
 static const RowLoops kLoops = {"portable",
+                                kGroup,
                                 Position,
                                 Position,
                                 Decode,
@@ -479,6 +481,7 @@ static const RowLoops kLoops = {"portable",
                                 LoadPairs,
                                 {Gradient, PairGradient<int64_t>},
                                 {Gradient, PairGradient<int32_t>},
+                                nullptr,
                                 nullptr,
                                 nullptr};
 

@@ -121,6 +121,9 @@ ZIPML_INLINE void SumSubsets(const int32_t *x, size_t step, int32_t lowest, uint
   }
 }
 
+/// Whether there are loops on codes with digits of bytes.
+constexpr bool kHasBytes = true;
+
 #include "subset_loops.hpp"
 
 // ---- Rows of bytes ---------------------------------------------------------------------------
@@ -205,11 +208,11 @@ struct WordSums {
 /// pairs of them fit 32 bits. Coefficients of nearly 2^31, whose upper half does not, take the
 /// portable loop.
 template <class TSum>
-void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
-              TSum *gradient) {
+void Gradient(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_t size,
+              const int32_t *coefficients, TSum *gradient) {
   constexpr uint32_t kPairs = 64;
   if (*std::max_element(coefficients, coefficients + count) >= 0x7fff8000) {
-    return portable::Gradient(rows, count, size, coefficients, gradient);
+    return portable::Gradient(rows, base_planes, count, size, coefficients, gradient);
   }
   for (uint32_t begin = 0; begin < count; begin += 2 * kPairs) {
     const uint32_t pairs = (std::min(count - begin, 2 * kPairs) + 1) / 2;
@@ -249,17 +252,19 @@ void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t 
 }
 
 template <class TSum>
-void RowPairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
+void RowPairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
                      const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
   std::copy(two, two + samples, both);
   std::copy(one, one + samples, both + samples);
-  Gradient(pairs, 2 * samples, size, both, gradient);
+  Gradient(pairs, base_planes, 2 * samples, size, both, gradient);
 }
 
+#include "avx2_bytes.hpp"
 #undef ZIPML_INLINE
 
 static const RowLoops kLoops = {"avx2",
+                                kGroup,
                                 portable::Position,
                                 portable::Position,
                                 portable::Decode,
@@ -273,7 +278,8 @@ static const RowLoops kLoops = {"avx2",
                                 {Gradient<int64_t>, RowPairGradient<int64_t>},
                                 {Gradient<int32_t>, RowPairGradient<int32_t>},
                                 &kPlaneLoops,
-                                nullptr};
+                                nullptr,
+                                bytes::For};
 
 }  // namespace avx2
 }  // namespace zipml

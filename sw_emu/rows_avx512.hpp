@@ -2,6 +2,7 @@
 // later. VPDPBUSD multiplies 64 unsigned codes with 64 signed digits and adds them up by fours.
 #pragma once
 
+#include "avx512_fours.hpp"
 #include "avx512_levels.hpp"
 #include "avx512_sums.hpp"
 
@@ -16,47 +17,6 @@ namespace zipml {
 namespace avx512 {
 
 // ---- Dot products ----------------------------------------------------------------------------
-
-/// A vector that stays in its register: GCC would load it again for every use.
-ZIPML_AVX512_INLINE __m512i LoadOnce(const int8_t *from) {
-  __m512i x = _mm512_load_si512(from);
-  __asm__("" : "+v"(x));
-  return x;
-}
-
-/// The digits of a group of the model, or of a row's sums.
-template <int kDigits>
-struct Digits {
-  __m512i d0, d1, d2, d3, d4;
-
-  static ZIPML_AVX512_INLINE Digits Load(const int8_t *from) {
-    Digits x = Zero();
-    if (kDigits > 0) x.d0 = LoadOnce(from);
-    if (kDigits > 1) x.d1 = LoadOnce(from + kGroup);
-    if (kDigits > 2) x.d2 = LoadOnce(from + 2 * kGroup);
-    if (kDigits > 3) x.d3 = LoadOnce(from + 3 * kGroup);
-    if (kDigits > 4) x.d4 = LoadOnce(from + 4 * kGroup);
-    return x;
-  }
-  static ZIPML_AVX512_INLINE Digits Zero() {
-    const __m512i zero = _mm512_setzero_si512();
-    return {zero, zero, zero, zero, zero};
-  }
-  ZIPML_AVX512_INLINE void AddCodes(__m512i codes, const Digits &x) {
-    if (kDigits > 0) AddProducts(codes, x.d0, d0);
-    if (kDigits > 1) AddProducts(codes, x.d1, d1);
-    if (kDigits > 2) AddProducts(codes, x.d2, d2);
-    if (kDigits > 3) AddProducts(codes, x.d3, d3);
-    if (kDigits > 4) AddProducts(codes, x.d4, d4);
-  }
-  ZIPML_AVX512_INLINE void Add(const Digits &other) {
-    d0 = _mm512_add_epi32(d0, other.d0);
-    d1 = _mm512_add_epi32(d1, other.d1);
-    d2 = _mm512_add_epi32(d2, other.d2);
-    d3 = _mm512_add_epi32(d3, other.d3);
-    d4 = _mm512_add_epi32(d4, other.d4);
-  }
-};
 
 /// Decodes word `i` of eight, stores its codes and multiplies them with a group of the model.
 template <int kBasePlanes, bool kDouble, int kDigits, int i>
@@ -232,25 +192,13 @@ ZIPML_AVX512 void SlicePlanes(const PlaneRows &all, uint8_t *pairs, const int8_t
   }
 }
 
-/// One function for each number of base planes, single and double.
-#define ZIPML_BY_PLANES(DIGITS)                                         \
-  {                                                                     \
-      {DecodePlanes<0, false, DIGITS>, DecodePlanes<1, false, DIGITS>,  \
-       DecodePlanes<2, false, DIGITS>, DecodePlanes<3, false, DIGITS>,  \
-       DecodePlanes<4, false, DIGITS>, DecodePlanes<5, false, DIGITS>,  \
-       DecodePlanes<6, false, DIGITS>, DecodePlanes<7, false, DIGITS>}, \
-      {DecodePlanes<0, true, DIGITS>, DecodePlanes<1, true, DIGITS>,    \
-       DecodePlanes<2, true, DIGITS>, DecodePlanes<3, true, DIGITS>,    \
-       DecodePlanes<4, true, DIGITS>, DecodePlanes<5, true, DIGITS>,    \
-       DecodePlanes<6, true, DIGITS>, DecodePlanes<7, true, DIGITS>},   \
-  }
-
 /// Decodes, and takes dot products with a model of as many digits as there are loops for.
 inline void DecodeBy(int digits, const PlaneRows &planes, uint8_t *first, uint8_t *second,
                      const int8_t *model, int64_t *sums) {
   typedef void (*loop_t)(const PlaneRows &, uint8_t *, uint8_t *, const int8_t *, int64_t *);
-  static const loop_t kLoops[][2][8] = {ZIPML_BY_PLANES(0), ZIPML_BY_PLANES(1), ZIPML_BY_PLANES(2),
-                                        ZIPML_BY_PLANES(3)};
+  static const loop_t kLoops[][2][8] = {
+      ZIPML_BY_PLANES(DecodePlanes, 0), ZIPML_BY_PLANES(DecodePlanes, 1),
+      ZIPML_BY_PLANES(DecodePlanes, 2), ZIPML_BY_PLANES(DecodePlanes, 3)};
   kLoops[digits][planes.second_dither != nullptr][planes.base_planes](planes, first, second, model,
                                                                       sums);
 }
@@ -352,8 +300,8 @@ ZIPML_AVX512 void GradientDigits(const uint8_t *rows, uint32_t count, uint32_t s
 }
 
 template <class TSum>
-void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
-              TSum *gradient) {
+void Gradient(const uint8_t *rows, uint32_t, uint32_t count, uint32_t size,
+              const int32_t *coefficients, TSum *gradient) {
   const CoefficientDigits digits(coefficients, count);
   static void (*const kGradients[])(const uint8_t *, uint32_t, uint32_t, const CoefficientDigits &,
                                     TSum *) = {GradientDigits<1, TSum>, GradientDigits<2, TSum>,
@@ -427,7 +375,7 @@ void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, 
     int32_t both[kMaxRows];
     std::copy(two, two + samples, both);
     std::copy(one, one + samples, both + samples);
-    Gradient(pairs, 2 * samples, size, both, gradient);
+    Gradient(pairs, base_planes, 2 * samples, size, both, gradient);
     return;
   }
   const CoefficientDigits first(one, samples), second(two, samples);
@@ -446,20 +394,22 @@ void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, 
 }
 
 static const RowLoops kLoops = {"avx512",
+                                kGroup,
                                 Position,
                                 CodePosition,
                                 Decode,
                                 DecodeDots,
-                                Split,
-                                Step,
-                                StepEach,
+                                Split<GroupOrder>,
+                                Step<GroupOrder>,
+                                StepEach<GroupOrder>,
                                 Dots,
                                 PairBytes,
                                 LoadPairs,
                                 {Gradient<int64_t>, PairGradient<int64_t>},
                                 {Gradient<int32_t>, PairGradient<int32_t>},
                                 nullptr,
-                                &kLevelLoops};
+                                &kLevelLoops,
+                                fours::For};
 
 }  // namespace avx512
 }  // namespace zipml

@@ -90,6 +90,9 @@ ZIPML_INLINE Vector UnpackHigh8(Vector a, Vector b) { return {_mm512_unpackhi_ep
 ZIPML_INLINE Vector UnpackLow16(Vector a, Vector b) { return {_mm512_unpacklo_epi16(a.v, b.v)}; }
 ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) { return {_mm512_unpackhi_epi16(a.v, b.v)}; }
 
+/// Whether there are loops on codes with digits of bytes.
+constexpr bool kHasBytes = false;
+
 #define ZIPML_SUBSETS_BY_COMPILER
 #include "subset_loops.hpp"
 #undef ZIPML_SUBSETS_BY_COMPILER
@@ -97,6 +100,7 @@ ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) { return {_mm512_unpackhi_e
 
 /// All other loops are the portable ones, whose order of positions these have.
 static const RowLoops kLoops = {"avx512bw",
+                                kGroup,
                                 portable::Position,
                                 portable::Position,
                                 portable::Decode,
@@ -110,6 +114,7 @@ static const RowLoops kLoops = {"avx512bw",
                                 {portable::Gradient, portable::PairGradient<int64_t>},
                                 {portable::Gradient, portable::PairGradient<int32_t>},
                                 &kPlaneLoops,
+                                nullptr,
                                 nullptr};
 
 }  // namespace avx512bw

@@ -221,57 +221,9 @@ inline void Decode(const PlaneRows &planes, uint8_t *first, uint8_t *second) {
 
 // ---- Digits ----------------------------------------------------------------------------------
 
-/// Digits of 32 numbers, those of each place apart by `stride` bytes.
-ZIPML_INLINE void StoreDigits(const int32_t *numbers, int shift, int count, size_t stride,
-                              uint8_t *digits) {
-  // four numbers are a 4 x 4 matrix of bytes; transposed, it is their digits by fours
-  const __m256i transpose = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  const __m256i balance = _mm256_set1_epi32(static_cast<int>(kBalance));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  const __m128i right = _mm_cvtsi32_si128(shift);
-  __m256i y[4];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const __m256i *from = reinterpret_cast<const __m256i *>(numbers + 8 * i);
-    const __m256i x = _mm256_sra_epi32(_mm256_load_si256(from), right);
-    y[i] = _mm256_xor_si256(_mm256_add_epi32(x, balance), balance);
-    y[i] = _mm256_shuffle_epi8(y[i], transpose);
-  }
-  const auto store = [&](int d, __m256i x) {
-    _mm256_store_si256(reinterpret_cast<__m256i *>(digits + static_cast<size_t>(d) * stride),
-                       _mm256_permutevar8x32_epi32(x, order));
-  };
-  const __m256i a = _mm256_unpacklo_epi32(y[0], y[1]), b = _mm256_unpacklo_epi32(y[2], y[3]);
-  store(0, _mm256_unpacklo_epi64(a, b));
-  if (count > 1) store(1, _mm256_unpackhi_epi64(a, b));
-  if (count <= 2) return;
-  const __m256i c = _mm256_unpackhi_epi32(y[0], y[1]), d = _mm256_unpackhi_epi32(y[2], y[3]);
-  store(2, _mm256_unpacklo_epi64(c, d));
-  if (count > 3) store(3, _mm256_unpackhi_epi64(c, d));
-  // the fifth digit is the carry out of the fourth
-  for (int i = 0; i < 32 && count > 4; ++i) {
-    digits[4 * stride + static_cast<size_t>(i)] = numbers[i] >> shift > 0x7f7f7f7f;
-  }
-}
-
-/// Zeros that all entries end with take no digits: a model quantized to 8 bits has one.
+/// Digits as AVX2 has them, those of each place apart, or its tables.
 inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
-  if (out.has_tables) return avx2::Split(model, size, out);
-  int32_t any = 0, smallest = 0, largest = 0;
-  int64_t sum = 0;
-  for (uint32_t j = 0; j < size; ++j) {
-    any |= model[j];
-    smallest = std::min(smallest, model[j]);
-    largest = std::max(largest, model[j]);
-    sum += model[j];
-  }
-  out.sum = sum;
-  out.shift = any == 0 ? 0 : __builtin_ctz(static_cast<unsigned>(any));
-  out.count = DigitsFor(smallest >> out.shift, largest >> out.shift);
-  for (uint32_t j = 0; j < size; j += 32) {
-    StoreDigits(model + j, out.shift, out.count, size, out.digits.data() + j);
-  }
+  (out.has_tables ? avx2::Split : avx2::bytes::Split)(model, size, out);
 }
 
 inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
@@ -407,7 +359,7 @@ struct CoefficientDigits {
       _mm_store_si128(reinterpret_cast<__m128i *>(words + r), _mm_shuffle_epi8(digits, transpose));
       carries[r / 4] = 0;
       for (uint32_t i = 0; i < 4 && count == kMaxDigits; ++i) {
-        carries[r / 4] |= static_cast<uint32_t>(four[i] > 0x7f7f7f7f) << 8 * i;
+        carries[r / 4] |= static_cast<uint32_t>(four[i] > kLargestFour) << 8 * i;
       }
     }
   }
@@ -476,8 +428,8 @@ void AddGradient(const uint8_t *rows, uint32_t count, uint32_t size,
 }
 
 template <class TProducts, class TSum>
-void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t *coefficients,
-              TSum *gradient) {
+void Gradient(const uint8_t *rows, uint32_t, uint32_t count, uint32_t size,
+              const int32_t *coefficients, TSum *gradient) {
   const CoefficientDigits digits(coefficients, count);
   int d = 0;
   for (; d + 1 < digits.count; d += 2) {
@@ -487,12 +439,12 @@ void Gradient(const uint8_t *rows, uint32_t count, uint32_t size, const int32_t 
 }
 
 template <class TProducts, class TSum>
-void PairGradient(const uint8_t *pairs, uint32_t, uint32_t samples, uint32_t size,
+void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
                   const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
   std::copy(two, two + samples, both);
   std::copy(one, one + samples, both + samples);
-  Gradient<TProducts>(pairs, 2 * samples, size, both, gradient);
+  Gradient<TProducts>(pairs, base_planes, 2 * samples, size, both, gradient);
 }
 
 #undef ZIPML_INLINE
@@ -507,6 +459,7 @@ static const PlaneLoops kPlaneLoops = {Pay, avx2::PairDots, avx2::PairGradient<i
 template <class TProducts>
 constexpr RowLoops LoopsOf() {
   return {"avxvnni",
+          kGroup,
           portable::Position,
           portable::Position,
           Decode,
@@ -520,6 +473,7 @@ constexpr RowLoops LoopsOf() {
           {Gradient<TProducts, int64_t>, PairGradient<TProducts, int64_t>},
           {Gradient<TProducts, int32_t>, PairGradient<TProducts, int32_t>},
           &kPlaneLoops,
+          nullptr,
           nullptr};
 }
 

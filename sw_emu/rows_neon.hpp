@@ -69,6 +69,9 @@ ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) {
   return Bytes(vzip2q_u16(Words(a), Words(b)));
 }
 
+/// Whether there are loops on codes with digits of bytes.
+constexpr bool kHasBytes = false;
+
 #define ZIPML_SUBSETS_BY_COMPILER
 #include "subset_loops.hpp"
 #undef ZIPML_SUBSETS_BY_COMPILER
@@ -76,6 +79,7 @@ ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) {
 
 /// All other loops are the portable ones, whose order of positions these have.
 static const RowLoops kLoops = {"neon",
+                                kGroup,
                                 portable::Position,
                                 portable::Position,
                                 portable::Decode,
@@ -89,6 +93,7 @@ static const RowLoops kLoops = {"neon",
                                 {portable::Gradient, portable::PairGradient<int64_t>},
                                 {portable::Gradient, portable::PairGradient<int32_t>},
                                 &kPlaneLoops,
+                                nullptr,
                                 nullptr};
 
 }  // namespace neon

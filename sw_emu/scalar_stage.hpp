@@ -92,6 +92,38 @@ ZIPML_BODY StageCounts ScalarStageBody(ValueFormat format, const LossRegisters &
 }
 ZIPML_CLONES(ScalarStage)
 
+/// The same for one loss, in one loop, where nothing saturates; false, and no coefficients that
+/// count, where something would.
+template <uint32_t kLoss>
+ZIPML_BODY bool QuickStageBody(int value_shift, int64_t step, int64_t step_negative,
+                               const int64_t *dots, const int32_t *labels, uint32_t count,
+                               int32_t *coefficients) {
+  const int64_t limit = 0x7fffffff, one = 1 << kModelFractionBits;
+  const int shift = kModelFractionBits + kStepFractionBits - kCoefficientFractionBits;
+  int64_t room = 0;  // negative once something left 32 bits
+  for (uint32_t s = 0; s < count; ++s) {
+    const int64_t label = labels[s];
+    const int64_t target = kLoss == kLeastSquares ? label * (int64_t{1} << value_shift) : 0;
+    const int64_t z = RoundShift(dots[s] - target, value_shift);
+    room |= (limit - z) | (limit + z);
+    int64_t derivative = z;
+    if (kLoss != kLeastSquares) {
+      const int64_t margin = label < 0 ? -z : z;
+      const int64_t below =
+          kLoss == kHinge ? (margin < one ? one : 0) : one - std::min(margin, one);
+      room |= limit - below;
+      derivative = label < 0 ? below : -below;
+    }
+    const int64_t factor = label < 0 ? step_negative : step;
+    // modulo 2^64 where z left 32 bits
+    const uint64_t product = static_cast<uint64_t>(derivative) * static_cast<uint64_t>(factor);
+    const int64_t c = static_cast<int64_t>(product + (uint64_t{1} << (shift - 1))) >> shift;
+    room |= (limit - c) | (limit + c);
+    coefficients[s] = static_cast<int32_t>(c);
+  }
+  return room >= 0;
+}
+
 /// Applies the gradient sums * 2^scale - offset to the first `size` entries; returns how many
 /// saturated. Without decay a multiplication is left out; without shifts all round alike.
 /// \param shifts, corrections  of these entries' features, both or none
@@ -213,7 +245,13 @@ ZIPML_CLONES(SumCoefficients)
 class Scalars {
  public:
   Scalars(uint32_t word_bits, const ZipmlArguments &a, const Shape &s)
-      : a_(a), s_(s), full_row_(static_cast<size_t>(s.full_words) * (word_bits / 64)) {}
+      : a_(a),
+        s_(s),
+        full_row_(static_cast<size_t>(s.full_words) * (word_bits / 64)),
+        quick_(a.loss == kLeastSquares   ? ZIPML_BEST(QuickStageBody<kLeastSquares>)
+               : a.loss == kHinge        ? ZIPML_BEST(QuickStageBody<kHinge>)
+               : a.loss == kSquaredHinge ? ZIPML_BEST(QuickStageBody<kSquaredHinge>)
+                                         : nullptr) {}
 
   /// \param row  of the schedule
   void SetEpoch(const uint32_t *row) {
@@ -235,6 +273,11 @@ class Scalars {
 
   /// Coefficients of so many samples from `sample` on.
   void Each(size_t sample, uint32_t count, const int64_t *dots, int32_t *coefficients) {
+    if (quick_ != nullptr &&
+        quick_(ValueFractionBits(s_.format), losses_.step, losses_.step_negative, dots,
+               a_.labels + sample, count, coefficients)) {
+      return;
+    }
     const StageCounts counts = ScalarStage(s_.format, losses_, dots, a_.labels + sample,
                                            a_.derivative, count, coefficients);
     saturations += counts.saturations;
@@ -278,7 +321,8 @@ class Scalars {
 
   const ZipmlArguments &a_;
   const Shape &s_;
-  size_t full_row_;  // in uint64
+  size_t full_row_;                                       // in uint64
+  decltype(&QuickStageBody<kLeastSquares>) const quick_;  // of this loss, or null
   LossRegisters losses_ = {};
   const int32_t *model_ = nullptr;
   uint64_t norm_ = 0;

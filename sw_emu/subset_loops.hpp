@@ -581,12 +581,13 @@ inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const F
   return largest;
 }
 
-/// Up to 5 bits. What does not depend on the planes has to be shared by many values, so that with
-/// more than two or three of them rows and batches must not be short.
+/// What does not depend on the planes has to be shared by many values, so that rows and batches
+/// must not be short: beside products of bytes at any number of planes, else from three or four on.
 inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
 #ifdef ZIPML_ON_PLANES  // of tests, whose cases are small
   return true;
 #endif
+  if (kHasBytes) return batch >= 32 && features >= 256 && base_planes <= (features < 512 ? 0u : 2u);
   return base_planes <= 1 || (base_planes <= 4 && features >= 512 && batch >= 32);
 }
 

@@ -111,17 +111,19 @@ inline uint32_t TileSamples(size_t bytes, uint32_t rows, const Share &share, uin
 /// (Q1), then all of another one (Q2), where there are two.
 class CodeRows {
  public:
-  CodeRows(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
+  CodeRows(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share,
+           const RowLoops &loops)
       : a_(a),
-        loops_(Loops()),
+        loops_(loops),
         row_(static_cast<size_t>(s.chunks) * (word_bits / 64)),
         block_(static_cast<size_t>(a.block_stride) * (word_bits / 64)),
         dither_(static_cast<size_t>(a.dither_offset) * (word_bits / 64)),
         first_group_(share.first / kGroup),
         groups_((share.features() + kGroup - 1) / kGroup),
+        size_((share.features() + loops.unit - 1) / loops.unit * loops.unit),
         double_(a.sampling != kSingle) {}
 
-  uint32_t size() const { return groups_ * kGroup; }
+  uint32_t size() const { return size_; }
   /// Independent samples of a value that are decoded at once.
   uint32_t samplings() const { return double_ ? 2 : 1; }
   const RowLoops &loops() const { return loops_; }
@@ -138,14 +140,15 @@ class CodeRows {
             two ? base + dither_ + (dither + 1) * plane : nullptr,
             row_,
             groups_,
-            count};
+            count,
+            size_};
   }
 
  private:
   const ZipmlArguments &a_;
   const RowLoops &loops_;
   const size_t row_, block_, dither_;  // in uint64
-  const uint32_t first_group_, groups_;
+  const uint32_t first_group_, groups_, size_;
   const bool double_;
 };
 
@@ -172,7 +175,7 @@ class PlaneValues {
  public:
   PlaneValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
       : a_(a),
-        codes_(word_bits, a, s, share),
+        codes_(word_bits, a, s, share, LoopsFor(a, share)),
         features_(share.features()),
         pairs_(a.sampling == kDoubleSymmetric),
         on_planes_(PlaneLoopsFor(a, share)),
@@ -247,7 +250,7 @@ class PlaneValues {
   /// all second ones, and so on. The rows that stay are those that the gradient needs.
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     uint8_t *rows = rows_[slot].data();
-    uint8_t *second = rows + static_cast<size_t>(count) * size();
+    uint8_t *second = rows + static_cast<size_t>((count + 3) & ~3u) * size();
     const uint32_t factors = a_.sampling == kIndependent ? a_.degree : codes_.samplings();
     if (on_planes_ != nullptr) {
       loaded_[slot] = codes_.Rows(block, sample, count, 0, true);
@@ -282,10 +285,18 @@ class PlaneValues {
   /// From a gradient to the model.
   static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
 
-  const PlaneLoops *PlaneLoopsFor(const ZipmlArguments &a, const Share &share) const {
-    const PlaneLoops *loops = codes_.loops().on_planes;
-    const bool pay =
-        pairs_ && loops != nullptr && loops->pay(BasePlanes(a.bits), share.widest, a.batch);
+  /// Loops for codes of bit-planes alone, where there are some that are faster.
+  static const RowLoops &LoopsFor(const ZipmlArguments &a, const Share &share) {
+    const RowLoops &loops = Loops();
+    if (loops.for_planes == nullptr || PlaneLoopsFor(a, share) != nullptr) return loops;
+    const RowLoops *others = loops.for_planes(BasePlanes(a.bits), share.widest);
+    return others != nullptr ? *others : loops;
+  }
+
+  static const PlaneLoops *PlaneLoopsFor(const ZipmlArguments &a, const Share &share) {
+    const PlaneLoops *loops = Loops().on_planes;
+    const bool pay = a.sampling == kDoubleSymmetric && loops != nullptr &&
+                     loops->pay(BasePlanes(a.bits), share.widest, a.batch);
     return pay ? loops : nullptr;
   }
 
@@ -301,7 +312,7 @@ class PlaneValues {
     if (pairs_) {
       loops.pairs(rows, BasePlanes(a_.bits), count, size(), one, two, sums);
     } else {
-      loops.rows(rows, count, size(), two, sums);
+      loops.rows(rows, BasePlanes(a_.bits), count, size(), two, sums);
     }
   }
 
@@ -400,7 +411,7 @@ class TwoByteValues : public WideSums {
  public:
   TwoByteValues(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, const Share &share)
       : a_(a),
-        codes_(word_bits, a, s, share),
+        codes_(word_bits, a, s, share, Loops()),
         fraction_bits_(ValueFractionBits(s.format)),
         tile_(TileSamples(2 * codes_.samplings() * share.widest, 2 * codes_.samplings(), share,
                           a.batch)),
@@ -452,12 +463,16 @@ class TwoByteValues : public WideSums {
     }
     const RowLoops &loops = codes_.loops();
     std::fill(high_sums_.data(), high_sums_.data() + size(), 0);
-    loops.gradient.rows(low, rows, size(), coefficients_.data(), sums);
-    loops.gradient.rows(high, rows, size(), coefficients_.data(), high_sums_.data());
+    loops.gradient.rows(low, kPlanesOfBytes, rows, size(), coefficients_.data(), sums);
+    loops.gradient.rows(high, kPlanesOfBytes, rows, size(), coefficients_.data(),
+                        high_sums_.data());
     AddShifted(high_sums_.data(), size(), sums);
   }
 
  private:
+  /// A byte of a level is any: less than 2^8.
+  static constexpr uint32_t kPlanesOfBytes = 8;
+
   /// From the unit of rows to a value's.
   int UnitShift() const { return fraction_bits_ - kLevelFractionBits; }
 
