@@ -94,13 +94,19 @@ def test_other_draws_and_weights_reach_it_too(value_format, sampling):
 
 @pytest.mark.parametrize("loss", ["squared_hinge", "logistic"])
 @pytest.mark.parametrize("bits", [1, 3])
-def test_losses_of_the_margin_reach_their_optimum(loss, bits):
+@pytest.mark.parametrize("rows", [0, 4])
+def test_losses_of_the_margin_reach_their_optimum(loss, bits, rows):
     data = synthetic_classification(n_features=10, n_train=1500, n_test=1, seed=2)
     X = data.X_train
     packed = pack(X, data.y_train, bits=bits)
     of, least = objective(X, packed, loss, L2)
     result = host(packed).train(
-        packed, epochs=1, loss=loss, l2=L2, refine=Refine(rows=X, tol=1e-6), judge=False
+        packed,
+        epochs=1,
+        loss=loss,
+        l2=L2,
+        refine=Refine(rows=X, tol=1e-6, rows_a_feature=rows),
+        judge=False,
     )
     assert of(result.model) < (1 + 1e-4) * least
     assert result.refinement.objective == pytest.approx(of(result.model), rel=1e-5)
@@ -193,6 +199,30 @@ def test_few_rows_know_what_few_bits_do_not(by_rows, weighted):
     above = [loss(model) / least - 1 for model in (alone.history[5], both.history[ALONE + 2])]
     assert above[1] < above[0] / 4
     np.testing.assert_array_equal(alone.history[: ALONE + 1], both.history[: ALONE + 1])
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "logistic"])
+@pytest.mark.filterwarnings("ignore:refinement ended")
+def test_few_rows_know_what_few_bits_do_not_of_margins(loss):
+    rng = np.random.default_rng(5)
+    common = rng.normal(size=(3000, 4))
+    X = (common @ rng.normal(size=(4, 20)) + 0.05 * rng.normal(size=(3000, 20))).astype(np.float32)
+    y = np.where(X @ rng.normal(size=20) + 0.2 * rng.normal(size=3000) > 0, 1, -1)
+    packed = pack(X, y, bits=2)
+    of, least = objective(X, packed, loss, 1e-4)
+    options = {"epochs": 1, "loss": loss, "l2": 1e-4, "judge": False}
+    alone, both = (
+        host(packed).train(
+            packed, refine=Refine(X, rounds=5, tol=0.0, rows_a_feature=rows), **options
+        )
+        for rows in (0, 4)
+    )
+    # rows of the curvature of each round, 1024 of them
+    assert of(both.model) / least - 1 < (of(alone.model) / least - 1) / 10
+    passes = 1 + 2 * 5
+    values = 4 * X.shape[0] * packed.layout.features
+    assert alone.refinement.gradient_bytes == passes * values
+    assert 0 < both.refinement.gradient_bytes - passes * values <= 5 * values
 
 
 @pytest.mark.filterwarnings("ignore:refinement ended")

@@ -16,7 +16,13 @@ from zipml_pynq.data.packed import PackedDataset
 from zipml_pynq.errors import ZipmlWarning
 from zipml_pynq.training.divergence import row_losses
 from zipml_pynq.training.exact_rows import ExactRows
-from zipml_pynq.training.few_rows import MOST_FEATURES, FewRows, few_rows
+from zipml_pynq.training.few_rows import (
+    LEAST_CURVED,
+    MOST_CURVED,
+    MOST_FEATURES,
+    FewRows,
+    few_rows,
+)
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.plan import LARGEST_CORRECTION, Plan
 from zipml_pynq.training.refinement import (
@@ -314,7 +320,7 @@ def _take_few_rows(active: list[_Course], truth: Truth, rows_a_feature: int) -> 
     """Have rounds solve with few rows as well; one factor for models of the same weights and l2."""
     made: dict[tuple[bytes, bytes], FewRows] = {}
     layout = active[0].of.packed.layout
-    index = few_rows(layout.samples, layout.features, rows_a_feature)
+    index = few_rows(layout.samples, rows_a_feature * layout.features)
     for one in active:
         weights = weights_of(one.of.packed)[index, None]
         key = weights.tobytes(), np.asarray(one.l2).tobytes()
@@ -322,6 +328,23 @@ def _take_few_rows(active: list[_Course], truth: Truth, rows_a_feature: int) -> 
             values = truth.some(one, index) * np.sqrt(weights, dtype=np.float32)
             made[key] = FewRows(values, one.l2)
         one.few, one.both = made[key], truth.together
+
+
+def curved_rows(
+    one: _Course,
+    rows: ExactRows,
+    curvatures: FloatArray,
+    rows_a_feature: int,
+    l2: FloatArray | float,
+) -> FewRows | None:
+    """What solves with few of the rows that have curvature, which stand for all of them."""
+    curved = np.flatnonzero(curvatures)
+    if not curved.size:
+        return None
+    index = curved[few_rows(curved.size, max(rows_a_feature * rows.features, LEAST_CURVED))]
+    one.bytes_read += rows.nbytes * index.size / rows.samples
+    weights = curvatures[index, None] * (curved.size / rows.samples)
+    return FewRows(rows.some(index) * np.sqrt(weights, dtype=np.float32), l2)
 
 
 def _least_squares(active: list[_Course], truth: Truth, refine: Refine, each: Each) -> None:
@@ -352,6 +375,7 @@ class _MarginCourse(_Course):
 
     loss: Margins
     margins: FloatArray
+    curvatures: FloatArray
     changes: FloatArray
     along: FloatArray
 
@@ -367,13 +391,18 @@ class _MarginCourse(_Course):
 
     def slopes(self) -> FloatArray:
         """Those of the samples; their curvatures become the weights of the next round."""
-        slopes, curvatures = self.loss.derivatives(self.margins)
-        self.rounds.weigh(curvatures, self.loss.curved(curvatures))
+        slopes, self.curvatures = self.loss.derivatives(self.margins)
+        self.rounds.weigh(self.curvatures, self.loss.curved(self.curvatures))
         return slopes
 
-    def follow(self, change: FloatArray, dots: FloatArray) -> None:
-        """Go to the least objective that this and the latest changes reach."""
-        self.changes = np.vstack([self.changes, change])[-LATEST:]
+    def take_few_rows(self, rows: ExactRows, rows_a_feature: int) -> None:
+        """Have this round solve with few of the rows that have curvature as well."""
+        self.few = curved_rows(self, rows, self.curvatures, rows_a_feature, self.l2)
+        self.both = True
+
+    def follow(self, changes: FloatArray, dots: FloatArray) -> None:
+        """Go to the least objective that these and the latest changes reach."""
+        self.changes = np.vstack([self.changes, changes])[-LATEST:]
         self.along = np.vstack([self.along, self.loss.signs * dots])[-LATEST:]
         before = self.objective
         steps, self.margins, loss = self.loss.best(
@@ -385,21 +414,24 @@ class _MarginCourse(_Course):
         self.models.append(self.model)
 
 
-def _margins(active: list[_MarginCourse], rows: ExactRows, rounds: int, each: Each) -> None:
+def _margins(active: list[_MarginCourse], rows: ExactRows, refine: Refine, each: Each) -> None:
     """Rounds of a loss of the margin: Newton steps whose curvatures are the samples' weights."""
     dots = rows.dots(np.stack([one.model for one in active]), each)
     _count_pass(active, rows)
     for one, own in zip(active, dots, strict=True):
         one.begin(own)
-    for _ in range(rounds):
+    few = refine.rows_a_feature > 0 and rows.features <= MOST_CURVED
+    for _ in range(refine.rounds):
         sums = rows.sums(np.stack(each(_MarginCourse.slopes, active)), each)
         _count_pass(active, rows)
         gradients = [g + one.l2 * one.model for one, g in zip(active, sums, strict=True)]
+        if few:
+            each(lambda one: one.take_few_rows(rows, refine.rows_a_feature), active)
         active, changes = _asked(active, gradients, each)
         if not active:
             break
-        changes = changes[:, 0] / np.linalg.norm(changes[:, 0], axis=1, keepdims=True)
-        dots = rows.dots(changes, each)
+        changes /= np.linalg.norm(changes, axis=2, keepdims=True)
+        dots = rows.dots(np.concatenate(changes), each).reshape(*changes.shape[:2], -1)
         _count_pass(active, rows)
         each(lambda way: way[0].follow(*way[1:]), list(zip(active, changes, dots, strict=True)))
 
@@ -459,7 +491,7 @@ def refined_together(
         if kind is _Course:
             _least_squares(courses, ByHost(rows, each), refine, each)
         else:
-            _margins(cast("list[_MarginCourse]", courses), rows, refine.rounds, each)
+            _margins(cast("list[_MarginCourse]", courses), rows, refine, each)
     for course in courses:
         progress = course.progress
         if tell and not progress.converged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from zipml_pynq.accelerator.refine import (
     _Course,
     _courses_of,
     _joined,
+    curved_rows,
 )
 from zipml_pynq.training.exact_rows import ExactRows
+from zipml_pynq.training.few_rows import MOST_CURVED
 from zipml_pynq.training.refinement import Progress, Refine, curved
 from zipml_pynq.training.result import TrainResult
 from zipml_pynq.training.softmax import FloatArray, Softmax, penalty
@@ -67,7 +70,7 @@ def refined_softmax(
     progress = Progress(refine.tol, trained[0].enough)
     for one in courses:
         one.progress = progress
-    _rounds(courses, rows, Softmax(numbers, weights, each), progress, refine.rounds, each)
+    _rounds(courses, rows, Softmax(numbers, weights, each), progress, refine, each)
     return [_joined(one) for one in courses]
 
 
@@ -76,9 +79,10 @@ def _rounds(
     rows: ExactRows,
     loss: Softmax,
     progress: Progress,
-    rounds: int,
+    refine: Refine,
     each: Each,
 ) -> None:
+    few = refine.rows_a_feature if rows.features <= MOST_CURVED else 0
     l2 = courses[0].l2
     models = _centred(np.stack([one.model for one in courses]))
     margins = rows.dots(models, each)
@@ -86,29 +90,30 @@ def _rounds(
     objective = loss.value(margins) + penalty(models, l2)
     # the first step is from nothing: trained apart, models may be too small or large together
     step, along = models, margins.copy()
-    for _ in range(rounds):
+    for _ in range(refine.rounds):
         slopes, curvatures = loss.slopes(margins)
         gradients = rows.sums(slopes, each) + l2 * models
         _count_pass(courses, rows)
         del slopes  # as large as the margins are
 
         asked = list(zip(courses, curvatures, gradients, strict=True))
-        changes = np.stack(each(lambda of: _change(*of), asked))
-        left = -float(np.vdot(gradients, changes)) / 2
-        changes = _centred(changes)
+        found = np.stack(each(partial(_changes, rows=rows, few=few), asked), axis=1)
+        left = -float(np.einsum("wkf,kf->w", found, gradients).min()) / 2
+        changes = _centred(found)
         if not changes.any():
             progress.converged = not gradients.any()
             break
         if progress.ends(left, objective):
             break
-        changes /= np.linalg.norm(changes)
-        dots = rows.dots(changes, each)
+        changes /= np.linalg.norm(changes, axis=(1, 2), keepdims=True)
+        dots = rows.dots(np.concatenate(changes), each).reshape(*changes.shape[:2], -1)
         _count_pass(courses, rows)
-        share, value = loss.best(margins, (dots, along), models, (changes, step), l2)
-        step = share[0] * changes + share[1] * step
-        along *= share[1]
-        dots *= share[0]
-        along += dots
+        shares, value = loss.best(margins, (*dots, along), models, (*changes, step), l2)
+        step = shares[-1] * step + np.tensordot(shares[:-1], changes, 1)
+        along *= shares[-1]
+        for share, own in zip(shares, dots, strict=False):
+            own *= share
+            along += own
         models, margins = models + step, np.add(margins, along, out=margins)
         progress.gains.append(objective - value)
         objective = value
@@ -119,20 +124,27 @@ def _rounds(
         one.objective = objective
 
 
-def _change(one: _Course, curvatures: NDArray[np.float32], gradient: FloatArray) -> FloatArray:
-    """What the draw has for a class' gradient."""
+def _changes(
+    of: tuple[_Course, NDArray[np.float32], FloatArray], rows: ExactRows, few: int
+) -> FloatArray:
+    """What the draw has for a class' gradient, and few rows, shape (1 or 2, features)."""
+    one, curvatures, gradient = of
+    found = np.zeros((1 + (few > 0), len(gradient)))
     if not gradient.any():
-        return np.zeros_like(gradient)
+        return found
     # weights of up to 1, for which the step is chosen: with those as they are it is a fraction of
     # what is stable
     unit = max(float(curvatures.max()), _LEAST_CURVATURE)
     weights = curvatures.astype(np.float64) / unit
     one.rounds.weigh(weights, curved(weights))
-    found = one.rounds(gradient / unit)
+    found[0] = one.rounds(gradient / unit)
     one.rounds.packed = one.rounds.whole  # samples of one class at a time
+    solve = curved_rows(one, rows, weights, few, np.asarray(one.l2) / unit) if few else None
+    if solve is not None:
+        found[1] = solve(gradient / unit)
     return found
 
 
 def _centred(models: FloatArray) -> FloatArray:
     """Less what all models have alike."""
-    return np.asarray(models - models.mean(axis=0))
+    return np.asarray(models - models.mean(axis=-2, keepdims=True))

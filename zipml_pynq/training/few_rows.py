@@ -17,6 +17,9 @@ from zipml_pynq.training.exact_rows import FloatArray, row_sums
 
 #: Features up to which the moment's factor is cheap.
 MOST_FEATURES = 1024
+#: The same of losses of the margin, whose every round has a second moment of its own, and the
+#: fewest rows that are taken there.
+MOST_CURVED, LEAST_CURVED = 128, 1024
 #: Weight of the identity that is added to the second moment, in mean squares of a feature, and its
 #: growth where that is not positive definite.
 _RIDGE, _MORE = 1e-4, 10.0
@@ -24,9 +27,10 @@ _RIDGE, _MORE = 1e-4, 10.0
 _AT_A_TIME = 128
 
 
-def few_rows(samples: int, features: int, rows_a_feature: int) -> NDArray[np.intp]:
+def few_rows(samples: int, wanted: int) -> NDArray[np.intp]:
     """Numbers of the rows that are taken, in ascending order: the same ones every time."""
-    wanted = min(samples, rows_a_feature * features)
+    if wanted >= samples:
+        return np.arange(samples)
     random = np.random.Generator(np.random.Philox(0))
     return np.sort(random.choice(samples, wanted, replace=False))
 
