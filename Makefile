@@ -192,7 +192,7 @@ build/tb/%.passed: $(NATIVE) $(wildcard hls/tb/*) $(VENV)/.tools
 # A board builds them for itself, without any vendor header: built here as there (the flags are those
 # of sw_emu/extension.py), run under qemu, the same bits as this machine's portable loops; so do its
 # other loops. Linked statically, so that no libraries of the target have to be installed.
-CROSS_aarch64 := aarch64-linux-gnu-g++ qemu-aarch64 neon
+CROSS_aarch64 := aarch64-linux-gnu-g++ qemu-aarch64 neon neondot
 CROSS_armhf := arm-linux-gnueabihf-g++ qemu-arm portable
 CROSS_BUILD := -std=c++14 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -DZIPML_ON_PLANES \
 	-Ihls/include -Isw_emu sw_emu/tb/checksum.cpp $(filter-out sw_emu/kernel%,$(wildcard sw_emu/*.cpp))
@@ -211,7 +211,7 @@ cross-%: build/cross/host.txt
 		echo "test-cross: $* skipped, because $$tool is not installed"; exit 0; }; done; \
 	set -ex -- $(CROSS_$*); \
 	$$1 $(CROSS_BUILD) -static -o build/cross/$*; \
-	for loops in portable $$3; do \
+	for loops in portable $(wordlist 3,9,$(CROSS_$*)); do \
 		ZIPML_LOOPS=$$loops $$2 build/cross/$* > build/cross/$*.txt; \
 		cmp build/cross/host.txt build/cross/$*.txt; \
 	done

@@ -35,6 +35,7 @@ INSTRUCTIONS = {
     "avxvnni": "AVX2, GFNI and byte dot products of 256 bits",
     "avx512bw": "AVX-512 BW",
     "avx2": "AVX2",
+    "neondot": "NEON with dot products of bytes",
     "neon": "NEON",
 }
 

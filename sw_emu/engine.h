@@ -16,8 +16,8 @@ int32_t zipml_engine_run_all(uint32_t word_bits, uint32_t format, const ZipmlArg
                              ZipmlResults *results, uint32_t count, uint32_t threads,
                              const uint32_t *stop);
 
-/* Which loops a run takes on this machine: "avx512", "avxvnni", "avx512bw", "avx2", "neon" or
- * "portable". */
+/* Which loops a run takes on this machine: "avx512", "avxvnni", "avx512bw", "avx2", "neondot",
+ * "neon" or "portable". */
 const char *zipml_engine_loops(void);
 
 #endif

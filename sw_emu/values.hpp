@@ -16,6 +16,7 @@
 #include "rows_avx512bw.hpp"
 #include "rows_avxvnni.hpp"
 #include "rows_neon.hpp"
+#include "rows_neondot.hpp"
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
 
@@ -74,6 +75,9 @@ inline const RowLoops &Loops() {
 #endif
 #ifdef ZIPML_HAS_AVX2
       {&avx2::kLoops, avx2::Runs()},
+#endif
+#ifdef ZIPML_HAS_NEONDOT
+      {&neondot::kLoops, neondot::Runs()},
 #endif
 #ifdef ZIPML_HAS_NEON
       {&neon::kLoops, true},

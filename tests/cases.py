@@ -57,7 +57,7 @@ class Case:
 
 
 #: Sets of loops that the engine has, of which a machine runs some.
-LOOPS = ("avx512", "avxvnni", "avx512bw", "avx2", "neon", "portable")
+LOOPS = ("avx512", "avxvnni", "avx512bw", "avx2", "neondot", "neon", "portable")
 
 
 def force_loops(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
