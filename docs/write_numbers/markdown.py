@@ -33,16 +33,3 @@ def percent(share: float, digits: int = 1) -> str:
 
 def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.{0 if seconds >= 9.5e-3 else 1}f}"
-
-
-def before(reports: Any) -> str:
-    """What is to be said of results that are older than today's arithmetic; empty for others.
-
-    Whoever keeps such results names their commit in them, under "before_centring".
-    """
-    found = reports if isinstance(reports, list) else [reports]
-    old = [r for r in found if "before_centring" in r]
-    if not old:
-        return ""
-    names = "" if len(old) == len(found) else ", ".join(r["name"] for r in old) + ": "
-    return f"{names}from before columns were centred (commit {old[0]['before_centring']})"

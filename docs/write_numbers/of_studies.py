@@ -9,7 +9,7 @@ import statistics
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from docs.write_numbers.markdown import Row, before, milliseconds, percent, report, table
+from docs.write_numbers.markdown import Row, milliseconds, percent, report, table
 from studies import (
     deep_report,
     defaults_report,
@@ -36,17 +36,6 @@ SAMPLINGS = {
 DATA = {"synthetic-100": "Synthetic 100", "photo": "photo"}
 #: The epoch that is modelled: samples, features with the intercept, board.
 EPOCH = (60_000, 785, "PYNQ-Z2")
-
-
-def emulated(reports: Any) -> str:
-    """The word of a row, and whether its results are old."""
-    return ", ".join(filter(None, ["emulated", before(reports)]))
-
-
-def noted(reports: Any) -> str:
-    """The same above a section's table."""
-    old = before(reports)
-    return f"**{old[0].upper()}{old[1:]}.**\n\n" if old else ""
 
 
 class Convergence:
@@ -196,7 +185,7 @@ class Mnist:
                 "MNIST, ten classes, squared hinge, 4 bits: test accuracy",
                 f"{100 * self.accuracy('squared_hinge', 'zipml_pynq double', 4):.2f} %",
                 f"`LinearSVC` {100 * self.accuracy('squared_hinge', 'scikit-learn'):.2f} %",
-                emulated(self.report),
+                "emulated",
                 "make study-mnist",
             )
         ]
@@ -208,7 +197,7 @@ Emulated, `make study-mnist`: one against the rest on one packed data set, {self
 epochs, double sampled, drawn once, medians of {self.report["seeds"]} draws. Test accuracy, beside
 scikit-learn's model of the same loss. 4 bits are at most {self.worst(4):.2f} points below it.
 
-{noted(self.report)}{self.table()}
+{self.table()}
 """
 
 
@@ -320,7 +309,7 @@ class Levels:
                 "ones",
                 f"{min(self.ratios):.1f} to {max(self.ratios):.1f}",
                 "paper: up to 1.7",
-                emulated(self.reports),
+                "emulated",
                 "make study-levels",
             )
         ]
@@ -332,7 +321,7 @@ Emulated, `make study-levels`: least bits from which on the training loss is wit
 float32's, best step of each, medians over draws. The paper reports up to 1.7 times fewer bytes;
 here it is {min(self.ratios):.1f} to {max(self.ratios):.1f}, by how skewed the columns are.
 
-{noted(self.reports)}{self.table()}
+{self.table()}
 """
 
 
@@ -390,7 +379,7 @@ class Losses:
                 "Hinge and logistic loss, 8 bits: loss above float32's, worst of three sets",
                 percent(self.worst("double, direct", 8)),
                 f"nearest {percent(self.worst('nearest, direct', 8))}",
-                emulated(self.reports),
+                "emulated",
                 "make study-nonlinear",
             )
         ]
@@ -405,7 +394,7 @@ is enough (at most {direct} above, double sampled); polynomials on 8 bits in all
 nearer, and refetching reads more than 8 bits do. What lies below 0 stems from MNIST's hinge, which
 has not converged in its 10 epochs. [Losses](losses.md#measured) has all of it.
 
-{noted(self.reports)}{self.table()}
+{self.table()}
 """
 
 
@@ -445,7 +434,7 @@ class EndToEnd:
                 "problems",
                 percent(self.gaps("8/8/8")[-1]),
                 f"samples alone {percent(self.gaps('8/32/32')[-1])}",
-                emulated(self.reports),
+                "emulated",
                 "make study-end-to-end",
             )
         ]
@@ -458,7 +447,7 @@ Emulated, `make study-end-to-end`: bits of samples / model / gradient, training 
 float32's, best step of each. 8/8/8 ends at most {fourth} above on four of the five and {fifth}
 above on the fifth. [End to end](end_to_end.md#measured) has all of it.
 
-{noted(self.reports)}{self.table()}
+{self.table()}
 """
 
 
