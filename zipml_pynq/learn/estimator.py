@@ -24,7 +24,7 @@ from zipml_pynq.errors import DivergenceError, ZipmlWarning
 from zipml_pynq.learn.distance import left_to_gain
 from zipml_pynq.learn.multinomial import Multinomial
 from zipml_pynq.learn.objective import (
-    FIRST_STRETCH,
+    BEFORE_ROUNDS,
     Course,
     Rows,
     Stopper,
@@ -328,7 +328,8 @@ class ZipMLEstimator(Refining):
         )
         span = range(done, done + epochs)
         if self._refines(data):
-            span = range(done, min(span.stop, done + FIRST_STRETCH))
+            before = max(BEFORE_ROUNDS, len(self._stored_bits()))
+            span = range(done, min(span.stop, done + before))
         elif self._ends_at_horizon(data, span):
             span = range(done, min(span.stop, HORIZON))
         together = self._together(data, y, weights)

@@ -18,7 +18,7 @@ from zipml_pynq.constants import MODEL_ONE
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.model_files import ModelFiles
 from zipml_pynq.learn.multinomial import Multinomial
-from zipml_pynq.learn.objective import FIRST_STRETCH, Weight
+from zipml_pynq.learn.objective import BEFORE_ROUNDS, Weight
 from zipml_pynq.learn.problem import Data, Ended, Run
 from zipml_pynq.learn.side_by_side import Trainee
 from zipml_pynq.training.defaults import penalties_of_columns, penalty_of
@@ -102,7 +102,7 @@ class Refining(ModelFiles):
             )
             plan = one.plans[self._bits_of(len(one.course) - 1)]
             found.append(Trained(one.packed, plan, nothing, tol * size, each_l2))
-        rounds = min(Refine.rounds, max(1, self.max_iter - FIRST_STRETCH))
+        rounds = min(Refine.rounds, max(1, self.max_iter - BEFORE_ROUNDS))
         options = checked_refine(
             Refine(rows=data.exact, rounds=rounds), found[0].packed, found[0].plan
         )
