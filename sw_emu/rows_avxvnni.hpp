@@ -449,9 +449,9 @@ void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, 
 
 #undef ZIPML_INLINE
 
-/// With one base plane or none AVX2's loops on planes are faster, but for short rows.
-inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t) {
-  return base_planes <= 1 && features >= 512;
+/// With one base plane or none AVX2's loops on planes are faster, but for short rows and batches.
+inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
+  return base_planes <= 1 && features >= 512 && batch >= 32;
 }
 static const PlaneLoops kPlaneLoops = {Pay, avx2::PairDots, avx2::PairGradient<int64_t>,
                                        avx2::PairGradient<int32_t>};
