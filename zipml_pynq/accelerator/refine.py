@@ -138,8 +138,16 @@ class Trained:
     l2: FloatArray | None = None
 
 
-class _Course:
-    """A model while it is refined."""
+class RefinementCourse:
+    """A model while it is refined.
+
+    Parameters
+    ----------
+    of : Trained
+    rounds : RefinementRounds
+        Asks the draw for its changes.
+    refine : Refine
+    """
 
     def __init__(self, of: Trained, rounds: RefinementRounds, refine: Refine) -> None:
         self.of = of
@@ -177,7 +185,7 @@ class _Course:
         return (change if self.turned else self.rounds(gradient))[None]
 
 
-_C = TypeVar("_C", bound=_Course)
+_C = TypeVar("_C", bound=RefinementCourse)
 
 
 class Truth(Protocol):
@@ -186,13 +194,13 @@ class Truth(Protocol):
     #: Whether two changes of a model cost about as much as one.
     together: bool
 
-    def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
+    def gradients(self, of: Sequence[RefinementCourse]) -> tuple[FloatArray, FloatArray]:
         """The loss's gradients at models, shape (models, features), and the losses."""
 
-    def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
+    def images(self, of: Sequence[RefinementCourse], changes: FloatArray) -> FloatArray:
         """The second derivative of each times its change, (models, features)."""
 
-    def some(self, one: _Course, index: NDArray[np.intp]) -> NDArray[np.float32]:
+    def some(self, one: RefinementCourse, index: NDArray[np.intp]) -> NDArray[np.float32]:
         """A model's rows of these numbers."""
 
 
@@ -204,30 +212,31 @@ class ByHost:
     def __init__(self, rows: ExactRows, each: Each) -> None:
         self.rows, self.each = rows, each
 
-    def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
+    def gradients(self, of: Sequence[RefinementCourse]) -> tuple[FloatArray, FloatArray]:
         models = np.stack([one.model for one in of])
         labels = np.stack([labels_of(one.of.packed) for one in of])
         found = self.rows.moment(models, labels, self._weights(of), self.each)
-        _count_pass(of, self.rows)
+        count_pass(of, self.rows)
         return found
 
-    def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
+    def images(self, of: Sequence[RefinementCourse], changes: FloatArray) -> FloatArray:
         found, _ = self.rows.moment(changes, None, self._weights(of), self.each)
-        _count_pass(of, self.rows)
+        count_pass(of, self.rows)
         return found
 
-    def some(self, one: _Course, index: NDArray[np.intp]) -> NDArray[np.float32]:
+    def some(self, one: RefinementCourse, index: NDArray[np.intp]) -> NDArray[np.float32]:
         found = self.rows.some(index)
         one.bytes_read += found.nbytes
         return found
 
-    def _weights(self, of: Sequence[_Course]) -> FloatArray | None:
+    def _weights(self, of: Sequence[RefinementCourse]) -> FloatArray | None:
         if all(one.of.packed.weights is None for one in of):
             return None
         return np.stack([weights_of(one.of.packed) for one in of])
 
 
-def _count_pass(of: Sequence[_Course], rows: ExactRows) -> None:
+def count_pass(of: Sequence[RefinementCourse], rows: ExactRows) -> None:
+    """Count a pass over the raw rows, which all of them share."""
     for one in of:
         one.bytes_read += rows.nbytes / len(of)
 
@@ -239,9 +248,11 @@ class ByAccelerator:
 
     def __init__(self, run: Run, bits: int) -> None:
         self.run, self.bits = run, bits
-        self.steps: dict[_Course, float] = {}
+        self.steps: dict[RefinementCourse, float] = {}
 
-    def _sums(self, one: _Course, packed: PackedDataset, model: NDArray[np.int32]) -> FloatArray:
+    def _sums(
+        self, one: RefinementCourse, packed: PackedDataset, model: NDArray[np.int32]
+    ) -> FloatArray:
         plan, samples = one.of.plan, packed.layout.samples
         batch = plan.batch
         for _ in range(_TRIES):
@@ -255,7 +266,7 @@ class ByAccelerator:
         changed = (model.astype(np.int64) - result.model_fixed) / MODEL_ONE
         return np.asarray(changed * batch / (step * samples))
 
-    def gradients(self, of: Sequence[_Course]) -> tuple[FloatArray, FloatArray]:
+    def gradients(self, of: Sequence[RefinementCourse]) -> tuple[FloatArray, FloatArray]:
         sums, losses = [], []
         for one in of:
             packed = one.of.packed
@@ -265,7 +276,7 @@ class ByAccelerator:
             sums.append(self._sums(one, packed, _fixed(one.model)))
         return np.stack(sums), np.array(losses)
 
-    def images(self, of: Sequence[_Course], changes: FloatArray) -> FloatArray:
+    def images(self, of: Sequence[RefinementCourse], changes: FloatArray) -> FloatArray:
         found = []
         for one, change in zip(of, changes, strict=True):
             scale = 2.0 / np.abs(change).sum()
@@ -273,7 +284,7 @@ class ByAccelerator:
             found.append(sums / scale)
         return np.stack(found)
 
-    def some(self, one: _Course, index: NDArray[np.intp]) -> NDArray[np.float32]:
+    def some(self, one: RefinementCourse, index: NDArray[np.intp]) -> NDArray[np.float32]:
         draws = one.of.packed.taken(index).values(self.bits)
         one.bytes_read += index.size * len(one.model) * (self.bits + 1) / 8
         return np.asarray(np.mean(draws, axis=0) if isinstance(draws, tuple) else draws)
@@ -316,7 +327,7 @@ def _asked(
     return [one for one, _ in going], np.array([c for _, c in going])
 
 
-def _take_few_rows(active: list[_Course], truth: Truth, rows_a_feature: int) -> None:
+def _take_few_rows(active: list[RefinementCourse], truth: Truth, rows_a_feature: int) -> None:
     """Have rounds solve with few rows as well; one factor for models of the same weights and l2."""
     made: dict[tuple[bytes, bytes], FewRows] = {}
     layout = active[0].of.packed.layout
@@ -331,7 +342,7 @@ def _take_few_rows(active: list[_Course], truth: Truth, rows_a_feature: int) -> 
 
 
 def curved_rows(
-    one: _Course,
+    one: RefinementCourse,
     rows: ExactRows,
     curvatures: FloatArray,
     rows_a_feature: int,
@@ -347,9 +358,11 @@ def curved_rows(
     return FewRows(rows.some(index) * np.sqrt(weights, dtype=np.float32), l2)
 
 
-def _least_squares(active: list[_Course], truth: Truth, refine: Refine, each: Each) -> None:
+def _least_squares(
+    active: list[RefinementCourse], truth: Truth, refine: Refine, each: Each
+) -> None:
     """Rounds of least squares."""
-    quadratics: dict[_Course, Quadratic] = {}
+    quadratics: dict[RefinementCourse, Quadratic] = {}
     for one, gradient, loss in zip(active, *truth.gradients(active), strict=True):
         quadratics[one] = Quadratic(one.model, gradient + one.l2 * one.model)
         one.objective = float(loss) + one.penalty
@@ -370,7 +383,7 @@ def _least_squares(active: list[_Course], truth: Truth, refine: Refine, each: Ea
             one.models.append(one.model)
 
 
-class _MarginCourse(_Course):
+class _MarginCourse(RefinementCourse):
     """The same of a loss of the margin, with margins of the model and of its latest changes."""
 
     loss: Margins
@@ -417,13 +430,13 @@ class _MarginCourse(_Course):
 def _margins(active: list[_MarginCourse], rows: ExactRows, refine: Refine, each: Each) -> None:
     """Rounds of a loss of the margin: Newton steps whose curvatures are the samples' weights."""
     dots = rows.dots(np.stack([one.model for one in active]), each)
-    _count_pass(active, rows)
+    count_pass(active, rows)
     for one, own in zip(active, dots, strict=True):
         one.begin(own)
     few = refine.rows_a_feature > 0 and rows.features <= MOST_CURVED
     for _ in range(refine.rounds):
         sums = rows.sums(np.stack(each(_MarginCourse.slopes, active)), each)
-        _count_pass(active, rows)
+        count_pass(active, rows)
         gradients = [g + one.l2 * one.model for one, g in zip(active, sums, strict=True)]
         if few:
             each(lambda one: one.take_few_rows(rows, refine.rows_a_feature), active)
@@ -432,7 +445,7 @@ def _margins(active: list[_MarginCourse], rows: ExactRows, refine: Refine, each:
             break
         changes /= np.linalg.norm(changes, axis=2, keepdims=True)
         dots = rows.dots(np.concatenate(changes), each).reshape(*changes.shape[:2], -1)
-        _count_pass(active, rows)
+        count_pass(active, rows)
         each(lambda way: way[0].follow(*way[1:]), list(zip(active, changes, dots, strict=True)))
 
 
@@ -478,8 +491,8 @@ def refined_together(
         With the refined model, a row of history a round, counters of everything, and what
         refinement did; of a pass for several models each counts its share.
     """
-    kind = _MarginCourse if LOSSES[trained[0].plan.loss].margin else _Course
-    courses = _courses_of(kind, run, trained, refine)
+    kind = _MarginCourse if LOSSES[trained[0].plan.loss].margin else RefinementCourse
+    courses = courses_of(kind, run, trained, refine)
     if refine.rows is None:
         assert refine.bits is not None  # see checked_refine
         _least_squares(courses, ByAccelerator(run, refine.bits), refine, each)
@@ -488,7 +501,7 @@ def refined_together(
         if not isinstance(rows, ExactRows):
             packed = trained[0].packed
             rows = ExactRows(rows, packed.normalization, packed.layout.samples)
-        if kind is _Course:
+        if kind is RefinementCourse:
             _least_squares(courses, ByHost(rows, each), refine, each)
         else:
             _margins(cast("list[_MarginCourse]", courses), rows, refine, each)
@@ -502,10 +515,10 @@ def refined_together(
                 ZipmlWarning,
                 stacklevel=4,
             )
-    return [_joined(course) for course in courses]
+    return [joined(course) for course in courses]
 
 
-def _courses_of(kind: type[_C], run: Run, trained: Sequence[Trained], refine: Refine) -> list[_C]:
+def courses_of(kind: type[_C], run: Run, trained: Sequence[Trained], refine: Refine) -> list[_C]:
     """Models before they are refined; those of one plan have the same plans of rounds."""
     plans: dict[int, RoundPlans] = {}
     for one in trained:
@@ -517,7 +530,7 @@ def _courses_of(kind: type[_C], run: Run, trained: Sequence[Trained], refine: Re
     ]
 
 
-def _joined(one: _Course) -> TrainResult:
+def joined(one: RefinementCourse) -> TrainResult:
     """One result of everything that ran."""
     first = one.of.result
     others = [*one.rounds.results, *one.others]

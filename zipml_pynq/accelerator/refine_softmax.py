@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from zipml_pynq.accelerator.each import Each, in_turn
 from zipml_pynq.accelerator.refine import (
+    RefinementCourse,
     Run,
     Trained,
-    _count_pass,
-    _Course,
-    _courses_of,
-    _joined,
+    count_pass,
+    courses_of,
     curved_rows,
+    joined,
 )
 from zipml_pynq.training.exact_rows import ExactRows
 from zipml_pynq.training.few_rows import MOST_CURVED
@@ -66,16 +66,16 @@ def refined_softmax(
     """
     rows = refine.rows
     assert isinstance(rows, ExactRows)
-    courses = _courses_of(_Course, run, trained, refine)
+    courses = courses_of(RefinementCourse, run, trained, refine)
     progress = Progress(refine.tol, trained[0].enough)
     for one in courses:
         one.progress = progress
     _rounds(courses, rows, Softmax(numbers, weights, each), progress, refine, each)
-    return [_joined(one) for one in courses]
+    return [joined(one) for one in courses]
 
 
 def _rounds(
-    courses: list[_Course],
+    courses: list[RefinementCourse],
     rows: ExactRows,
     loss: Softmax,
     progress: Progress,
@@ -86,14 +86,14 @@ def _rounds(
     l2 = courses[0].l2
     models = _centred(np.stack([one.model for one in courses]))
     margins = rows.dots(models, each)
-    _count_pass(courses, rows)
+    count_pass(courses, rows)
     objective = loss.value(margins) + penalty(models, l2)
     # the first step is from nothing: trained apart, models may be too small or large together
     step, along = models, margins.copy()
     for _ in range(refine.rounds):
         slopes, curvatures = loss.slopes(margins)
         gradients = rows.sums(slopes, each) + l2 * models
-        _count_pass(courses, rows)
+        count_pass(courses, rows)
         del slopes  # as large as the margins are
 
         asked = list(zip(courses, curvatures, gradients, strict=True))
@@ -107,7 +107,7 @@ def _rounds(
             break
         changes /= np.linalg.norm(changes, axis=(1, 2), keepdims=True)
         dots = rows.dots(np.concatenate(changes), each).reshape(*changes.shape[:2], -1)
-        _count_pass(courses, rows)
+        count_pass(courses, rows)
         shares, value = loss.best(margins, (*dots, along), models, (*changes, step), l2)
         step = shares[-1] * step + np.tensordot(shares[:-1], changes, 1)
         along *= shares[-1]
@@ -125,7 +125,7 @@ def _rounds(
 
 
 def _changes(
-    of: tuple[_Course, NDArray[np.float32], FloatArray], rows: ExactRows, few: int
+    of: tuple[RefinementCourse, NDArray[np.float32], FloatArray], rows: ExactRows, few: int
 ) -> FloatArray:
     """What the draw has for a class' gradient, and few rows, shape (1 or 2, features)."""
     one, curvatures, gradient = of
