@@ -17,6 +17,7 @@ from zipml_pynq.data.pack import pack
 from zipml_pynq.errors import ArgumentError
 from zipml_pynq.learn.classifier import ZipMLClassifier
 from zipml_pynq.learn.regressor import ZipMLRegressor
+from zipml_pynq.training.refinement import Refine
 
 DATA = synthetic_regression(n_features=30, n_train=2000, n_test=1, seed=1)
 ONCE = {"redraw": False, "random_state": 0}
@@ -115,3 +116,14 @@ def test_rounds_are_epochs():
     with pytest.warns(ConvergenceWarning, match="max_iter=6"):
         most.fit(DATA.X_train, DATA.y_train)
     assert most.n_iter_ == 6
+
+
+def test_what_uses_up_its_rounds_is_told(monkeypatch):
+    monkeypatch.setattr(Refine, "rounds", 1)
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(600, 3))
+    X = common @ rng.normal(size=(3, 12)) + 0.02 * rng.normal(size=(600, 12))
+    y = X @ rng.normal(size=12)
+    told = "after 3 epochs and rounds of refinement, the most .*; more bits or redraw=True help"
+    with pytest.warns(ConvergenceWarning, match=told):
+        ZipMLRegressor(tol=1e-6, **ONCE).fit(X, y)

@@ -338,7 +338,7 @@ class ZipMLEstimator(Refining):
         for run in runs:
             self._judge(run, *penalties)
         if self.tol is not None:
-            self._tell_distance(runs, epochs, self.tol)
+            self._tell_distance(runs, epochs, self.tol, self._refines(data))
         self._keep(runs, done, self._alpha(data))
         return self
 
@@ -396,7 +396,7 @@ class ZipMLEstimator(Refining):
         host = isinstance(drivers[0], HostDriver)
         return threads(effective_n_jobs(self.n_jobs) if host else len(drivers), models)
 
-    def _tell_distance(self, runs: list[Run], epochs: int, tol: float) -> None:
+    def _tell_distance(self, runs: list[Run], epochs: int, tol: float, refined: bool) -> None:
         """Warn of a model that is far from the optimum, or may be where that cannot be measured."""
         measured = [run for run in runs if run.left is not None]
         ran = max((len(run.curve) for run in runs if not run.stopped), default=0)
@@ -415,6 +415,9 @@ class ZipMLEstimator(Refining):
             return
         if ran == 0:
             end, more = "when it gained little any more", "more bits or a smaller eta0 help"
+        elif ran < epochs and refined:
+            end = f"after {ran} epochs and rounds of refinement, the most that there are,"
+            more = "more bits or redraw=True help"
         elif ran < epochs:
             end = f"after {ran} epochs, the most that data drawn once allow,"
             more = "fit raw samples, with redraw or refine, or choose eta0 or more bits"
