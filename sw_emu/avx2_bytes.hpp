@@ -67,23 +67,6 @@ inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
   }
 }
 
-inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
-                     uint32_t size, int32_t *model, DigitModel *digits) {
-  const uint32_t largest =
-      portable::Step(sums, scale, offset, shift, features, size, model, nullptr);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
-inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
-                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
-                         uint32_t &saturations) {
-  const uint32_t largest =
-      portable::StepEach(sums, scale, offset, steps, features, size, model, nullptr, saturations);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
 ZIPML_INLINE __m256i Products(__m256i codes, const int8_t *digits) {
   return _mm256_maddubs_epi16(codes, _mm256_load_si256(reinterpret_cast<const __m256i *>(digits)));
 }
@@ -355,8 +338,8 @@ static const RowLoops kLoops = {"avx2",
                                 Decode,
                                 DecodeDots,
                                 Split,
-                                Step,
-                                StepEach,
+                                portable::Step<Split>,
+                                portable::StepEach<Split>,
                                 nullptr,
                                 portable::PairBytes,
                                 LoadPairs,

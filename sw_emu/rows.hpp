@@ -324,11 +324,15 @@ static void ClearRest(uint32_t features, uint32_t size, int32_t *model) {
   for (uint32_t j = features; j < size; ++j) model[Position(j)] = 0;
 }
 
-static uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
-                     uint32_t size, int32_t *model, DigitModel *digits) {
+/// What takes a model over: `split` of RowLoops.
+typedef void split_t(const int32_t *, uint32_t, DigitModel &);
+
+template <split_t *kSplit>
+uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
+              uint32_t size, int32_t *model, DigitModel *digits) {
   Subtract(sums, scale, offset, shift, size, model);
   ClearRest(features, size, model);
-  if (digits != nullptr) Split(model, size, *digits);
+  if (digits != nullptr) kSplit(model, size, *digits);
   return LargestMagnitude(model, size);
 }
 
@@ -366,13 +370,14 @@ ZIPML_BODY uint32_t SubtractEachBody(const int32_t *sums, int scale, int32_t off
 }
 ZIPML_CLONES(SubtractEach)
 
-static uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
-                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
-                         uint32_t &saturations) {
+template <split_t *kSplit>
+uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
+                  uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
+                  uint32_t &saturations) {
   // what is behind the last feature cannot saturate: it is 0 minus a gradient that fits
   saturations += SubtractEach(sums, scale, offset, steps, size, model);
   ClearRest(features, size, model);
-  if (digits != nullptr) Split(model, size, *digits);
+  if (digits != nullptr) kSplit(model, size, *digits);
   return LargestMagnitude(model, size);
 }
 
@@ -458,13 +463,18 @@ static void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
   DecodeDots(planes, pairs, pairs + bytes, model, sums);
 }
 
+/// Gradients of `rows`, of GradientLoops.
 template <class TSum>
+using gradient_t = void(const uint8_t *, uint32_t, uint32_t, uint32_t, const int32_t *, TSum *);
+
+/// Pairs that are all first rows, then all second ones.
+template <class TSum, gradient_t<TSum> *kGradient = Gradient<TSum>>
 void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
                   const int32_t *one, const int32_t *two, TSum *gradient) {
   int32_t both[kMaxRows];
   std::copy(two, two + samples, both);
   std::copy(one, one + samples, both + samples);
-  Gradient(pairs, base_planes, 2 * samples, size, both, gradient);
+  kGradient(pairs, base_planes, 2 * samples, size, both, gradient);
 }
 
 static const RowLoops kLoops = {"portable",
@@ -474,8 +484,8 @@ static const RowLoops kLoops = {"portable",
                                 Decode,
                                 DecodeDots,
                                 Split,
-                                Step,
-                                StepEach,
+                                Step<ZIPML_BEST(SplitBody)>,
+                                StepEach<ZIPML_BEST(SplitBody)>,
                                 Dots,
                                 PairBytes,
                                 LoadPairs,

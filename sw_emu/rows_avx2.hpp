@@ -251,35 +251,27 @@ void Gradient(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_
   }
 }
 
-template <class TSum>
-void RowPairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
-                     const int32_t *one, const int32_t *two, TSum *gradient) {
-  int32_t both[kMaxRows];
-  std::copy(two, two + samples, both);
-  std::copy(one, one + samples, both + samples);
-  Gradient(pairs, base_planes, 2 * samples, size, both, gradient);
-}
-
 #include "avx2_bytes.hpp"
 #undef ZIPML_INLINE
 
-static const RowLoops kLoops = {"avx2",
-                                kGroup,
-                                portable::Position,
-                                portable::Position,
-                                portable::Decode,
-                                DecodeDots,
-                                Split,
-                                Step,
-                                StepEach,
-                                Dots,
-                                portable::PairBytes,
-                                LoadPairs,
-                                {Gradient<int64_t>, RowPairGradient<int64_t>},
-                                {Gradient<int32_t>, RowPairGradient<int32_t>},
-                                &kPlaneLoops,
-                                nullptr,
-                                bytes::For};
+static const RowLoops kLoops = {
+    "avx2",
+    kGroup,
+    portable::Position,
+    portable::Position,
+    portable::Decode,
+    DecodeDots,
+    Split,
+    portable::Step<Split>,
+    portable::StepEach<Split>,
+    Dots,
+    portable::PairBytes,
+    LoadPairs,
+    {Gradient<int64_t>, portable::PairGradient<int64_t, Gradient<int64_t>>},
+    {Gradient<int32_t>, portable::PairGradient<int32_t, Gradient<int32_t>>},
+    &kPlaneLoops,
+    nullptr,
+    bytes::For};
 
 }  // namespace avx2
 }  // namespace zipml

@@ -226,23 +226,6 @@ inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
   (out.has_tables ? avx2::Split : avx2::bytes::Split)(model, size, out);
 }
 
-inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
-                     uint32_t size, int32_t *model, DigitModel *digits) {
-  const uint32_t largest =
-      portable::Step(sums, scale, offset, shift, features, size, model, nullptr);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
-inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
-                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
-                         uint32_t &saturations) {
-  const uint32_t largest =
-      portable::StepEach(sums, scale, offset, steps, features, size, model, nullptr, saturations);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
 // ---- Dot products ----------------------------------------------------------------------------
 
 ZIPML_INLINE __m256i LoadCodes(const uint8_t *from) {
@@ -438,15 +421,6 @@ void Gradient(const uint8_t *rows, uint32_t, uint32_t count, uint32_t size,
   if (d < digits.count) AddGradient<TProducts, false>(rows, count, size, digits, d, gradient);
 }
 
-template <class TProducts, class TSum>
-void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
-                  const int32_t *one, const int32_t *two, TSum *gradient) {
-  int32_t both[kMaxRows];
-  std::copy(two, two + samples, both);
-  std::copy(one, one + samples, both + samples);
-  Gradient<TProducts>(pairs, base_planes, 2 * samples, size, both, gradient);
-}
-
 #undef ZIPML_INLINE
 
 /// With one base plane or none AVX2's loops on planes are faster, but for short rows and batches.
@@ -458,23 +432,24 @@ static const PlaneLoops kPlaneLoops = {Pay, avx2::PairDots, avx2::PairGradient<i
 
 template <class TProducts>
 constexpr RowLoops LoopsOf() {
-  return {"avxvnni",
-          kGroup,
-          portable::Position,
-          portable::Position,
-          Decode,
-          DecodeDots<TProducts>,
-          Split,
-          Step,
-          StepEach,
-          Dots<TProducts>,
-          portable::PairBytes,
-          LoadPairs<TProducts>,
-          {Gradient<TProducts, int64_t>, PairGradient<TProducts, int64_t>},
-          {Gradient<TProducts, int32_t>, PairGradient<TProducts, int32_t>},
-          &kPlaneLoops,
-          nullptr,
-          nullptr};
+  return {
+      "avxvnni",
+      kGroup,
+      portable::Position,
+      portable::Position,
+      Decode,
+      DecodeDots<TProducts>,
+      Split,
+      portable::Step<Split>,
+      portable::StepEach<Split>,
+      Dots<TProducts>,
+      portable::PairBytes,
+      LoadPairs<TProducts>,
+      {Gradient<TProducts, int64_t>, portable::PairGradient<int64_t, Gradient<TProducts, int64_t>>},
+      {Gradient<TProducts, int32_t>, portable::PairGradient<int32_t, Gradient<TProducts, int32_t>>},
+      &kPlaneLoops,
+      nullptr,
+      nullptr};
 }
 
 static const RowLoops kLoops = LoopsOf<Vex>(), kEvexLoops = LoopsOf<Evex>();

@@ -67,23 +67,6 @@ inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
   }
 }
 
-inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
-                     uint32_t size, int32_t *model, DigitModel *digits) {
-  const uint32_t largest =
-      portable::Step(sums, scale, offset, shift, features, size, model, nullptr);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
-inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
-                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
-                         uint32_t &saturations) {
-  const uint32_t largest =
-      portable::StepEach(sums, scale, offset, steps, features, size, model, nullptr, saturations);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
 // ---- Dot products ----------------------------------------------------------------------------
 
 /// Sums of a row with up to five digits.
@@ -251,34 +234,26 @@ void Gradient(const uint8_t *rows, uint32_t, uint32_t count, uint32_t size,
   if (d < digits.count) AddGradient<false>(rows, count, size, digits, d, gradient);
 }
 
-template <class TSum>
-void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
-                  const int32_t *one, const int32_t *two, TSum *gradient) {
-  int32_t both[kMaxRows];
-  std::copy(two, two + samples, both);
-  std::copy(one, one + samples, both + samples);
-  Gradient(pairs, base_planes, 2 * samples, size, both, gradient);
-}
-
 #undef ZIPML_INLINE
 
-static const RowLoops kCodeLoops = {"neondot",
-                                    kGroup,
-                                    portable::Position,
-                                    portable::Position,
-                                    portable::Decode,
-                                    DecodeDots,
-                                    Split,
-                                    Step,
-                                    StepEach,
-                                    Dots,
-                                    portable::PairBytes,
-                                    LoadPairs,
-                                    {Gradient<int64_t>, PairGradient<int64_t>},
-                                    {Gradient<int32_t>, PairGradient<int32_t>},
-                                    nullptr,
-                                    nullptr,
-                                    nullptr};
+static const RowLoops kCodeLoops = {
+    "neondot",
+    kGroup,
+    portable::Position,
+    portable::Position,
+    portable::Decode,
+    DecodeDots,
+    Split,
+    portable::Step<Split>,
+    portable::StepEach<Split>,
+    Dots,
+    portable::PairBytes,
+    LoadPairs,
+    {Gradient<int64_t>, portable::PairGradient<int64_t, Gradient<int64_t>>},
+    {Gradient<int32_t>, portable::PairGradient<int32_t, Gradient<int32_t>>},
+    nullptr,
+    nullptr,
+    nullptr};
 
 inline const RowLoops *For(uint32_t base_planes, uint32_t) {
   return base_planes <= 6 ? &kCodeLoops : nullptr;
@@ -292,8 +267,8 @@ static const RowLoops kLoops = {"neondot",
                                 portable::Decode,
                                 portable::DecodeDots,
                                 portable::Split,
-                                portable::Step,
-                                portable::StepEach,
+                                portable::Step<ZIPML_BEST(portable::SplitBody)>,
+                                portable::StepEach<ZIPML_BEST(portable::SplitBody)>,
                                 portable::Dots,
                                 portable::PairBytes,
                                 portable::LoadPairs,

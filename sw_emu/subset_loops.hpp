@@ -564,23 +564,6 @@ void PairGradient(const PlaneRows &planes, const int32_t *one, const int32_t *tw
 #undef ZIPML_BY_ANY_CUT
 #undef ZIPML_EACH_DIGIT
 
-inline uint32_t Step(const int32_t *sums, int scale, int32_t offset, int shift, uint32_t features,
-                     uint32_t size, int32_t *model, DigitModel *digits) {
-  const uint32_t largest =
-      portable::Step(sums, scale, offset, shift, features, size, model, nullptr);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
-inline uint32_t StepEach(const int32_t *sums, int scale, int32_t offset, const FeatureSteps &steps,
-                         uint32_t features, uint32_t size, int32_t *model, DigitModel *digits,
-                         uint32_t &saturations) {
-  const uint32_t largest =
-      portable::StepEach(sums, scale, offset, steps, features, size, model, nullptr, saturations);
-  if (digits != nullptr) Split(model, size, *digits);
-  return largest;
-}
-
 /// What does not depend on the planes has to be shared by many values, so that rows and batches
 /// must not be short: beside products of bytes at any number of planes, else from three or four on.
 inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
