@@ -76,6 +76,7 @@ class Distributed(ZipMLEstimator):
     client: Any
     outcome_: Outcome
     _plain: ClassVar[Any]
+    _keeps_rows = False
 
     def _set(self, given: dict[str, Any]) -> None:
         """Parameters as attributes, from what ``locals()`` was in ``__init__``."""
@@ -106,10 +107,6 @@ class Distributed(ZipMLEstimator):
         AttributeError
         """
         raise AttributeError("partial_fit is of the estimators of zipml_pynq itself")
-
-    @property
-    def _refines_auto_bits(self) -> bool:
-        return False
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -51,8 +51,8 @@ PARAMETERS = """\
         "auto" is that, or "double".
     levels : {"auto", "uniform", "optimal", "global"}, default="auto"
         Where quantization levels lie, see :func:`zipml_pynq.data.pack.pack`; "optimal" and "global"
-        allow one precision. "auto" is "optimal" for up to 2^26 values of 2 to 4 bits, and else
-        "uniform".
+        allow one precision. "auto" is "uniform" where raw samples are refined; else "optimal" for
+        up to 2^26 values of 2 to 4 bits, and "uniform" beyond.
     approximation : {"direct", "chebyshev"}, default="direct"
         See :func:`zipml_pynq.training.losses.derivative_of`.
     degree : int, optional
@@ -163,6 +163,8 @@ class Parameters(BaseEstimator):
     """The parameters that regressor and classifier share."""
 
     _losses: ClassVar[tuple[str, ...]]
+    #: Whether raw rows are at hand after they are packed, to refine by.
+    _keeps_rows: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -401,7 +403,8 @@ class Parameters(BaseEstimator):
         """Whether bits are "auto", few and refined."""
         automatic = isinstance(self.bits, str) and self.bits == "auto"
         refined = self.refine is not False and self.loss != "hinge"
-        return automatic and refined and self._by_default and self.redraw is not True
+        asked = automatic and refined and self.redraw is not True
+        return asked and self._keeps_rows and self._by_default
 
     def _sampling(self) -> tuple[str | None, str | None]:
         """How to pack, and how to train; None: by default."""

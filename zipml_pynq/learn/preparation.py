@@ -290,7 +290,8 @@ class Preparation(Parameters):
         return word_bits, batch
 
     def _chosen_levels(self, samples: int, features: int, grows: bool) -> str:
-        """Where the levels lie; "auto": where their variance is least, as far as that is cheap."""
+        """Where the levels lie; "auto": where their variance is least, as far as that is cheap and
+        nothing makes up for it."""
         if self.levels != "auto":
             return self.levels
         bits = set(self._stored_bits())
@@ -300,6 +301,9 @@ class Preparation(Parameters):
         if not named and bits != {32}:  # the kernel is what it is
             kernel = self._capability(BITPLANES, WORD_BITS[0]).value_format
             return "optimal" if kernel == LEVELS else "uniform"
+        # rounds of refinement end at the values themselves, in as few, and faster on a uniform grid
+        if self._refines_raw:
+            return "uniform"
         direct = self.approximation == "direct" and self.sampling in ("auto", "double", "plain")
         few = samples * features <= OPTIMAL_VALUES and not grows
         one = len(bits) == 1 and min(bits) in OPTIMAL_BITS
@@ -314,17 +318,34 @@ class Preparation(Parameters):
             return False
         return shape.largest_batch >= (self._wanted_batch or DEFAULT_BATCH)
 
+    @property
+    def _smooth(self) -> bool:
+        """Whether the objective has a second derivative to refine by."""
+        smooth = self.loss != "hinge" and self._penalties(1.0)[1] == 0
+        return smooth and self.approximation == "direct"
+
+    @property
+    def _refines_raw(self) -> bool:
+        """Whether raw samples in few bits are refined, whatever their levels."""
+        if self.refetch or not self._smooth or not self._keeps_rows:
+            return False
+        if self.refine == "auto":
+            return self._refines_if_possible and self.redraw is not True
+        return bool(self.refine)
+
+    @property
+    def _refines_if_possible(self) -> bool:
+        """Whether refine="auto" asks for it with what else is asked for."""
+        asked = self.refine == "auto" and self._by_default and len(self._stored_bits()) == 1
+        return asked and self.max_iter > FIRST_STRETCH  # rounds are epochs, too
+
     def _can_refine(self, layout: Layout, raw: bool) -> bool:
         """Whether there is a true gradient to refine a model by, of raw samples or of more bits."""
-        curved = self.loss != "hinge" and layout.value_format not in (FLOAT32, REFETCH)
-        smooth = self._penalties(1.0)[1] == 0
         more = self.loss == "least_squares" and max(layout.bits) > max(self._stored_bits())
-        return curved and smooth and self.approximation == "direct" and (raw or more)
+        return self._smooth and layout.value_format not in (FLOAT32, REFETCH) and (raw or more)
 
     def _refines_by_default(self, layout: Layout, raw: bool) -> bool:
-        asked = self.refine == "auto" and self._by_default and len(self._stored_bits()) == 1
-        asked = asked and self.max_iter > FIRST_STRETCH  # rounds are epochs, too
-        return asked and self._can_refine(layout, raw)
+        return self._refines_if_possible and self._can_refine(layout, raw)
 
     def _draws_anew(self, packed: PackedDataset, raw: bool) -> bool:
         """Whether every epoch is to have an order and a draw of its own."""
