@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from tests.data.packing import data
 from zipml_pynq.constants import MODEL_ONE
@@ -126,6 +127,36 @@ def test_no_second_copy_of_the_samples(kind, tmp_path):
     assert twice < 2 * output + 4e6
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, np.asfortranarray])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"levels": "optimal"}, {"value_format": "float32"}, {"value_format": "refetch"}],
+)
+def test_samples_in_another_order(make, options, monkeypatch):
+    monkeypatch.setattr(rows, "_CHUNK_VALUES", 500)  # several parts
+    X, y = data(300, 7)
+    order, weights = np.random.default_rng(1).permutation(300), np.arange(300) / 100
+    found = pack(make(X), y, order=order, sample_weight=weights, **options)
+    own = Normalization.fit(X, y, sample_weight=weights)  # weighted means are of an order
+    assert found.normalization == own
+    options = {**options, "normalization": own}
+    expected = pack(X[order], y[order], sample_weight=weights[order], **options)
+    for name in ("planes", "labels", "weights", "full", "levels"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_another_order_takes_no_copy_of_the_samples():
+    samples, columns = 100_000, 100
+    X = np.random.default_rng(0).integers(0, 256, (samples, columns), dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        packed = pack(X, np.arange(samples), bits=2, order=np.arange(samples)[::-1])
+        allocated = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert allocated < packed.planes.nbytes + 5e6 < X.size
+
+
 def test_labels_beyond_fixed_point_saturate():
     fitted = Normalization.fit([[0], [1]], [-1, 1])
     with pytest.warns(RuntimeWarning, match="2 value"):
@@ -162,6 +193,11 @@ def test_within_range_nothing_warns():
         ({"seed": 1.5}, "seed was 1.5; it must be an integer"),
         ({"draw": 2**32}, "draw was 4294967296"),
         ({"threads": 0}, "threads was 0"),
+        ({"order": np.arange(19)}, r"order had shape \(19,\) .*; allowed are the numbers 0 to 19"),
+        ({"order": np.arange(20.0)}, "order had shape .* dtype float64; allowed are"),
+        ({"order": [0, *range(19)]}, "order had shape .*; allowed are .*, each of them once"),
+        ({"order": np.arange(20) - 1}, "order had shape .*; allowed are the numbers 0 to 19"),
+        ({"order": np.arange(20) + 1}, "order had shape .*; allowed are the numbers 0 to 19"),
         ({"normalization": 3}, "normalization was int; it must be a Normalization"),
         ({"normalization": Normalization([0], [1], 0, 1)}, r"X had 6 column\(s\); .*to 1"),
         ({"value_format": "int4"}, "value_format was 'int4'"),

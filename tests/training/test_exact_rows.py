@@ -35,15 +35,19 @@ def test_products_and_sums_are_those_of_float32(shape, count):
 
 
 @pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, np.asfortranarray])
-def test_passes_over_raw_rows(kept, make, monkeypatch):
+def test_passes_over_raw_rows(kept, ordered, make, monkeypatch):
     X = RNG.normal(size=(90, 6)) * (RNG.uniform(size=(90, 6)) < 0.5)
     normalization = Normalization.fit(X, RNG.normal(size=90))
     # blocks of 16 rows, of which the last one has fewer
     monkeypatch.setattr(exact_rows, "_AT_A_TIME", 16 * normalization.features)
     monkeypatch.setattr(exact_rows, "_KEPT_SHARE", 0.25 if kept else 0.0)
-    rows = ExactRows(make(X), normalization, 90)
-    values = normalization.transform(X).astype(float)
+    order = RNG.permutation(90) if ordered else None
+    rows = ExactRows(make(X), normalization, 90, order)
+    values = normalization.transform(X)[slice(None) if order is None else order].astype(float)
+    index = np.array([88, 3, 3])
+    np.testing.assert_array_equal(rows.some(index), values[index])
     models, factors = RNG.normal(size=(2, values.shape[1])), RNG.normal(size=(2, 90))
     labels, weights = RNG.normal(size=(2, 90)), RNG.uniform(size=(2, 90))
     assert rows.nbytes == 4 * values.size

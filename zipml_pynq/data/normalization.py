@@ -227,7 +227,7 @@ class Normalization:
             )
         return a
 
-    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+    def transform(self, X: ArrayLike, order: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
         """Values of raw samples, the intercept's column included.
 
         float32 of ``(x - mid) / half`` computed in float64. Values outside the fitted range leave
@@ -236,6 +236,8 @@ class Normalization:
         Parameters
         ----------
         X : array_like, (N, columns)
+        order : ndarray of intp, (N,), optional
+            Numbers of the rows, for those of ``X[order]``.
 
         Returns
         -------
@@ -248,15 +250,21 @@ class Normalization:
         """
         a = self.check(X)
         column_range("X", a)
-        return self._normalize(a, self.features, None)
+        return self._normalize(a, self.features, None, order)
 
-    def _normalize(self, a: NDArray, features: int, threads: int | None = 1) -> NDArray[np.float32]:
+    def _normalize(
+        self,
+        a: NDArray,
+        features: int,
+        threads: int | None = 1,
+        order: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float32]:
         """Values of checked rows; behind the columns a 1 where ``features`` is one more."""
         values = np.empty((a.shape[0], features), dtype=np.float32)
         mid, divisor = np.ascontiguousarray(self.mid), self.divisor
 
         def work(first: int, last: int) -> None:
-            for start, rows in float_rows(a, first, last):
+            for start, rows in float_rows(a, first, last, order=order):
                 lib.zipml_normalize(
                     compiled_samples(rows),
                     pointer("double *", mid),

@@ -194,6 +194,7 @@ def pack(
     dithers: int | None = None,
     sample_weight: ArrayLike | None = None,
     names: Names | None = None,
+    order: ArrayLike | None = None,
     threads: int | None = None,
 ) -> PackedDataset:
     """Normalize, quantize and lay out a data set for the accelerator.
@@ -245,6 +246,9 @@ def pack(
         Weights of the samples' losses, from 0 to below 2^15.
     names : Names, optional
         Of columns, label and classes; by default those of a data frame and a series.
+    order : array_like of int, (N,), optional
+        Of the packed samples: the numbers of their rows in ``X``, ``y`` and ``sample_weight``. No
+        copy of ``X`` is made for it.
     threads : int, optional
         By default one for each available core. The result does not depend on it.
 
@@ -282,12 +286,17 @@ def pack(
         )
     padded, beyond = fixed_labels(labels, normalization, layout)
     weights = fixed_weights(sample_weight, layout)
+    at = None if order is None else _checked_order(order, layout.samples)
+    if at is not None:
+        for own in (padded, weights):
+            if own is not None:
+                own[: at.size] = own[at]
     clipped += beyond
     warn_of_clipped(clipped)
-    planes = pack_planes(a, normalization, layout, seed, draw, table, threads)
+    planes = pack_planes(a, normalization, layout, seed, draw, table, threads, order=at)
     full = None
     if value_format == REFETCH:
-        full = pack_full(a, normalization, layout, threads)
+        full = pack_full(a, normalization, layout, threads, at)
     return PackedDataset(
         planes,
         padded,
@@ -302,3 +311,17 @@ def pack(
         weights,
         names,
     )
+
+
+def _checked_order(order: ArrayLike, samples: int) -> NDArray[np.intp]:
+    """An order of all samples."""
+    found = np.asarray(order)
+    there = np.zeros(samples, bool)
+    if found.dtype.kind in "iu" and found.shape == (samples,) and found.min() >= 0:
+        there[found[found < samples]] = True
+    if not there.all():
+        raise ArgumentError(
+            f"order had shape {found.shape} and dtype {found.dtype}; allowed are the numbers 0 to "
+            f"{samples - 1}, each of them once"
+        )
+    return found.astype(np.intp, copy=False)

@@ -35,25 +35,31 @@ def pack_planes(
     level_table: NDArray[np.int16] | None,
     threads: int | None,
     first_block: int = 0,
+    order: NDArray[np.intp] | None = None,
 ) -> NDArray[np.uint64]:
-    """Planes (blocks, uint64 words of a block) of checked raw samples, from a block's first on."""
+    """Planes (blocks, uint64 words of a block) of checked raw samples, from a block's first on, or
+    of ``X[order]``."""
     blocks = ceil_divide(X.shape[0], layout.block_samples)
     planes = empty_aligned((blocks, layout.block_stride * layout.word_bits // 64), np.uint64)
     grid = BITPLANES if layout.value_format == REFETCH else layout.value_format
     _pack_into(
-        planes, X, normalization, layout, grid, seed, draw, level_table, threads, first_block
+        planes, X, normalization, layout, grid, seed, draw, level_table, threads, first_block, order
     )
     return planes
 
 
 def pack_full(
-    X: NDArray, normalization: Normalization, layout: Layout, threads: int | None
+    X: NDArray,
+    normalization: Normalization,
+    layout: Layout,
+    threads: int | None,
+    order: NDArray[np.intp] | None = None,
 ) -> NDArray[np.uint64]:
     """float32 values (blocks * block_samples, uint64 of a row) of checked raw samples."""
     words = full_words(layout)
     blocks = ceil_divide(X.shape[0], layout.block_samples)
     rows = empty_aligned((blocks, layout.block_samples * words), np.uint64)
-    _pack_into(rows, X, normalization, layout, FLOAT32, 0, 0, None, threads)
+    _pack_into(rows, X, normalization, layout, FLOAT32, 0, 0, None, threads, order=order)
     return rows.reshape(-1, words)
 
 
@@ -156,10 +162,11 @@ def _pack_into(
     level_table: NDArray[np.int16] | None,
     threads: int | None,
     first_block: int = 0,
+    order: NDArray[np.intp] | None = None,
 ) -> None:
     """Fills rows of blocks with planes or values, as ``value_format`` says.
 
-    ``X`` are the samples from the first one of ``first_block`` on.
+    ``X``, or ``X[order]``, are the samples from the first one of ``first_block`` on.
     """
     fields = _fields(normalization, layout, value_format, seed, draw, level_table)
     # the last ones of a part that is not the end fill their block
@@ -168,7 +175,7 @@ def _pack_into(
 
     def work(first: int, last: int) -> None:
         end = min(last * size, X.shape[0])
-        for start, rows in float_rows(X, first * size, end, multiple=size):
+        for start, rows in float_rows(X, first * size, end, size, order):
             layout_of_rows = {
                 "row_stride": rows.strides[0] // rows.itemsize,
                 "x_bytes": rows.itemsize,

@@ -73,18 +73,20 @@ def chunks(a: NDArray) -> list[slice]:
 
 
 def float_rows(
-    a: NDArray, first: int, last: int, multiple: int = 1
+    a: NDArray, first: int, last: int, multiple: int = 1, order: NDArray[np.intp] | None = None
 ) -> Iterator[tuple[int, NDArray[np.floating]]]:
     """The rows ``first`` .. ``last - 1`` of ``a`` as compiled code takes them, in parts.
 
     float32 and float64 with contiguous, aligned rows are one part, without a copy. All else,
-    sparse matrices too, is copied a few rows at a time: to float32 if that is exact, so that what
-    is computed in float64 from there is the same, and to float64 if not.
+    sparse matrices and another order too, is copied a few rows at a time: to float32 if that is
+    exact, so that what is computed in float64 from there is the same, and to float64 if not.
 
     Parameters
     ----------
     multiple : int
         Each part but the last has a multiple of so many rows.
+    order : ndarray of intp, optional
+        Numbers of rows: of ``a[order]`` in place of ``a``.
 
     Yields
     ------
@@ -93,7 +95,8 @@ def float_rows(
     """
     size = a.dtype.itemsize
     direct = (
-        not issparse(a)
+        order is None
+        and not issparse(a)
         and a.dtype in (np.float32, np.float64)
         and a.flags.aligned
         and a.strides[0] % size == 0
@@ -105,8 +108,10 @@ def float_rows(
         return
     dtype = np.float32 if np.can_cast(a.dtype, np.float32) else np.float64
     for start in range(first, last, step):
+        part = slice(start, min(start + step, last))
+        some = a[part if order is None else order[part]]
         with np.errstate(over="ignore"):  # of long double, as in check_array
-            yield start, np.ascontiguousarray(dense(a[start : min(start + step, last)]), dtype)
+            yield start, np.ascontiguousarray(dense(some), dtype)
 
 
 def pointer(kind: str, array: NDArray) -> Any:

@@ -192,16 +192,19 @@ class Preparation(Parameters):
         elif self.shuffle:
             rows = np.random.default_rng(seed).permutation(rows)
         assert first is not None
-        in_order = not self.shuffle and held is None  # then nothing need be copied
-        samples = X if in_order else X[rows]
-        own = None if weights is None else weights[rows]
-        packed = self._pack(samples, first[rows], own, normalization, seed)
+        samples, labels, own, order = X, first, weights, None
+        if held is not None:  # which nothing may be fitted to
+            samples, labels = X[rows], first[rows]
+            own = None if weights is None else weights[rows]
+        elif self.shuffle:
+            order = rows
+        packed = self._pack(samples, labels, own, normalization, seed, order=order)
         return Data(
             packed,
             packed,
             rows,
             Rows.of_values(X, rows, packed.normalization),
-            Draws(packed, samples, self._draws_anew(packed, raw=True)),
+            Draws(packed, samples, self._draws_anew(packed, raw=True), order),
             None if held is None else Rows.of_values(X, held, packed.normalization),
         )
 
@@ -214,8 +217,10 @@ class Preparation(Parameters):
         seed: int,
         draw: int = 0,
         grows: bool = False,
+        order: NDArray[np.intp] | None = None,
     ) -> PackedDataset:
-        """Raw samples packed as the parameters say, for the device's words; ``grows`` as below."""
+        """Raw samples packed as the parameters say, for the device's words; ``grows`` as below,
+        ``order`` as of :func:`pack`."""
         options = self._pack_options(X.shape[0], X.shape[1], grows)
         if issparse(X):
             self._check_room(X, options)
@@ -226,6 +231,7 @@ class Preparation(Parameters):
             draw=draw,
             normalization=normalization,
             sample_weight=weights,
+            order=order,
             **options,
         )
 

@@ -46,12 +46,21 @@ class Draws:
         The raw samples that it was packed from.
     changes : bool
         False: every epoch has the same.
+    rows : ndarray of intp, optional
+        In which order it was: numbers of rows of ``X``.
     """
 
-    def __init__(self, packed: PackedDataset, X: Any = None, changes: bool = True) -> None:
+    def __init__(
+        self,
+        packed: PackedDataset,
+        X: Any = None,
+        changes: bool = True,
+        rows: NDArray[np.intp] | None = None,
+    ) -> None:
         self.packed = packed
         self.X = X
         self.changes = changes
+        self.rows = rows
         self._made: dict[int, Draw] = {}
         if self.fresh:
             self._redraws = Redraws(
@@ -90,7 +99,8 @@ class Draws:
         if self.X is None:
             again = own.reordered(order[:samples])
             return Draw(again.planes, order, again.full)
-        planes = self._redraws.draw(order[:samples], own.draw + epoch)
+        at = order[:samples]
+        planes = self._redraws.draw(at if self.rows is None else self.rows[at], own.draw + epoch)
         return Draw(planes, order, None if own.full is None else own.full[order])
 
     def of(self, packed: PackedDataset, epoch: int) -> PackedDataset:
@@ -136,7 +146,7 @@ class Data:
         if self.draws.X is None:
             return None
         own = self.packed
-        return ExactRows(self.draws.X, own.normalization, own.layout.samples)
+        return ExactRows(self.draws.X, own.normalization, own.layout.samples, self.draws.rows)
 
 
 @dataclass

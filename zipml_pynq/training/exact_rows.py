@@ -37,6 +37,8 @@ class ExactRows:
         The data set's.
     samples : int
         How many the data set has.
+    order : ndarray of intp, (samples,), optional
+        Which row of ``X`` each of the data set's is, where they have another order.
 
     Raises
     ------
@@ -44,13 +46,19 @@ class ExactRows:
         Other columns or another number of rows than the data set's.
     """
 
-    def __init__(self, X: Any, normalization: Normalization, samples: int) -> None:
+    def __init__(
+        self,
+        X: Any,
+        normalization: Normalization,
+        samples: int,
+        order: NDArray[np.intp] | None = None,
+    ) -> None:
         self.X = normalization.check(X)
         if self.X.shape[0] != samples:
             raise ArgumentError(
                 f"refine had {self.X.shape[0]} row(s); this data set has {samples} samples"
             )
-        self.normalization = normalization
+        self.normalization, self.order = normalization, order
         self.samples, self.features = samples, normalization.features
         self._values: NDArray[np.float32] | None = None
         self._keeps = self.nbytes <= _KEPT_SHARE * available_bytes()
@@ -63,12 +71,10 @@ class ExactRows:
         Whatever does some of them at a time, what is made of them is added up in the same order.
         """
         if self._keeps and self._values is None:
-            self._values = self.normalization.transform(self.X)
+            self._values = self.normalization.transform(self.X, self.order)
 
         def of(rows: slice) -> T:
-            if self._values is not None:
-                return work(rows, self._values[rows])
-            return work(rows, self.normalization.transform(self.X[rows]))
+            return work(rows, self.some(rows))
 
         step = max(1, _AT_A_TIME // self.features)
         blocks = [
@@ -83,11 +89,13 @@ class ExactRows:
         """What a pass reads: four bytes a value, the intercept's included."""
         return 4 * self.samples * self.features
 
-    def some(self, index: NDArray[np.intp]) -> NDArray[np.float32]:
+    def some(self, index: NDArray[np.intp] | slice) -> NDArray[np.float32]:
         """Rows of these numbers in normalized units, shape (rows, features)."""
         if self._values is not None:
             return self._values[index]
-        return self.normalization.transform(self.X[index])
+        return self.normalization.transform(
+            self.X[index if self.order is None else self.order[index]]
+        )
 
     def dots(self, models: FloatArray, each: Each = map) -> FloatArray:
         """Every row times each of some models, float64 of shape (models, samples): a pass.
