@@ -13,8 +13,8 @@ CXX_FILES := $(wildcard hls/include/zipml/*.hpp hls/src/*.hpp hls/src/*.cpp hls/
 .PHONY: demo notebook test test-native test-bench test-cross test-python test-side-by-side test-alone \
 	test-elsewhere test-newest run-newest \
 	test-floors run-floors lint format docs fuzz rtl bench study-levels study-mnist study-nonlinear \
-	study-paper study-end-to-end study-distributed study-defaults study-defaults-auto study-refinement \
-	study-deep study-deep-quick \
+	study-paper study-end-to-end study-distributed study-defaults study-defaults-auto study-defaults-levels \
+	study-refinement study-deep study-deep-quick \
 	test-wheel wheels wheels-again check-wheels wheels-pythons wheels-sdist wheels-arm wheels-windows \
 	check-workflow clean
 
@@ -336,8 +336,8 @@ study-refinement: $(VENV)/.built-test
 study-defaults: $(VENV)/.built-study
 	$(BIN)/python -m studies.defaults
 
-study-defaults-auto: $(VENV)/.built-study
-	$(BIN)/python -m studies.defaults_auto
+study-defaults-auto study-defaults-levels: study-defaults-%: $(VENV)/.built-study
+	$(BIN)/python -m studies.defaults_pairs $*
 
 # Hours on two cores: stopped, it goes on where it was. The quick one takes minutes.
 study-deep: $(VENV)/.built-test

@@ -22,7 +22,7 @@ from docs.write_numbers.of_benchmarks import (
     Wheel,
     fuzz,
 )
-from docs.write_numbers.of_refinement import auto_bits, spent, took
+from docs.write_numbers.of_refinement import auto_bits, levels, spent, took
 from docs.write_numbers.of_studies import (
     Convergence,
     Defaults,
@@ -98,7 +98,7 @@ def tables() -> dict[str, list[str]]:
         "docs/deep.md": [deep_table()],
         "docs/distributed.md": distributed_tables(),
         "docs/end_to_end.md": [EndToEnd().ranges(), "\n".join(gaps) + "\n"],
-        "docs/refinement.md": [spent(), took(), auto_bits()],
+        "docs/refinement.md": [spent(), took(), auto_bits(), levels()],
         "docs/reliability.md": [fuzz()],
         "docs/estimators.md": [Fits().table()],
         "docs/installation.md": [Wheel().table()],

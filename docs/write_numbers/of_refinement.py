@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.write_numbers.markdown import report, table
-from studies import defaults_auto
+from studies.defaults_pairs import AUTO, GRID, Pair, line
 
 TARGETS = {"0.01": "to 1 %", "0.001": "to 0.1 %", "0.0001": "to 0.01 %"}
 #: Ways whose times are shown.
@@ -63,10 +63,20 @@ def took() -> str:
     return table(titles, rows, 2) + "\n"
 
 
-def auto_bits() -> str:
-    """bits="auto" beside the default, on all tables."""
-    found = report("studies/results/defaults_auto")["tables"]
+def _pairs(pair: Pair) -> str:
+    """Both ways on all tables."""
+    found = report(f"studies/results/defaults_{pair.of}")["tables"]
     lines = []
     for name in ("squared_hinge", "logistic", "least squares"):
-        lines.append(defaults_auto.line(name, "all", [r for r in found if name in r["losses"]]))
-    return "\n".join([*defaults_auto.HEAD, *lines]) + "\n"
+        lines.append(line(pair, name, "all", [r for r in found if name in r["losses"]]))
+    return "\n".join([*pair.head, *lines]) + "\n"
+
+
+def auto_bits() -> str:
+    """bits="auto" beside the default."""
+    return _pairs(AUTO)
+
+
+def levels() -> str:
+    """The uniform grid beside optimal levels."""
+    return _pairs(GRID)
