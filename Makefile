@@ -298,13 +298,20 @@ docs: $(VENV)/.built-test
 
 # ---- measurements ----------------------------------------------------------------------------
 # Beside QUIVER where ZIPML_QUIVER names a checkout of its repository.
-bench: $(VENV)/.built-test
+# What a user has who installs the package and scikit-learn, and nothing else.
+build/plain/.built: $(VENV)/.built-test
+	$(BIN)/python -m venv build/plain
+	build/plain/bin/pip install -q '.[sklearn]'
+	touch $@
+
+bench: $(VENV)/.built-test build/plain/.built
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.loops
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.command_line
-	$(BIN)/python -m benchmarks.fits
+	$(BIN)/python -m benchmarks.fits --plain build/plain/bin/python
+	$(BIN)/python -m benchmarks.fits --avx2
 	$(BIN)/python -m benchmarks.wheel
 	$(BIN)/python -m benchmarks.distributed
 

@@ -4,7 +4,8 @@ Fits of a case are interleaved, medians are reported. What takes longer than hal
 fitted once. Each of ours is there twice: as it is by default, and stopped at the fewest epochs, of
 powers of two, whose test score is at least the other's (looked for before the clock runs). At the
 end the first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json``
-and ``fits.md``.
+and ``fits.md``; ``fits_avx2`` where all of it, scikit-learn's NumPy and BLAS as well, keeps to what
+processors without AVX-512 have (``--avx2``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,11 +38,20 @@ STOPS = (2, 4, 8, 16, 32, 64)
 #: Seconds from which a fit is not repeated.
 LONG = 30.0
 JOBS = 2
+#: What has all compiled code that asks for instructions of the processor do without AVX-512.
+AVX2 = {
+    "ZIPML_LOOPS": "avx2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+}
 FRESH = {
     "ZipMLClassifier": "from zipml_pynq import ZipMLClassifier as Estimator",
     "scikit-learn SGDClassifier": "from sklearn.linear_model import SGDClassifier as Estimator",
     "imports of scikit-learn's base alone": "import sklearn.base",
 }
+PLAIN = ", no other packages"
+#: Where fresh processes run: not where this package's sources would be found first.
+HOME = tempfile.gettempdir()
 IRIS = """
 from sklearn.datasets import load_iris
 X, y = load_iris(return_X_y=True)
@@ -180,15 +191,24 @@ def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def fresh(rounds: int) -> list[dict[str, Any]]:
-    """Seconds of processes that import an estimator and fit iris."""
-    seconds: dict[str, list[float]] = {name: [] for name in FRESH}
-    core_seconds: dict[str, list[float]] = {name: [] for name in FRESH}
+def fresh(rounds: int, plain: str | None) -> list[dict[str, Any]]:
+    """Seconds of processes that import an estimator and fit iris: of this Python, where other
+    packages are imported as well because they are there, and of one without these."""
+    pythons = {"": sys.executable}
+    if plain is not None:
+        pythons[PLAIN] = os.path.abspath(plain)
+    ways = {
+        name + more: (line, python)
+        for name, line in FRESH.items()
+        for more, python in pythons.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    core_seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for name, line in FRESH.items():
+        for name, (line, python) in ways.items():
             code = line + IRIS if "Estimator" in line else line
             start, on_cores = time.perf_counter(), os.times()
-            subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+            subprocess.run([python, "-W", "ignore", "-c", code], check=True, cwd=HOME)
             seconds[name].append(time.perf_counter() - start)
             end = os.times()
             core_seconds[name].append(
@@ -253,7 +273,16 @@ def main() -> None:
     parser = parser_of(__doc__, "benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the made rows")
+    parser.add_argument("--avx2", action="store_true", help="as on a processor without AVX-512")
+    parser.add_argument(
+        "--plain", help="a Python with the package and scikit-learn alone, for fresh processes"
+    )
     options = parser.parse_args()
+    if (
+        options.avx2 and not AVX2.items() <= os.environ.items()
+    ):  # what is read when a process begins
+        command = [sys.executable, "-m", "benchmarks.fits", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **AVX2})
     warnings.simplefilter("ignore")  # most of these end before they have converged
     about = {**machine(), "sklearn": sklearn.__version__}
     rows = []
@@ -264,9 +293,9 @@ def main() -> None:
         "machine": about,
         "rounds": options.rounds,
         "fits": rows,
-        "fresh": fresh(options.rounds),
+        "fresh": fresh(options.rounds, options.plain),
     }
-    publish(options.output, "fits", report, markdown(report))
+    publish(options.output, "fits_avx2" if options.avx2 else "fits", report, markdown(report))
 
 
 if __name__ == "__main__":
