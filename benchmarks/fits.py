@@ -34,7 +34,7 @@ from zipml_pynq import ZipMLClassifier, ZipMLRegressor
 from zipml_pynq.accelerator.machine import machine
 
 #: Epochs at which ours may be stopped: where data are drawn once, 64 are most of those it may have.
-STOPS = (2, 4, 8, 16, 32, 64)
+STOPS = (1, 2, 4, 8, 16, 32, 64)
 #: Seconds from which a fit is not repeated.
 LONG = 30.0
 JOBS = 2
