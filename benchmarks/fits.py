@@ -1,9 +1,9 @@
 """Seconds of whole fits, packing included, beside scikit-learn's estimators on the same rows.
 
 Fits of a case are interleaved, medians are reported. What takes longer than half a minute is
-fitted once. Each of ours is there twice: as it is by default, and stopped at the fewest epochs, of
-powers of two, whose test score is at least the other's (looked for before the clock runs). At the
-end the first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json``
+fitted once. Each of ours is there twice: as it is by default, and, on the uniform grid, stopped at
+the fewest epochs, of powers of two, whose test score is at least the other's (looked for before the
+clock runs). At the end the first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json``
 and ``fits.md``; ``fits_avx2`` where all of it, scikit-learn's NumPy and BLAS as well, keeps to what
 processors without AVX-512 have (``--avx2``).
 """
@@ -162,11 +162,12 @@ def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
     for epochs in STOPS:
 
         def stopped(epochs: int = epochs, **options: Any) -> Any:
-            return case.ours(max_iter=epochs, tol=None, **options, **case.options)
+            own = {"max_iter": epochs, "tol": None, "levels": "uniform"}
+            return case.ours(**own, **options, **case.options)
 
         reached = stopped(random_state=0).fit(*case.train).score(*case.test)
         if reached >= scores[case.other_name][0]:
-            name = f"ZipML, {epochs} epochs"
+            name = f"ZipML, {epochs} epoch{'s' * (epochs > 1)}"
             fits[name], seconds[name], core_seconds[name], scores[name] = stopped, [], [], []
             break
     for seed in range(rounds):
