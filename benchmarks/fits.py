@@ -3,9 +3,9 @@
 Fits of a case are interleaved, medians are reported. What takes longer than half a minute is
 fitted once. Each of ours is there twice: as it is by default, and, on the uniform grid, stopped at
 the fewest epochs, of powers of two, whose test score is at least the other's (looked for before the
-clock runs). At the end the first fit of a fresh process, imports included. Results: ``benchmarks/results/fits.json``
-and ``fits.md``; ``fits_avx2`` where all of it, scikit-learn's NumPy and BLAS as well, keeps to what
-processors without AVX-512 have (``--avx2``).
+clock runs). At the end the first fit of a fresh process, imports included. Results:
+``benchmarks/results/fits.json`` and ``fits.md``; ``fits_avx2`` where all of it, scikit-learn's
+NumPy and BLAS as well, keeps to what processors without AVX-512 have (``--avx2``).
 """
 
 from __future__ import annotations
