@@ -68,7 +68,7 @@ class Ahead {
 /// Products of kR rows with kV vectors.
 template <class TLanes, uint64_t kR, uint64_t kV>
 ZIPML_INLINE void SomeProducts(const float *values, uint64_t features, const float *vectors,
-                               double *products, uint64_t stride) {
+                               float *products, uint64_t stride) {
   TLanes sums[kR][kV] = {};
   uint64_t j = 0;
   for (; j + kLanes <= features; j += kLanes) {
@@ -98,8 +98,7 @@ ZIPML_INLINE void SomeProducts(const float *values, uint64_t features, const flo
 /// \tparam kTogether  rows that share a load of a vector, as many as registers allow
 template <class TLanes, uint64_t kTogether>
 ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features,
-                           const float *vectors, uint64_t count, double *products,
-                           uint64_t stride) {
+                           const float *vectors, uint64_t count, float *products, uint64_t stride) {
   for (uint64_t begin = 0; begin < rows; begin += kRows) {
     const uint64_t end = std::min(rows, begin + kRows);
     Ahead ahead(values, rows, features, begin,
@@ -133,11 +132,11 @@ ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features
   }
 }
 
-using ProductsLoop = void (*)(const float *, uint64_t, uint64_t, const float *, uint64_t, double *,
+using ProductsLoop = void (*)(const float *, uint64_t, uint64_t, const float *, uint64_t, float *,
                               uint64_t);
 #define ZIPML_PRODUCTS(NAME, LANES, TOGETHER, ATTRIBUTE)                                 \
   ATTRIBUTE void Products##NAME(const float *values, uint64_t rows, uint64_t features,   \
-                                const float *vectors, uint64_t count, double *products,  \
+                                const float *vectors, uint64_t count, float *products,   \
                                 uint64_t stride) {                                       \
     Products<LANES, TOGETHER>(values, rows, features, vectors, count, products, stride); \
   }
@@ -194,13 +193,13 @@ void AddRows(const float *values, uint64_t rows, uint64_t features, const float 
 }  // namespace
 
 extern "C" void zipml_row_products(const float *values, uint64_t rows, uint64_t features,
-                                   const float *vectors, uint64_t count, double *products,
+                                   const float *vectors, uint64_t count, float *products,
                                    uint64_t stride) {
   BestProducts()(values, rows, features, vectors, count, products, stride);
 }
 
 extern "C" int32_t zipml_row_sums(const float *values, uint64_t rows, uint64_t features,
-                                  const double *factors, uint64_t stride, uint64_t count,
+                                  const float *factors, uint64_t stride, uint64_t count,
                                   double *sums) {
   try {
     std::vector<float> some(kSummed * features);
