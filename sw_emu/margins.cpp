@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
 
 extern "C" {
 #include "margins.h"
@@ -278,37 +281,83 @@ extern "C" double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSe
   return losses;
 }
 
-extern "C" double zipml_flat_below(const double *values, uint64_t count, double share) {
+namespace {
+
+/// The sum of numbers, and the largest of them.
+template <typename T>
+ZIPML_BODY double SumBody(const T *__restrict values, uint64_t count, T *largest) {
+  Lanes sum;
+  T most[kBlock] = {};
+  uint64_t begin = 0;
+  const auto add = [&](uint64_t n) {
+    for (uint64_t i = 0; i < n; ++i) {
+      const T value = values[begin + i];
+      sum.lanes[i] += static_cast<double>(value);
+      most[i] = value > most[i] ? value : most[i];
+    }
+  };
+  for (; begin + kBlock <= count; begin += kBlock) add(kBlock);
+  add(count - begin);
+  *largest = *std::max_element(most, most + kBlock);
+  return sum.Total();
+}
+
+/// See zipml_flat_below. \tparam TBits  an integer of the same size
+template <typename T, typename TBits>
+double FlatBelow(const T *values, uint64_t count, double share) {
   // Bits of numbers that are not negative ascend as these do. So the numbers are counted into
   // buckets of their bits, then those of the bucket in question into finer ones.
-  constexpr uint64_t kBuckets = 1024;
-  double largest = 0, sum = 0;
-  for (uint64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, values[i]);
-    sum += values[i];
-  }
-  const double wanted = share * sum;
-  uint64_t high = BitsOf(largest) + 1;
-  // what is 2^64 times smaller counts for nothing, and lies below the first bucket
-  uint64_t low = high - std::min(high, kBuckets << 48);
+  constexpr uint32_t kBuckets = 1024;
+  constexpr int kFiner = 10, kFirst = sizeof(T) == 8 ? 48 : 20;
+  const auto bits_of = [](T value) {
+    TBits bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+  };
+  T largest;
+  const double wanted = share * ZIPML_BEST(SumBody<T>)(values, count, &largest);
+  TBits high = bits_of(largest) + 1;
+  // what is at least 2^64 times smaller counts for nothing, and lies below the first bucket
+  TBits low = high - std::min(high, TBits{kBuckets} << kFirst);
   double below = 0;
-  for (int shift = 48; low + 1 < high; shift = std::max(0, shift - 10)) {
+  // of the bucket; without memory all are gone through again
+  std::unique_ptr<T[]> rest;
+  for (int shift = kFirst; low + 1 < high; shift = std::max(0, shift - kFiner)) {
     double sums[kBuckets] = {};
     uint64_t numbers[kBuckets] = {};
     for (uint64_t i = 0; i < count; ++i) {
-      const uint64_t bits = BitsOf(values[i]);
+      const TBits bits = bits_of(values[i]);
       if (bits < low || bits >= high) continue;
-      sums[(bits - low) >> shift] += values[i];
+      sums[(bits - low) >> shift] += static_cast<double>(values[i]);
       ++numbers[(bits - low) >> shift];
     }
-    uint64_t bucket = 0, last = 0;
-    for (uint64_t b = 0; b < kBuckets; ++b) {
+    uint32_t bucket = 0, last = 0;
+    for (uint32_t b = 0; b < kBuckets; ++b) {
       if (numbers[b] != 0) last = b;
     }
     while (bucket < last && !(below + sums[bucket] >= wanted)) below += sums[bucket++];
-    low += bucket << shift;
-    high = std::min(high, low + (uint64_t{1} << shift));
+    low += TBits{bucket} << shift;
+    high = std::min(high, static_cast<TBits>(low + (TBits{1} << shift)));
     if (shift == 0) break;
+    if (rest == nullptr && (rest = std::unique_ptr<T[]>(new (std::nothrow) T[numbers[bucket]]))) {
+      T *end = std::copy_if(values, values + count, rest.get(), [=](T value) {
+        return bits_of(value) >= low && bits_of(value) < high;
+      });
+      values = rest.get();
+      count = static_cast<uint64_t>(end - rest.get());
+    }
   }
-  return OfBits(low);
+  T found;
+  std::memcpy(&found, &low, sizeof found);
+  return static_cast<double>(found);
+}
+
+}  // namespace
+
+extern "C" double zipml_flat_below(const double *values, uint64_t count, double share) {
+  return FlatBelow<double, uint64_t>(values, count, share);
+}
+
+extern "C" double zipml_flat_below_single(const float *values, uint64_t count, double share) {
+  return FlatBelow<float, uint32_t>(values, count, share);
 }

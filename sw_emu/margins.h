@@ -49,5 +49,6 @@ double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *searc
 /* The largest of `values`, none of them negative, that together with all that are smaller comes to
    no less than a share of their sum by as few as possible; 0 where all are 0. */
 double zipml_flat_below(const double *values, uint64_t count, double share);
+double zipml_flat_below_single(const float *values, uint64_t count, double share);
 
 #endif

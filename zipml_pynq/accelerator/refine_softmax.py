@@ -135,13 +135,12 @@ def _changes(
     # weights of up to 1, for which the step is chosen: with those as they are it is a fraction of
     # what is stable
     unit = max(float(curvatures.max()), _LEAST_CURVATURE)
-    weights = curvatures.astype(np.float64) / unit
-    one.rounds.weigh(weights, curved(weights))
+    one.rounds.weigh(curvatures, curved(curvatures), unit)
     found[0] = one.rounds(gradient / unit)
     one.rounds.packed = one.rounds.whole  # samples of one class at a time
-    solve = curved_rows(one, rows, weights, few, np.asarray(one.l2) / unit) if few else None
+    solve = curved_rows(one, rows, curvatures, few, one.l2) if few else None
     if solve is not None:
-        found[1] = solve(gradient / unit)
+        found[1] = solve(gradient)
     return found
 
 
