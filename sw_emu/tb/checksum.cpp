@@ -268,7 +268,7 @@ bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
 
 /// Samples of odd sizes normalized, and some of blocks taken, the last block of either not full.
 void Take(uint32_t columns, uint64_t count, Hash *hash) {
-  const uint32_t planes = 3, block_samples = 4, row_words = 2, samples = 10;
+  const uint32_t planes = 3, block_samples = 4, row_words = columns / 2, samples = 10;
   Random random(columns * count);
   std::vector<double> x(samples * columns), mid(columns), half(columns);
   for (double &value : x) value = random.Value();
@@ -306,7 +306,9 @@ void Search(uint32_t loss, uint64_t samples, uint32_t changes, Hash *hash) {
   const double sum = zipml_margin_losses(&of, sizes.data(), curvatures.data());
   hash->Add(sizes);
   hash->Add(curvatures);
-  hash->Add({sum, zipml_flat_below(curvatures.data(), samples, 0.05)});
+  const std::vector<float> single(curvatures.begin(), curvatures.end());
+  hash->Add({sum, zipml_flat_below(curvatures.data(), samples, 0.05),
+             zipml_flat_below_single(single.data(), samples, 0.05)});
 }
 
 /// The loss of several classes of ragged numbers of samples, its derivatives, and a step along some

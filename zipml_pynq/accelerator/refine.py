@@ -95,7 +95,8 @@ class RefinementRounds:
             curvatures = curvatures[few]
         one = (1 << CONFIG.weight_fraction_bits) / unit
         weights = np.zeros(self.packed.labels.size, np.int32)
-        weights[: curvatures.size] = np.minimum(np.rint(curvatures * np.float64(one)), 2.0**31 - 1)
+        found = np.rint(np.multiply(curvatures, one, dtype=np.float64))
+        weights[: curvatures.size] = np.minimum(found, 2.0**31 - 1)
         self.packed = self.packed.changed(weights=weights)
 
     def __call__(self, gradient: FloatArray) -> FloatArray:
