@@ -14,6 +14,12 @@ extern "C" {
 namespace {
 
 #define ZIPML_INLINE __attribute__((always_inline)) inline
+/// Says that a loop writes nothing that it reads in another round.
+#if defined(__clang__)
+#define ZIPML_APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ZIPML_APART _Pragma("GCC ivdep")
+#endif
 
 /// Rows that stay in the second cache, vectors whose products share a load of them, and vectors
 /// whose sums do: many where there are as many and registers for them, else some.
@@ -161,7 +167,7 @@ ZIPML_BODY void AddFourBody(const float *values, uint64_t features, const float 
   const float *a0 = values, *a1 = a0 + features, *a2 = a1 + features, *a3 = a2 + features;
   float c[kV][4];
   for (uint64_t k = 0; k < kV; ++k) std::copy_n(factors + k * kRows, 4, c[k]);
-#pragma GCC ivdep
+  ZIPML_APART
   for (uint64_t j = 0; j < features; ++j) {
     const float b0 = a0[j], b1 = a1[j], b2 = a2[j], b3 = a3[j];
 #pragma GCC unroll 8

@@ -350,7 +350,7 @@ def _take_few_rows(active: list[RefinementCourse], truth: Truth, rows_a_feature:
 def curved_rows(
     one: RefinementCourse,
     rows: ExactRows,
-    curvatures: FloatArray,
+    curvatures: NDArray[np.floating],
     rows_a_feature: int,
     l2: FloatArray | float,
 ) -> FewRows | None:
