@@ -13,8 +13,8 @@ from zipml_pynq.learn.distance import Objective, left_by
 from zipml_pynq.learn.objective import Rows, Weight, penalties_of
 from zipml_pynq.training.softmax import Softmax
 
-#: Margins, classes times samples, up to which classes are refined together: twenty bytes of each are
-#: in memory at a time.
+#: Margins, classes times samples, up to which classes are refined together: twenty bytes of each
+#: are in memory at a time.
 MOST_MARGINS = 1 << 25
 
 
