@@ -35,10 +35,10 @@ ZIPML_INLINE T *Row(const ZipmlSoftmax &of, T *rows, uint32_t k, uint64_t at) {
   return rows + k * of.stride + at;
 }
 
-/// Brings a row of the block behind `at` into the second cache.
+/// Brings a row of the block after next into the second cache: the next one's would come too late.
 template <typename T>
 ZIPML_INLINE void Fetch(const ZipmlSoftmax &of, const T *rows, uint32_t k, uint64_t at) {
-  const T *next = Row(of, rows, k, at + kBlock);
+  const T *next = Row(of, rows, k, at + 2 * kBlock);
   constexpr uint64_t kLine = 64 / sizeof(T);
 #pragma GCC unroll 8
   for (uint64_t i = 0; i < kBlock; i += kLine) __builtin_prefetch(next + i, 0, 2);
