@@ -180,7 +180,7 @@ def row_sums(values: SingleArray, factors: NDArray[np.floating]) -> FloatArray:
     ``factors`` are (vectors, rows), taken as float32.
     """
     values, own = np.ascontiguousarray(values, np.float32), np.asarray(factors, np.float32)
-    if own.strides[1] != own.itemsize:
+    if not _side_by_side(own):
         own = np.ascontiguousarray(own)
     found = np.zeros((len(own), values.shape[1]))
     status = lib.zipml_row_sums(
@@ -195,7 +195,12 @@ def row_sums(values: SingleArray, factors: NDArray[np.floating]) -> FloatArray:
     return found
 
 
+def _side_by_side(rows: SingleArray) -> bool:
+    """Whether a row's numbers are; of one number the stride tells nothing."""
+    return rows.shape[1] <= 1 or rows.strides[1] == rows.itemsize
+
+
 def _stride(rows: SingleArray) -> int:
     """Numbers from one row to the next."""
-    assert rows.strides[1] == rows.itemsize
+    assert _side_by_side(rows)
     return rows.strides[0] // rows.itemsize
