@@ -17,6 +17,7 @@ HEADERS = [
     "levels.h",
     "products.h",
     "margins.h",
+    "softmax.h",
     "samples.h",
     "text.h",
 ]
@@ -29,6 +30,7 @@ SOURCES = [
     "levels.cpp",
     "products.cpp",
     "margins.cpp",
+    "softmax.cpp",
     "samples.cpp",
     "text.cpp",
 ]

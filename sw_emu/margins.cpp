@@ -1,83 +1,25 @@
 // Losses of the margin, their derivatives, and the search for the least of them along some changes.
-// All that is added up over samples is added up in lanes, as many on every machine, and exponential
-// and logarithm are made of operations that round alike everywhere: so bits do not depend on it.
+// Bits do not depend on the machine, see lanes.hpp.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
 
 extern "C" {
 #include "margins.h"
 }
 #include "clones.h"
+#include "lanes.hpp"
 
 namespace {
 
-#define ZIPML_INLINE __attribute__((always_inline)) inline
+using namespace zipml;
 
-/// Samples of a block, each of which is a lane of every sum.
-constexpr uint64_t kBlock = 64;
 constexpr uint32_t kMost = ZIPML_MOST_CHANGES;
 /// Steps of Jacobi's method, each once through the matrix: more than any of this size takes.
 constexpr int kSweeps = 30;
-
-ZIPML_INLINE uint64_t BitsOf(double x) {
-  uint64_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-ZIPML_INLINE double OfBits(uint64_t bits) {
-  double x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-/// exp(x) for x <= 0, to less than 2 units in the last place; 0 from -708 down.
-ZIPML_INLINE double Exponential(double x) {
-  // 1 / k!: the series ends below a quarter of a unit for what ln 2 / 2 leaves
-  constexpr double kTerms[] = {1.0 / 6227020800,
-                               1.0 / 479001600,
-                               1.0 / 39916800,
-                               1.0 / 3628800,
-                               1.0 / 362880,
-                               1.0 / 40320,
-                               1.0 / 5040,
-                               1.0 / 720,
-                               1.0 / 120,
-                               1.0 / 24,
-                               1.0 / 6,
-                               1.0 / 2,
-                               1.0,
-                               1.0};
-  // what is added to it is rounded to a whole number, which lies in the lowest bits
-  constexpr double kWhole = 6755399441055744.0;  // 1.5 * 2^52
-  // ln 2 in two parts, the first one short enough for exact products
-  constexpr double kHigh = 6.93147180369123816490e-01, kLow = 1.90821492927058770002e-10;
-  const double shifted = x * 1.4426950408889634 + kWhole;
-  const double power = shifted - kWhole;
-  const double rest = (x - power * kHigh) - power * kLow;
-  double sum = kTerms[0];
-#pragma GCC unroll 16
-  for (int k = 1; k < 14; ++k) sum = sum * rest + kTerms[k];
-  const double found = OfBits(BitsOf(sum) + (BitsOf(shifted) << 52));
-  return x < -708.0 ? 0.0 : found;
-}
-
-/// log(1 + e) for e from 0 to 1, to less than 3 units in the last place.
-ZIPML_INLINE double LogarithmOfOneAnd(double e) {
-  // 2 artanh(s) of s = e / (2 + e), or with (1 + e) / 2 in the place of 1 + e: |s| < 0.172
-  const bool large = e > 0.41421356237309503;
-  const double s = (large ? e - 1.0 : e) / (large ? e + 3.0 : e + 2.0);
-  const double square = s * s;
-  constexpr double kTerms[] = {2.0 / 23, 2.0 / 21, 2.0 / 19, 2.0 / 17, 2.0 / 15, 2.0 / 13,
-                               2.0 / 11, 2.0 / 9,  2.0 / 7,  2.0 / 5,  2.0 / 3};
-  double sum = kTerms[0];
-#pragma GCC unroll 16
-  for (int k = 1; k < 11; ++k) sum = sum * square + kTerms[k];
-  const double whole = s + s;
-  return (large ? 0.69314718055994531 : 0.0) + (whole + whole * square * (sum * 0.5));
-}
 
 /// Loss, minus its derivative, and its second derivative at a margin.
 struct SquaredHinge {
@@ -111,26 +53,6 @@ ZIPML_INLINE void Derive(uint64_t n, const double *__restrict margins,
     sizes[i] = weights[i] * size;
     curvatures[i] = weights[i] * curvature;
   }
-}
-
-/// Lanes of a sum; their halves are added up until one is left.
-struct Lanes {
-  double lanes[kBlock] = {};
-  double Total() {
-    for (uint64_t half = kBlock / 2; half > 0; half /= 2) {
-      for (uint64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-    }
-    return lanes[0];
-  }
-};
-
-ZIPML_INLINE void Add(uint64_t n, const double *__restrict a, double *__restrict lanes) {
-  for (uint64_t i = 0; i < n; ++i) lanes[i] += a[i];
-}
-
-ZIPML_INLINE void AddProducts(uint64_t n, const double *__restrict a, const double *__restrict b,
-                              double *__restrict lanes) {
-  for (uint64_t i = 0; i < n; ++i) lanes[i] += a[i] * b[i];
 }
 
 template <class TLoss>
@@ -256,9 +178,12 @@ void Eigen(uint32_t n, double (*a)[kMost], double (*turned)[kMost]) {
   }
 }
 
-/// way = -(a^+) slope, with what is below a share of the largest eigenvalue taken as 0.
-void Solve(uint32_t n, double (*a)[kMost], const double *slope, double noise, double *way) {
-  double turned[kMost][kMost];
+}  // namespace
+
+extern "C" double zipml_newton_step(uint32_t n, const double *moment, const double *slope,
+                                    double noise, double *way) {
+  double a[kMost][kMost], turned[kMost][kMost];
+  for (uint32_t k = 0; k < n; ++k) std::copy_n(moment + k * n, n, a[k]);
   Eigen(n, a, turned);
   double largest = 0;
   for (uint32_t k = 0; k < n; ++k) largest = std::max(largest, std::fabs(a[k][k]));
@@ -269,7 +194,12 @@ void Solve(uint32_t n, double (*a)[kMost], const double *slope, double noise, do
     for (uint32_t i = 0; i < n; ++i) along += turned[i][k] * slope[i];
     for (uint32_t i = 0; i < n; ++i) way[i] -= along / a[k][k] * turned[i][k];
   }
+  double gain = 0;
+  for (uint32_t k = 0; k < n; ++k) gain -= slope[k] * way[k] / 2;
+  return gain;
 }
+
+namespace {
 
 /// The objective along the changes: the mean loss and what is added to it.
 class Objective {
@@ -294,16 +224,14 @@ class Objective {
 
   /// Newton's step from there; returns the gain that is to be expected of it.
   double Step(double *way) const {
-    double moment[kMost][kMost];
+    double moment[kMost * kMost];
     for (uint32_t k = 0; k < of_.changes; ++k) {
       for (uint32_t j = 0; j <= k; ++j) {
-        moment[k][j] = moment[j][k] = sums_.moment[k][j] / Samples() + Added(k, j);
+        moment[k * of_.changes + j] = moment[j * of_.changes + k] =
+            sums_.moment[k][j] / Samples() + Added(k, j);
       }
     }
-    Solve(of_.changes, moment, slope_, search_.noise, way);
-    double gain = 0;
-    for (uint32_t k = 0; k < of_.changes; ++k) gain -= slope_[k] * way[k] / 2;
-    return gain;
+    return zipml_newton_step(of_.changes, moment, slope_, search_.noise, way);
   }
 
  private:
@@ -353,37 +281,83 @@ extern "C" double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSe
   return losses;
 }
 
-extern "C" double zipml_flat_below(const double *values, uint64_t count, double share) {
+namespace {
+
+/// The sum of numbers, and the largest of them.
+template <typename T>
+ZIPML_BODY double SumBody(const T *__restrict values, uint64_t count, T *largest) {
+  Lanes sum;
+  T most[kBlock] = {};
+  uint64_t begin = 0;
+  const auto add = [&](uint64_t n) {
+    for (uint64_t i = 0; i < n; ++i) {
+      const T value = values[begin + i];
+      sum.lanes[i] += static_cast<double>(value);
+      most[i] = value > most[i] ? value : most[i];
+    }
+  };
+  for (; begin + kBlock <= count; begin += kBlock) add(kBlock);
+  add(count - begin);
+  *largest = *std::max_element(most, most + kBlock);
+  return sum.Total();
+}
+
+/// See zipml_flat_below. \tparam TBits  an integer of the same size
+template <typename T, typename TBits>
+double FlatBelow(const T *values, uint64_t count, double share) {
   // Bits of numbers that are not negative ascend as these do. So the numbers are counted into
   // buckets of their bits, then those of the bucket in question into finer ones.
-  constexpr uint64_t kBuckets = 1024;
-  double largest = 0, sum = 0;
-  for (uint64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, values[i]);
-    sum += values[i];
-  }
-  const double wanted = share * sum;
-  uint64_t high = BitsOf(largest) + 1;
-  // what is 2^64 times smaller counts for nothing, and lies below the first bucket
-  uint64_t low = high - std::min(high, kBuckets << 48);
+  constexpr uint32_t kBuckets = 1024;
+  constexpr int kFiner = 10, kFirst = sizeof(T) == 8 ? 48 : 20;
+  const auto bits_of = [](T value) {
+    TBits bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+  };
+  T largest;
+  const double wanted = share * ZIPML_BEST(SumBody<T>)(values, count, &largest);
+  TBits high = bits_of(largest) + 1;
+  // what is at least 2^64 times smaller counts for nothing, and lies below the first bucket
+  TBits low = high - std::min(high, TBits{kBuckets} << kFirst);
   double below = 0;
-  for (int shift = 48; low + 1 < high; shift = std::max(0, shift - 10)) {
+  // of the bucket; without memory all are gone through again
+  std::unique_ptr<T[]> rest;
+  for (int shift = kFirst; low + 1 < high; shift = std::max(0, shift - kFiner)) {
     double sums[kBuckets] = {};
     uint64_t numbers[kBuckets] = {};
     for (uint64_t i = 0; i < count; ++i) {
-      const uint64_t bits = BitsOf(values[i]);
+      const TBits bits = bits_of(values[i]);
       if (bits < low || bits >= high) continue;
-      sums[(bits - low) >> shift] += values[i];
+      sums[(bits - low) >> shift] += static_cast<double>(values[i]);
       ++numbers[(bits - low) >> shift];
     }
-    uint64_t bucket = 0, last = 0;
-    for (uint64_t b = 0; b < kBuckets; ++b) {
+    uint32_t bucket = 0, last = 0;
+    for (uint32_t b = 0; b < kBuckets; ++b) {
       if (numbers[b] != 0) last = b;
     }
     while (bucket < last && !(below + sums[bucket] >= wanted)) below += sums[bucket++];
-    low += bucket << shift;
-    high = std::min(high, low + (uint64_t{1} << shift));
+    low += TBits{bucket} << shift;
+    high = std::min(high, static_cast<TBits>(low + (TBits{1} << shift)));
     if (shift == 0) break;
+    if (rest == nullptr && (rest = std::unique_ptr<T[]>(new (std::nothrow) T[numbers[bucket]]))) {
+      T *end = std::copy_if(values, values + count, rest.get(), [=](T value) {
+        return bits_of(value) >= low && bits_of(value) < high;
+      });
+      values = rest.get();
+      count = static_cast<uint64_t>(end - rest.get());
+    }
   }
-  return OfBits(low);
+  T found;
+  std::memcpy(&found, &low, sizeof found);
+  return static_cast<double>(found);
+}
+
+}  // namespace
+
+extern "C" double zipml_flat_below(const double *values, uint64_t count, double share) {
+  return FlatBelow<double, uint64_t>(values, count, share);
+}
+
+extern "C" double zipml_flat_below_single(const float *values, uint64_t count, double share) {
+  return FlatBelow<float, uint32_t>(values, count, share);
 }

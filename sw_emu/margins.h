@@ -32,6 +32,11 @@ typedef struct {
   double noise;
 } ZipmlSearch;
 
+/* way = -(moment^+) slope of n changes, with eigenvalues below a share of the largest taken as 0;
+   returns the gain that is to be expected of it. */
+double zipml_newton_step(uint32_t n, const double *moment, const double *slope, double noise,
+                         double *way);
+
 /* The sum of weight times loss; writes, where these are not null, weight times minus the derivative
    and times the second derivative of each sample. */
 double zipml_margin_losses(const ZipmlMargins *margins, double *sizes, double *curvatures);
@@ -44,5 +49,6 @@ double zipml_margin_search(const ZipmlMargins *margins, const ZipmlSearch *searc
 /* The largest of `values`, none of them negative, that together with all that are smaller comes to
    no less than a share of their sum by as few as possible; 0 where all are 0. */
 double zipml_flat_below(const double *values, uint64_t count, double share);
+double zipml_flat_below_single(const float *values, uint64_t count, double share);
 
 #endif

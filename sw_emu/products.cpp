@@ -14,10 +14,16 @@ extern "C" {
 namespace {
 
 #define ZIPML_INLINE __attribute__((always_inline)) inline
+/// Says that a loop writes nothing that it reads in another round.
+#if defined(__clang__)
+#define ZIPML_APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ZIPML_APART _Pragma("GCC ivdep")
+#endif
 
 /// Rows that stay in the second cache, vectors whose products share a load of them, and vectors
-/// whose sums do.
-constexpr uint64_t kRows = 64, kVectors = 4, kSummed = 2;
+/// whose sums do: many where there are as many and registers for them, else some.
+constexpr uint64_t kRows = 64, kVectors = 4, kManySummed = 4, kSummed = 2;
 /// Lanes of a dot product: as many on every machine, so that it rounds alike.
 constexpr uint64_t kLanes = 8;
 
@@ -68,7 +74,7 @@ class Ahead {
 /// Products of kR rows with kV vectors.
 template <class TLanes, uint64_t kR, uint64_t kV>
 ZIPML_INLINE void SomeProducts(const float *values, uint64_t features, const float *vectors,
-                               double *products, uint64_t stride) {
+                               float *products, uint64_t stride) {
   TLanes sums[kR][kV] = {};
   uint64_t j = 0;
   for (; j + kLanes <= features; j += kLanes) {
@@ -98,8 +104,7 @@ ZIPML_INLINE void SomeProducts(const float *values, uint64_t features, const flo
 /// \tparam kTogether  rows that share a load of a vector, as many as registers allow
 template <class TLanes, uint64_t kTogether>
 ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features,
-                           const float *vectors, uint64_t count, double *products,
-                           uint64_t stride) {
+                           const float *vectors, uint64_t count, float *products, uint64_t stride) {
   for (uint64_t begin = 0; begin < rows; begin += kRows) {
     const uint64_t end = std::min(rows, begin + kRows);
     Ahead ahead(values, rows, features, begin,
@@ -133,11 +138,11 @@ ZIPML_INLINE void Products(const float *values, uint64_t rows, uint64_t features
   }
 }
 
-using ProductsLoop = void (*)(const float *, uint64_t, uint64_t, const float *, uint64_t, double *,
+using ProductsLoop = void (*)(const float *, uint64_t, uint64_t, const float *, uint64_t, float *,
                               uint64_t);
 #define ZIPML_PRODUCTS(NAME, LANES, TOGETHER, ATTRIBUTE)                                 \
   ATTRIBUTE void Products##NAME(const float *values, uint64_t rows, uint64_t features,   \
-                                const float *vectors, uint64_t count, double *products,  \
+                                const float *vectors, uint64_t count, float *products,   \
                                 uint64_t stride) {                                       \
     Products<LANES, TOGETHER>(values, rows, features, vectors, count, products, stride); \
   }
@@ -154,18 +159,20 @@ ProductsLoop BestProducts() {
 ProductsLoop BestProducts() { return ProductsPlain; }
 #endif
 
-/// sums[k][j] += factors[k][0] * value j of row 0 + .. of four rows, for kV vectors.
+/// sums[k][j] += factors[k][0] * value j of row 0 + .. of four rows, for kV vectors, whose sums are
+/// `stride` apart.
 template <uint64_t kV>
 ZIPML_BODY void AddFourBody(const float *values, uint64_t features, const float *factors,
-                            float *sums) {
+                            float *sums, uint64_t stride) {
   const float *a0 = values, *a1 = a0 + features, *a2 = a1 + features, *a3 = a2 + features;
   float c[kV][4];
   for (uint64_t k = 0; k < kV; ++k) std::copy_n(factors + k * kRows, 4, c[k]);
+  ZIPML_APART
   for (uint64_t j = 0; j < features; ++j) {
     const float b0 = a0[j], b1 = a1[j], b2 = a2[j], b3 = a3[j];
 #pragma GCC unroll 8
     for (uint64_t k = 0; k < kV; ++k) {
-      sums[k * features + j] += (c[k][0] * b0 + c[k][1] * b1) + (c[k][2] * b2 + c[k][3] * b3);
+      sums[k * stride + j] += (c[k][0] * b0 + c[k][1] * b1) + (c[k][2] * b2 + c[k][3] * b3);
     }
   }
 }
@@ -178,47 +185,66 @@ ZIPML_CLONES(AddOne)
 /// The same of up to kRows rows, whose factors are kRows apart.
 template <uint64_t kV>
 void AddRows(const float *values, uint64_t rows, uint64_t features, const float *factors,
-             float *sums, Ahead *ahead) {
+             float *sums, uint64_t stride, Ahead *ahead) {
   uint64_t i = 0;
   for (; i + 4 <= rows; i += 4) {
     ahead->Step();
-    ZIPML_BEST(AddFourBody<kV>)(values + i * features, features, factors + i, sums);
+    ZIPML_BEST(AddFourBody<kV>)(values + i * features, features, factors + i, sums, stride);
   }
   for (; i < rows; ++i) {
     for (uint64_t k = 0; k < kV; ++k) {
-      AddOne(values + i * features, features, factors[k * kRows + i], sums + k * features);
+      AddOne(values + i * features, features, factors[k * kRows + i], sums + k * stride);
     }
   }
+}
+
+/// Vectors of `left` ones whose sums share a load of a row.
+uint64_t SummedTogether(uint64_t left) {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ZIPML_NO_CLONES)
+  if (left >= kManySummed && zipml::kInstructionSet == zipml::kAvx512) return kManySummed;
+#endif
+  return std::min(left, kSummed);
 }
 
 }  // namespace
 
 extern "C" void zipml_row_products(const float *values, uint64_t rows, uint64_t features,
-                                   const float *vectors, uint64_t count, double *products,
+                                   const float *vectors, uint64_t count, float *products,
                                    uint64_t stride) {
   BestProducts()(values, rows, features, vectors, count, products, stride);
 }
 
 extern "C" int32_t zipml_row_sums(const float *values, uint64_t rows, uint64_t features,
-                                  const double *factors, uint64_t stride, uint64_t count,
+                                  const float *factors, uint64_t stride, uint64_t count,
                                   double *sums) {
   try {
-    std::vector<float> some(kSummed * features);
-    float own[kSummed * kRows];
+    // sums of vectors begin at cache lines
+    constexpr uint64_t kLine = 64;
+    const uint64_t apart = (features * sizeof(float) + kLine - 1) / kLine * (kLine / sizeof(float));
+    std::vector<float> room(kManySummed * apart + kLine / sizeof(float));
+    const uint64_t past = reinterpret_cast<uintptr_t>(room.data()) % kLine;
+    float *some = room.data() + (kLine - past) % kLine / sizeof(float);
+    float own[kManySummed * kRows];
+    uint64_t groups = 0;
+    for (uint64_t k = 0; k < count; k += SummedTogether(count - k)) ++groups;
     for (uint64_t begin = 0; begin < rows; begin += kRows) {
       const uint64_t size = std::min(rows - begin, kRows);
       const float *block = values + begin * features;
-      Ahead ahead(values, rows, features, begin, (count + 1) / kSummed * (kRows / 4));
-      for (uint64_t k = 0; k < count; k += kSummed) {
-        const uint64_t together = std::min(count - k, kSummed);
+      Ahead ahead(values, rows, features, begin, groups * (kRows / 4));
+      for (uint64_t k = 0, together; k < count; k += together) {
+        together = SummedTogether(count - k);
         for (uint64_t v = 0; v < together; ++v) {
           std::copy_n(factors + (k + v) * stride + begin, size, own + v * kRows);
         }
-        std::fill(some.begin(), some.end(), 0.0f);
-        const auto add = together == kSummed ? AddRows<kSummed> : AddRows<1>;
-        add(block, size, features, own, some.data(), &ahead);
-        double *to = sums + k * features;
-        for (uint64_t j = 0; j < together * features; ++j) to[j] += some[j];
+        std::fill_n(some, together * apart, 0.0f);
+        const auto add = together == kManySummed ? AddRows<kManySummed>
+                         : together == kSummed   ? AddRows<kSummed>
+                                                 : AddRows<1>;
+        add(block, size, features, own, some, apart, &ahead);
+        for (uint64_t v = 0; v < together; ++v) {
+          double *to = sums + (k + v) * features;
+          for (uint64_t j = 0; j < features; ++j) to[j] += some[v * apart + j];
+        }
       }
     }
   } catch (const std::bad_alloc &) {

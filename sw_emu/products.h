@@ -9,11 +9,11 @@
 
 /* products[k * stride + i] = row i times vector k, summed up in float32. */
 void zipml_row_products(const float *values, uint64_t rows, uint64_t features, const float *vectors,
-                        uint64_t count, double *products, uint64_t stride);
+                        uint64_t count, float *products, uint64_t stride);
 
 /* sums[k * features + j] += the sum over rows of factors[k * stride + i] times value j of row i, in
    float32 over 64 rows at a time. Returns 0, or 2 where memory ran out. */
-int32_t zipml_row_sums(const float *values, uint64_t rows, uint64_t features, const double *factors,
+int32_t zipml_row_sums(const float *values, uint64_t rows, uint64_t features, const float *factors,
                        uint64_t stride, uint64_t count, double *sums);
 
 #endif

@@ -16,6 +16,7 @@ extern "C" {
 #include "../pack.h"
 #include "../products.h"
 #include "../samples.h"
+#include "../softmax.h"
 }
 
 namespace {
@@ -255,18 +256,19 @@ bool Multiply(uint64_t rows, uint64_t features, uint64_t count, Hash *hash) {
   std::vector<float> values(rows * features), vectors(count * features);
   for (float &value : values) value = static_cast<float>(random.Value());
   for (float &value : vectors) value = static_cast<float>(random.Value());
-  std::vector<double> products(count * rows), sums(count * features);
+  std::vector<float> products(count * rows);
+  std::vector<double> sums(count * features);
   zipml_row_products(values.data(), rows, features, vectors.data(), count, products.data(), rows);
   const bool done =
       zipml_row_sums(values.data(), rows, features, products.data(), rows, count, sums.data()) == 0;
-  hash->Add(products);
+  hash->Add(std::vector<double>(products.begin(), products.end()));
   hash->Add(sums);
   return done;
 }
 
 /// Samples of odd sizes normalized, and some of blocks taken, the last block of either not full.
 void Take(uint32_t columns, uint64_t count, Hash *hash) {
-  const uint32_t planes = 3, block_samples = 4, row_words = 2, samples = 10;
+  const uint32_t planes = 3, block_samples = 4, row_words = columns / 2, samples = 10;
   Random random(columns * count);
   std::vector<double> x(samples * columns), mid(columns), half(columns);
   for (double &value : x) value = random.Value();
@@ -304,7 +306,41 @@ void Search(uint32_t loss, uint64_t samples, uint32_t changes, Hash *hash) {
   const double sum = zipml_margin_losses(&of, sizes.data(), curvatures.data());
   hash->Add(sizes);
   hash->Add(curvatures);
-  hash->Add({sum, zipml_flat_below(curvatures.data(), samples, 0.05)});
+  const std::vector<float> single(curvatures.begin(), curvatures.end());
+  hash->Add({sum, zipml_flat_below(curvatures.data(), samples, 0.05),
+             zipml_flat_below_single(single.data(), samples, 0.05)});
+}
+
+/// The loss of several classes of ragged numbers of samples, its derivatives, and a step along some
+/// ways; false if memory ran out.
+bool Together(uint32_t classes, uint64_t samples, uint32_t ways, Hash *hash) {
+  Random random(classes * samples + ways);
+  const uint64_t size = classes * samples;
+  std::vector<int64_t> numbers(samples);
+  std::vector<double> weights(samples), margins(size), steps(ways);
+  std::vector<std::vector<float>> along(ways, std::vector<float>(size));
+  std::vector<float *> rows;
+  for (int64_t &number : numbers) number = random.Bits() % classes;
+  for (double &weight : weights) weight = 1 + random.Value();
+  for (double &margin : margins) margin = 8 * random.Value();
+  for (double &step : steps) step = random.Value();
+  for (std::vector<float> &own : along) {
+    for (float &margin : own) margin = static_cast<float>(random.Value());
+    rows.push_back(own.data());
+  }
+  const ZipmlSoftmax of = {classes,        ways,           samples,    numbers.data(),
+                           weights.data(), margins.data(), rows.data()};
+  std::vector<double> sums(1 + ways + ways * ways), way(ways);
+  std::vector<float> slopes(size), curvatures(size);
+  bool done = zipml_softmax_sums(&of, 0, samples, steps.data(), sums.data()) == 0;
+  zipml_newton_step(ways, sums.data() + 1 + ways, sums.data() + 1, 1e-10, way.data());
+  zipml_softmax_move(&of, 0, samples, steps.data());
+  done = done && zipml_softmax_slopes(&of, 0, samples, slopes.data(), curvatures.data()) == 0;
+  for (const std::vector<double> *found : {&sums, &way, &margins}) hash->Add(*found);
+  for (const std::vector<float> *found : {&slopes, &curvatures, &along.back()}) {
+    hash->Add(std::vector<double>(found->begin(), found->end()));
+  }
+  return done;
 }
 
 /// A factor and what it solves, of a matrix that its diagonal outweighs; false if it is refused.
@@ -369,6 +405,15 @@ int main() {
       ++number;
       std::printf("loss %u along %u changes: %016llx\n", static_cast<unsigned>(loss),
                   static_cast<unsigned>(changes), static_cast<unsigned long long>(hash.Value()));
+    }
+  }
+  for (const uint32_t classes : {2u, 7u, 12u}) {
+    for (const uint32_t ways : {1u, 2u, 3u}) {
+      Hash hash;
+      if (!Together(classes, 150 + classes, ways, &hash)) return 1;
+      ++number;
+      std::printf("%u classes along %u ways: %016llx\n", static_cast<unsigned>(classes),
+                  static_cast<unsigned>(ways), static_cast<unsigned long long>(hash.Value()));
     }
   }
   for (const uint64_t count : {1u, 4u, 7u}) {

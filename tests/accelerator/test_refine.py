@@ -155,6 +155,29 @@ def test_a_round_solves_the_draws_problem():
     assert after @ true @ after < 0.5 * error @ true @ error
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("unit", [1.0, 0.3])
+def test_a_round_weighs_samples_by_their_curvature(kind, unit):
+    """Whatever weights they have of their own: all of them, or the few that have it all."""
+    *_, packed = regression(2, sample_weight=np.linspace(0, 2, 1500))
+    rounds = RefinementRounds(None, packed, None)
+    curvatures = np.random.default_rng(0).uniform(0, unit, 1500).astype(kind)
+    weights = np.rint(curvatures.astype(float) * (2.0**16 / unit))
+    few = np.flatnonzero(curvatures > 0.8 * unit)
+    for some, turns in ((None, 1), (few, round(1500 / few.size))):
+        rounds.weigh(curvatures, some, unit)
+        index = np.arange(1500) if some is None else some
+        now = rounds.packed
+        assert now.layout.samples == index.size
+        assert rounds.turns == turns
+        assert not now.labels.any()
+        np.testing.assert_array_equal(now.weights[: index.size], weights[index])
+        assert not now.weights[index.size :].any()
+        for after, before in zip(now.unpack(2), packed.unpack(2), strict=True):
+            np.testing.assert_array_equal(after, before[index])
+    np.testing.assert_array_equal(rounds.whole.weights, packed.weights)
+
+
 def test_the_best_combination_converges_where_changes_alone_do_not():
     """A solver that is wrong by more than half: errors grow, and the combinations end exactly."""
     rng = np.random.default_rng(0)

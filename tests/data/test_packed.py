@@ -255,8 +255,10 @@ def test_samples_that_are_not_there_are_refused(index):
 
 @pytest.mark.parametrize("block_samples", [1, 7, 16])
 @pytest.mark.parametrize("count", [1, 7, 16, 33])
-def test_taken_blocks_of_any_size_are_filled(block_samples, count):
-    X, y = data(64, 70)
+@pytest.mark.parametrize("columns", [70, 511, 700])
+def test_taken_blocks_of_any_size_are_filled(block_samples, count, columns):
+    """Rows of fewer words than are copied at once, of as many, and of some more."""
+    X, y = data(64, columns)
     packed = pack(X, y, bits=[2, 4], batch=1, block_samples=block_samples)
     index = np.random.default_rng(1).integers(0, 64, count)  # some of them twice
     some = packed.taken(index)

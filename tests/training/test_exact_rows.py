@@ -84,3 +84,20 @@ def test_threads_change_no_bit(kept, monkeypatch):
     with ThreadPoolExecutor(3) as pool:
         for one, other in zip(found(map), found(pool.map), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 70])
+def test_factors_and_products_lie_anyhow(rows):
+    """Columns of other arrays, of one number too, whose strides NumPy leaves as they come."""
+    values = RNG.normal(size=(rows, 5)).astype(np.float32)
+    factors = RNG.normal(size=(rows, 3)).astype(np.float32)
+    expected = row_sums(values, np.array(factors.T, order="C"))
+    np.testing.assert_array_equal(row_sums(values, factors.T), expected)
+    wide = np.zeros((3, rows + 4), np.float32)
+    wide[:, 2 : 2 + rows] = factors.T
+    np.testing.assert_array_equal(row_sums(values, wide[:, 2 : 2 + rows]), expected)
+    vectors = RNG.normal(size=(3, 5))
+    room = np.full((3, rows + 4), 7, np.float32)
+    row_products(values, vectors, room[:, 2 : 2 + rows])
+    np.testing.assert_array_equal(room[:, 2 : 2 + rows], row_products(values, vectors))
+    assert (np.delete(room, range(2, 2 + rows), axis=1) == 7).all()

@@ -146,6 +146,8 @@ def test_a_search_has_the_same_bits_wherever_its_rows_lie():
 
 
 def flat(values, share):
+    if values.dtype == np.float32:
+        return lib.zipml_flat_below_single(pointer("float *", values), len(values), share)
     return lib.zipml_flat_below(pointer("double *", values), len(values), share)
 
 
@@ -160,25 +162,36 @@ def flat(values, share):
         np.random.default_rng(1).integers(0, 8, 5000) / 8.0,
         2.0 ** np.random.default_rng(2).integers(-25, 1, 300),
         np.array([1e-300, 1e-200, 5e-324, 1.0]),
+        np.array([1e-45, 1e-38, 3e-39, 1.0]),
     ],
 )
 @pytest.mark.parametrize("share", [2.0**-5, 0.5])
-def test_what_is_flat_is_told_without_sorting(values, share):
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_what_is_flat_is_told_without_sorting(values, share, kind):
     """Sums of these are exact in any order, so that the sorted ones' threshold is the same."""
+    values = values.astype(kind)
     ordered = np.sort(values)
-    assert flat(values, share) == ordered[np.searchsorted(ordered.cumsum(), share * values.sum())]
+    assert (
+        flat(values, share)
+        == ordered[
+            np.searchsorted(ordered.cumsum(dtype=np.float64), share * ordered.sum(dtype=np.float64))
+        ]
+    )
     assert flat(values[::-1].copy(), share) == flat(values, share)
 
 
-def test_nothing_is_flat_where_nothing_is_curved():
-    assert flat(np.zeros(9), 0.05) == 0
-    assert lib.zipml_flat_below(ffi.NULL, 0, 0.05) == 0
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_nothing_is_flat_where_nothing_is_curved(kind):
+    assert flat(np.zeros(9, kind), 0.05) == 0
+    for none in (lib.zipml_flat_below, lib.zipml_flat_below_single):
+        assert none(ffi.NULL, 0, 0.05) == 0
 
 
-def test_few_samples_have_nearly_all_of_the_curvature():
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_few_samples_have_nearly_all_of_the_curvature(kind):
     rng = np.random.default_rng(0)
     of = Margins("logistic", np.ones(4000), np.ones(4000))
-    _, curvatures = of.derivatives(rng.normal(size=4000) * 40)
+    curvatures = of.derivatives(rng.normal(size=4000) * 40)[1].astype(kind)
     few = of.curved(curvatures)
     assert few is not None
     left_out = 1 - curvatures[few].sum() / curvatures.sum()
@@ -195,3 +208,23 @@ def test_the_formulas_of_training_are_the_same():
         of = Margins(loss, np.ones(101), np.ones(101))
         np.testing.assert_allclose(-of.derivatives(margins)[0], LOSSES[loss].size(margins), 1e-14)
         assert of.value(margins) == pytest.approx(LOSSES[loss].value(margins).mean(), rel=1e-14)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("rank", [1, 2, 8])
+def test_a_step_of_newton_solves_what_there_is_to_solve(size, rank):
+    """Where the moment says nothing, a step along it would be one by noise: there is none."""
+    rng = np.random.default_rng(10 * size + rank)
+    ways = rng.normal(size=(size, min(size, rank)))
+    moment, slope = ways @ ways.T, ways @ rng.normal(size=ways.shape[1])
+    way = np.empty(size)
+    gain = lib.zipml_newton_step(
+        size,
+        pointer("double *", moment),
+        pointer("double *", slope),
+        1e-10,
+        pointer("double *", way),
+    )
+    expected = -np.linalg.lstsq(moment, slope, rcond=1e-10)[0]
+    np.testing.assert_allclose(way, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+    assert gain == pytest.approx(-slope @ way / 2, rel=1e-12)

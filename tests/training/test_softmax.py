@@ -26,7 +26,7 @@ def expected(loss: Softmax, margins: np.ndarray) -> float:
     return float(-(loss.weights * log).mean())
 
 
-@pytest.mark.parametrize("block", [1, 64, 1 << 16])
+@pytest.mark.parametrize("block", [1, 64, 1 << 18])
 def test_value_and_derivatives(monkeypatch, block):
     monkeypatch.setattr(softmax, "_AT_A_TIME", block)
     rng, loss, margins = problem()
@@ -34,7 +34,7 @@ def test_value_and_derivatives(monkeypatch, block):
     assert np.isclose(loss.value(margins), expected(loss, margins), rtol=1e-13)
     slopes, curvatures = loss.slopes(margins)
     assert np.array_equal(margins, before)
-    np.testing.assert_allclose(slopes.sum(axis=0), 0, atol=1e-14)
+    np.testing.assert_allclose(slopes.sum(axis=0), 0, atol=4 * 2.0**-24)
     h = 1e-4
     for k, i in zip(rng.integers(0, CLASSES, 20), rng.integers(0, SAMPLES, 20), strict=True):
         way = np.zeros_like(margins)
@@ -76,11 +76,14 @@ def test_the_best_along_ways_is_the_least(l2, ways):
     rng, loss, _ = problem(1)
     X = rng.normal(size=(SAMPLES, FEATURES))
     models, *changes = rng.normal(size=(1 + ways, CLASSES, FEATURES))
-    steps, value = loss.best(models @ X.T, [c @ X.T for c in changes], models, changes, l2)
+    along = [(c @ X.T).astype(np.float32) for c in changes]
+    margins = models @ X.T
+    steps, value = loss.best(margins, along, models, changes, l2)
 
     def objective(t: np.ndarray) -> float:
         x = models + np.tensordot(t, changes, 1)
-        return expected(loss, x @ X.T) + float((l2 / 2 * x**2).sum())
+        moved = margins + np.tensordot(t, np.array(along, np.float64), 1)
+        return expected(loss, moved) + float((l2 / 2 * x**2).sum())
 
     assert np.isclose(value, objective(steps), rtol=1e-12)
     least = minimize(objective, np.zeros(ways), method="BFGS", options={"gtol": 1e-9}).fun
@@ -92,7 +95,7 @@ def test_the_best_along_ways_is_the_least(l2, ways):
 
 def test_a_way_that_is_none_does_no_harm():
     rng, loss, margins = problem(2)
-    way = rng.normal(size=margins.shape)
+    way = rng.normal(size=margins.shape).astype(np.float32)
     models, change = rng.normal(size=(2, CLASSES, FEATURES))
     one, value = loss.best(margins, [way], models, [change], 0.1)
     both, same = loss.best(
@@ -111,6 +114,101 @@ def test_threads_change_no_bit(monkeypatch):
         for own, found in zip(loss.slopes(margins), other.slopes(margins), strict=True):
             assert np.array_equal(own, found)
         models = np.ones((CLASSES, FEATURES))
-        ways = [margins[::-1], margins**2]
+        ways = [np.ascontiguousarray(m, np.float32) for m in (margins[::-1], margins**2)]
         args = (margins, ways, models, [models, models * 2], 0.1)
         assert np.array_equal(loss.best(*args)[0], other.best(*args)[0])
+        moved = margins.copy(), margins.copy()
+        for one, own in zip((loss, other), moved, strict=True):
+            one.move(np.array([0.3, 2.0]), own, [way.copy() for way in ways])
+        assert np.array_equal(*moved)
+
+
+#: Fewer samples than a block of the compiled loops, one more than it, and some blocks and a rest.
+COUNTS = [1, 7, 63, 64, 65, 300]
+
+
+def exact(numbers, weights, margins, along):
+    """Loss, derivatives by steps along ways, and those by the margins, in more digits."""
+    z, ways = margins.astype(np.longdouble), np.array(along, np.longdouble)
+    e = np.exp(z - z.max(axis=0))
+    p, w, true = e / e.sum(axis=0), weights.astype(np.longdouble), np.arange(len(numbers))
+    hit = np.zeros_like(p)
+    hit[numbers, true] = 1
+    loss = w @ (np.log(e.sum(axis=0)) - (z - z.max(axis=0))[numbers, true])
+    slope = np.einsum("n,kn,wkn->w", w, p - hit, ways)
+    means = np.einsum("kn,wkn->wn", p, ways)
+    moment = np.einsum("n,kn,wkn,vkn->wv", w, p, ways, ways) - np.einsum(
+        "n,wn,vn->wv", w, means, means
+    )
+    others = np.einsum("kn->n", p) - p
+    return loss, slope, moment, w * (p - hit), w * p * others
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 9])
+@pytest.mark.parametrize("count", COUNTS)
+def test_sums_and_slopes_are_those_of_the_formulas(classes, count):
+    rng = np.random.default_rng(classes * count)
+    numbers, weights = rng.integers(0, classes, count), rng.uniform(0, 2, count)
+    loss = Softmax(numbers, weights, in_turn)
+    margins = rng.normal(size=(classes, count)) * rng.choice([1e-3, 1, 20], count)
+    along = rng.normal(size=(3, classes, count)).astype(np.float32)
+    steps = rng.normal(size=3)
+    found = loss._along(steps, margins, along)
+    moved = margins + np.einsum("w,wkn->kn", steps, along.astype(np.float64))
+    *expected, slopes, curvatures = exact(numbers, weights, moved, along)
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own * count, other.astype(float), rtol=1e-11, atol=1e-12)
+    assert loss.value(moved) == pytest.approx(found[0], rel=1e-13)
+    for own, other in zip(loss.slopes(moved), (slopes, curvatures), strict=True):
+        assert own.dtype == np.float32
+        # what is rounded is right to a few units of float64, of a loss of 1 where p is next to 1
+        np.testing.assert_allclose(own, other.astype(float), rtol=2.0**-23, atol=1e-14)
+
+
+def test_every_single_loss_is_right_to_a_few_units():
+    """Of two classes the loss is the logistic one of their distance; of many equal ones log n."""
+    for distance in 10.0 ** np.linspace(-9, 2.5, 60):
+        for own in (0, 1):
+            loss = Softmax(np.array([own]), np.ones(1), in_turn)
+            margins = np.array([[0.0], [-distance]])
+            expected = float(np.log1p(np.exp(-np.longdouble(distance))) + own * distance)
+            assert loss.value(margins) == pytest.approx(expected, rel=1e-15, abs=2.0**-52)
+    for classes in (2, 3, 7, 8, 100, 1023, 1025):
+        loss = Softmax(np.zeros(1, np.intp), np.ones(1), in_turn)
+        value = loss.value(np.full((classes, 1), 3.5))
+        assert value == pytest.approx(np.log(classes), rel=3 * 2.0**-53)
+
+
+def test_margins_that_are_no_numbers_are_seen():
+    _, loss, margins = problem()
+    margins[2, 5] = np.nan
+    assert np.isnan(loss.value(margins))
+    slopes, curvatures = loss.slopes(margins)
+    assert np.isnan(slopes[:, 5]).all()
+    assert np.isfinite(np.delete(slopes, 5, axis=1)).all()
+    assert np.isnan(curvatures[:, 5]).all()
+
+
+@pytest.mark.parametrize("ways", [1, 2, 3])
+def test_a_move_is_that_of_the_steps(ways):
+    rng, loss, margins = problem(6)
+    along = rng.normal(size=(ways, *margins.shape)).astype(np.float32)
+    steps, before, others = rng.normal(size=ways), margins.copy(), along[:-1].copy()
+    expected = before + np.einsum("w,wkn->kn", steps, along.astype(np.float64))
+    value = loss._along(steps, margins, along)[0]
+    loss.move(steps, margins, along)
+    np.testing.assert_allclose(margins, expected, rtol=1e-14, atol=1e-13)
+    np.testing.assert_allclose(along[-1], expected - before, rtol=2.0**-23)
+    assert np.array_equal(along[:-1], others)
+    assert loss.value(margins) == value
+
+
+def test_a_sample_has_its_bits_wherever_it_lies():
+    """Slopes are each sample's own; a sum over whole blocks is that of the blocks."""
+    rng, loss, margins = problem(7)
+    slopes, curvatures = loss.slopes(margins)
+    for first, count in ((0, 1), (3, 70), (65, 200)):
+        own = slice(first, first + count)
+        part = Softmax(loss.numbers[own], loss.weights[own], in_turn)
+        for a, b in zip(part.slopes(margins[:, own].copy()), (slopes, curvatures), strict=True):
+            assert np.array_equal(a, b[:, own])

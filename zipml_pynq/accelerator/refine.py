@@ -80,18 +80,24 @@ class RefinementRounds:
         # of what bounds a change, as much as one is expected to come to
         return RoundPlans(packed, plan, EXPECTED * SIZE)
 
-    def weigh(self, curvatures: FloatArray, few: NDArray[np.intp] | None) -> None:
-        """Go on with the samples' curvatures as weights, and with the few that have them all.
+    def weigh(
+        self, curvatures: NDArray[np.floating], few: NDArray[np.intp] | None, unit: float = 1.0
+    ) -> None:
+        """Go on with the samples' curvatures, over a unit, as weights, and with the few that have
+        them all.
 
         These are streamed as often as it takes to stream as much as all are.
         """
-        one = 1 << CONFIG.weight_fraction_bits
-        weights = np.zeros(self.whole.labels.size, np.int32)
-        weights[: curvatures.size] = np.minimum(np.rint(curvatures * one), 2.0**31 - 1)
-        self.packed, self.turns = self.whole.changed(weights=weights), 1
+        self.packed, self.turns = self.whole.changed(weights=None), 1
         if few is not None:
             self.packed = self.packed.taken(few)
             self.turns = min(MOST_TURNS, round(curvatures.size / few.size))
+            curvatures = curvatures[few]
+        one = (1 << CONFIG.weight_fraction_bits) / unit
+        weights = np.zeros(self.packed.labels.size, np.int32)
+        found = np.rint(np.multiply(curvatures, one, dtype=np.float64))
+        weights[: curvatures.size] = np.minimum(found, 2.0**31 - 1)
+        self.packed = self.packed.changed(weights=weights)
 
     def __call__(self, gradient: FloatArray) -> FloatArray:
         """The change that the draw has for a gradient, the mean over all samples."""
@@ -344,7 +350,7 @@ def _take_few_rows(active: list[RefinementCourse], truth: Truth, rows_a_feature:
 def curved_rows(
     one: RefinementCourse,
     rows: ExactRows,
-    curvatures: FloatArray,
+    curvatures: NDArray[np.floating],
     rows_a_feature: int,
     l2: FloatArray | float,
 ) -> FewRows | None:

@@ -85,16 +85,18 @@ def _rounds(
     few = refine.rows_a_feature if rows.features <= MOST_CURVED else 0
     l2 = courses[0].l2
     models = _centred(np.stack([one.model for one in courses]))
-    margins = rows.dots(models, each)
+    along = rows.dots(models, each)
+    margins = along.astype(np.float64)
     count_pass(courses, rows)
     objective = loss.value(margins) + penalty(models, l2)
     # the first step is from nothing: trained apart, models may be too small or large together
-    step, along = models, margins.copy()
+    step = models
+    # slopes and curvatures, and once these are used, what changes make of the rows
+    room = np.empty((2, *margins.shape), np.float32)
     for _ in range(refine.rounds):
-        slopes, curvatures = loss.slopes(margins)
+        slopes, curvatures = loss.slopes(margins, room)
         gradients = rows.sums(slopes, each) + l2 * models
         count_pass(courses, rows)
-        del slopes  # as large as the margins are
 
         asked = list(zip(courses, curvatures, gradients, strict=True))
         found = np.stack(each(partial(_changes, rows=rows, few=few), asked), axis=1)
@@ -106,15 +108,13 @@ def _rounds(
         if progress.ends(left, objective):
             break
         changes /= np.linalg.norm(changes, axis=(1, 2), keepdims=True)
-        dots = rows.dots(np.concatenate(changes), each).reshape(*changes.shape[:2], -1)
+        dots = room[: len(changes)]
+        rows.dots(np.concatenate(changes), each, dots.reshape(-1, rows.samples))
         count_pass(courses, rows)
         shares, value = loss.best(margins, (*dots, along), models, (*changes, step), l2)
-        step = shares[-1] * step + np.tensordot(shares[:-1], changes, 1)
-        along *= shares[-1]
-        for share, own in zip(shares, dots, strict=False):
-            own *= share
-            along += own
-        models, margins = models + step, np.add(margins, along, out=margins)
+        step = shares[-1] * step + np.einsum("w,wkf->kf", shares[:-1], changes)
+        loss.move(shares, margins, (*dots, along))
+        models = models + step
         progress.gains.append(objective - value)
         objective = value
         for one, model in zip(courses, models, strict=True):
@@ -135,13 +135,12 @@ def _changes(
     # weights of up to 1, for which the step is chosen: with those as they are it is a fraction of
     # what is stable
     unit = max(float(curvatures.max()), _LEAST_CURVATURE)
-    weights = curvatures.astype(np.float64) / unit
-    one.rounds.weigh(weights, curved(weights))
+    one.rounds.weigh(curvatures, curved(curvatures), unit)
     found[0] = one.rounds(gradient / unit)
     one.rounds.packed = one.rounds.whole  # samples of one class at a time
-    solve = curved_rows(one, rows, weights, few, np.asarray(one.l2) / unit) if few else None
+    solve = curved_rows(one, rows, curvatures, few, one.l2) if few else None
     if solve is not None:
-        found[1] = solve(gradient / unit)
+        found[1] = solve(gradient)
     return found
 
 

@@ -13,8 +13,8 @@ from zipml_pynq.learn.distance import Objective, left_by
 from zipml_pynq.learn.objective import Rows, Weight, penalties_of
 from zipml_pynq.training.softmax import Softmax
 
-#: Margins, classes times samples, up to which classes are refined together: three arrays of so many
-#: numbers of eight bytes are in memory at a time.
+#: Margins, classes times samples, up to which classes are refined together: twenty bytes of each
+#: are in memory at a time.
 MOST_MARGINS = 1 << 25
 
 
@@ -48,7 +48,7 @@ class Multinomial:
         """Mean weighted loss and penalty of exact rows, (n,), of models (n, classes, features)."""
         loss = Softmax(self.numbers[rows.index], self.weights[rows.index], in_turn)
         found = [
-            loss.value((rows.q1 @ own.T.astype(np.float32)).T.astype(np.float64)) for own in models
+            loss.value((own.astype(np.float32) @ rows.q1.T).astype(np.float64)) for own in models
         ]
         return np.array(found) + np.array([penalties_of(own, self.l2, 0.0).sum() for own in models])
 
@@ -79,8 +79,8 @@ class _Together(Objective):
 
     def _with_slope(self, scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         x = (scaled / self.scale).reshape(self.classes, -1)
-        margins = (self.values @ x.T.astype(np.float32)).T.astype(np.float64)
+        margins = (x.astype(np.float32) @ self.values.T).astype(np.float64)
         value, slopes = self.softmax.value(margins), self.softmax.slopes(margins)[0]
-        gradient = slopes.astype(np.float32) @ self.values / len(self.y) + self.l2 * x
+        gradient = slopes @ self.values / len(self.y) + self.l2 * x
         value += float(penalties_of(x, self.l2, 0.0).sum())
         return value, gradient.astype(np.float64).ravel() / self.scale

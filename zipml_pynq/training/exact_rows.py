@@ -24,6 +24,7 @@ T = TypeVar("T")
 #: Calls a function with each of some things, in threads or not, and hands on what it returned.
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 FloatArray = NDArray[np.float64]
+SingleArray = NDArray[np.float32]
 
 
 class ExactRows:
@@ -97,23 +98,28 @@ class ExactRows:
             self.X[index if self.order is None else self.order[index]]
         )
 
-    def dots(self, models: FloatArray, each: Each = map) -> FloatArray:
-        """Every row times each of some models, float64 of shape (models, samples): a pass.
+    def dots(
+        self, models: FloatArray, each: Each = map, out: SingleArray | None = None
+    ) -> SingleArray:
+        """Every row times each of some models, float32 of shape (models, samples): a pass.
 
-        ``each`` calls a function with each of some blocks of rows.
+        ``each`` calls a function with each of some blocks of rows. ``out`` is an array for them.
         """
-        found = np.empty((len(models), self.samples))
-        for rows, products in self._each_block(lambda _, own: row_products(own, models), each):
-            found[:, rows] = products
+        found = np.empty((len(models), self.samples), np.float32) if out is None else out
+        x = np.ascontiguousarray(models, np.float32)
+        for _ in self._each_block(lambda at, own: row_products(own, x, found[:, at]), each):
+            pass
         return found
 
-    def sums(self, factors: FloatArray, each: Each = map) -> FloatArray:
+    def sums(self, factors: NDArray[np.floating], each: Each = map) -> FloatArray:
         """The mean over all rows, each times its factor, for each row of factors: a pass.
 
-        ``factors`` are (models, samples), the means float64 of shape (models, features).
+        ``factors`` are (models, samples), taken as float32, the means float64 of shape (models,
+        features).
         """
         found = np.zeros((len(factors), self.features))
-        for _, sums in self._each_block(lambda at, own: row_sums(own, factors[:, at]), each):
+        own = np.ascontiguousarray(factors, np.float32)
+        for _, sums in self._each_block(lambda at, rows: row_sums(rows, own[:, at]), each):
             found += sums
         return found / self.samples
 
@@ -132,7 +138,7 @@ class ExactRows:
         """
 
         def of(rows: slice, values: NDArray[np.float32]) -> tuple[FloatArray, list[float]]:
-            residual = row_products(values, models)
+            residual = row_products(values, models).astype(np.float64)
             if labels is not None:
                 residual -= labels[:, rows]
             weighted = residual if weights is None else weights[:, rows] * residual
@@ -147,45 +153,62 @@ class ExactRows:
         return found / self.samples, losses / (2 * self.samples)
 
 
-def row_products(values: NDArray[np.float32], vectors: FloatArray) -> FloatArray:
+def row_products(
+    values: SingleArray, vectors: NDArray[np.floating], out: SingleArray | None = None
+) -> SingleArray:
     """``vectors @ values.T`` in float32, each vector for itself: the same bits on every machine.
 
     Parameters
     ----------
     values : ndarray of float32, shape (rows, features)
     vectors : ndarray, shape (vectors, features)
+    out : ndarray of float32, shape (vectors, rows), optional
+        Where they are to go, rows of contiguous numbers.
 
     Returns
     -------
-    ndarray of float64, shape (vectors, rows)
+    ndarray of float32, shape (vectors, rows)
     """
     values, x = (np.ascontiguousarray(a, np.float32) for a in (values, vectors))
-    found = np.empty((len(x), len(values)))
+    found = np.empty((len(x), len(values)), np.float32) if out is None else out
     lib.zipml_row_products(
         pointer("float *", values),
         *values.shape,
         pointer("float *", x),
         len(x),
-        pointer("double *", found),
-        len(values),
+        pointer("float *", found),
+        _stride(found),
     )
     return found
 
 
-def row_sums(values: NDArray[np.float32], factors: FloatArray) -> FloatArray:
+def row_sums(values: SingleArray, factors: NDArray[np.floating]) -> FloatArray:
     """``factors @ values`` likewise, float64 of shape (vectors, features).
 
-    ``factors`` are float64, (vectors, rows), taken as float32.
+    ``factors`` are (vectors, rows), taken as float32.
     """
-    values, own = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(factors)
+    values, own = np.ascontiguousarray(values, np.float32), np.asarray(factors, np.float32)
+    if not _side_by_side(own):
+        own = np.ascontiguousarray(own)
     found = np.zeros((len(own), values.shape[1]))
     status = lib.zipml_row_sums(
         pointer("float *", values),
         *values.shape,
-        pointer("double *", own),
-        len(values),
+        pointer("float *", own),
+        _stride(own),
         len(own),
         pointer("double *", found),
     )
     check_memory(status)
     return found
+
+
+def _side_by_side(rows: SingleArray) -> bool:
+    """Whether a row's numbers are; of one number the stride tells nothing."""
+    return rows.shape[1] <= 1 or rows.strides[1] == rows.itemsize
+
+
+def _stride(rows: SingleArray) -> int:
+    """Numbers from one row to the next."""
+    assert _side_by_side(rows)
+    return rows.strides[0] // rows.itemsize

@@ -50,7 +50,7 @@ class FewRows:
         rows, features = values.shape
         moment = np.zeros((features, features))
         for first in range(0, features, _AT_A_TIME):
-            some = values[:, first : first + _AT_A_TIME].T.astype(np.float64)
+            some = values[:, first : first + _AT_A_TIME].T
             moment[first : first + len(some), first:] = row_sums(values[:, first:], some) / rows
         diagonal = moment.diagonal() + l2
         ridge = _RIDGE * (float(diagonal.mean()) or 1.0)

@@ -326,10 +326,15 @@ class Margins:
         return ffi.new("ZipmlMargins *", given)
 
 
-def curved(curvatures: FloatArray, flat: float = _FLAT) -> NDArray[np.intp] | None:
+def curved(
+    curvatures: FloatArray | NDArray[np.float32], flat: float = _FLAT
+) -> NDArray[np.intp] | None:
     """The samples that have all of the curvature but the share ``flat``, where they are few."""
     least = 0.0
-    if flat:
+    if flat and curvatures.dtype == np.float32:
+        own = pointer("float *", curvatures)
+        least = lib.zipml_flat_below_single(own, len(curvatures), flat)
+    elif flat:
         own = pointer("double *", curvatures)
         least = lib.zipml_flat_below(own, len(curvatures), flat)
     found = np.flatnonzero(curvatures > least)

@@ -10,21 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zipml_pynq._engine import ffi, lib
+from zipml_pynq.data.compiled import check_memory
+from zipml_pynq.data.rows import pointer
+
+T = TypeVar("T")
 FloatArray = NDArray[np.float64]
-#: Margins that are worked on at a time, so that they stay in the cache.
-_AT_A_TIME = 1 << 16
-#: Iterations of the search along two ways, and shares as in :mod:`zipml_pynq.training.refinement`.
+SingleArray = NDArray[np.float32]
+#: Margins that a call of compiled code works on: some tenths of a millisecond. It takes so many
+#: samples at once.
+_AT_A_TIME, _TOGETHER = 1 << 18, 64
+#: Iterations of the search along some ways, and shares as in :mod:`zipml_pynq.training.refinement`.
 _NEWTON, _ENOUGH, _SHORTEST, _NOISE = 20, 1e-3, 2.0**-10, 1e-10
 
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
     """The mean weighted logistic loss of samples of several classes.
+
+    Arrays are contiguous, as compiled code takes them (``sw_emu/softmax.cpp``).
 
     Parameters
     ----------
@@ -40,76 +49,80 @@ class Softmax:
     weights: FloatArray
     each: Callable[..., list[Any]]
 
-    def _blocks(self, classes: int) -> list[slice]:
-        step = max(1, _AT_A_TIME // classes)
-        return [slice(i, i + step) for i in range(0, len(self.numbers), step)]
-
-    def _part(self, own: slice, margins: FloatArray) -> tuple[float, FloatArray]:
-        """Loss of a block's margins, which become probabilities less what they should be."""
-        y, w = self.numbers[own], self.weights[own]
-        true = np.arange(len(y))
-        margins -= margins.max(axis=0)
-        at = margins[y, true]
-        p = np.exp(margins, out=margins)
-        total = p.sum(axis=0)
-        p /= total
-        value = float(w @ (np.log(total) - at))
-        return value, p
+    def _each_block(
+        self, call: Callable[[Any, int, int], T], margins: FloatArray, along: Sequence[SingleArray]
+    ) -> list[T]:
+        """What a call of compiled code makes of each block: of what it is given, first and count of
+        the samples."""
+        classes, samples = margins.shape
+        assert len(along) <= lib.ZIPML_MOST_CHANGES
+        assert all(a.flags.c_contiguous and a.dtype == np.float32 for a in along)
+        assert margins.flags.c_contiguous
+        numbers = np.ascontiguousarray(self.numbers, np.int64)
+        assert numbers.min() >= 0
+        assert numbers.max() < classes
+        ways = ffi.new("float *[]", [pointer("float *", own) for own in along])
+        given = ffi.new(
+            "ZipmlSoftmax *",
+            {
+                "classes": classes,
+                "ways": len(along),
+                "stride": samples,
+                "numbers": pointer("int64_t *", numbers),
+                "weights": pointer("double *", self.weights),
+                "margins": pointer("double *", margins),
+                "along": ways,
+            },
+        )
+        step = max(1, _AT_A_TIME // classes // _TOGETHER) * _TOGETHER
+        return self.each(
+            lambda first: call(given, first, min(step, samples - first)), range(0, samples, step)
+        )
 
     def value(self, margins: FloatArray) -> float:
         """Of margins, shape (classes, samples)."""
+        return self._along(np.empty(0), margins, ())[0]
 
-        def part(own: slice) -> float:
-            return self._part(own, margins[:, own].copy())[0]
+    def slopes(
+        self, margins: FloatArray, out: SingleArray | None = None
+    ) -> tuple[SingleArray, SingleArray]:
+        """Derivatives by the margins, and the second ones of each class alone.
 
-        return sum(self.each(part, self._blocks(len(margins)))) / len(self.numbers)
+        ``out``, float32 of shape (2, classes, samples), is where they are to go.
+        """
+        slopes, curvatures = np.empty((2, *margins.shape), np.float32) if out is None else out
+        to = pointer("float *", slopes), pointer("float *", curvatures)
 
-    def slopes(self, margins: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
-        """Derivatives by the margins, and the second ones of each class alone."""
-        slopes, curvatures = np.empty_like(margins), np.empty(margins.shape, np.float32)
+        def part(*where: Any) -> None:
+            check_memory(lib.zipml_softmax_slopes(*where, *to))
 
-        def part(own: slice) -> None:
-            w = self.weights[own]
-            p = self._part(own, margins[:, own].copy())[1]
-            curvatures[:, own] = w * p * (1 - p)
-            p[self.numbers[own], np.arange(len(w))] -= 1
-            slopes[:, own] = w * p
-
-        self.each(part, self._blocks(len(margins)))
+        self._each_block(part, margins, ())
         return slopes, curvatures
 
+    def move(self, steps: FloatArray, margins: FloatArray, along: Sequence[SingleArray]) -> None:
+        """Take steps along some ways: margins move, and the last way becomes all that they do."""
+        taken = pointer("double *", steps)
+        self._each_block(lambda *at: lib.zipml_softmax_move(*at, taken), margins, along)
+
     def _along(
-        self, steps: FloatArray, margins: FloatArray, along: Sequence[FloatArray]
+        self, steps: FloatArray, margins: FloatArray, along: Sequence[SingleArray]
     ) -> tuple[float, FloatArray, FloatArray]:
         """Loss after steps along some ways, and its derivatives by them."""
-        ways = len(along)
+        ways, taken = len(along), pointer("double *", steps)
 
-        def part(own: slice) -> tuple[float, FloatArray, FloatArray]:
-            y, w = self.numbers[own], self.weights[own]
-            some = [a[:, own] for a in along]
-            z = margins[:, own].copy()
-            for step, a in zip(steps, some, strict=True):
-                z += step * a
-            value, p = self._part(own, z)
-            mean = np.array([np.einsum("kn,kn->n", p, a) for a in some])
-            true = np.array([a[y, np.arange(len(y))] for a in some])
-            moment = -(mean * w) @ mean.T
-            p *= w
-            for i in range(ways):
-                weighted = p * some[i]
-                for j in range(i + 1):
-                    moment[i, j] += np.vdot(weighted, some[j])
-                    moment[j, i] = moment[i, j]
-            return value, (mean - true) @ w, moment
+        def part(*where: Any) -> FloatArray:
+            sums = np.empty(1 + ways + ways**2)
+            check_memory(lib.zipml_softmax_sums(*where, taken, pointer("double *", sums)))
+            return sums
 
-        parts = self.each(part, self._blocks(len(margins)))
-        value, slope, moment = (sum(p[n] for p in parts) / len(self.numbers) for n in range(3))
-        return value, slope, moment
+        parts = self._each_block(part, margins, along)
+        means = sum(parts, np.zeros(1 + ways + ways**2)) / len(self.numbers)
+        return float(means[0]), means[1 : 1 + ways], means[1 + ways :].reshape(ways, ways)
 
     def best(
         self,
         margins: FloatArray,
-        along: Sequence[FloatArray],
+        along: Sequence[SingleArray],
         models: FloatArray,
         changes: Sequence[FloatArray],
         l2: FloatArray | float,
@@ -123,27 +136,31 @@ class Softmax:
         ----------
         margins : ndarray, shape (classes, samples)
             Of the models.
-        along : sequence of ndarray, (classes, samples)
+        along : sequence of ndarray of float32, (classes, samples)
             Of each of the changes.
         models : ndarray, shape (classes, features)
         changes : sequence of ndarray, (classes, features)
         l2 : float or ndarray of float64, shape (features,)
         """
-        penalties = np.array([[np.vdot(l2 * a, b) for b in changes] for a in changes])
+        # not by BLAS, whose threads wait for each other beside ours
+        pulled = np.array([(l2 * models * a).sum() for a in changes])
+        penalties = np.array([[(l2 * a * b).sum() for b in changes] for a in changes])
+        here = penalty(models, l2)
 
         def at(steps: FloatArray) -> tuple[float, FloatArray, FloatArray]:
             value, slope, moment = self._along(steps, margins, along)
-            x = models + np.tensordot(steps, changes, 1)
-            own = np.array([np.vdot(l2 * x, a) for a in changes])
-            return value + penalty(x, l2), slope + own, moment + penalties
+            more = penalties @ steps
+            value += here + float(steps @ (pulled + more / 2))
+            return value, slope + pulled + more, moment + penalties
 
         steps = np.zeros(len(changes))
         value, slope, moment = at(steps)
         first = value
         for _ in range(_NEWTON):
-            way = -np.linalg.lstsq(moment, slope, rcond=_NOISE)[0]
-            expected = -float(slope @ way) / 2
-            if expected <= max(_ENOUGH * (first - value), _NOISE * value):
+            way = np.empty(len(steps))
+            own = [pointer("double *", a) for a in (moment, slope, way)]
+            expected = lib.zipml_newton_step(len(way), *own[:2], _NOISE, own[2])
+            if not expected > max(_ENOUGH * (first - value), _NOISE * value):
                 break
             share = 1.0
             while share >= _SHORTEST:
@@ -160,4 +177,4 @@ class Softmax:
 
 def penalty(models: FloatArray, l2: FloatArray | float) -> float:
     """``l2 / 2 |x|^2`` over all models."""
-    return float(np.vdot(l2 / 2 * models, models))
+    return float((l2 / 2 * models * models).sum())
