@@ -26,7 +26,7 @@ from studies.defaults_report import GROUPS, TABLE_POINTS, TABLE_R2, TELLING
 from studies.tables import CHOSEN_ON, KEPT_APART, SEEN, Table
 from zipml_pynq.accelerator.machine import machine
 from zipml_pynq.learn.classifier import ZipMLClassifier
-from zipml_pynq.learn.objective import FIRST_STRETCH
+from zipml_pynq.learn.objective import BEFORE_ROUNDS
 from zipml_pynq.learn.regressor import ZipMLRegressor
 
 #: Fits of a split; the times are the least of them, so that neither way is the first.
@@ -91,7 +91,7 @@ def makers(table: Table) -> dict[str, Callable[..., Any]]:
 
 def bytes_of(model: Any, samples: int, squares: bool) -> dict[str, int]:
     """Of the device, and of passes over raw rows: one for all models, those of the longest."""
-    rounds = max(0, model.n_iter_ - FIRST_STRETCH)
+    rounds = max(0, model.n_iter_ - BEFORE_ROUNDS)
     passes = 1 + rounds if squares else 2 + 2 * rounds
     features = model.normalization_.features
     return {"device": model.bytes_streamed_, "rows": 4 * samples * features * passes}

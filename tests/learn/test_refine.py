@@ -112,10 +112,10 @@ def test_a_refined_model_has_the_penalty_of_scikit_learn_on_standardized_columns
 
 
 def test_rounds_are_epochs():
-    most = ZipMLRegressor(max_iter=6, tol=1e-9, random_state=0)
-    with pytest.warns(ConvergenceWarning, match="max_iter=6"):
+    most = ZipMLRegressor(max_iter=5, tol=1e-9, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter=5"):
         most.fit(DATA.X_train, DATA.y_train)
-    assert most.n_iter_ == 6
+    assert most.n_iter_ == 5
 
 
 def test_what_uses_up_its_rounds_is_told(monkeypatch):
@@ -124,6 +124,6 @@ def test_what_uses_up_its_rounds_is_told(monkeypatch):
     common = rng.normal(size=(600, 3))
     X = common @ rng.normal(size=(3, 12)) + 0.02 * rng.normal(size=(600, 12))
     y = X @ rng.normal(size=12)
-    told = "after 3 epochs and rounds of refinement, the most .*; more bits or redraw=True help"
+    told = "after 2 epochs and rounds of refinement, the most .*; more bits or redraw=True help"
     with pytest.warns(ConvergenceWarning, match=told):
         ZipMLRegressor(tol=1e-6, **ONCE).fit(X, y)

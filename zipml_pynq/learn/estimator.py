@@ -245,8 +245,8 @@ class ZipMLEstimator(Refining):
     def _run_of(self, one: Trainee, ended: Ended, data: Data) -> Run:
         """The same with what is known of its distance to the optimum."""
         left = ended.left
-        known = one.stopper is not None and ended.held is None and data.train.exact
-        if left is None and known:
+        told = one.stopper is not None or (self.tol is not None and self._refines(data))
+        if left is None and told and ended.held is None and data.train.exact:
             left = one.left(data.train, ended.model / MODEL_ONE)
         zero = np.zeros((1, len(ended.model)))
         return Run(

@@ -21,8 +21,9 @@ from zipml_pynq.training.losses import LOSSES
 Weight = float | NDArray[np.float64]
 #: Epochs before the rule that ends training looks for the first time.
 FIRST_STRETCH = 4
-#: Epochs before rounds of refinement, which gain more than an epoch does.
-BEFORE_ROUNDS = 2
+#: Epochs before rounds of refinement, which gain more than an epoch does: with two, rounds are as
+#: many (docs/refinement.md).
+BEFORE_ROUNDS = 1
 #: Products that objectives of several models are taken in at a time.
 _PRODUCTS = 1 << 22
 #: The least mean loss of the margin that one prediction has, by the shares of both signs. That of
