@@ -3,6 +3,9 @@
 #ifndef ZIPML_CLONES_H
 #define ZIPML_CLONES_H
 
+#include <cstdlib>
+#include <cstring>
+
 /* The body of NAME; what it calls is to be inlined into it as well. */
 #define ZIPML_BODY inline __attribute__((always_inline))
 /* The clones of BODY, as one function. */
@@ -17,9 +20,13 @@ namespace zipml {
 
 enum InstructionSet { kBaseline, kAvx2, kAvx512 };
 
+/// The best set, but none with AVX-512 in a process that is to do without it from its beginning on.
 inline InstructionSet FindInstructionSet() {
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+  const char *loops = std::getenv("ZIPML_LOOPS");
+  const bool narrow =
+      loops != nullptr && (std::strcmp(loops, "avx2") == 0 || std::strcmp(loops, "avxvnni") == 0);
+  if (!narrow && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
     return kAvx512;
   }

@@ -152,8 +152,8 @@ ZIPML_PRODUCTS(Plain, TwoVectors, 2, )
 ZIPML_PRODUCTS(Avx512, OneVector, 4, __attribute__((target("avx512f,avx512vl"))))
 ZIPML_PRODUCTS(Avx2, OneVector, 2, __attribute__((target("avx2"))))
 ProductsLoop BestProducts() {
-  if (__builtin_cpu_supports("avx512vl")) return ProductsAvx512;
-  return __builtin_cpu_supports("avx2") ? ProductsAvx2 : ProductsPlain;
+  if (zipml::kInstructionSet == zipml::kAvx512) return ProductsAvx512;
+  return zipml::kInstructionSet == zipml::kAvx2 ? ProductsAvx2 : ProductsPlain;
 }
 #else
 ProductsLoop BestProducts() { return ProductsPlain; }
