@@ -264,6 +264,19 @@ struct GroupOrder {
   }
 };
 
+/// One digit for each entry, from the order of a group's model to that of its features.
+ZIPML_AVX512 inline void OrderDigits(uint8_t *digits, uint32_t size) {
+  alignas(64) static const uint8_t kPlaces[64] = {
+      0,  1,  2,  3,  16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51,  //
+      4,  5,  6,  7,  20, 21, 22, 23, 36, 37, 38, 39, 52, 53, 54, 55,  //
+      8,  9,  10, 11, 24, 25, 26, 27, 40, 41, 42, 43, 56, 57, 58, 59,  //
+      12, 13, 14, 15, 28, 29, 30, 31, 44, 45, 46, 47, 60, 61, 62, 63};
+  const __m512i places = _mm512_load_si512(kPlaces);
+  for (uint32_t j = 0; j < size; j += kGroup) {
+    _mm512_store_si512(digits + j, _mm512_permutexvar_epi8(places, _mm512_load_si512(digits + j)));
+  }
+}
+
 template <class TOrder>
 ZIPML_AVX512_INLINE void SplitDigits(const int32_t *model, uint32_t size, DigitModel &out) {
   constexpr int kSize = static_cast<int>(TOrder::kSize);

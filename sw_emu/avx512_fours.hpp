@@ -303,7 +303,8 @@ static const RowLoops kLoops = {"avx512",
                                 {Gradient<int32_t>, PairGradient<int32_t>},
                                 nullptr,
                                 nullptr,
-                                nullptr};
+                                nullptr,
+                                LeaveDigits};
 
 /// Longer rows have full vectors one by one, and take fewer loads so.
 inline const RowLoops *For(uint32_t, uint32_t features) {

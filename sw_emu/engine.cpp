@@ -72,6 +72,9 @@ class Trainer {
     for (uint32_t j = share.features() / kGroup * kGroup; j < share.features(); ++j) {
       rest_.push_back(values_.PositionOf(j));
     }
+    for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) {
+      places_[bit] = static_cast<uint32_t>(__builtin_ctz(values_.PositionOf(1u << bit)));
+    }
     for (uint32_t i = 0; i <= a.delay; ++i) ring_.emplace_back(values_.size(), a.batch);
   }
 
@@ -268,14 +271,27 @@ class Trainer {
     }
   }
 
+  /// Q_m of the model: what it adds up to, in its unit.
+  /// \tparam TLevel  entries, or bytes in multiples of the unit
+  template <class TLevel>
+  int64_t Round(uint32_t update, TLevel *rounded) {
+    const Quantized q = Quantize(a_, update, share_.first >> kDrawFeaturesLog2, places_,
+                                 values_.size(), model_.data(), largest_, rounded);
+    clipped_ += q.clipped;
+    return q.sum;
+  }
+
   /// Hands the model to the dot products, quantized if it is to be.
   void See(uint32_t update) {
+    const bool bytes = a_.model_bits != 0 && a_.model_bits <= 8 && ordered_.empty();
+    if (bytes && values_.Levels() != nullptr) {
+      const int64_t sum = Round(update, values_.Levels());
+      values_.SetLevels(sum, static_cast<int>(ModelShift(a_.model_shift, a_.model_bits)));
+      return;
+    }
     const int32_t *seen = model_.data();
     if (a_.model_bits != 0) {
-      uint32_t places[kDrawFeaturesLog2];  // which bit of a position is which bit of a feature
-      for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) places[bit] = values_.PositionOf(1u << bit);
-      clipped_ += QuantizeModel(a_, update, share_.first >> kDrawFeaturesLog2, places,
-                                values_.size(), model_.data(), seen_.data());
+      Round(update, seen_.data());
       seen = seen_.data();
     } else if (frozen_) {
       std::copy(model_.data(), model_.data() + values_.size(), seen_.data());
@@ -386,12 +402,13 @@ class Trainer {
   const Stop &stop_;
   TValues values_;
   Scalars scalars_;
-  const uint32_t *row_ = nullptr;  // of the schedule
-  Aligned<int32_t> model_;         // in the order of the values' positions
-  Aligned<int32_t> seen_;          // the same as dot products see it, if quantized or frozen
-  std::vector<int32_t> ordered_;   // what they see, in the order of the features
-  const bool has_steps_;           // or corrections of the features, or a decay in 32 bits
-  const bool frozen_;              // dot products read the start model throughout
+  const uint32_t *row_ = nullptr;       // of the schedule
+  Aligned<int32_t> model_;              // in the order of the values' positions
+  Aligned<int32_t> seen_;               // the same as dot products see it, if quantized or frozen
+  std::vector<int32_t> ordered_;        // what they see, in the order of the features
+  uint32_t places_[kDrawFeaturesLog2];  // which bit of a position is which bit of a feature
+  const bool has_steps_;                // or corrections of the features, or a decay in 32 bits
+  const bool frozen_;                   // dot products read the start model throughout
   FeatureSteps steps_;
   std::vector<uint32_t> rest_;  // positions of a last group that is not whole
   std::vector<Batch> ring_;

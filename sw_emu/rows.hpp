@@ -110,6 +110,9 @@ struct DigitModel {
   int64_t sum = 0;
 };
 
+/// Digits of bytes that lie as positions do.
+inline void LeaveDigits(uint8_t *, uint32_t) {}
+
 /// What features have of their own, by their positions: the shift of the step, and what is added to
 /// the gradient before it; in 32 bits, how far a gradient goes to the right, what comes to it
 /// before, half of the unit that is left included, and how far it goes to the left instead. Zeros
@@ -242,6 +245,9 @@ struct RowLoops {
   /// Loops for bit-planes alone, whose codes are at most 2^base_planes, or null where these are as
   /// fast for them; or null.
   const RowLoops *(*for_planes)(uint32_t base_planes, uint32_t features);
+  /// One digit for each entry, that lie as positions do, are brought where `dots` want them; null
+  /// where it takes others than bytes.
+  void (*order_digits)(uint8_t *digits, uint32_t size) = nullptr;
 };
 
 namespace portable {

@@ -409,7 +409,8 @@ static const RowLoops kLoops = {"avx512",
                                 {Gradient<int32_t>, PairGradient<int32_t>},
                                 nullptr,
                                 &kLevelLoops,
-                                fours::For};
+                                fours::For,
+                                OrderDigits};
 
 }  // namespace avx512
 }  // namespace zipml

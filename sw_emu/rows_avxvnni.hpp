@@ -46,7 +46,11 @@ inline bool HasAvxVnni() {
 inline bool Has(bool products) {
   return products && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("gfni") != 0;
 }
-inline bool Runs() { return Has(HasAvxVnni()); }
+/// A virtual machine leaves that instruction to its host, which takes some 10 us: asked for once.
+inline bool Runs() {
+  static const bool runs = Has(HasAvxVnni());
+  return runs;
+}
 inline bool RunsEvex() {
   return Has(__builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0);
 }
@@ -449,7 +453,8 @@ constexpr RowLoops LoopsOf() {
       {Gradient<TProducts, int32_t>, portable::PairGradient<int32_t, Gradient<TProducts, int32_t>>},
       &kPlaneLoops,
       nullptr,
-      nullptr};
+      nullptr,
+      LeaveDigits};
 }
 
 static const RowLoops kLoops = LoopsOf<Vex>(), kEvexLoops = LoopsOf<Evex>();

@@ -253,7 +253,8 @@ static const RowLoops kCodeLoops = {
     {Gradient<int32_t>, portable::PairGradient<int32_t, Gradient<int32_t>>},
     nullptr,
     nullptr,
-    nullptr};
+    nullptr,
+    LeaveDigits};
 
 inline const RowLoops *For(uint32_t base_planes, uint32_t) {
   return base_planes <= 6 ? &kCodeLoops : nullptr;

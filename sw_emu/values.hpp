@@ -111,6 +111,21 @@ inline uint32_t TileSamples(size_t bytes, uint32_t rows, const Share &share, uin
   return std::min(((batch + tiles - 1) / tiles + 3) & ~3u, most);
 }
 
+/// Where loops take a model of bytes from, in the order of positions; null if they want entries.
+inline int8_t *LevelsOf(const RowLoops &loops, const DigitModel &model) {
+  const bool takes = loops.order_digits != nullptr && !model.has_tables;
+  return takes ? reinterpret_cast<int8_t *>(model.digits.data()) : nullptr;
+}
+
+/// Has loops take what was put there, times 2^shift. It adds up to `sum`.
+inline void TakeLevels(const RowLoops &loops, uint32_t size, int64_t sum, int shift,
+                       DigitModel &model) {
+  loops.order_digits(model.digits.data(), size);
+  model.count = 1;
+  model.shift = shift;
+  model.sum = sum * (int64_t{1} << shift);
+}
+
 /// Rows of codes from bit-planes, for one tile of samples: all of one independent sample of a value
 /// (Q1), then all of another one (Q2), where there are two.
 class CodeRows {
@@ -205,6 +220,10 @@ class PlaneValues {
   int64_t OffsetOf(int64_t total) const { return total * (1 << kGridBits); }
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
+  int8_t *Levels() { return LevelsOf(codes_.loops(), digits_); }
+  void SetLevels(int64_t sum, int shift) {
+    TakeLevels(codes_.loops(), size(), sum, shift, digits_);
+  }
 
   /// Whether a gradient, rounded, fits 32 bits, and so do its sums: what they are in between is
   /// right modulo 2^32.
@@ -437,6 +456,10 @@ class TwoByteValues : public WideSums {
   int64_t OffsetOf(int64_t total) const { return total * (1 << fraction_bits_); }
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
+  int8_t *Levels() { return LevelsOf(codes_.loops(), digits_); }
+  void SetLevels(int64_t sum, int shift) {
+    TakeLevels(codes_.loops(), size(), sum, shift, digits_);
+  }
 
   /// The rows that stay are those that the gradient needs, as with planes.
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
@@ -554,6 +577,8 @@ class FloatValues : public WideSums {
   int64_t OffsetOf(int64_t) const { return 0; }
 
   void SetModel(const int32_t *model) { model_ = model; }
+  int8_t *Levels() { return nullptr; }
+  void SetLevels(int64_t, int) {}
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *row =
