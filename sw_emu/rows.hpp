@@ -250,6 +250,21 @@ struct RowLoops {
   void (*order_digits)(uint8_t *digits, uint32_t size) = nullptr;
 };
 
+/// Where loops take a model of bytes from, in the order of positions; null if they want entries.
+inline int8_t *LevelsOf(const RowLoops &loops, const DigitModel &model) {
+  const bool takes = loops.order_digits != nullptr && !model.has_tables;
+  return takes ? reinterpret_cast<int8_t *>(model.digits.data()) : nullptr;
+}
+
+/// Has loops take what was put there, times 2^shift. It adds up to `sum`.
+inline void TakeLevels(const RowLoops &loops, uint32_t size, int64_t sum, int shift,
+                       DigitModel &model) {
+  loops.order_digits(model.digits.data(), size);
+  model.count = 1;
+  model.shift = shift;
+  model.sum = sum * (int64_t{1} << shift);
+}
+
 namespace portable {
 
 /// Four uint64 as a vector of the compiler's, not aligned.

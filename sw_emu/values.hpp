@@ -111,21 +111,6 @@ inline uint32_t TileSamples(size_t bytes, uint32_t rows, const Share &share, uin
   return std::min(((batch + tiles - 1) / tiles + 3) & ~3u, most);
 }
 
-/// Where loops take a model of bytes from, in the order of positions; null if they want entries.
-inline int8_t *LevelsOf(const RowLoops &loops, const DigitModel &model) {
-  const bool takes = loops.order_digits != nullptr && !model.has_tables;
-  return takes ? reinterpret_cast<int8_t *>(model.digits.data()) : nullptr;
-}
-
-/// Has loops take what was put there, times 2^shift. It adds up to `sum`.
-inline void TakeLevels(const RowLoops &loops, uint32_t size, int64_t sum, int shift,
-                       DigitModel &model) {
-  loops.order_digits(model.digits.data(), size);
-  model.count = 1;
-  model.shift = shift;
-  model.sum = sum * (int64_t{1} << shift);
-}
-
 /// Rows of codes from bit-planes, for one tile of samples: all of one independent sample of a value
 /// (Q1), then all of another one (Q2), where there are two.
 class CodeRows {
