@@ -50,6 +50,7 @@ struct Share {
   uint32_t threads;
   uint32_t widest;  // features of the largest share, whole groups: all threads have the same tiles
   bool ahead;       // loads a tile before it has the coefficients of the one before
+  uint32_t part, parts;  // of every batch's samples
   uint32_t features() const { return last - first; }
   /// Tiles that are kept at a time.
   uint32_t slots() const { return ahead ? 2 : 1; }
