@@ -89,6 +89,39 @@ inline int DigitsFor(int32_t smallest, int32_t largest) {
   return digits;
 }
 
+/// Coefficients by fours, as they are multiplied: digit d of four of them in word d of four.
+/// \tparam kTranspose  makes the words of so many fours of coefficients
+template <void (*kTranspose)(const int32_t *coefficients, uint32_t fours, uint32_t *words)>
+struct FourDigits {
+  alignas(16) uint32_t words[kMaxRows];
+  uint32_t carries[kMaxRows / 4];  // the fifth digits
+  int count;                       // digits that count
+
+  FourDigits(const int32_t *coefficients, uint32_t rows) {
+    alignas(16) int32_t all[kMaxRows];
+    const uint32_t fours = (rows + 3) / 4;
+    std::fill(std::copy(coefficients, coefficients + rows, all), all + 4 * fours, 0);
+    int32_t smallest = 0, largest = 0;
+    for (uint32_t r = 0; r < rows; ++r) {
+      smallest = std::min(smallest, all[r]);
+      largest = std::max(largest, all[r]);
+    }
+    count = DigitsFor(smallest, largest);
+    kTranspose(all, fours, words);
+    for (uint32_t q = 0; q < fours && count == kMaxDigits; ++q) {
+      carries[q] = 0;
+      for (uint32_t i = 0; i < 4; ++i) {
+        carries[q] |= static_cast<uint32_t>(all[4 * q + i] > kLargestFour) << 8 * i;
+      }
+    }
+  }
+
+  /// Digit `d` of the coefficients of rows 4 q to 4 q + 3, one that counts.
+  uint32_t Four(uint32_t q, int d) const {
+    return d < 4 ? words[4 * q + static_cast<uint32_t>(d)] : carries[q];
+  }
+};
+
 /// A model as the loops multiply with it: integer digits, and the sum of the entries. Or tables of
 /// the sums of subsets of every four features' entries, for loops on planes.
 struct DigitModel {
