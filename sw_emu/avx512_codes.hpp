@@ -149,9 +149,12 @@ struct Matrices {
 /// has feature f of word i in bit 7 - i.
 constexpr uint32_t kMaxSlicedPlanes = 1;
 
+/// With a few more, both codes of a value are the halves of a byte.
+constexpr uint32_t kMaxHalvedPlanes = 3;
+
 /// Bytes that the pairs of a sample take.
 inline uint32_t PairBytes(uint32_t base_planes, uint32_t size) {
-  if (base_planes > kMaxSlicedPlanes) return 2 * size;
+  if (base_planes > kMaxSlicedPlanes) return base_planes > kMaxHalvedPlanes ? 2 * size : size;
   return (base_planes + 2) * ((size / kGroup + 7) / 8 * kGroup);
 }
 
@@ -202,6 +205,41 @@ struct Slices {
     return kBasePlanes == 0 ? bits : _mm512_add_epi8(bits, _mm512_and_si512(base, mask));
   }
 };
+
+// ---- Halves ----------------------------------------------------------------------------------
+
+/// Up to eight words of every plane: `first` and `second` end with their dithers.
+template <int kBasePlanes>
+struct Halves {
+  FourPlanes first, second;
+
+  ZIPML_AVX512_INLINE Halves(const PlaneRows &planes, size_t at, __mmask8 mask) {
+    // ahead to the samples that are decoded next
+    const LoadInOrderAt load = {at, mask, planes.samples * planes.row};
+    const uint64_t *base = planes.base;
+    const __m512i a = kBasePlanes > 2 ? load(base) : _mm512_setzero_si512();
+    const __m512i b = load(base + (kBasePlanes - 2) * planes.plane);
+    const __m512i c = load(base + (kBasePlanes - 1) * planes.plane);
+    first = Interleave(a, b, c, load(planes.first_dither));
+    second = Interleave(a, b, c, load(planes.second_dither));
+  }
+  /// 16 times the first code of word `i` and the second one: a half is 2 base + dither, and so half
+  /// of its sum with the dither.
+  template <int i>
+  ZIPML_AVX512_INLINE __m512i Codes() const {
+    const __m512i bits = Features<true, i>(first, second);
+    return _mm512_avg_epu8(bits, _mm512_and_si512(bits, _mm512_set1_epi8(0x11)));
+  }
+};
+
+ZIPML_AVX512_INLINE __m512i FirstHalf(__m512i codes) {
+  const __m512i down = _mm512_set1_epi64(0x1020408000000000);  // by four bits
+  return _mm512_gf2p8affine_epi64_epi8(codes, down, 0);
+}
+
+ZIPML_AVX512_INLINE __m512i SecondHalf(__m512i codes) {
+  return _mm512_and_si512(codes, _mm512_set1_epi8(15));
+}
 
 // ---- Digits ----------------------------------------------------------------------------------
 
@@ -263,6 +301,19 @@ struct GroupOrder {
     _mm512_store_si512(digits + 4 * kGroup, _mm512_permutex2var_epi64(e, first, f));
   }
 };
+
+/// One digit for each entry, from the order of a group's model to that of its features.
+ZIPML_AVX512 inline void OrderDigits(uint8_t *digits, uint32_t size) {
+  alignas(64) static const uint8_t kPlaces[64] = {
+      0,  1,  2,  3,  16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51,  //
+      4,  5,  6,  7,  20, 21, 22, 23, 36, 37, 38, 39, 52, 53, 54, 55,  //
+      8,  9,  10, 11, 24, 25, 26, 27, 40, 41, 42, 43, 56, 57, 58, 59,  //
+      12, 13, 14, 15, 28, 29, 30, 31, 44, 45, 46, 47, 60, 61, 62, 63};
+  const __m512i places = _mm512_load_si512(kPlaces);
+  for (uint32_t j = 0; j < size; j += kGroup) {
+    _mm512_store_si512(digits + j, _mm512_permutexvar_epi8(places, _mm512_load_si512(digits + j)));
+  }
+}
 
 template <class TOrder>
 ZIPML_AVX512_INLINE void SplitDigits(const int32_t *model, uint32_t size, DigitModel &out) {

@@ -38,7 +38,7 @@ struct Order {
     const __m512i y = _mm512_xor_si512(_mm512_add_epi32(x[0], balance), balance);
     _mm512_storeu_si512(digits, _mm512_permutexvar_epi8(_mm512_load_si512(kBytes), y));
     if (count <= 4) return;
-    const __mmask16 carry = _mm512_cmpgt_epi32_mask(x[0], _mm512_set1_epi32(0x7f7f7f7f));
+    const __mmask16 carry = _mm512_cmpgt_epi32_mask(x[0], _mm512_set1_epi32(kLargestFour));
     _mm_storeu_si128(reinterpret_cast<__m128i *>(digits + 4 * kBlock),
                      _mm_maskz_set1_epi8(carry, 1));
   }
@@ -303,7 +303,8 @@ static const RowLoops kLoops = {"avx512",
                                 {Gradient<int32_t>, PairGradient<int32_t>},
                                 nullptr,
                                 nullptr,
-                                nullptr};
+                                nullptr,
+                                LeaveDigits};
 
 /// Longer rows have full vectors one by one, and take fewer loads so.
 inline const RowLoops *For(uint32_t, uint32_t features) {

@@ -116,7 +116,7 @@ struct CoefficientDigits {
     for (uint32_t q = 0; count == kMaxDigits && 4 * q < rows; ++q) {
       carries[q] = 0;
       for (uint32_t i = 0; i < 4 && 4 * q + i < rows; ++i) {
-        if (coefficients[4 * q + i] > 0x7f7f7f7f) carries[q] |= 1u << (8 * i);
+        if (coefficients[4 * q + i] > kLargestFour) carries[q] |= 1u << (8 * i);
       }
     }
   }

@@ -8,8 +8,8 @@
 
 /* The body of NAME; what it calls is to be inlined into it as well. */
 #define ZIPML_BODY inline __attribute__((always_inline))
-/* The clones of BODY, as one function. */
-#define ZIPML_BEST(BODY) zipml::Clones<decltype(BODY), &BODY>::Call
+/* The clones of a body, as one function. (Its name may have commas.) */
+#define ZIPML_BEST(...) zipml::Clones<decltype(__VA_ARGS__), &__VA_ARGS__>::Call
 /* Defines the function NAME as the clones of NAMEBody. */
 #define ZIPML_CLONES(NAME) constexpr auto *NAME = &ZIPML_BEST(NAME##Body);
 

@@ -27,6 +27,7 @@ extern "C" {
 #include "exchange.hpp"
 #include "run_checks.hpp"
 #include "scalar_stage.hpp"
+#include "shared_samples.hpp"
 #include "values.hpp"
 
 namespace zipml {
@@ -48,16 +49,18 @@ bool Decays(const ZipmlArguments &a) {
 /// Trains one thread's share of the features. For each tile of samples the threads add up their dot
 /// products; everything else of a step is about single features, or so little that each thread does
 /// it for itself. With a delay, a thread loads the next tile before it takes the sums of this one:
-/// they have come by then.
+/// they have come by then. Where rows are short, each thread has all features of some of a batch's
+/// samples instead; gradients are added up, and all threads make the same update.
 template <class TValues>
 class Trainer {
  public:
   Trainer(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, Share share,
-          Exchange<int64_t> &exchange, const Stop &stop)
+          Exchange<int64_t> &exchange, GradientExchange &gradients, const Stop &stop)
       : a_(a),
         s_(s),
         share_(share),
         exchange_(exchange),
+        gradients_(gradients),
         stop_(stop),
         values_(word_bits, a, s, share),
         scalars_(word_bits, a, s),
@@ -71,6 +74,9 @@ class Trainer {
               std::vector<int64_t>(static_cast<size_t>(DotsOf(s)) * values_.tile())) {
     for (uint32_t j = share.features() / kGroup * kGroup; j < share.features(); ++j) {
       rest_.push_back(values_.PositionOf(j));
+    }
+    for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) {
+      places_[bit] = static_cast<uint32_t>(__builtin_ctz(values_.PositionOf(1u << bit)));
     }
     for (uint32_t i = 0; i <= a.delay; ++i) ring_.emplace_back(values_.size(), a.batch);
   }
@@ -125,8 +131,10 @@ class Trainer {
     if ((a_.flags & kFlagHold) != 0 && share_.first == 0) Hold(held);
     Store(a_.model);
     Counts counts;
-    counts.saturations = saturations_;
-    counts.clipped = clipped_;
+    if (share_.part == 0) {
+      counts.saturations = saturations_;
+      counts.clipped = clipped_;
+    }
     if (share_.first == 0) {
       counts.saturations += scalars_.saturations;
       counts.outside = scalars_.outside;
@@ -177,6 +185,11 @@ class Trainer {
     const int32_t *pending;  // coefficients that are known already, in pairs, or null
   };
 
+  /// The first sample of a part of a batch: loops take four samples at a time.
+  uint32_t PartOf(uint32_t part) const {
+    return part == share_.parts ? a_.batch : a_.batch * part / share_.parts & ~3u;
+  }
+
   /// Coefficients and gradient of batch `k`, tile after tile, while a tile's rows are in the cache.
   /// With a share that is ahead, those of the last tile are left for later.
   void TrainBatch(uint32_t k, const int32_t *pending) {
@@ -185,8 +198,9 @@ class Trainer {
     batch.Clear(TValues::IsShort(0));
     const uint32_t block = k / s_.batches_block;
     const uint32_t first = k % s_.batches_block * a_.batch;
-    for (uint32_t i = 0; i < batch.count; i += values_.tile()) {
-      const uint32_t count = std::min(values_.tile(), batch.count - i);
+    const uint32_t end = PartOf(share_.part + 1);
+    for (uint32_t i = PartOf(share_.part); i < std::min(end, batch.count); i += values_.tile()) {
+      const uint32_t count = std::min(values_.tile(), std::min(end, batch.count) - i);
       const uint32_t slot = ++tiles_ % share_.slots();
       values_.Load(slot, block, first + i, count, dots_[slot].data());
       const Tile tile = {&batch,
@@ -202,6 +216,44 @@ class Trainer {
       if (share_.ahead) Finish();
       waiting_ = tile;
       if (!share_.ahead) Finish();
+    }
+    if (share_.parts > 1) HandIn(batch);
+  }
+
+  /// Hands this thread's part of a batch's gradient to the others.
+  void HandIn(const Batch &batch) {
+    GradientPart &part = gradients_.PartOf(share_.part, handed_in_);
+    part.of = batch.of;
+    if (batch.is_short) {
+      part.Set(batch.short_sums.data(), batch.positions);
+    } else {
+      part.Set(batch.sums.data(), batch.positions);
+    }
+    gradients_.HandIn(share_.part, handed_in_++);
+  }
+
+  /// Adds the others' parts of a batch's gradient; nothing in a run that is to stop.
+  void Gather(Batch &batch) {
+    const uint32_t turn = gathered_++;
+    if (!gradients_.Await(turn)) return;
+    bool is_short = batch.is_short;
+    for (uint32_t p = 0; p < share_.parts; ++p) {
+      if (p == share_.part) continue;
+      const GradientPart &part = gradients_.PartOf(p, turn);
+      batch.of.total += part.of.total;
+      batch.of.magnitude += part.of.magnitude;
+      is_short = is_short && part.is_short;
+    }
+    is_short = is_short && TValues::IsShort(batch.of.magnitude);
+    if (!is_short) batch.Widen();
+    for (uint32_t p = 0; p < share_.parts; ++p) {
+      if (p == share_.part) continue;
+      const GradientPart &part = gradients_.PartOf(p, turn);
+      if (is_short) {
+        part.AddTo(batch.positions, batch.short_sums.data());
+      } else {
+        part.AddTo(batch.positions, batch.sums.data());
+      }
     }
   }
 
@@ -268,14 +320,27 @@ class Trainer {
     }
   }
 
+  /// Q_m of the model: what it adds up to, in its unit.
+  /// \tparam TLevel  entries, or bytes in multiples of the unit
+  template <class TLevel>
+  int64_t Round(uint32_t update, TLevel *rounded) {
+    const Quantized q = Quantize(a_, update, share_.first >> kDrawFeaturesLog2, places_,
+                                 values_.size(), model_.data(), largest_, rounded);
+    clipped_ += q.clipped;
+    return q.sum;
+  }
+
   /// Hands the model to the dot products, quantized if it is to be.
   void See(uint32_t update) {
+    const bool bytes = a_.model_bits != 0 && a_.model_bits <= 8 && ordered_.empty();
+    if (bytes && values_.Levels() != nullptr) {
+      const int64_t sum = Round(update, values_.Levels());
+      values_.SetLevels(sum, static_cast<int>(ModelShift(a_.model_shift, a_.model_bits)));
+      return;
+    }
     const int32_t *seen = model_.data();
     if (a_.model_bits != 0) {
-      uint32_t places[kDrawFeaturesLog2];  // which bit of a position is which bit of a feature
-      for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) places[bit] = values_.PositionOf(1u << bit);
-      clipped_ += QuantizeModel(a_, update, share_.first >> kDrawFeaturesLog2, places,
-                                values_.size(), model_.data(), seen_.data());
+      Round(update, seen_.data());
       seen = seen_.data();
     } else if (frozen_) {
       std::copy(model_.data(), model_.data() + values_.size(), seen_.data());
@@ -299,6 +364,7 @@ class Trainer {
 
   void Update() {
     Batch &batch = BatchOf(updated_++);
+    if (share_.parts > 1) Gather(batch);
     const uint32_t decay = row_[kDecay] & ((1u << kDecayBits) - 1);
     const uint32_t threshold = row_[kThreshold];
     const bool exact = a_.model_bits == 0 && ordered_.empty() && !frozen_;
@@ -358,6 +424,7 @@ class Trainer {
   }
 
   void Store(int32_t *row) const {
+    if (share_.part != 0) return;
     for (uint32_t j = 0; j < share_.features(); ++j) {
       row[share_.first + j] = model_.data()[values_.PositionOf(j)];
     }
@@ -383,30 +450,34 @@ class Trainer {
   const Shape &s_;
   const Share share_;
   Exchange<int64_t> &exchange_;
+  GradientExchange &gradients_;
   const Stop &stop_;
   TValues values_;
   Scalars scalars_;
-  const uint32_t *row_ = nullptr;  // of the schedule
-  Aligned<int32_t> model_;         // in the order of the values' positions
-  Aligned<int32_t> seen_;          // the same as dot products see it, if quantized or frozen
-  std::vector<int32_t> ordered_;   // what they see, in the order of the features
-  const bool has_steps_;           // or corrections of the features, or a decay in 32 bits
-  const bool frozen_;              // dot products read the start model throughout
+  const uint32_t *row_ = nullptr;       // of the schedule
+  Aligned<int32_t> model_;              // in the order of the values' positions
+  Aligned<int32_t> seen_;               // the same as dot products see it, if quantized or frozen
+  std::vector<int32_t> ordered_;        // what they see, in the order of the features
+  uint32_t places_[kDrawFeaturesLog2];  // which bit of a position is which bit of a feature
+  const bool has_steps_;                // or corrections of the features, or a decay in 32 bits
+  const bool frozen_;                   // dot products read the start model throughout
   FeatureSteps steps_;
   std::vector<uint32_t> rest_;  // positions of a last group that is not whole
   std::vector<Batch> ring_;
   std::vector<std::vector<int64_t>> dots_;  // of each slot: all Q1, then all Q2, and so on
   Tile waiting_ = {};
-  uint32_t tiles_ = 0, turn_ = 0;      // loaded, and handed in
-  uint32_t dotted_ = 0, updated_ = 0;  // batches of this epoch
-  uint32_t update_ = 0;                // number of the next update since training began
-  uint32_t largest_ = 0;               // magnitude of the model's entries
+  uint32_t tiles_ = 0, turn_ = 0;          // loaded, and handed in
+  uint32_t handed_in_ = 0, gathered_ = 0;  // batches, where threads share their samples
+  uint32_t dotted_ = 0, updated_ = 0;      // batches of this epoch
+  uint32_t update_ = 0;                    // number of the next update since training began
+  uint32_t largest_ = 0;                   // magnitude of the model's entries
   uint32_t saturations_ = 0, clipped_ = 0;
 };
 
-/// Threads for a run: as many as asked for, but each with a group of features.
+/// Threads for a run: as many as asked for, but each with a group of features, or four samples.
 uint32_t ThreadsFor(uint32_t wanted, const ZipmlArguments &a) {
-  const uint32_t groups = (a.features + kGroup - 1) / kGroup;
+  const uint32_t units =
+      SharesSamples(a) ? std::max(1u, a.batch / 4) : (a.features + kGroup - 1) / kGroup;
   if (wanted == 0) {
     // a thread more pays where its share of a batch takes much longer than meeting the others
     const uint64_t values = static_cast<uint64_t>(a.batch) * a.features;
@@ -414,25 +485,36 @@ uint32_t ThreadsFor(uint32_t wanted, const ZipmlArguments &a) {
     wanted = static_cast<uint32_t>(
         std::min<uint64_t>(std::max(1u, std::thread::hardware_concurrency()), worth));
   }
-  return std::min(std::min(wanted, groups), kMaxThreads);
+  return std::min(std::min(wanted, units), kMaxThreads);
+}
+
+/// What a thread of so many has to do.
+Share ShareOf(uint32_t t, uint32_t threads, const ZipmlArguments &a) {
+  const uint32_t groups = (a.features + kGroup - 1) / kGroup;
+  if (SharesSamples(a)) return {0, 0, a.features, 1, groups * kGroup, false, t, threads};
+  return {t,
+          groups * t / threads * kGroup,
+          std::min(a.features, groups * (t + 1) / threads * kGroup),
+          threads,
+          (groups + threads - 1) / threads * kGroup,
+          threads > 1 && a.delay > 0,
+          0,
+          1};
 }
 
 template <class TValues>
 void Train(uint32_t word_bits, const ZipmlArguments &a, const Shape &s, uint32_t threads,
            Stop &stop, ZipmlResults &results) {
-  const uint32_t groups = (a.features + kGroup - 1) / kGroup;
-  Exchange<int64_t> exchange(threads, Trainer<TValues>::DotsOf(s) * a.batch, stop);
+  const bool samples = SharesSamples(a);
+  Exchange<int64_t> exchange(samples ? 1 : threads, Trainer<TValues>::DotsOf(s) * a.batch, stop);
+  GradientExchange gradients(samples ? threads : 1, a.delay,
+                             (a.features + kGroup - 1) / kGroup * kGroup, stop);
   std::vector<Counts> counts(threads);
   std::vector<std::vector<uint32_t>> refetched(threads);
   RunThreads(threads, stop, [&](uint32_t t) {
-    const uint32_t last = std::min(a.features, groups * (t + 1) / threads * kGroup);
-    const Share share = {t,
-                         groups * t / threads * kGroup,
-                         last,
-                         threads,
-                         (groups + threads - 1) / threads * kGroup,
-                         threads > 1 && a.delay > 0};
-    counts[t] = Trainer<TValues>(word_bits, a, s, share, exchange, stop).Run(refetched[t]);
+    const Share share = ShareOf(t, threads, a);
+    counts[t] =
+        Trainer<TValues>(word_bits, a, s, share, exchange, gradients, stop).Run(refetched[t]);
   });
   if (stop.Status() != kRunDone) return;
   for (const Counts &count : counts) {

@@ -68,14 +68,49 @@ void RunThreads(uint32_t count, Stop &stop, const TRun &run) {
   for (std::thread &other : others) other.join();
 }
 
-/// Sums over threads. Each hands its parts in and takes the whole some time later, so that nobody
-/// has to wait for what travels between cores. A batch is microseconds, so threads wait for each
+/// Where threads tell each other how far they are. A batch is microseconds, so they wait for each
 /// other without sleeping, but give way when others need the core.
+class Meeting {
+ protected:
+  Meeting(uint32_t threads, const Stop &stop) : threads_(threads), stop_(stop) {}
+
+  /// What thread number `thread` did before is seen by those that wait for so many turns of it.
+  void Tell(uint32_t thread, uint32_t turns) {
+    turns_[thread].count.store(turns, std::memory_order_release);
+  }
+  /// Returns when a thread has told of so many turns; false if the run is to stop before.
+  bool WaitFor(uint32_t thread, uint32_t turns) const {
+    const std::atomic<uint32_t> &count = turns_[thread].count;
+    for (uint32_t spins = 1;
+         static_cast<int32_t>(count.load(std::memory_order_acquire) - turns) < 0; ++spins) {
+#if defined(__x86_64__) && defined(__GNUC__)
+      _mm_pause();
+#endif
+      if (spins % 1024 != 0) continue;
+      if (stop_.Wanted()) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+
+  const uint32_t threads_;
+
+ private:
+  /// Written by one thread alone: a counter that all add to would travel twice.
+  struct alignas(64) Turns {
+    std::atomic<uint32_t> count{0};
+  };
+  const Stop &stop_;
+  Turns turns_[kMaxThreads];
+};
+
+/// Sums over threads. Each hands its parts in and takes the whole some time later, so that nobody
+/// has to wait for what travels between cores.
 template <class T>
-class Exchange {
+class Exchange : private Meeting {
  public:
   Exchange(uint32_t threads, uint32_t length, const Stop &stop)
-      : threads_(threads), stop_(stop), parts_(kSets * threads) {
+      : Meeting(threads, stop), parts_(kSets * threads) {
     // no two threads write to one cache line
     for (std::vector<T> &part : parts_) part.resize(threads > 1 ? length + 64 / sizeof(T) : 0);
   }
@@ -85,7 +120,7 @@ class Exchange {
   void HandIn(uint32_t thread, uint32_t turn, const T *sums, uint32_t count) {
     if (threads_ == 1) return;
     std::copy(sums, sums + count, parts_[turn % kSets * threads_ + thread].begin());
-    turns_[thread].count.store(turn + 1, std::memory_order_release);
+    Tell(thread, turn + 1);
   }
 
   /// Replaces `sums` by those over all threads of what each handed in as number `turn`. In a run
@@ -107,30 +142,7 @@ class Exchange {
   /// Sets of parts. Who hands in turn t has taken turn t - 2, for which all have handed that in and
   /// taken turn t - 4: nobody still reads that set.
   static constexpr uint32_t kSets = 4;
-
-  /// Returns when a thread has handed in so many turns; false if the run is to stop before.
-  bool WaitFor(uint32_t thread, uint32_t turns) const {
-    const std::atomic<uint32_t> &count = turns_[thread].count;
-    for (uint32_t spins = 1;
-         static_cast<int32_t>(count.load(std::memory_order_acquire) - turns) < 0; ++spins) {
-#if defined(__x86_64__) && defined(__GNUC__)
-      _mm_pause();
-#endif
-      if (spins % 1024 != 0) continue;
-      if (stop_.Wanted()) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
-
-  /// Written by one thread alone: a counter that all add to would travel twice.
-  struct alignas(64) Turns {
-    std::atomic<uint32_t> count{0};
-  };
-  const uint32_t threads_;
-  const Stop &stop_;
   std::vector<std::vector<T>> parts_;
-  Turns turns_[kMaxThreads];
 };
 
 }  // namespace zipml

@@ -89,6 +89,39 @@ inline int DigitsFor(int32_t smallest, int32_t largest) {
   return digits;
 }
 
+/// Coefficients by fours, as they are multiplied: digit d of four of them in word d of four.
+/// \tparam kTranspose  makes the words of so many fours of coefficients
+template <void (*kTranspose)(const int32_t *coefficients, uint32_t fours, uint32_t *words)>
+struct FourDigits {
+  alignas(16) uint32_t words[kMaxRows];
+  uint32_t carries[kMaxRows / 4];  // the fifth digits
+  int count;                       // digits that count
+
+  FourDigits(const int32_t *coefficients, uint32_t rows) {
+    alignas(16) int32_t all[kMaxRows];
+    const uint32_t fours = (rows + 3) / 4;
+    std::fill(std::copy(coefficients, coefficients + rows, all), all + 4 * fours, 0);
+    int32_t smallest = 0, largest = 0;
+    for (uint32_t r = 0; r < rows; ++r) {
+      smallest = std::min(smallest, all[r]);
+      largest = std::max(largest, all[r]);
+    }
+    count = DigitsFor(smallest, largest);
+    kTranspose(all, fours, words);
+    for (uint32_t q = 0; q < fours && count == kMaxDigits; ++q) {
+      carries[q] = 0;
+      for (uint32_t i = 0; i < 4; ++i) {
+        carries[q] |= static_cast<uint32_t>(all[4 * q + i] > kLargestFour) << 8 * i;
+      }
+    }
+  }
+
+  /// Digit `d` of the coefficients of rows 4 q to 4 q + 3, one that counts.
+  uint32_t Four(uint32_t q, int d) const {
+    return d < 4 ? words[4 * q + static_cast<uint32_t>(d)] : carries[q];
+  }
+};
+
 /// A model as the loops multiply with it: integer digits, and the sum of the entries. Or tables of
 /// the sums of subsets of every four features' entries, for loops on planes.
 struct DigitModel {
@@ -109,6 +142,9 @@ struct DigitModel {
   int shift = 0;  // entries are digits * 2^shift: dot products have to be multiplied
   int64_t sum = 0;
 };
+
+/// Digits of bytes that lie as positions do.
+inline void LeaveDigits(uint8_t *, uint32_t) {}
 
 /// What features have of their own, by their positions: the shift of the step, and what is added to
 /// the gradient before it; in 32 bits, how far a gradient goes to the right, what comes to it
@@ -242,7 +278,25 @@ struct RowLoops {
   /// Loops for bit-planes alone, whose codes are at most 2^base_planes, or null where these are as
   /// fast for them; or null.
   const RowLoops *(*for_planes)(uint32_t base_planes, uint32_t features);
+  /// One digit for each entry, that lie as positions do, are brought where `dots` want them; null
+  /// where it takes others than bytes.
+  void (*order_digits)(uint8_t *digits, uint32_t size) = nullptr;
 };
+
+/// Where loops take a model of bytes from, in the order of positions; null if they want entries.
+inline int8_t *LevelsOf(const RowLoops &loops, const DigitModel &model) {
+  const bool takes = loops.order_digits != nullptr && !model.has_tables;
+  return takes ? reinterpret_cast<int8_t *>(model.digits.data()) : nullptr;
+}
+
+/// Has loops take what was put there, times 2^shift. It adds up to `sum`.
+inline void TakeLevels(const RowLoops &loops, uint32_t size, int64_t sum, int shift,
+                       DigitModel &model) {
+  loops.order_digits(model.digits.data(), size);
+  model.count = 1;
+  model.shift = shift;
+  model.sum = sum * (int64_t{1} << shift);
+}
 
 namespace portable {
 

@@ -154,41 +154,118 @@ struct FourSums {
   }
 };
 
+/// Slices of up to eight words of two rows.
+template <int kBasePlanes, int kDigits>
+ZIPML_AVX512_INLINE void SliceWords(const PlaneRows &planes, size_t at_a, size_t at_b,
+                                    uint32_t count, uint8_t *to_a, uint8_t *to_b, const int8_t *x,
+                                    FourSums<kDigits> &even, FourSums<kDigits> &odd) {
+  const __mmask8 mask = static_cast<__mmask8>((1u << count) - 1);
+  const Slices<kBasePlanes> a = Slices<kBasePlanes>::Decode(planes, at_a, mask);
+  const Slices<kBasePlanes> b = Slices<kBasePlanes>::Decode(planes, at_b, mask);
+  a.Store(to_a);
+  b.Store(to_b);
+  even.template AddWord<kBasePlanes, 0>(a, b, x);
+  if (count > 1) odd.template AddWord<kBasePlanes, 1>(a, b, x);
+  if (count > 2) even.template AddWord<kBasePlanes, 2>(a, b, x);
+  if (count > 3) odd.template AddWord<kBasePlanes, 3>(a, b, x);
+  if (count > 4) even.template AddWord<kBasePlanes, 4>(a, b, x);
+  if (count > 5) odd.template AddWord<kBasePlanes, 5>(a, b, x);
+  if (count > 6) even.template AddWord<kBasePlanes, 6>(a, b, x);
+  if (count > 7) odd.template AddWord<kBasePlanes, 7>(a, b, x);
+}
+
 /// Slices of all samples, two at a time, and their sums. Where only one is left, it is read twice.
 template <int kBasePlanes, int kDigits>
 ZIPML_AVX512 void SlicePlanes(const PlaneRows &all, uint8_t *pairs, const int8_t *digits,
                               int64_t *sums) {
   const PlaneRows planes = all;  // of its own, so that no store can change it
   const size_t bytes = PairBytes(kBasePlanes, planes.words * kGroup);
+  constexpr uint32_t kBytes = (kBasePlanes + 2) * kGroup;
   for (uint32_t s = 0; s < planes.samples; s += 2) {
     const uint32_t last = std::min(s + 1, planes.samples - 1);
+    const size_t row_a = s * planes.row, row_b = last * planes.row;
     uint8_t *to_a = pairs + s * bytes, *to_b = pairs + last * bytes;
     const int8_t *x = digits;
     FourSums<kDigits> even = FourSums<kDigits>::Zero(), other = even;
     FourSums<kDigits> &odd = kDigits == 1 ? other : even;
-    for (uint32_t w = 0; w < planes.words; w += 8) {
-      const uint32_t left = std::min(8u, planes.words - w);
-      const __mmask8 mask = static_cast<__mmask8>((1u << left) - 1);
-      typedef Slices<kBasePlanes> slices_t;
-      const slices_t a = slices_t::Decode(planes, s * planes.row + w, mask);
-      const slices_t b = slices_t::Decode(planes, last * planes.row + w, mask);
-      a.Store(to_a);
-      b.Store(to_b);
-      even.template AddWord<kBasePlanes, 0>(a, b, x);
-      if (left > 1) odd.template AddWord<kBasePlanes, 1>(a, b, x);
-      if (left > 2) even.template AddWord<kBasePlanes, 2>(a, b, x);
-      if (left > 3) odd.template AddWord<kBasePlanes, 3>(a, b, x);
-      if (left > 4) even.template AddWord<kBasePlanes, 4>(a, b, x);
-      if (left > 5) odd.template AddWord<kBasePlanes, 5>(a, b, x);
-      if (left > 6) even.template AddWord<kBasePlanes, 6>(a, b, x);
-      if (left > 7) odd.template AddWord<kBasePlanes, 7>(a, b, x);
-      to_a += (kBasePlanes + 2) * kGroup;
-      to_b += (kBasePlanes + 2) * kGroup;
+    uint32_t w = 0;
+    for (; w + 8 <= planes.words; w += 8, to_a += kBytes, to_b += kBytes) {
+      SliceWords<kBasePlanes>(planes, row_a + w, row_b + w, 8, to_a, to_b, x, even, odd);
       x += 8 * kDigits * kGroup;
+    }
+    if (w < planes.words) {
+      const uint32_t left = planes.words - w;
+      SliceWords<kBasePlanes>(planes, row_a + w, row_b + w, left, to_a, to_b, x, even, odd);
     }
     if (kDigits == 1) even.Add(other);
     const __m256i total = Total<kDigits>(even.one_a, even.one_b, even.two_a, even.two_b);
     StoreTotal(total, s, last > s, planes.samples, true, sums);
+  }
+}
+
+/// Decodes word `i` of eight, and multiplies both codes together and the second one alone.
+template <int kBasePlanes, int kDigits, int i>
+ZIPML_AVX512_INLINE void HalvedWord(const Halves<kBasePlanes> &words, uint8_t *pairs,
+                                    const int8_t *digits, Digits<kDigits> &both,
+                                    Digits<kDigits> &second) {
+  const Digits<kDigits> x = Digits<kDigits>::Load(digits + i * kDigits * static_cast<int>(kGroup));
+  const __m512i codes = words.template Codes<i>();
+  _mm512_store_si512(pairs + i * kGroup, codes);
+  both.AddCodes(codes, x);
+  second.AddCodes(SecondHalf(codes), x);
+}
+
+/// Halves of up to eight words of a sample.
+template <int kBasePlanes, int kDigits>
+ZIPML_AVX512_INLINE void HalvedWords(const PlaneRows &planes, size_t at, uint32_t count,
+                                     uint8_t *pairs, const int8_t *digits, Digits<kDigits> &both,
+                                     Digits<kDigits> &second) {
+  const Halves<kBasePlanes> words(planes, at, static_cast<__mmask8>((1u << count) - 1));
+#define ZIPML_HALVED_WORD(I) \
+  if (count > I) HalvedWord<kBasePlanes, kDigits, I>(words, pairs, digits, both, second)
+  ZIPML_HALVED_WORD(0);
+  ZIPML_HALVED_WORD(1);
+  ZIPML_HALVED_WORD(2);
+  ZIPML_HALVED_WORD(3);
+  ZIPML_HALVED_WORD(4);
+  ZIPML_HALVED_WORD(5);
+  ZIPML_HALVED_WORD(6);
+  ZIPML_HALVED_WORD(7);
+#undef ZIPML_HALVED_WORD
+}
+
+/// Halves of one sample. Eight whole words are loaded without a mask.
+template <int kBasePlanes, int kDigits>
+ZIPML_AVX512_INLINE void HalvedSample(const PlaneRows &planes, uint32_t sample, uint8_t *pairs,
+                                      const int8_t *digits, Digits<kDigits> &both,
+                                      Digits<kDigits> &second) {
+  both = second = Digits<kDigits>::Zero();
+  const size_t row = sample * planes.row;
+  pairs += static_cast<size_t>(sample) * planes.words * kGroup;
+  uint32_t w = 0;
+  for (; w + 8 <= planes.words; w += 8, pairs += 8 * kGroup, digits += 8 * kDigits * kGroup) {
+    HalvedWords<kBasePlanes, kDigits>(planes, row + w, 8, pairs, digits, both, second);
+  }
+  if (w == planes.words) return;
+  HalvedWords<kBasePlanes, kDigits>(planes, row + w, planes.words - w, pairs, digits, both, second);
+}
+
+/// Halves of all samples, two at a time, and their sums. Where only one is left, it is decoded
+/// twice.
+template <int kBasePlanes, int kDigits>
+ZIPML_AVX512 void HalvedPlanes(const PlaneRows &all, uint8_t *pairs, const int8_t *digits,
+                               int64_t *sums) {
+  const PlaneRows planes = all;  // of its own, so that no store can change it
+  for (uint32_t s = 0; s < planes.samples; s += 2) {
+    const uint32_t last = std::min(s + 1, planes.samples - 1);
+    Digits<kDigits> both_a, both_b, two_a, two_b;
+    HalvedSample<kBasePlanes, kDigits>(planes, s, pairs, digits, both_a, two_a);
+    HalvedSample<kBasePlanes, kDigits>(planes, last, pairs, digits, both_b, two_b);
+    const __m256i total = Total<kDigits>(both_a, both_b, two_a, two_b);
+    // 16 times the first sums are what is left of both without the second ones
+    const __m256i second = _mm256_permute4x64_epi64(total, 0xee);
+    const __m256i first = _mm256_srai_epi64(_mm256_sub_epi64(total, second), 4);
+    StoreTotal(_mm256_blend_epi32(first, total, 0xf0), s, last > s, planes.samples, true, sums);
   }
 }
 
@@ -268,17 +345,18 @@ inline void DecodeDots(const PlaneRows &planes, uint8_t *first, uint8_t *second,
 inline void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
                       int64_t *sums) {
   const uint32_t bytes = planes.samples * planes.words * kGroup;
-  if (planes.base_planes > kMaxSlicedPlanes) {
+  if (planes.base_planes > kMaxHalvedPlanes) {
     DecodeDots(planes, pairs, pairs + bytes, model, sums);
     return;
   }
   typedef void (*loop_t)(const PlaneRows &, uint8_t *, const int8_t *, int64_t *);
-#define ZIPML_BY_DIGITS(PLANES)                                             \
-  {                                                                         \
-    SlicePlanes<PLANES, 1>, SlicePlanes<PLANES, 2>, SlicePlanes<PLANES, 3>, \
-        SlicePlanes<PLANES, 4>, SlicePlanes<PLANES, 5>                      \
+#define ZIPML_BY_DIGITS(LOOP, PLANES)                                                   \
+  {                                                                                     \
+    LOOP<PLANES, 1>, LOOP<PLANES, 2>, LOOP<PLANES, 3>, LOOP<PLANES, 4>, LOOP<PLANES, 5> \
   }
-  static const loop_t kLoops[][kMaxDigits] = {ZIPML_BY_DIGITS(0), ZIPML_BY_DIGITS(1)};
+  static const loop_t kLoops[][kMaxDigits] = {
+      ZIPML_BY_DIGITS(SlicePlanes, 0), ZIPML_BY_DIGITS(SlicePlanes, 1),
+      ZIPML_BY_DIGITS(HalvedPlanes, 2), ZIPML_BY_DIGITS(HalvedPlanes, 3)};
 #undef ZIPML_BY_DIGITS
   kLoops[planes.base_planes][model.count - 1](
       planes, pairs, reinterpret_cast<const int8_t *>(model.digits.data()), sums);
@@ -368,10 +446,27 @@ ZIPML_AVX512 void SlicedGradient(const uint8_t *pairs, uint32_t samples, uint32_
   }
 }
 
+/// The gradient's sums from halves.
+template <int kDigits, class TSum>
+ZIPML_AVX512 void HalvedGradient(const uint8_t *pairs, uint32_t samples, uint32_t size,
+                                 const CoefficientDigits &one, const CoefficientDigits &two,
+                                 TSum *gradient) {
+  for (uint32_t j = 0; j < size; j += kGroup) {
+    GradientSums<kDigits> sums = GradientSums<kDigits>::Zero();
+    const uint8_t *row = pairs + j;
+    for (uint32_t q = 0; 4 * q < samples; ++q, row += 4 * static_cast<size_t>(size)) {
+      const FourPlanes x = FourRows(row, size);
+      sums.AddCodes({FirstHalf(x.a), FirstHalf(x.b), FirstHalf(x.c), FirstHalf(x.d)}, two, q);
+      sums.AddCodes({SecondHalf(x.a), SecondHalf(x.b), SecondHalf(x.c), SecondHalf(x.d)}, one, q);
+    }
+    sums.template AddTo<0>(gradient + j);
+  }
+}
+
 template <class TSum>
 void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, uint32_t size,
                   const int32_t *one, const int32_t *two, TSum *gradient) {
-  if (base_planes > kMaxSlicedPlanes) {
+  if (base_planes > kMaxHalvedPlanes) {
     int32_t both[kMaxRows];
     std::copy(two, two + samples, both);
     std::copy(one, one + samples, both + samples);
@@ -381,16 +476,20 @@ void PairGradient(const uint8_t *pairs, uint32_t base_planes, uint32_t samples, 
   const CoefficientDigits first(one, samples), second(two, samples);
   typedef void (*loop_t)(const uint8_t *, uint32_t, uint32_t, const CoefficientDigits &,
                          const CoefficientDigits &, TSum *);
-#define ZIPML_BY_DIGITS(PLANES)                                           \
-  {                                                                       \
-    SlicedGradient<PLANES, 1, TSum>, SlicedGradient<PLANES, 2, TSum>,     \
-        SlicedGradient<PLANES, 3, TSum>, SlicedGradient<PLANES, 4, TSum>, \
-        SlicedGradient<PLANES, 5, TSum>                                   \
-  }
-  static const loop_t kLoops[2][kMaxDigits] = {ZIPML_BY_DIGITS(0), ZIPML_BY_DIGITS(1)};
+#define ZIPML_BY_DIGITS(LOOP) {LOOP(1), LOOP(2), LOOP(3), LOOP(4), LOOP(5)}
+#define ZIPML_SLICED(DIGITS) SlicedGradient<0, DIGITS, TSum>
+#define ZIPML_SLICED_TWO(DIGITS) SlicedGradient<1, DIGITS, TSum>
+#define ZIPML_HALVED(DIGITS) HalvedGradient<DIGITS, TSum>
+  static const loop_t kLoops[][kMaxDigits] = {ZIPML_BY_DIGITS(ZIPML_SLICED),
+                                              ZIPML_BY_DIGITS(ZIPML_SLICED_TWO),
+                                              ZIPML_BY_DIGITS(ZIPML_HALVED)};
 #undef ZIPML_BY_DIGITS
-  kLoops[base_planes][std::max(first.count, second.count) - 1](pairs, samples, size, first, second,
-                                                               gradient);
+#undef ZIPML_SLICED
+#undef ZIPML_SLICED_TWO
+#undef ZIPML_HALVED
+  const uint32_t kind = std::min(base_planes, kMaxSlicedPlanes + 1);
+  kLoops[kind][std::max(first.count, second.count) - 1](pairs, samples, size, first, second,
+                                                        gradient);
 }
 
 static const RowLoops kLoops = {"avx512",
@@ -409,7 +508,8 @@ static const RowLoops kLoops = {"avx512",
                                 {Gradient<int32_t>, PairGradient<int32_t>},
                                 nullptr,
                                 &kLevelLoops,
-                                fours::For};
+                                fours::For,
+                                OrderDigits};
 
 }  // namespace avx512
 }  // namespace zipml

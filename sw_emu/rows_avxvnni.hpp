@@ -46,7 +46,11 @@ inline bool HasAvxVnni() {
 inline bool Has(bool products) {
   return products && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("gfni") != 0;
 }
-inline bool Runs() { return Has(HasAvxVnni()); }
+/// A virtual machine leaves that instruction to its host, which takes some 10 us: asked for once.
+inline bool Runs() {
+  static const bool runs = Has(HasAvxVnni());
+  return runs;
+}
 inline bool RunsEvex() {
   return Has(__builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0);
 }
@@ -319,39 +323,17 @@ void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
 
 // ---- Gradient --------------------------------------------------------------------------------
 
-/// Coefficients by fours, as they are multiplied: digit d of four of them in word d of four.
-struct CoefficientDigits {
-  alignas(16) uint32_t words[kMaxRows];
-  uint32_t carries[kMaxRows / 4];  // the fifth digits
-  int count;                       // digits that count
-
-  CoefficientDigits(const int32_t *coefficients, uint32_t rows) {
-    int32_t smallest = 0, largest = 0;
-    for (uint32_t r = 0; r < rows; ++r) {
-      smallest = std::min(smallest, coefficients[r]);
-      largest = std::max(largest, coefficients[r]);
-    }
-    count = DigitsFor(smallest, largest);
-    const __m128i balance = _mm_set1_epi32(static_cast<int>(kBalance));
-    const __m128i transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    for (uint32_t r = 0; r < rows; r += 4) {
-      alignas(16) int32_t four[4] = {};
-      std::copy(coefficients + r, coefficients + std::min(r + 4, rows), four);
-      const __m128i x = _mm_load_si128(reinterpret_cast<const __m128i *>(four));
-      const __m128i digits = _mm_xor_si128(_mm_add_epi32(x, balance), balance);
-      _mm_store_si128(reinterpret_cast<__m128i *>(words + r), _mm_shuffle_epi8(digits, transpose));
-      carries[r / 4] = 0;
-      for (uint32_t i = 0; i < 4 && count == kMaxDigits; ++i) {
-        carries[r / 4] |= static_cast<uint32_t>(four[i] > kLargestFour) << 8 * i;
-      }
-    }
+/// Four coefficients are a 4 x 4 matrix of bytes.
+inline void TransposeFours(const int32_t *coefficients, uint32_t fours, uint32_t *words) {
+  const __m128i balance = _mm_set1_epi32(static_cast<int>(kBalance));
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  for (uint32_t q = 0; q < fours; ++q) {
+    const __m128i x = _mm_load_si128(reinterpret_cast<const __m128i *>(coefficients) + q);
+    const __m128i digits = _mm_xor_si128(_mm_add_epi32(x, balance), balance);
+    _mm_store_si128(reinterpret_cast<__m128i *>(words) + q, _mm_shuffle_epi8(digits, order));
   }
-
-  /// Digit `d` of the coefficients of rows 4 q to 4 q + 3.
-  uint32_t Four(uint32_t q, int d) const {
-    return d < 4 ? words[4 * q + static_cast<uint32_t>(d)] : carries[q];
-  }
-};
+}
+typedef FourDigits<TransposeFours> CoefficientDigits;
 
 /// Sums of 32 features, for one digit: features 4 v + e of each half in lanes e of vector v.
 struct WordSums {
@@ -449,7 +431,8 @@ constexpr RowLoops LoopsOf() {
       {Gradient<TProducts, int32_t>, portable::PairGradient<int32_t, Gradient<TProducts, int32_t>>},
       &kPlaneLoops,
       nullptr,
-      nullptr};
+      nullptr,
+      LeaveDigits};
 }
 
 static const RowLoops kLoops = LoopsOf<Vex>(), kEvexLoops = LoopsOf<Evex>();

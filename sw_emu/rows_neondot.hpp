@@ -141,29 +141,18 @@ inline void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel 
 
 // ---- Gradient --------------------------------------------------------------------------------
 
-/// Coefficients by fours, as they are multiplied: digit d of four of them in word d.
-struct CoefficientDigits {
-  uint32_t words[kMaxRows / 4][kMaxDigits];
-  int count;  // digits that count
-
-  CoefficientDigits(const int32_t *coefficients, uint32_t rows) {
-    int32_t smallest = 0, largest = 0;
-    for (uint32_t r = 0; r < rows; ++r) {
-      smallest = std::min(smallest, coefficients[r]);
-      largest = std::max(largest, coefficients[r]);
-    }
-    count = DigitsFor(smallest, largest);
-    for (uint32_t q = 0; 4 * q < rows; ++q) {
-      std::fill(words[q], words[q] + kMaxDigits, 0);
-      for (uint32_t i = 0; i < 4 && 4 * q + i < rows; ++i) {
-        const int32_t c = coefficients[4 * q + i];
-        const uint32_t bytes = (static_cast<uint32_t>(c) + kBalance) ^ kBalance;
-        for (int d = 0; d < 4; ++d) words[q][d] |= (bytes >> 8 * d & 0xff) << 8 * i;
-        words[q][4] |= static_cast<uint32_t>(c > kLargestFour) << 8 * i;
-      }
-    }
+/// Four coefficients are a 4 x 4 matrix of bytes.
+inline void TransposeFours(const int32_t *coefficients, uint32_t fours, uint32_t *words) {
+  const uint32x4_t balance = vdupq_n_u32(kBalance);
+  static const uint8_t kOrder[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  const uint8x16_t order = vld1q_u8(kOrder);
+  for (uint32_t q = 0; q < fours; ++q) {
+    const uint32x4_t x = vreinterpretq_u32_s32(vld1q_s32(coefficients + 4 * q));
+    const uint8x16_t digits = vreinterpretq_u8_u32(veorq_u32(vaddq_u32(x, balance), balance));
+    vst1q_u32(words + 4 * q, vreinterpretq_u32_u8(vqtbl1q_u8(digits, order)));
   }
-};
+}
+typedef FourDigits<TransposeFours> CoefficientDigits;
 
 /// Sums of 16 features, four times four, for one digit.
 struct WordSums {
@@ -210,8 +199,8 @@ void AddGradient(const uint8_t *rows, uint32_t count, uint32_t size,
                                    vreinterpretq_u8_u16(vzip2q_u16(ab, cd)),
                                    vreinterpretq_u8_u16(vzip1q_u16(last_ab, last_cd)),
                                    vreinterpretq_u8_u16(vzip2q_u16(last_ab, last_cd))};
-      low.Add(codes, coefficients.words[q][first]);
-      if (kTwo) high.Add(codes, coefficients.words[q][first + 1]);
+      low.Add(codes, coefficients.Four(q, first));
+      if (kTwo) high.Add(codes, coefficients.Four(q, first + 1));
     }
 #define ZIPML_SUM(MEMBER) kTwo ? vaddq_s32(low.MEMBER, vshlq_n_s32(high.MEMBER, 8)) : low.MEMBER
     TSum *to = gradient + j;
@@ -253,7 +242,8 @@ static const RowLoops kCodeLoops = {
     {Gradient<int32_t>, portable::PairGradient<int32_t, Gradient<int32_t>>},
     nullptr,
     nullptr,
-    nullptr};
+    nullptr,
+    LeaveDigits};
 
 inline const RowLoops *For(uint32_t base_planes, uint32_t) {
   return base_planes <= 6 ? &kCodeLoops : nullptr;

@@ -175,54 +175,111 @@ ZIPML_CLONES(ShrinkModel)
 typedef uint32_t Groups __attribute__((vector_size(64)));
 constexpr uint32_t kGroupsDrawn = sizeof(Groups) / sizeof(uint32_t);
 
-/// Entries of one group, rounded; in 32 bits, where Rounded has 64. Returns how many were clipped.
-ZIPML_BODY uint32_t RoundGroup(const Rounding<uint32_t> &r, uint32_t shift,
-                               const uint32_t places[kDrawFeaturesLog2], uint32_t size,
-                               const int32_t *entries, int32_t *rounded) {
-  // what each bit of the position adds, by exclusive or
-  uint32_t words[kDrawFeatures];
-  for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) words[places[bit]] = r.words[bit + 1];
-  const Groups lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  Groups first = (lanes ^ lanes) + r.words[0];
-  for (uint32_t half = 1; half < 16; half *= 2) {
-    first ^= (0u - (lanes & half) / half) & words[half];
-  }
-  const Groups second = first ^ words[16];
-  const Groups four[] = {first, second, first ^ words[32], second ^ words[32]};
-  uint32_t numbers[kDrawFeatures];
-  std::memcpy(numbers, four, sizeof(numbers));
-  const int32_t top = static_cast<int32_t>(r.top >> shift);
-  uint32_t clipped = 0;
-  for (uint32_t k = 0; k < size; ++k) {
-    const uint32_t up = (static_cast<uint32_t>(entries[k]) & r.below) + numbers[k];
-    const int32_t level = (entries[k] >> shift) + static_cast<int32_t>(up >> shift);
-    const int32_t inside = std::min(std::max(level, -top), top);
-    clipped += level != inside;
-    rounded[k] = static_cast<int32_t>(static_cast<uint32_t>(inside) << shift);
-  }
-  return clipped;
+/// The same with signs, for entries of the model.
+typedef int32_t Entries __attribute__((vector_size(64)));
+
+/// A model quantized: what it adds up to, in its unit, and how many entries were clipped.
+struct Quantized {
+  int64_t sum;
+  uint32_t clipped;
+};
+
+inline void StoreLevels(const Entries &levels, int shift, uint32_t count, int32_t *to) {
+  const Entries entries = levels << shift;
+  std::memcpy(to, &entries, count * sizeof(int32_t));
+}
+inline void StoreLevels(const Entries &levels, int, uint32_t count, int8_t *to) {
+  typedef int8_t Bytes __attribute__((vector_size(kGroupsDrawn)));
+  const Bytes bytes = __builtin_convertvector(levels, Bytes);
+  std::memcpy(to, &bytes, count);
 }
 
+/// Rounds entries to multiples of 2^shift.
+struct LevelRounding {
+  int shift;
+  int32_t top;  // the largest multiple
+  Entries sums = {0}, clipped = {0};
+
+  /// Of at most 16 entries; in 32 bits, where Rounded has 64.
+  /// \tparam kFits  no entry is beyond the largest multiple, so nothing is clipped or overflows
+  template <bool kFits, class TLevel>
+  ZIPML_BODY void Round(const Groups &numbers, uint32_t count, const int32_t *entries,
+                        TLevel *rounded) {
+    Entries x = {0}, random;
+    std::memcpy(&x, entries, count * sizeof(int32_t));
+    std::memcpy(&random, &numbers, sizeof(random));
+    Entries level = (x + random) >> shift;
+    if (!kFits) {
+      const int32_t below = (1 << shift) - 1;
+      level = (x >> shift) + (((x & below) + random) >> shift);
+      const Entries before = level, most = (x ^ x) + top;
+      level = level < most ? level : most;
+      level = level > -most ? level : -most;
+      clipped = level != before ? clipped + 1 : clipped;
+    }
+    sums += level;
+    StoreLevels(level, shift, count, rounded);
+  }
+};
+
 /// Q_m of a share of the model that begins with feature group `group`.
-/// \param places  of every bit of a feature's lane: where the feature with that bit alone is
-ZIPML_BODY uint32_t QuantizeModelBody(const ZipmlArguments &a, uint32_t update, uint32_t group,
-                                      const uint32_t places[kDrawFeaturesLog2], uint32_t size,
-                                      const int32_t *entries, int32_t *rounded) {
-  const uint32_t shift = ModelShift(a.model_shift, a.model_bits);
-  uint32_t clipped = 0;
-  for (uint32_t j = 0; j < size; group += kGroupsDrawn) {
-    Groups groups = {0};
-    for (uint32_t i = 0; i < kGroupsDrawn; ++i) groups[i] = group + i;
-    const WordsOf<Groups> words = DrawWords(a.seed, update, groups);
-    for (uint32_t i = 0; i < kGroupsDrawn && j < size; ++i, j += kDrawFeatures) {
-      const Draw draw = {words.word[0][i], words.word[1][i]};
-      clipped += RoundGroup(RoundingOf<uint32_t>(draw, shift, a.model_bits), shift, places,
-                            std::min(kDrawFeatures, size - j), entries + j, rounded + j);
+/// \param places  of every bit of a feature's lane: which bit of a position it is
+/// \tparam TLevel  of what it is rounded to: entries in 32 bits, or bytes, in multiples of the unit
+template <bool kFits, class TLevel>
+ZIPML_BODY Quantized QuantizeBody(const ZipmlArguments &a, uint32_t update, uint32_t group,
+                                  const uint32_t places[kDrawFeaturesLog2], uint32_t size,
+                                  const int32_t *entries, TLevel *rounded) {
+  constexpr uint32_t kLanes = kGroupsDrawn;
+  const int shift = static_cast<int>(ModelShift(a.model_shift, a.model_bits));
+  LevelRounding rounding = {shift, (1 << (a.model_bits - 1)) - 1};
+  const Groups lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Groups bits[4];  // ones where a lane's number has the bit
+  for (uint32_t i = 0; i < 4; ++i) bits[i] = 0u - (lanes >> i & 1);
+  for (uint32_t j = 0; j < size; group += kLanes) {
+    const WordsOf<Groups> drawn = DrawWords(a.seed, update, lanes + group);
+    // what each bit of a position adds to a number, by exclusive or, and what all begin with
+    Groups words[kDrawFeaturesLog2], slope = drawn.word[0];
+    for (int bit = 0; bit < kDrawFeaturesLog2; ++bit) {
+      words[places[bit]] = (slope >> 1) >> (31 - shift);
+      slope = TimesX(slope);
+    }
+    const Groups offset = (drawn.word[1] >> 1) >> (31 - shift);
+    for (uint32_t i = 0; i < kLanes && j < size; ++i, j += kDrawFeatures) {
+      Groups first = (lanes ^ lanes) + offset[i];
+      for (int bit = 0; bit < 4; ++bit) first ^= bits[bit] & words[bit][i];
+      const Groups second = first ^ words[4][i];
+      const Groups numbers[] = {first, second, first ^ words[5][i], second ^ words[5][i]};
+      if (j + kDrawFeatures <= size) {
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < kDrawFeatures; v += kLanes) {
+          rounding.Round<kFits>(numbers[v / kLanes], kLanes, entries + j + v, rounded + j + v);
+        }
+      } else {
+        for (uint32_t v = 0; j + v < size; v += kLanes) {
+          rounding.Round<kFits>(numbers[v / kLanes], std::min(kLanes, size - j - v),
+                                entries + j + v, rounded + j + v);
+        }
+      }
     }
   }
-  return clipped;
+  Quantized all = {0, 0};
+  for (uint32_t i = 0; i < kLanes; ++i) {
+    all.sum += rounding.sums[i];
+    all.clipped += static_cast<uint32_t>(rounding.clipped[i]);
+  }
+  return all;
 }
-ZIPML_CLONES(QuantizeModel)
+
+/// \param largest  magnitude of an entry
+template <class TLevel>
+Quantized Quantize(const ZipmlArguments &a, uint32_t update, uint32_t group,
+                   const uint32_t places[kDrawFeaturesLog2], uint32_t size, const int32_t *entries,
+                   uint32_t largest, TLevel *rounded) {
+  const uint32_t top = ((1u << (a.model_bits - 1)) - 1) << ModelShift(a.model_shift, a.model_bits);
+  const auto quantize = largest <= top ? ZIPML_BEST(QuantizeBody<true, TLevel>)
+                                       : ZIPML_BEST(QuantizeBody<false, TLevel>);
+  return quantize(a, update, group, places, size, entries, rounded);
+}
 
 /// Sums over coefficients: of those of base planes, and of all magnitudes.
 struct CoefficientSums {

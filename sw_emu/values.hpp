@@ -50,6 +50,7 @@ struct Share {
   uint32_t threads;
   uint32_t widest;  // features of the largest share, whole groups: all threads have the same tiles
   bool ahead;       // loads a tile before it has the coefficients of the one before
+  uint32_t part, parts;  // of every batch's samples
   uint32_t features() const { return last - first; }
   /// Tiles that are kept at a time.
   uint32_t slots() const { return ahead ? 2 : 1; }
@@ -205,6 +206,10 @@ class PlaneValues {
   int64_t OffsetOf(int64_t total) const { return total * (1 << kGridBits); }
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
+  int8_t *Levels() { return LevelsOf(codes_.loops(), digits_); }
+  void SetLevels(int64_t sum, int shift) {
+    TakeLevels(codes_.loops(), size(), sum, shift, digits_);
+  }
 
   /// Whether a gradient, rounded, fits 32 bits, and so do its sums: what they are in between is
   /// right modulo 2^32.
@@ -437,6 +442,10 @@ class TwoByteValues : public WideSums {
   int64_t OffsetOf(int64_t total) const { return total * (1 << fraction_bits_); }
 
   void SetModel(const int32_t *model) { codes_.loops().split(model, size(), digits_); }
+  int8_t *Levels() { return LevelsOf(codes_.loops(), digits_); }
+  void SetLevels(int64_t sum, int shift) {
+    TakeLevels(codes_.loops(), size(), sum, shift, digits_);
+  }
 
   /// The rows that stay are those that the gradient needs, as with planes.
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
@@ -554,6 +563,8 @@ class FloatValues : public WideSums {
   int64_t OffsetOf(int64_t) const { return 0; }
 
   void SetModel(const int32_t *model) { model_ = model; }
+  int8_t *Levels() { return nullptr; }
+  void SetLevels(int64_t, int) {}
   void Load(uint32_t slot, uint32_t block, uint32_t sample, uint32_t count, int64_t *dots) {
     for (uint32_t s = 0; s < count; ++s) {
       const uint64_t *row =

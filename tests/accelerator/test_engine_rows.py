@@ -21,13 +21,14 @@ BATCHES = (1, 2, 3, 5, 16, 31)
 
 
 def check(case: Case, threads: int = 1) -> dict[str, int]:
-    """Run engine and reference and compare models and saturations; the registers."""
+    """Run engine and reference and compare models and counts; the registers."""
     outcome = run_build(ENGINE, case.packed, case.plan, case.model, threads=threads)
     expected = reference.train(case.packed, case.plan, case.model)
     assert outcome.registers["status"] == CONFIG.status_ok
     np.testing.assert_array_equal(outcome.history, expected.history_fixed)
     np.testing.assert_array_equal(outcome.model, expected.model_fixed)
     assert outcome.registers["saturations"] == expected.saturations
+    assert outcome.registers["clipped"] == expected.clipped
     return outcome.registers
 
 
@@ -115,3 +116,30 @@ def test_coefficients_with_and_without_saturations(loss: str) -> None:
             counts.append(check(case)["saturations"])
     assert min(counts) == 0
     assert loss == "hinge" or max(counts) > 100
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("model_bits", [2, 4, 8, 9, 16])
+def test_quantized_models_inside_their_range_and_beyond(
+    monkeypatch: pytest.MonkeyPatch, loops: str, model_bits: int
+) -> None:
+    """Up to 8 bits a model may be rounded to bytes; nothing is clamped where nothing is beyond."""
+    force_loops(monkeypatch, loops)
+    clipped = []
+    for number, features in enumerate((20, 64, 100, 250, 300, 575, 1100, 1024)):
+        for model_range in (0.25, 1.0, 127.0):
+            case = random_case(
+                number,
+                bits=(1, 2, 3, 4, 8)[number % 5],
+                sampling=SAMPLINGS[number % 3],
+                value_format=("bitplanes", "levels")[number % 4 // 3],
+                features=features,
+                samples=23,
+                batch=7,
+                epochs=1,
+                word_bits=(64, 512)[number % 2],
+                options={"model_bits": model_bits, "model_range": model_range, "seed": number},
+            )
+            clipped.append(check(case, threads=1 + number % 2)["clipped"])
+    assert min(clipped) == 0
+    assert max(clipped) > 100

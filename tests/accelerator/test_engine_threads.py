@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,14 @@ from zipml_pynq.data.pack import pack
 ENGINE = load_build("engine")
 
 
-def outcome_of(case: Case, threads: int) -> tuple[bytes, bytes, int]:
-    """Model, history and saturations on so many threads."""
+COUNTERS = ("saturations", "outside", "clipped")
+
+
+def outcome_of(case: Case, threads: int) -> tuple[bytes, bytes, list[int]]:
+    """Model, history and what was counted on so many threads."""
     outcome = run_build(ENGINE, case.packed, case.plan, case.model, threads=threads)
-    return (
-        outcome.model.tobytes(),
-        outcome.history.tobytes(),
-        outcome.registers["saturations"],
-    )
+    counts = [outcome.registers[name] for name in COUNTERS]
+    return outcome.model.tobytes(), outcome.history.tobytes(), counts
 
 
 def check_threads(case: Case, counts: tuple[int, ...]) -> None:
@@ -97,6 +98,51 @@ def test_threads_with_unequal_shares_have_the_same_tiles(
         own_tables=False,
     )
     check_threads(case, (2, 3, 5, 7, 11))
+
+
+@pytest.mark.parametrize("value_format", ["bitplanes", "float32", "levels"])
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("features", [20, 100, 256])
+def test_threads_that_share_samples_do_not_change_a_bit(
+    value_format: str, delay: int, features: int
+) -> None:
+    # a last batch of 6 samples leaves threads without any
+    for number, (step, scale) in enumerate(((2.0**-20, 0.01), (2.0**-5, 1.0), (3.0, 50.0))):
+        case = random_case(
+            number,
+            bits=(4, 1, 8)[number],
+            value_format=value_format,
+            word_bits=64,
+            features=features,
+            delay=delay,
+            samples=3 * 24 + 6,
+            batch=24,
+            step=step,
+            l2=0.01 * number,
+            model_scale=scale,
+            label_scale=scale,
+            weighted=number == 2,
+            options={"loss": ("least_squares", "logistic", "squared_hinge")[number]},
+            own_tables=False,
+        )
+        check_threads(case, (2, 3, 6, 9))
+
+
+def test_threads_that_share_samples_count_what_is_clipped_once() -> None:
+    options = {"model_bits": 4, "model_range": 0.5, "gradient_bits": 8, "gradient_range": 1e-3}
+    case = random_case(1, features=100, samples=186, batch=60, model_scale=1.0, options=options)
+    assert outcome_of(case, 1)[2][2] > 100
+    check_threads(case, (2, 5))
+
+
+@pytest.mark.parametrize("label_bits", range(20, 31, 2))
+@pytest.mark.parametrize("large", [slice(0, 8), slice(24, 32), slice(0, 32)])
+def test_threads_meet_where_sums_leave_32_bits(label_bits: int, large: slice) -> None:
+    """A part of a gradient fits 32 bits and another does not, or all do and their sum does not."""
+    case = random_case(label_bits, features=100, samples=96, batch=32, step=0.5)
+    labels = case.packed.labels.copy()
+    labels.reshape(-1, 32)[:, large] = 2**label_bits
+    check_threads(replace(case, packed=replace(case.packed, labels=labels)), (2, 4))
 
 
 #: Trains on a mapped file with so many bytes of its own memory, and no more, than it has before.

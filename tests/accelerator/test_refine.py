@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from zipml_pynq.accelerator.host import HostDriver
-from zipml_pynq.accelerator.refine import ALONE, RefinementRounds
+from zipml_pynq.accelerator.refine import ALONE, RefinementRounds, Trained, refined_together
 from zipml_pynq.data.datasets import synthetic_classification, synthetic_regression
 from zipml_pynq.data.pack import pack
 from zipml_pynq.data.values import kernel_values
@@ -19,7 +19,7 @@ from zipml_pynq.devices.overlay import load_overlay
 from zipml_pynq.errors import ArgumentError, ZipmlWarning
 from zipml_pynq.training.losses import LOSSES
 from zipml_pynq.training.make_plan import make_plan
-from zipml_pynq.training.refinement import Quadratic, Refine
+from zipml_pynq.training.refinement import Quadratic, Refine, checked_refine
 
 L2 = 1e-3
 
@@ -51,6 +51,21 @@ def objective(X, packed, loss="least_squares", l2=0.0):
     options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-10}
     found = minimize(at, np.zeros(values.shape[1]), jac=True, method="L-BFGS-B", options=options)
     return lambda x: at(x)[0], found.fun
+
+
+def test_models_share_the_bytes_of_what_is_read_for_all():
+    X, _, packed = regression([2])
+    plan = make_plan(packed, epochs=1, l2=L2, feature_shifts="auto")
+    driver = host(packed)
+    trained = Trained(packed, plan, driver.train(packed, plan, judge=False))
+    refine = checked_refine(Refine(X, tol=0.0, rounds=ALONE + 2), packed, plan)
+    run = partial(driver.train, judge=False)
+    (alone,) = refined_together(run, [trained], refine, tell=False)
+    assert len(alone.refinement.left) > ALONE + 1  # few rows were read
+    both = refined_together(run, [trained, trained], refine, tell=False)
+    for one in both:
+        np.testing.assert_array_equal(one.model, alone.model)
+        assert one.refinement.gradient_bytes == pytest.approx(alone.refinement.gradient_bytes / 2)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3])

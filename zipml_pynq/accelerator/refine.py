@@ -335,16 +335,21 @@ def _asked(
 
 def _take_few_rows(active: list[RefinementCourse], truth: Truth, rows_a_feature: int) -> None:
     """Have rounds solve with few rows as well; one factor for models of the same weights and l2."""
-    made: dict[tuple[bytes, bytes], FewRows] = {}
+    alike: dict[tuple[bytes, bytes], list[RefinementCourse]] = {}
     layout = active[0].of.packed.layout
     index = few_rows(layout.samples, rows_a_feature * layout.features)
     for one in active:
-        weights = weights_of(one.of.packed)[index, None]
-        key = weights.tobytes(), np.asarray(one.l2).tobytes()
-        if key not in made:
-            values = truth.some(one, index) * np.sqrt(weights, dtype=np.float32)
-            made[key] = FewRows(values, one.l2)
-        one.few, one.both = made[key], truth.together
+        key = weights_of(one.of.packed)[index].tobytes(), np.asarray(one.l2).tobytes()
+        alike.setdefault(key, []).append(one)
+    for first, *others in alike.values():
+        before = first.bytes_read
+        own = weights_of(first.of.packed)[index, None]
+        few = FewRows(truth.some(first, index) * np.sqrt(own, dtype=np.float32), first.l2)
+        each = (first.bytes_read - before) / (1 + len(others))  # all have what was read
+        first.bytes_read = before
+        for one in (first, *others):
+            one.bytes_read += each
+            one.few, one.both = few, truth.together
 
 
 def curved_rows(

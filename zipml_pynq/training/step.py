@@ -34,8 +34,10 @@ _SMALL_MATRIX = 128
 #: Such matrices at a time, and by how much their norms may be too small in float32.
 _AT_A_TIME, _ROUNDING = 16, 1e-4
 _POWER_ITERATIONS = 30
-#: Second moments of data sets, which do not change, by bits and sampling: every plan asks for them.
-_seen: WeakKeyDictionary[PackedDataset, dict[tuple[int, str], Any]] = WeakKeyDictionary()
+#: What every plan asks of a data set, which does not change: second moments by bits and sampling;
+#: :class:`Moments` of rows by bits, sampling, window and steps of features, without and with the
+#: smallest eigenvalue.
+_known: WeakKeyDictionary[PackedDataset, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,6 @@ class Moments:
     curvature: float
     variance: float = 0.0
     smallest: float = 0.0
-
-
-#: What data sets' rows came to, by bits, sampling, window and steps of features, without and with
-#: the smallest eigenvalue.
-_KNOWN: WeakKeyDictionary[PackedDataset, dict[tuple[Any, ...], Moments]] = WeakKeyDictionary()
 
 
 def _largest_eigenvalue(windows: FloatArray) -> float:
@@ -272,7 +269,7 @@ def second_moments(
     Those of the values, estimated without the noise of quantization where there are two draws (the
     mean of their product, which may be below 0), and those of the draws.
     """
-    known = _seen.setdefault(packed, {})
+    known = _known.setdefault(packed, {})
     if (bits, sampling) not in known:
         known[bits, sampling] = _second_moments(packed, bits, sampling)
     return known[bits, sampling]
@@ -380,7 +377,7 @@ def step_rule(
     """
     window = batch * (delay + 1)
     own = None if shifts is None else shifts.tobytes()
-    made = _KNOWN.setdefault(packed, {})
+    made = _known.setdefault(packed, {})
     first, exact = ((bits, sampling, window, own, smallest) for smallest in (False, True))
     rows: tuple[FloatArray, ...] = ()
     if first not in made:

@@ -39,6 +39,9 @@ inline WordsOf<TWord> Threefry(const WordsOf<TWord> &counter, const WordsOf<TWor
   for (int i = 0; i < 4; ++i) {
     x[i] = counter.word[i] + k[i];
   }
+#if defined(__GNUC__) && !defined(__clang__)  // else vectors of the host's stay in memory
+#pragma GCC unroll 20
+#endif
   for (int round = 0; round < 20; ++round) {
     const int odd = (round & 1) != 0 ? 3 : 1;
     x[0] += x[odd];
@@ -63,6 +66,12 @@ struct Draw {
   uint32_t slope;
   uint32_t offset;
 };
+
+/// A slope times x.
+template <class TWord>
+inline TWord TimesX(const TWord &slope) {
+  return slope << 1 ^ ((0u - (slope >> 31)) & 0x8Du);
+}
 
 /// One draw for each use: the words of one call are as independent as those of two.
 struct Draws {
@@ -109,7 +118,7 @@ inline Rounding<TBits> RoundingOf(const Draw &draw, uint32_t shift, uint32_t bit
   for (int k = 0; k < kDrawWords; ++k) {
     const uint32_t word = k == 0 ? draw.offset : power;
     r.words[k] = cuts ? (static_cast<TBits>(word) << (kWidth - 32)) >> (kWidth - shift) : 0;
-    if (k != 0) power = power << 1 ^ ((power >> 31) != 0 ? 0x8Du : 0u);
+    if (k != 0) power = TimesX(power);
   }
   r.below = cuts ? (static_cast<TBits>(1) << shift) - 1 : 0;
   r.top = bits == 0 ? INT64_MAX : ShiftLeft((static_cast<int64_t>(1) << (bits - 1)) - 1, shift);
