@@ -39,7 +39,7 @@ inline WordsOf<TWord> Threefry(const WordsOf<TWord> &counter, const WordsOf<TWor
   for (int i = 0; i < 4; ++i) {
     x[i] = counter.word[i] + k[i];
   }
-#if defined(__GNUC__) && !defined(__clang__)  // else vectors of the host's stay in memory
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__SYNTHESIS__)  // for vectors of the host
 #pragma GCC unroll 20
 #endif
   for (int round = 0; round < 20; ++round) {
