@@ -122,11 +122,15 @@ struct FourDigits {
   }
 };
 
+/// Entries that loops have digits of beside those of a row: AVX2 those of some words more than
+/// once.
+constexpr uint32_t kDigitRoom = 5 * kGroup;
+
 /// A model as the loops multiply with it: integer digits, and the sum of the entries. Or tables of
 /// the sums of subsets of every four features' entries, for loops on planes.
 struct DigitModel {
   DigitModel(size_t size, bool tables)
-      : digits(tables ? 0 : (size + kGroup) * 6),
+      : digits(tables ? 0 : (size + kDigitRoom) * 6),
         subsets(tables ? size / 4 * 16 * 5 : 0),
         entries(tables ? size : 0),
         lowest(tables ? size / 4 : 0),
@@ -276,7 +280,7 @@ struct RowLoops {
   const PlaneLoops *on_planes;  // or null
   const LevelLoops *on_levels;  // or null: those of rows, and codes in the order of portable ones
   /// Loops for bit-planes alone, whose codes are at most 2^base_planes, or null where these are as
-  /// fast for them; or null.
+  /// fast for them; or null. Where there are always some, what only planes need is null here.
   const RowLoops *(*for_planes)(uint32_t base_planes, uint32_t features);
   /// One digit for each entry, that lie as positions do, are brought where `dots` want them; null
   /// where it takes others than bytes.

@@ -121,8 +121,10 @@ ZIPML_INLINE void SumSubsets(const int32_t *x, size_t step, int32_t lowest, uint
   }
 }
 
-/// Whether there are loops on codes with digits of bytes.
+/// Whether there are loops on codes with digits of bytes, and at how many base planes, at most,
+/// loops on planes are faster.
 constexpr bool kHasBytes = true;
+constexpr uint32_t kMostBasePlanes = 0;
 
 #include "subset_loops.hpp"
 
@@ -165,26 +167,6 @@ inline void Dots(const uint8_t *rows, uint32_t count, uint32_t size, const Digit
   }
 }
 
-inline void DecodeDots(const PlaneRows &planes, uint8_t *first, uint8_t *second,
-                       const DigitModel &model, int64_t *sums) {
-  portable::Decode(planes, first, second);
-  Dots(first, planes.samples, planes.words * kGroup, model, sums);
-  if (planes.second_dither == nullptr) return;
-  Dots(second, planes.samples, planes.words * kGroup, model, sums + planes.samples);
-}
-
-inline void LoadPairs(const PlaneRows &planes, uint8_t *pairs, const DigitModel &model,
-                      int64_t *sums) {
-  const size_t bytes = static_cast<size_t>(planes.samples) * planes.words * kGroup;
-  DecodeDots(planes, pairs, pairs + bytes, model, sums);
-}
-
-ZIPML_INLINE void AddFour(__m128i low, __m128i high, int32_t *to) {
-  __m128i *out = reinterpret_cast<__m128i *>(to);
-  const __m128i sum = _mm_add_epi32(low, _mm_slli_epi32(high, 16));
-  _mm_store_si128(out, _mm_add_epi32(_mm_load_si128(out), sum));
-}
-
 ZIPML_INLINE void AddFour(__m128i low, __m128i high, int64_t *to) {
   __m256i *out = reinterpret_cast<__m256i *>(to);
   const __m256i sum = _mm256_add_epi64(_mm256_cvtepi32_epi64(low),
@@ -207,9 +189,8 @@ struct WordSums {
 /// A coefficient is two halves of 16 bits, so two products are at most 2 * 2^8 * 2^15, and 2^6
 /// pairs of them fit 32 bits. Coefficients of nearly 2^31, whose upper half does not, take the
 /// portable loop.
-template <class TSum>
-void Gradient(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_t size,
-              const int32_t *coefficients, TSum *gradient) {
+inline void Gradient(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_t size,
+                     const int32_t *coefficients, int64_t *gradient) {
   constexpr uint32_t kPairs = 64;
   if (*std::max_element(coefficients, coefficients + count) >= 0x7fff8000) {
     return portable::Gradient(rows, base_planes, count, size, coefficients, gradient);
@@ -237,7 +218,7 @@ void Gradient(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_
         one.Add(ab, cd, _mm256_set1_epi32(static_cast<int>(low[p])));
         two.Add(ab, cd, _mm256_set1_epi32(static_cast<int>(high[p])));
       }
-      TSum *to = gradient + j;
+      int64_t *to = gradient + j;
 #define ZIPML_ADD_EIGHT(PART, AT)                                                         \
   AddFour(_mm256_castsi256_si128(one.PART), _mm256_castsi256_si128(two.PART), to + (AT)); \
   AddFour(_mm256_extracti128_si256(one.PART, 1), _mm256_extracti128_si256(two.PART, 1),   \
@@ -251,27 +232,29 @@ void Gradient(const uint8_t *rows, uint32_t base_planes, uint32_t count, uint32_
   }
 }
 
+#include "avx2_codes.hpp"
+
 #include "avx2_bytes.hpp"
 #undef ZIPML_INLINE
 
-static const RowLoops kLoops = {
-    "avx2",
-    kGroup,
-    portable::Position,
-    portable::Position,
-    portable::Decode,
-    DecodeDots,
-    Split,
-    portable::Step<Split>,
-    portable::StepEach<Split>,
-    Dots,
-    portable::PairBytes,
-    LoadPairs,
-    {Gradient<int64_t>, portable::PairGradient<int64_t, Gradient<int64_t>>},
-    {Gradient<int32_t>, portable::PairGradient<int32_t, Gradient<int32_t>>},
-    &kPlaneLoops,
-    nullptr,
-    bytes::For};
+/// Codes of bit-planes have loops of their own.
+static const RowLoops kLoops = {"avx2",
+                                kGroup,
+                                portable::Position,
+                                portable::Position,
+                                nullptr,
+                                nullptr,
+                                Split,
+                                portable::Step<Split>,
+                                portable::StepEach<Split>,
+                                Dots,
+                                portable::PairBytes,
+                                nullptr,
+                                {Gradient, nullptr},
+                                {nullptr, nullptr},
+                                &kPlaneLoops,
+                                nullptr,
+                                bytes::For};
 
 }  // namespace avx2
 }  // namespace zipml

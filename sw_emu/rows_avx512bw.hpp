@@ -2,7 +2,7 @@
 // later.
 #pragma once
 
-#include "rows.hpp"
+#include "rows_avx2.hpp"
 
 // not under sanitizers, which compile for minutes: the source is that of AVX2
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(ZIPML_NO_CLONES)
@@ -90,32 +90,34 @@ ZIPML_INLINE Vector UnpackHigh8(Vector a, Vector b) { return {_mm512_unpackhi_ep
 ZIPML_INLINE Vector UnpackLow16(Vector a, Vector b) { return {_mm512_unpacklo_epi16(a.v, b.v)}; }
 ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) { return {_mm512_unpackhi_epi16(a.v, b.v)}; }
 
-/// Whether there are loops on codes with digits of bytes.
-constexpr bool kHasBytes = false;
+/// As in rows_avx2.hpp, whose loops on codes these take.
+constexpr bool kHasBytes = true;
+constexpr uint32_t kMostBasePlanes = 1;
 
 #define ZIPML_SUBSETS_BY_COMPILER
 #include "subset_loops.hpp"
 #undef ZIPML_SUBSETS_BY_COMPILER
 #undef ZIPML_INLINE
 
-/// All other loops are the portable ones, whose order of positions these have.
+/// Codes of bit-planes are AVX2's, and all other loops the portable ones, whose order of positions
+/// both have.
 static const RowLoops kLoops = {"avx512bw",
                                 kGroup,
                                 portable::Position,
                                 portable::Position,
-                                portable::Decode,
-                                portable::DecodeDots,
+                                nullptr,
+                                nullptr,
                                 Split,
                                 portable::Step<Split>,
                                 portable::StepEach<Split>,
                                 portable::Dots,
                                 portable::PairBytes,
-                                portable::LoadPairs,
-                                {portable::Gradient, portable::PairGradient<int64_t>},
-                                {portable::Gradient, portable::PairGradient<int32_t>},
+                                nullptr,
+                                {portable::Gradient, nullptr},
+                                {nullptr, nullptr},
                                 &kPlaneLoops,
                                 nullptr,
-                                nullptr};
+                                avx2::bytes::For};
 
 }  // namespace avx512bw
 }  // namespace zipml

@@ -137,37 +137,19 @@ ZIPML_INLINE void Store(__m256i codes, const Place &a, const Place &b, int part,
 }
 
 /// Base and dither side by side are 2 base + dither; half of it, rounded up, is base + dither.
-/// Without a base there is nothing to halve.
-template <int kBasePlanes>
-ZIPML_INLINE __m256i Halve(__m256i bits) {
-  return kBasePlanes == 0 ? bits : _mm256_avg_epu8(bits, _mm256_setzero_si256());
+template <bool kWhole>
+ZIPML_INLINE void StorePart(__m256i bits, const Place &a, const Place &b, int part, uint8_t *to) {
+  const __m256i codes = _mm256_avg_epu8(Transpose<true>(bits), _mm256_setzero_si256());
+  Store<kWhole>(codes, a, b, part, to);
 }
 
-/// The codes of part `part` of two places. Up to three base planes, and the dither, are four bits,
-/// so those of both samples come out of one transposition.
-template <int kBasePlanes, bool kDouble, bool kWhole>
-ZIPML_INLINE void StorePart(__m256i first, __m256i second, const Place &a, const Place &b, int part,
-                            uint8_t *one, uint8_t *two) {
-  if (kBasePlanes > 3) {
-    Store<kWhole>(Halve<kBasePlanes>(Transpose<true>(first)), a, b, part, one);
-    if (kDouble) Store<kWhole>(Halve<kBasePlanes>(Transpose<true>(second)), a, b, part, two);
-    return;
-  }
-  const __m256i mask = _mm256_set1_epi8(15), both = Transpose<true>(first);
-  Store<kWhole>(Halve<kBasePlanes>(_mm256_and_si256(both, mask)), a, b, part, one);
-  if (!kDouble) return;
-  const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-  Store<kWhole>(Halve<kBasePlanes>(upper), a, b, part, two);
-}
-
-template <int kBasePlanes, bool kDouble, bool kWhole>
+template <bool kDouble, bool kWhole>
 ZIPML_INLINE void StoreAll(const FourPlanes &upper, const FourPlanes &lower,
                            const FourPlanes &other, const Place &a, const Place &b, uint8_t *one,
                            uint8_t *two) {
-#define ZIPML_STORE(PART, UNPACK, MEMBER)                                                      \
-  StorePart<kBasePlanes, kDouble, kWhole>(UNPACK(upper.MEMBER, lower.MEMBER),                  \
-                                          UNPACK(upper.MEMBER, other.MEMBER), a, b, PART, one, \
-                                          two);
+#define ZIPML_STORE(PART, UNPACK, MEMBER)                                 \
+  StorePart<kWhole>(UNPACK(upper.MEMBER, lower.MEMBER), a, b, PART, one); \
+  if (kDouble) StorePart<kWhole>(UNPACK(upper.MEMBER, other.MEMBER), a, b, PART, two);
   ZIPML_STORE(0, _mm256_unpacklo_epi32, a)
   ZIPML_STORE(1, _mm256_unpackhi_epi32, a)
   ZIPML_STORE(2, _mm256_unpacklo_epi32, b)
@@ -196,38 +178,49 @@ void DecodeBy(const PlaneRows &all, uint8_t *one, uint8_t *two) {
     }
     const __m256i dither = LoadTwo(planes.first_dither, a, b, ahead);
     const FourPlanes lower = Interleave(row[4], row[5], row[6], dither);
-    FourPlanes other = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
-                        _mm256_setzero_si256()};
+    FourPlanes other = lower;
     if (kDouble) {
       other = Interleave(row[4], row[5], row[6], LoadTwo(planes.second_dither, a, b, ahead));
     }
-    // in front of the first samples' planes come the other four, or the second samples'
-    const FourPlanes upper = kBasePlanes > 3 ? Interleave(row[0], row[1], row[2], row[3]) : other;
+    const FourPlanes upper = Interleave(row[0], row[1], row[2], row[3]);
     if (a.whole && b.whole) {
-      StoreAll<kBasePlanes, kDouble, true>(upper, lower, other, a, b, one, two);
+      StoreAll<kDouble, true>(upper, lower, other, a, b, one, two);
     } else {
-      StoreAll<kBasePlanes, kDouble, false>(upper, lower, other, a, b, one, two);
+      StoreAll<kDouble, false>(upper, lower, other, a, b, one, two);
     }
   }
+}
+
+/// Base planes from which on these loops are faster than AVX2's on codes.
+constexpr uint32_t kFewestBasePlanes = 5;
+inline const RowLoops *For(uint32_t base_planes, uint32_t features) {
+  return base_planes < kFewestBasePlanes ? avx2::bytes::For(base_planes, features) : nullptr;
 }
 
 inline void Decode(const PlaneRows &planes, uint8_t *first, uint8_t *second) {
   typedef void (*loop_t)(const PlaneRows &, uint8_t *, uint8_t *);
-#define ZIPML_BY_BASE(DOUBLE)                                                              \
-  {                                                                                        \
-    DecodeBy<0, DOUBLE>, DecodeBy<1, DOUBLE>, DecodeBy<2, DOUBLE>, DecodeBy<3, DOUBLE>,    \
-        DecodeBy<4, DOUBLE>, DecodeBy<5, DOUBLE>, DecodeBy<6, DOUBLE>, DecodeBy<7, DOUBLE> \
-  }
-  static const loop_t kLoops[2][8] = {ZIPML_BY_BASE(false), ZIPML_BY_BASE(true)};
-#undef ZIPML_BY_BASE
-  kLoops[planes.second_dither != nullptr][planes.base_planes](planes, first, second);
+  static const loop_t kLoops[2][3] = {{DecodeBy<5, false>, DecodeBy<6, false>, DecodeBy<7, false>},
+                                      {DecodeBy<5, true>, DecodeBy<6, true>, DecodeBy<7, true>}};
+  kLoops[planes.second_dither != nullptr][planes.base_planes - kFewestBasePlanes](planes, first,
+                                                                                  second);
 }
 
 // ---- Digits ----------------------------------------------------------------------------------
 
-/// Digits as AVX2 has them, those of each place apart, or its tables.
+/// Digits in the order of rows, all first ones, then all second ones.
+struct RowOrder {
+  const uint32_t size;
+  explicit RowOrder(uint32_t all) : size(all) {}
+  uint32_t vectors() const { return size / 32; }
+  avx2::bytes::Places At(uint32_t vector) const { return {32 * vector, 8, 1}; }
+  size_t To(uint32_t vector, uint32_t digit) const {
+    return digit * static_cast<size_t>(size) + 32 * vector;
+  }
+};
+
+/// Digits, those of each place apart, or AVX2's tables.
 inline void Split(const int32_t *model, uint32_t size, DigitModel &out) {
-  (out.has_tables ? avx2::Split : avx2::bytes::Split)(model, size, out);
+  (out.has_tables ? avx2::Split : avx2::bytes::SplitBy<RowOrder>)(model, size, out);
 }
 
 // ---- Dot products ----------------------------------------------------------------------------
@@ -405,13 +398,6 @@ void Gradient(const uint8_t *rows, uint32_t, uint32_t count, uint32_t size,
 
 #undef ZIPML_INLINE
 
-/// With one base plane or none AVX2's loops on planes are faster, but for short rows and batches.
-inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
-  return base_planes <= 1 && features >= 512 && batch >= 32;
-}
-static const PlaneLoops kPlaneLoops = {Pay, avx2::PairDots, avx2::PairGradient<int64_t>,
-                                       avx2::PairGradient<int32_t>};
-
 template <class TProducts>
 constexpr RowLoops LoopsOf() {
   return {
@@ -429,9 +415,9 @@ constexpr RowLoops LoopsOf() {
       LoadPairs<TProducts>,
       {Gradient<TProducts, int64_t>, portable::PairGradient<int64_t, Gradient<TProducts, int64_t>>},
       {Gradient<TProducts, int32_t>, portable::PairGradient<int32_t, Gradient<TProducts, int32_t>>},
-      &kPlaneLoops,
+      &avx2::kPlaneLoops,
       nullptr,
-      nullptr,
+      For,
       LeaveDigits};
 }
 

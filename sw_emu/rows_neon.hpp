@@ -71,6 +71,7 @@ ZIPML_INLINE Vector UnpackHigh16(Vector a, Vector b) {
 
 /// Whether there are loops on codes with digits of bytes.
 constexpr bool kHasBytes = false;
+constexpr uint32_t kMostBasePlanes = 4;
 
 #define ZIPML_SUBSETS_BY_COMPILER
 #include "subset_loops.hpp"

@@ -565,13 +565,13 @@ void PairGradient(const PlaneRows &planes, const int32_t *one, const int32_t *tw
 #undef ZIPML_EACH_DIGIT
 
 /// What does not depend on the planes has to be shared by many values, so that rows and batches
-/// must not be short: beside products of bytes at any number of planes, else from three or four on.
+/// must not be short; beside codes that are put together in plain C++, at one or two bits they may.
 inline bool Pay(uint32_t base_planes, uint32_t features, uint32_t batch) {
-#ifdef ZIPML_ON_PLANES  // of tests, whose cases are small
-  return true;
+#ifdef ZIPML_ON_PLANES  // of tests, whose cases are small: they and codes take turns
+  return (base_planes + features / kGroup) % 2 == 0;
 #endif
-  if (kHasBytes) return batch >= 32 && features >= 256 && base_planes <= (features < 512 ? 0u : 2u);
-  return base_planes <= 1 || (base_planes <= 4 && features >= 512 && batch >= 32);
+  if (features >= 512 && batch >= 32) return base_planes <= kMostBasePlanes;
+  return !kHasBytes && base_planes <= 1;
 }
 
 static const PlaneLoops kPlaneLoops = {Pay, PairDots, PairGradient<int64_t>, PairGradient<int32_t>};

@@ -190,7 +190,7 @@ class PlaneValues {
         loaded_(share.slots()),
         digits_(size(), on_planes_ != nullptr) {
     const size_t bytes =
-        on_planes_ != nullptr ? 0 : static_cast<size_t>(tile_ + 3) * BytesOf(size());
+        on_planes_ != nullptr ? 0 : static_cast<size_t>(tile_ + kMoreSamples) * BytesOf(size());
     for (uint32_t i = 0; i < share.slots(); ++i) rows_.emplace_back(bytes);
   }
 
@@ -291,6 +291,8 @@ class PlaneValues {
   }
 
  private:
+  /// Rows have room for these: up to the next four, and four more.
+  static constexpr uint32_t kMoreSamples = 7;
   /// From a gradient to the model.
   static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
 
