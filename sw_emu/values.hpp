@@ -291,8 +291,7 @@ class PlaneValues {
   }
 
  private:
-  /// Rows have room for these: up to the next four, and four more.
-  static constexpr uint32_t kMoreSamples = 7;
+  static constexpr uint32_t kMoreSamples = 7;  // rows have room for: to the next four, and four
   /// From a gradient to the model.
   static constexpr int kStepShift = GradientFractionBits(kBitPlanes) - kModelFractionBits;
 
