@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "clones.h"
+#include "ordered_rows.hpp"
 #include "philox.hpp"
 #include "zipml/arithmetic.hpp"
 #include "zipml/config.hpp"
@@ -279,16 +280,17 @@ ZIPML_INLINE void PackGroup(const Packer &packer, const TValue *x, const Lanes &
 /// Packs `samples` samples: whole groups of columns straight from their rows, the rest from a copy.
 /// \param out  their first uint64 of the first plane
 template <typename TValue>
-ZIPML_INLINE void PackSamples(const Packer &packer, const TValue *x, uint32_t sample,
-                              uint32_t samples, uint64_t *out) {
+ZIPML_INLINE void PackSamples(const Packer &packer, const zipml::OrderedRows<TValue> &rows,
+                              uint32_t sample, uint32_t samples, uint64_t *out) {
   const ZipmlPacking &p = packer.packing;
   for (uint32_t s = 0; s < samples; ++s) {
+    const TValue *row = rows.At(s);
+    if (s + 1 < samples) rows.Fetch(s + 1, p.columns);
     for (uint32_t lane = 0; lane < packer.whole_lanes; lane += kGroup) {
       const Place place = {sample + s, lane, 6, 1};
       const int16_t *levels = p.format == zipml::kLevels ? p.levels + lane : nullptr;
       const Lanes lanes = {p.mid + lane, p.divisor + lane, levels, p.features};
-      PackGroup(packer, x + s * p.row_stride + lane, lanes, place,
-                out + s * packer.row_words + lane / kGroup);
+      PackGroup(packer, row + lane, lanes, place, out + s * packer.row_words + lane / kGroup);
     }
   }
   if (packer.whole_lanes == p.features) return;
@@ -301,7 +303,7 @@ ZIPML_INLINE void PackSamples(const Packer &packer, const TValue *x, uint32_t sa
     const uint32_t count = samples - s < step ? samples - s : step;
     for (uint32_t i = 0; i < count; ++i) {
       TValue *row = values + (i << packer.rest_log2);
-      const TValue *from = x + (s + i) * p.row_stride + packer.whole_lanes;
+      const TValue *from = rows.At(s + i) + packer.whole_lanes;
       for (uint32_t j = 0; j < rest; ++j) row[j] = from[j];
       if (p.features > p.columns) row[rest] = 1;
     }
@@ -326,6 +328,7 @@ template <typename TValue>
 ZIPML_INLINE void PackBlocks(const Packer &packer, const TValue *x, uint32_t first_block,
                              uint32_t last_block, uint64_t *planes) {
   const ZipmlPacking &p = packer.packing;
+  zipml::OrderedRows<TValue> rows = {x, p.row_stride, p.order};
   // words that hold no feature, and samples past the last one, keep these zeros
   std::memset(planes, 0, (last_block - first_block) * packer.block_words * sizeof *planes);
   for (uint32_t block = first_block; block < last_block; ++block) {
@@ -334,12 +337,12 @@ ZIPML_INLINE void PackBlocks(const Packer &packer, const TValue *x, uint32_t fir
     const uint32_t samples = left < p.block_samples ? left : p.block_samples;
     if (p.format == zipml::kFloat32) {
       for (uint32_t s = 0; s < samples; ++s) {
-        WriteSample(packer, x + s * p.row_stride, planes + s * packer.row_words);
+        WriteSample(packer, rows.At(s), planes + s * packer.row_words);
       }
     } else {
-      PackSamples(packer, x, sample, samples, planes);
+      PackSamples(packer, rows, sample, samples, planes);
     }
-    x += p.block_samples * p.row_stride;
+    rows = rows.From(samples);
     planes += packer.block_words;
   }
 }

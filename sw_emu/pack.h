@@ -46,11 +46,13 @@ typedef struct {
   uint32_t nearest;       /* not 0: round to nearest instead of drawing */
   const int16_t *levels;  /* only of kLevels, of its one precision: level i of feature j is
                              levels[i * features + j], kLevelFractionBits fraction bits */
+  const int64_t *order;   /* null, or the number of each sample's row of x, the first ones those of
+                             first_block */
 } ZipmlPacking;
 
-/* Packs the blocks first_block .. last_block - 1. `x` is the row of the first sample of
-   first_block, `planes` the first word of first_block; every word of these blocks is written. The
-   result does not depend on how a data set is cut into calls. */
+/* Packs the blocks first_block .. last_block - 1. Without an order `x` is the row of the first
+   sample of first_block; `planes` the first word of first_block; every word of these blocks is
+   written. The result does not depend on how a data set is cut into calls. */
 void zipml_pack(const ZipmlPacking *packing, const void *x, uint32_t first_block,
                 uint32_t last_block, uint64_t *planes);
 

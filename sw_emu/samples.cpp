@@ -8,6 +8,7 @@ extern "C" {
 #include "samples.h"
 }
 #include "clones.h"
+#include "ordered_rows.hpp"
 
 namespace {
 
@@ -21,22 +22,24 @@ ZIPML_BODY void NormalizeRow(const TValue *x, const double *mid, const double *d
 }
 
 template <typename TValue>
-void NormalizeAll(const ZipmlSamples &s, const double *mid, const double *divisor,
-                  uint32_t features, float *values) {
+void NormalizeAll(const ZipmlSamples &s, const int64_t *order, const double *mid,
+                  const double *divisor, uint32_t features, float *values) {
+  const zipml::OrderedRows<TValue> rows = {static_cast<const TValue *>(s.x), s.row_stride, order};
   for (uint64_t i = 0; i < s.rows; ++i) {
-    const TValue *x = static_cast<const TValue *>(s.x) + static_cast<int64_t>(i) * s.row_stride;
     float *row = values + i * features;
-    ZIPML_BEST(NormalizeRow<TValue>)(x, mid, divisor, s.columns, row);
+    if (i + 1 < s.rows) rows.Fetch(i + 1, s.columns);
+    ZIPML_BEST(NormalizeRow<TValue>)(rows.At(i), mid, divisor, s.columns, row);
     std::fill(row + s.columns, row + features, 1.0f);
   }
 }
 
 }  // namespace
 
-extern "C" void zipml_normalize(const ZipmlSamples *samples, const double *mid,
-                                const double *divisor, uint32_t features, float *values) {
+extern "C" void zipml_normalize(const ZipmlSamples *samples, const int64_t *order,
+                                const double *mid, const double *divisor, uint32_t features,
+                                float *values) {
   const auto all = samples->x_bytes == 4 ? NormalizeAll<float> : NormalizeAll<double>;
-  all(*samples, mid, divisor, features, values);
+  all(*samples, order, mid, divisor, features, values);
 }
 
 namespace {

@@ -276,7 +276,7 @@ void Take(uint32_t columns, uint64_t count, Hash *hash) {
   for (double &value : half) value = 2 + random.Value();
   const ZipmlSamples rows = {x.data(), columns, samples, columns, 8};
   std::vector<float> values(samples * (columns + 1));
-  zipml_normalize(&rows, mid.data(), half.data(), columns + 1, values.data());
+  zipml_normalize(&rows, nullptr, mid.data(), half.data(), columns + 1, values.data());
   hash->Add(std::vector<double>(values.begin(), values.end()));
   const uint64_t block = planes * block_samples * row_words;
   std::vector<uint64_t> blocks(3 * block), taken((count + 3) / 4 * block);

@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
-from zipml_pynq._engine import lib
+from zipml_pynq._engine import ffi, lib
 from zipml_pynq.data.checks import check_array, check_data, check_finite_labels
 from zipml_pynq.data.columns import Columns, column_range
 from zipml_pynq.data.grid import _level_positions, positions
-from zipml_pynq.data.rows import chunks, compiled_samples, dense, float_rows, in_threads, pointer
+from zipml_pynq.data.rows import (
+    chunks,
+    compiled_samples,
+    dense,
+    float_rows,
+    in_threads,
+    ordered_rows,
+    pointer,
+)
 from zipml_pynq.errors import ArgumentError
 
 
@@ -264,9 +272,10 @@ class Normalization:
         mid, divisor = np.ascontiguousarray(self.mid), self.divisor
 
         def work(first: int, last: int) -> None:
-            for start, rows in float_rows(a, first, last, order=order):
+            for start, count, rows, numbers in ordered_rows(a, first, last, 1, order):
                 lib.zipml_normalize(
-                    compiled_samples(rows),
+                    compiled_samples(rows, count),
+                    ffi.NULL if numbers is None else pointer("int64_t *", numbers),
                     pointer("double *", mid),
                     pointer("double *", divisor),
                     features,

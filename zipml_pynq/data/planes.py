@@ -20,7 +20,7 @@ from zipml_pynq.data.layout import (
     full_words,
 )
 from zipml_pynq.data.normalization import Normalization
-from zipml_pynq.data.rows import float_rows, in_threads, pointer
+from zipml_pynq.data.rows import in_threads, ordered_rows, pointer
 
 #: Samples of so many values are packed in one piece by one thread.
 SMALL_VALUES = 1 << 18
@@ -175,16 +175,17 @@ def _pack_into(
 
     def work(first: int, last: int) -> None:
         end = min(last * size, X.shape[0])
-        for start, rows in float_rows(X, first * size, end, size, order):
+        for start, count, rows, numbers in ordered_rows(X, first * size, end, size, order):
             layout_of_rows = {
                 "row_stride": rows.strides[0] // rows.itemsize,
                 "x_bytes": rows.itemsize,
+                "order": ffi.NULL if numbers is None else pointer("int64_t *", numbers),
             }
             lib.zipml_pack(
                 ffi.new("ZipmlPacking *", {**fields, **layout_of_rows}),
                 pointer("const void *", rows),
                 first_block + start // size,
-                first_block + ceil_divide(start + len(rows), size),
+                first_block + ceil_divide(start + count, size),
                 pointer("uint64_t *", planes[start // size :]),
             )
 

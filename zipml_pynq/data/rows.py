@@ -72,6 +72,18 @@ def chunks(a: NDArray) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, a.shape[0], rows)]
 
 
+def _direct(a: NDArray) -> bool:
+    """Whether compiled code takes rows as they lie: contiguous and aligned floats."""
+    size = a.dtype.itemsize
+    return bool(
+        not issparse(a)
+        and a.dtype in (np.float32, np.float64)
+        and a.flags.aligned
+        and a.strides[0] % size == 0
+        and a.strides[1] in ((size,) if a.shape[1] > 1 else a.strides)
+    )
+
+
 def float_rows(
     a: NDArray, first: int, last: int, multiple: int = 1, order: NDArray[np.intp] | None = None
 ) -> Iterator[tuple[int, NDArray[np.floating]]]:
@@ -93,25 +105,34 @@ def float_rows(
     start, rows : int and ndarray, float32 or float64
         ``a[start : start + len(rows)]``.
     """
-    size = a.dtype.itemsize
-    direct = (
-        order is None
-        and not issparse(a)
-        and a.dtype in (np.float32, np.float64)
-        and a.flags.aligned
-        and a.strides[0] % size == 0
-        and a.strides[1] in ((size,) if a.shape[1] > 1 else a.strides)
-    )
-    step = -(-_CHUNK_VALUES // a.shape[1] // multiple) * multiple
-    if direct:
+    if order is None and _direct(a):
         yield first, a[first:last]
         return
+    step = -(-_CHUNK_VALUES // a.shape[1] // multiple) * multiple
     dtype = np.float32 if np.can_cast(a.dtype, np.float32) else np.float64
     for start in range(first, last, step):
         part = slice(start, min(start + step, last))
         some = a[part if order is None else order[part]]
         with np.errstate(over="ignore"):  # of long double, as in check_array
             yield start, np.ascontiguousarray(dense(some), dtype)
+
+
+def ordered_rows(
+    a: NDArray, first: int, last: int, multiple: int, order: NDArray[np.intp] | None
+) -> Iterator[tuple[int, int, NDArray[np.floating], NDArray[np.int64] | None]]:
+    """The same where compiled code follows the order itself, if rows can be taken as they lie.
+
+    Yields
+    ------
+    start, count, rows, numbers
+        ``rows[numbers]``, or ``rows`` where these are None: ``count`` rows of ``a[order]`` from
+        ``start`` on.
+    """
+    if order is not None and _direct(a):
+        yield first, last - first, a, np.ascontiguousarray(order[first:last], np.int64)
+        return
+    for start, rows in float_rows(a, first, last, multiple, order):
+        yield start, len(rows), rows, None
 
 
 def pointer(kind: str, array: NDArray) -> Any:
@@ -166,13 +187,14 @@ def in_threads(
             ended = True
 
 
-def compiled_samples(rows: NDArray[np.floating]) -> Any:
+def compiled_samples(rows: NDArray[np.floating], count: int | None = None) -> Any:
+    """Rows for compiled code, or as many as are taken of them in an order."""
     return ffi.new(
         "ZipmlSamples *",
         {
             "x": pointer("const void *", rows),
             "row_stride": rows.strides[0] // rows.itemsize,
-            "rows": rows.shape[0],
+            "rows": rows.shape[0] if count is None else count,
             "columns": rows.shape[1],
             "x_bytes": rows.itemsize,
         },
