@@ -113,19 +113,21 @@ PARTS = ("train", "test")
 def made(scale: float) -> Iterator[Case]:
     """A linear probe on embeddings, and one class; normal values, so columns need no scaling."""
     rng = np.random.default_rng(0)
-    n, m, columns, classes = int(100_000 * scale), 10_000, 512, 100
-    centres = rng.standard_normal((classes, columns), dtype=np.float32)
-    y = rng.integers(classes, size=n + m)
-    X = rng.standard_normal((n + m, columns), dtype=np.float32) + np.float32(0.2) * centres[y]
-    yield Case(
-        f"embeddings, {n:,} x {columns}, {classes} classes",
-        (X[:n], y[:n]),
-        (X[n:], y[n:]),
-        ZipMLClassifier,
-        lambda random_state: LogisticRegression(),
-        "LogisticRegression",
-        {"loss": "logistic", "n_jobs": JOBS},
-    )
+    m, columns = 10_000, 512
+    for rows, classes, apart in ((100_000, 100, 0.2), (20_000, 1_000, 0.3)):
+        n = int(rows * scale)
+        centres = np.float32(apart) * rng.standard_normal((classes, columns), dtype=np.float32)
+        y = rng.integers(classes, size=n + m)
+        X = rng.standard_normal((n + m, columns), dtype=np.float32) + centres[y]
+        yield Case(
+            f"embeddings, {n:,} x {columns}, {classes:,} classes",
+            (X[:n], y[:n]),
+            (X[n:], y[n:]),
+            ZipMLClassifier,
+            lambda random_state: LogisticRegression(),
+            "LogisticRegression",
+            {"loss": "logistic", "n_jobs": JOBS},
+        )
     n, columns = int(200_000 * scale), 1_000
     X = rng.standard_normal((n + m, columns), dtype=np.float32)
     z = X @ rng.standard_normal(columns, dtype=np.float32)

@@ -208,8 +208,10 @@ struct LevelRounding {
     Entries x = {0}, random;
     std::memcpy(&x, entries, count * sizeof(int32_t));
     std::memcpy(&random, &numbers, sizeof(random));
-    Entries level = (x + random) >> shift;
-    if (!kFits) {
+    Entries level;
+    if (kFits) {
+      level = (x + random) >> shift;
+    } else {
       const int32_t below = (1 << shift) - 1;
       level = (x >> shift) + (((x & below) + random) >> shift);
       const Entries before = level, most = (x ^ x) + top;

@@ -170,6 +170,34 @@ def test_a_round_solves_the_draws_problem():
     assert after @ true @ after < 0.5 * error @ true @ error
 
 
+def test_a_size_that_clamps_is_not_tried_again(monkeypatch):
+    X, _, packed = regression(4, features=200)
+    plan = make_plan(packed, epochs=1, step=0.002)
+    values = packed.normalization.transform(X).astype(float)
+    gradient = values.T @ values @ np.random.default_rng(0).normal(size=201) / len(values)
+
+    def changed():
+        rounds = RefinementRounds(
+            partial(host(packed).train, judge=False),
+            packed,
+            RefinementRounds.plans_of(packed, plan),
+            epochs=60,
+        )
+        # changes are as much larger than gradients
+        rounds.weigh(np.full(1500, 0.02), None)
+        changes = [rounds(gradient) for _ in range(2)]
+        return changes, [result.saturations > 0 for result in rounds.results]
+
+    expected, clamped = changed()
+    assert clamped == [False, False]
+    monkeypatch.setattr("zipml_pynq.accelerator.refine.SIZE", 1e5)
+    monkeypatch.setattr("zipml_pynq.accelerator.refine.PREDICTED", np.inf)
+    found, clamped = changed()
+    assert clamped in ([True, False, False], [True, True, False, False])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3 * np.abs(other).max())
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("unit", [1.0, 0.3])
 def test_a_round_weighs_samples_by_their_curvature(kind, unit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ from zipml_pynq.training.result import Refinement, TrainResult
 #: Size in normalized units that the largest entry of a change, or of the sums of a true gradient,
 #: is brought to, and shares of it that are tried when results clamp.
 SIZE, SMALLER = 16.0, 1 / 16
+#: Size that predictions of a change would have, all of whose entries are as large.
+PREDICTED = 128.0
 #: Share of its bound that the largest entry of a change is taken to come to, for a quantized model.
 EXPECTED = 1 / 8
 #: Most epochs for each one where few samples stand for all.
@@ -60,11 +63,16 @@ def _fixed(model: FloatArray) -> NDArray[np.int32]:
     return np.clip(np.rint(model * MODEL_ONE), -limit, limit).astype(np.int32)
 
 
+def _size(packed: PackedDataset) -> float:
+    """What the largest entry of a change is brought to."""
+    return min(SIZE, PREDICTED / math.sqrt(packed.layout.features))
+
+
 class RefinementRounds:
     """Solves for changes with few-bit training: labels of 0, the gradient in every update.
 
     The change is as many times larger as the gradient, so both are brought to a size at which fixed
-    point has all its bits, however small the gradient has become.
+    point has all its bits, however small the gradient has become, and no result clamps.
     """
 
     def __init__(self, run: Run, packed: PackedDataset, plans: RoundPlans, epochs: int = 1) -> None:
@@ -72,13 +80,14 @@ class RefinementRounds:
         self.whole = self.packed = without_labels(packed)
         self.plans = plans
         self.epochs, self.turns = epochs, 1
+        self.size = _size(packed)
         self.results: list[TrainResult] = []
 
     @staticmethod
     def plans_of(packed: PackedDataset, plan: Plan) -> RoundPlans:
         """Those of rounds for what was trained by ``plan``."""
         # of what bounds a change, as much as one is expected to come to
-        return RoundPlans(packed, plan, EXPECTED * SIZE)
+        return RoundPlans(packed, plan, EXPECTED * _size(packed))
 
     def weigh(
         self, curvatures: NDArray[np.floating], few: NDArray[np.intp] | None, unit: float = 1.0
@@ -110,13 +119,14 @@ class RefinementRounds:
         reach = float(np.abs(gradient * factors).max()) * plan.step[0] * batches
         one = 2.0**CONFIG.correction_fraction_bits
         most = LARGEST_CORRECTION / one / (float(np.abs(gradient).max()) * plan.step[0])
-        scale = min(SIZE / reach, most / 2)
+        scale = min(self.size / reach, most / 2)
         for _ in range(_TRIES):
             result = self.run(self.packed, plan.corrected(gradient * scale))
             self.results.append(result)
             if result.saturations == 0:
                 break
             scale *= SMALLER
+            self.size = scale * reach  # in later rounds, too
         return result.model / scale
 
 
