@@ -39,7 +39,7 @@ test-native: $(VENV)/.tools
 
 # Side by side where no test has a port, or a time, that others would take.
 SIDE_BY_SIDE := $(addprefix tests/,data training learn command_line hls overlay deep \
-	$(addprefix accelerator/,test_engine.py test_kernel.py test_segments.py test_refine.py))
+	$(patsubst %,accelerator/test_%.py,engine engine_rows engine_refusals kernel segments refine host held proximal))
 test-python: test-side-by-side test-alone
 
 test-side-by-side: $(VENV)/.built-test
