@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,6 +50,11 @@ class Softmax:
     weights: FloatArray
     each: Callable[..., list[Any]]
 
+    @cached_property
+    def _extent(self) -> tuple[int, int]:
+        """The smallest and the largest number: looked for once, and not in every pass."""
+        return int(self.numbers.min()), int(self.numbers.max())
+
     def _each_block(
         self, call: Callable[[Any, int, int], T], margins: FloatArray, along: Sequence[SingleArray]
     ) -> list[T]:
@@ -59,8 +65,8 @@ class Softmax:
         assert all(a.flags.c_contiguous and a.dtype == np.float32 for a in along)
         assert margins.flags.c_contiguous
         numbers = np.ascontiguousarray(self.numbers, np.int64)
-        assert numbers.min() >= 0
-        assert numbers.max() < classes
+        assert self._extent[0] >= 0
+        assert self._extent[1] < classes
         ways = ffi.new("float *[]", [pointer("float *", own) for own in along])
         given = ffi.new(
             "ZipmlSoftmax *",
