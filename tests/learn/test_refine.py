@@ -127,3 +127,19 @@ def test_what_uses_up_its_rounds_is_told(monkeypatch):
     told = "after 2 epochs and rounds of refinement, the most .*; more bits or redraw=True help"
     with pytest.warns(ConvergenceWarning, match=told):
         ZipMLRegressor(tol=1e-6, **ONCE).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        ({}, "uniform"),
+        ({"refine": True, "max_iter": 2}, "uniform"),
+        ({"refine": False}, "optimal"),
+        ({"redraw": True}, "optimal"),
+        ({"max_iter": 2}, "optimal"),
+        ({"penalty": "l1"}, "optimal"),
+        ({"levels": "optimal"}, "optimal"),
+    ],
+)
+def test_levels_of_least_variance_are_for_what_is_not_refined(options, levels):
+    assert ZipMLRegressor(**options)._pack_options(1000, 12)["levels"] == levels
